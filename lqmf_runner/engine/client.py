@@ -1,0 +1,86 @@
+"""`EngineClient`: all that the rest of the program sees of an engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+
+from ..types import (
+    Chunk,
+    Completion,
+    EngineStats,
+    GenerationRequest,
+    MemoryUse,
+    ModelInfo,
+    Score,
+    TokenLogprob,
+)
+
+
+class EngineClient(ABC):
+    """A loaded model that answers requests. One implementation runs a worker process, one calls an endpoint.
+
+    All methods may be called concurrently from one event loop. Use as an async context manager, or call `close`.
+    """
+
+    info: ModelInfo
+
+    @abstractmethod
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Stream the answer; the last chunk has `finish_reason` and `usage`.
+
+        Closing the iterator early cancels the request at the engine's next step.
+
+        Raises:
+            InvalidRequestError: the request is malformed or longer than the context.
+            QueueFullError: too many requests wait.
+            EngineLostError: the engine died; all its requests fail with this at once.
+        """
+
+    @abstractmethod
+    async def score(self, tokens: Sequence[int] | str) -> Score:
+        """Log-probability of every token given the ones before it. A string is tokenized without special tokens."""
+
+    @abstractmethod
+    async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of plain text; `special` adds the model's usual beginning-of-sequence token."""
+
+    @abstractmethod
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of token ids."""
+
+    @abstractmethod
+    async def stats(self) -> EngineStats:
+        """Counters since the load."""
+
+    @abstractmethod
+    async def memory(self) -> MemoryUse:
+        """Memory the engine uses now and at most so far (zeros where it cannot be known)."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Unload the model and give back all its memory. May be called twice."""
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        """The whole answer at once."""
+        text: list[str] = []
+        tokens: list[int] = []
+        logprobs: list[TokenLogprob] = []
+        async for chunk in self.generate(request):
+            text.append(chunk.text)
+            tokens.extend(chunk.token_ids)
+            logprobs.extend(chunk.logprobs)
+        assert chunk.finish_reason is not None and chunk.usage is not None
+        return Completion(
+            text="".join(text),
+            token_ids=tuple(tokens),
+            finish_reason=chunk.finish_reason,
+            usage=chunk.usage,
+            logprobs=tuple(logprobs),
+        )
+
+    async def __aenter__(self) -> EngineClient:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()

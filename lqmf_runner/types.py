@@ -1,0 +1,207 @@
+"""The core nouns that every other module speaks in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation, as chat templates take it."""
+
+    role: str
+    content: str
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How to choose tokens. Names and meanings follow OpenAI and vLLM.
+
+    Attributes:
+        max_tokens: most tokens to generate; None means until the context is full.
+        temperature: 0 is greedy.
+        top_k: keep the k most likely tokens; 0 is off.
+        top_p: nucleus sampling; 1 is off.
+        min_p: drop tokens less likely than `min_p` times the most likely one; 0 is off.
+        repetition_penalty: > 1 makes tokens of the prompt and the answer less likely (CTRL, Keskar et al. 2019).
+        presence_penalty: subtracted once from the logit of every token already generated.
+        frequency_penalty: subtracted once for each time a token was generated.
+        logit_bias: token id → value added to its logit.
+        seed: same seed, same text; None draws a fresh one.
+        stop: strings that end the answer; they are not part of it.
+        logprobs: None, or how many alternatives to report with each chosen token's log-probability (0 is allowed).
+        ignore_eos: go on past the end-of-sequence token (for benchmarks of a fixed length).
+    """
+
+    max_tokens: int | None = 256
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to generate from. Exactly one of `messages`, `prompt` and `prompt_tokens` is given.
+
+    `messages` go through the model's chat template; `prompt` is tokenized as plain text with the model's usual
+    beginning-of-sequence token; `prompt_tokens` are used as they are.
+    """
+
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    prompt_tokens: tuple[int, ...] | None = None
+    sampling: SamplingParams = SamplingParams()
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A chosen token with its natural-log probability and the most likely alternatives.
+
+    Log-probabilities are those of the model itself, before temperature, penalties and bias.
+    """
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple[tuple[int, str, float], ...] = ()
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Token counts and engine-side timing of one finished request, in tokens and seconds.
+
+    Attributes:
+        prompt_tokens: tokens of the prompt, reused ones included.
+        cached_tokens: how many of them came from a reused prefix.
+        completion_tokens: tokens generated (the end-of-sequence token counts, as it took a step).
+        queue_s: from arrival at the worker to the first step that worked on it.
+        prefill_s: from that first step to the first token.
+        decode_s: from the first token to the last.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of an answer as it is streamed. The last one has `finish_reason` and `usage`.
+
+    `text` may be empty while a character or a possible stop string is incomplete; `token_ids` are the tokens of
+    this step whether or not their text is out yet.
+    """
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: str | None = None  # "stop", "length" or "cancelled"
+    usage: Usage | None = None
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """Log-probabilities of a given token sequence under the model.
+
+    `logprobs[i]` is log p(token i | tokens before it); the first is None. `greedy[i]` says whether token i was
+    the most likely one. Both have the length of `token_ids`.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    greedy: tuple[bool | None, ...]
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a loaded model is. Sizes in MB are 10^6 bytes.
+
+    Attributes:
+        weight_bytes: bytes of weights read for one decoded token (embedding table only where it is also the head).
+        bits_per_weight: 8 × bytes of all stored weights / parameters.
+        notes: what the load had to do differently from what was asked (a fallback), one sentence each.
+    """
+
+    name: str
+    format: str
+    method: str  # what people call it: "Q4_1", "NF4", "GPTQ 4-bit g64", "bfloat16"
+    architecture: str
+    bits: float
+    bits_per_weight: float
+    parameters: int
+    size_mb: float
+    weight_bytes: int
+    n_ctx: int
+    n_vocab: int
+    max_slots: int
+    device: str
+    dtype: str
+    chat_template: bool
+    load_time_s: float = 0.0
+    version: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of a worker since its load; seconds, tokens and requests.
+
+    `prefill_*` count the steps that held prompt tokens only, `decode_*` those that held one token of each running
+    request only, `mixed_*` the rest. `decode_steps` is the number of pure decode steps.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    prefill_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_tokens: int = 0
+    decode_steps: int = 0
+    decode_s: float = 0.0
+    mixed_prefill_tokens: int = 0
+    mixed_decode_tokens: int = 0
+    mixed_steps: int = 0
+    mixed_s: float = 0.0
+
+
+class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of one worker process, in MB of 10^6 bytes; GPU figures are 0 where there is none."""
+
+    rss_mb: float = 0.0
+    peak_rss_mb: float = 0.0
+    gpu_mb: float = 0.0
+    peak_gpu_mb: float = 0.0
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that has been located: everything a worker needs to load it.
+
+    Attributes:
+        path: a folder or a GGUF file that exists on this machine. Empty for a remote endpoint.
+        format: "gguf", "bnb", "gptq", "transformers" or "openai".
+        options: the backend's settings, as plain values (the fields of its config dataclass).
+    """
+
+    name: str
+    format: str
+    path: str
+    version: str = ""
+    options: dict[str, Any] = {}
