@@ -1,0 +1,158 @@
+"""Recognises a Hugging Face folder and works out its format, size and parameters from config and weight headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelUnusableError
+from .found import FoundModel
+from .safetensors import StoredTensor, read_json, read_tensors, weight_files
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+SUPPORTED = "bitsandbytes, GPTQ, GGUF and unquantized safetensors"
+_DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+# What bitsandbytes stores beside a packed weight.
+_BNB_STATE = re.compile(r"\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.\w+|SCB|weight_format)$")
+_GPTQ_STATE = re.compile(r"\.(qzeros|scales|g_idx)$")
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|qweight)$")
+
+
+def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> FoundModel:
+    """What the Hugging Face checkpoint in `folder` is.
+
+    Raises:
+        ModelUnusableError: it is damaged, of an unknown format, or refused as unsafe.
+    """
+    config = read_json(folder / "config.json")
+    if not trust_remote_code:
+        _refuse_remote_code(folder, config)
+    format, method, bits = _format_of(config)
+    files = weight_files(folder)
+    if not files:
+        _refuse_no_safetensors(folder)
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        tensors.update(read_tensors(file))
+    if not tensors:
+        raise ModelUnusableError("its weight files hold no tensors")
+    stored = sum(t.nbytes for t in tensors.values())
+    parameters = _count_parameters(tensors, format, bits)
+    if format == "transformers":
+        method, bits = _plain_method(tensors.values())
+    text_config = config.get("text_config")
+    text = text_config if isinstance(text_config, dict) else config
+    return FoundModel(
+        name=folder.name,
+        path=str(folder),
+        format=format,
+        method=method,
+        architecture=_architecture(config),
+        bits=bits,
+        bits_per_weight=round(8 * stored / max(parameters, 1), 3),
+        size_mb=round(sum(f.stat().st_size for f in files) / 1e6, 3),
+        parameters=parameters,
+        weight_bytes=stored - _unread_embedding(tensors),
+        context_length=_integer(text.get("max_position_embeddings")),
+    )
+
+
+def _refuse_remote_code(folder: Path, config: dict[str, Any]) -> None:
+    found = ["config.json"] if config.get("auto_map") else []
+    tokenizer = folder / "tokenizer_config.json"
+    if tokenizer.is_file() and read_json(tokenizer).get("auto_map"):
+        found.append(tokenizer.name)
+    if found:
+        raise ModelUnusableError(
+            f"it wants to run Python code that comes with it (auto_map in {' and '.join(found)})",
+            hint="if you trust its author, set backend.trust_remote_code=true",
+        )
+
+
+def _format_of(config: dict[str, Any]) -> tuple[str, str, float]:
+    """Format, method label and bits; the label of an unquantized checkpoint needs its tensors and is left empty."""
+    quantization = config.get("quantization_config") or config.get("compression_config")
+    if quantization is None:
+        return "transformers", "", 0.0
+    if not isinstance(quantization, dict):
+        raise ModelUnusableError("config.json is damaged: quantization_config is no object")
+    kind = quantization.get("quant_method")
+    if kind is None and (quantization.get("load_in_4bit") or quantization.get("load_in_8bit")):
+        kind = "bitsandbytes"
+    if kind == "bitsandbytes":
+        if quantization.get("load_in_8bit"):
+            return "bnb", "int8", 8.0
+        label = str(quantization.get("bnb_4bit_quant_type", "fp4")).upper()
+        return "bnb", label + (" dq" if quantization.get("bnb_4bit_use_double_quant") else ""), 4.0
+    if kind == "gptq":
+        bits, group = quantization.get("bits"), quantization.get("group_size")
+        if bits not in (2, 3, 4, 8):
+            raise ModelUnusableError(f"config.json is damaged: GPTQ with {bits!r} bits")
+        return "gptq", f"GPTQ {bits}-bit " + (f"g{group}" if _integer(group) > 0 else "per channel"), float(bits)
+    raise ModelUnusableError(f"its quantization method, {kind!r}, is not supported", hint=f"supported: {SUPPORTED}")
+
+
+def _refuse_no_safetensors(folder: Path) -> None:
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        raise ModelUnusableError(
+            f"it has only pickle weights ({pickles[0]}), which can run code when they are loaded",
+            hint="get the model's safetensors version, or convert it where you trust it",
+        )
+    raise ModelUnusableError("it has a config.json but no weights", hint="download it again, *.safetensors included")
+
+
+def _count_parameters(tensors: dict[str, StoredTensor], format: str, bits: float) -> int:
+    if format == "gptq":
+        per_int32 = 32 / bits
+        return sum(
+            int(t.elements * per_int32) if name.endswith(".qweight") else t.elements
+            for name, t in tensors.items()
+            if not _GPTQ_STATE.search(name)
+        )
+    if format == "bnb":
+        packed = {name.split(".weight.")[0] + ".weight" for name in tensors if ".weight.quant_state" in name}
+        return sum(
+            t.elements * _packed_per_element(t) if name in packed else t.elements
+            for name, t in tensors.items()
+            if not _BNB_STATE.search(name)
+        )
+    return sum(t.elements for t in tensors.values())
+
+
+def _packed_per_element(tensor: StoredTensor) -> int:
+    return 2 * tensor.nbytes // max(tensor.elements, 1)  # two 4-bit weights in each byte, whatever it is stored as
+
+
+def _plain_method(tensors: Iterable[StoredTensor]) -> tuple[str, float]:
+    """The element type that most weights have."""
+    totals: dict[str, int] = {}
+    for tensor in tensors:
+        totals[tensor.dtype] = totals.get(tensor.dtype, 0) + tensor.elements
+    main = max(totals, key=lambda dtype: totals[dtype])
+    if main not in _DTYPE_NAMES:
+        raise ModelUnusableError(
+            f"its weights are stored as {main}, but config.json does not say how they are quantized",
+            hint=f"supported: {SUPPORTED}",
+        )
+    return _DTYPE_NAMES[main], {"F64": 64.0, "F32": 32.0}.get(main, 16.0)
+
+
+def _unread_embedding(tensors: dict[str, StoredTensor]) -> int:
+    if not any(_HEAD.search(name) for name in tensors):
+        return 0  # tied: the table is the output head too
+    return sum(t.nbytes for name, t in tensors.items() if _EMBEDDING.search(name))
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    names = config.get("architectures")
+    if isinstance(names, list) and names and isinstance(names[0], str):
+        return names[0]
+    return str(config.get("model_type", ""))
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else 0

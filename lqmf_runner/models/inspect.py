@@ -1,0 +1,123 @@
+"""Says what a model is from the content of its files, without loading it: format, size, parameters, version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ..errors import ModelUnusableError
+from .checkpoint import SUPPORTED, inspect_folder
+from .found import FoundModel
+from .gguf import FILE_TYPES, MAGIC, GgufHeader, GgufTensor, read_header, split_parts
+from .version import content_version
+
+
+def inspect_model(path: str | Path, *, trust_remote_code: bool = False) -> FoundModel:
+    """Recognise the folder or file at `path`.
+
+    Raises:
+        ModelUnusableError: it is damaged, of an unknown format, or refused as unsafe; the message names it.
+    """
+    place = Path(path)
+    try:
+        found = _inspect(place, trust_remote_code)
+        return msgspec.structs.replace(found, version=content_version(found.path))
+    except OSError as error:
+        raise ModelUnusableError(f"{place.name}: cannot be read: {error.strerror}") from error
+    except ModelUnusableError as error:
+        hint = error.hint or "get the model's files again, or make them again with mode=quantize"
+        raise type(error)(f"{place.name}: {error.message}", hint=hint) from error
+
+
+def _inspect(place: Path, trust_remote_code: bool) -> FoundModel:
+    if place.is_file():
+        return _inspect_gguf(place, name=place.stem)
+    if not place.is_dir():
+        raise ModelUnusableError("there is no such folder or file")
+    if (place / "config.json").exists():
+        return inspect_folder(place, trust_remote_code=trust_remote_code)
+    files = gguf_files(place)
+    if len(files) == 1:
+        return _inspect_gguf(files[0], name=place.name)
+    if files:
+        names = ", ".join(f.name for f in files)
+        raise ModelUnusableError(f"it holds {len(files)} GGUF models: {names}", hint="name one: model.path=FOLDER/FILE")
+    raise ModelUnusableError(_nothing_here(place), hint=f"supported: {SUPPORTED}")
+
+
+def _nothing_here(folder: Path) -> str:
+    if (folder / "adapter_config.json").exists():
+        return "it is an adapter (LoRA), not a whole model"
+    if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+        return "it has weights but no config.json"
+    return "it has neither a config.json nor a *.gguf file"
+
+
+def gguf_files(folder: Path) -> list[Path]:
+    """The GGUF models in a folder: of a split one its first part only, and no vision projectors."""
+    files = sorted(p for p in folder.glob("*.gguf") if not p.name.startswith((".", "mmproj")))
+    return [f for f in files if "-of-" not in f.stem or f.stem.rpartition("-of-")[0].endswith("-00001")]
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file starts like a GGUF; its name does not matter."""
+    with path.open("rb") as stream:
+        return stream.read(4) == MAGIC
+
+
+def _inspect_gguf(path: Path, *, name: str) -> FoundModel:
+    header = read_header(path)
+    parts = split_parts(path, header)
+    headers = [header, *(read_header(part) for part in parts[1:])]
+    tensors = [tensor for h in headers for tensor in h.tensors]
+    architecture = str(header.metadata.get("general.architecture", ""))
+    if not tensors or not architecture:
+        raise ModelUnusableError("the GGUF file holds no model: it has no tensors or no architecture")
+    stored = sum(t.nbytes for t in tensors)
+    parameters = sum(t.elements for t in tensors)
+    method = _method(header, tensors)
+    context = header.metadata.get(f"{architecture}.context_length", 0)
+    return FoundModel(
+        name=name,
+        path=str(path),
+        format="gguf",
+        method=method,
+        architecture=architecture,
+        bits=_nominal_bits(method, 8 * stored / parameters),
+        bits_per_weight=round(8 * stored / parameters, 3),
+        size_mb=round(sum(h.size for h in headers) / 1e6, 3),
+        parameters=parameters,
+        weight_bytes=_bytes_per_token(header, tensors, architecture),
+        context_length=context if isinstance(context, int) else 0,
+    )
+
+
+def _method(header: GgufHeader, tensors: list[GgufTensor]) -> str:
+    file_type = header.metadata.get("general.file_type")
+    if isinstance(file_type, int) and file_type in FILE_TYPES:
+        return FILE_TYPES[file_type]
+    totals: dict[str, int] = {}
+    for tensor in tensors:
+        totals[tensor.type] = totals.get(tensor.type, 0) + tensor.elements
+    return max(totals, key=lambda name: totals[name])
+
+
+def _nominal_bits(method: str, measured: float) -> float:
+    digits = [c for c in method.removeprefix("I") if c.isdigit()]
+    if method in ("F16", "BF16", "F32", "F64"):
+        return float(method.lstrip("BF"))
+    return float(digits[0]) if digits else round(measured, 1)
+
+
+def _bytes_per_token(header: GgufHeader, tensors: list[GgufTensor], architecture: str) -> int:
+    experts = header.metadata.get(f"{architecture}.expert_count", 0)
+    used = header.metadata.get(f"{architecture}.expert_used_count", 0)
+    sparse = isinstance(experts, int) and isinstance(used, int) and 0 < used < experts
+    tied = not any(t.name == "output.weight" for t in tensors)
+    total = 0
+    for tensor in tensors:
+        if tensor.name == "token_embd.weight" and not tied:
+            continue
+        total += tensor.nbytes * used // experts if sparse and "_exps." in tensor.name else tensor.nbytes
+    return total
