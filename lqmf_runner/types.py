@@ -158,7 +158,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+class EngineStats(msgspec.Struct, kw_only=True):
     """Counters of a worker since its load; seconds, tokens and requests.
 
     `prefill_*` count the steps that held prompt tokens only, `decode_*` those that held one token of each running

@@ -1,0 +1,158 @@
+"""Chat templates. They come with a model file, so they are untrusted code and run in a sandbox.
+
+Jinja's immutable sandbox keeps them away from Python; a watchdog ends those that loop, and operators that could
+fill the memory in one step are refused. The environment offers what templates on the hub rely on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+from ..errors import InvalidRequestError, ModelUnusableError
+from ..types import Message
+
+TIME_LIMIT_S = 2.0
+MAX_OUTPUT = 16 * 1024 * 1024
+_MAX_REPEAT = 100_000
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class _TimeUp(Exception):
+    """Raised inside a template that runs too long."""
+
+
+class _Refused(Exception):
+    """The template itself called `raise_exception`: the conversation does not suit the model."""
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset(["*", "**", "%"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+        if operator == "**" and (not numbers or abs(left) > 1e6 or abs(right) > 64):
+            raise SecurityError("this power is too large for a template")
+        if operator == "*" and not numbers:
+            raise SecurityError("a template may not repeat sequences")
+        if operator == "%" and not numbers:
+            raise SecurityError("a template may not format with %")
+        return super().call_binop(context, operator, left, right)
+
+
+class ChatTemplate:
+    """A compiled chat template.
+
+    Args:
+        source: Jinja text as found in the model.
+        special_tokens: `bos_token`, `eos_token`, ... that the template may name.
+
+    Raises:
+        ModelUnusableError: the template is not valid Jinja.
+    """
+
+    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.filters["tojson"] = _tojson
+        for name in ("center", "indent", "format", "batch", "slice", "wordwrap"):
+            environment.filters[name] = _bounded(environment.filters[name])
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+        environment.globals.pop("lipsum", None)
+        self._special_tokens = special_tokens
+        try:
+            self._template = environment.from_string(source)
+        except (TemplateError, RecursionError) as error:
+            raise ModelUnusableError(
+                f"the model's chat template is not valid: {error}", hint="use plain prompts, or fix the template"
+            ) from error
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The prompt text for a conversation.
+
+        Raises:
+            InvalidRequestError: the template refuses the conversation, breaks, reaches for what it may not have, or
+                takes longer than `TIME_LIMIT_S` seconds.
+        """
+        for message in messages:
+            if message.role not in _ROLES:
+                raise InvalidRequestError(f"unknown role '{message.role}'", hint=f"roles: {', '.join(_ROLES)}")
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            with _time_limit(TIME_LIMIT_S):
+                parts, size = [], 0
+                for part in self._template.generate(
+                    messages=turns, add_generation_prompt=add_generation_prompt, **self._special_tokens
+                ):
+                    parts.append(part)
+                    size += len(part)
+                    if size > MAX_OUTPUT:
+                        raise SecurityError("its output has no end")
+                return "".join(parts)
+        except _TimeUp:
+            raise InvalidRequestError(
+                f"the model's chat template did not end within {TIME_LIMIT_S:g} s", hint="use a plain prompt instead"
+            ) from None
+        except _Refused as error:
+            raise InvalidRequestError(f"the model's chat template refuses this: {error}") from None
+        except SecurityError as error:
+            raise InvalidRequestError(
+                f"the model's chat template did something unsafe: {error}", hint="do not trust this model file"
+            ) from None
+        except Exception as error:
+            raise InvalidRequestError(
+                f"the model's chat template failed: {type(error).__name__}: {error}", hint="use a plain prompt instead"
+            ) from None
+
+
+class _time_limit:
+    """Raises `_TimeUp` in the current thread after so many seconds (between two bytecodes)."""
+
+    def __init__(self, seconds: float) -> None:
+        self._lock = threading.Lock()
+        self._inside = True
+        self._timer = threading.Timer(seconds, self._interrupt, args=(threading.get_ident(),))
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._inside = False
+        self._timer.cancel()
+
+    def _interrupt(self, thread: int) -> None:
+        with self._lock:
+            if self._inside:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TimeUp))
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise _Refused(message)
+
+
+def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _bounded(function: Any) -> Any:
+    """A filter whose numeric arguments (widths, counts) cannot ask for an enormous result."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, (int, float)) and abs(value) > _MAX_REPEAT:
+                raise SecurityError("this width is too large for a template")
+        return function(*args, **kwargs)
+
+    return call

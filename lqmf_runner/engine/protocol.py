@@ -1,0 +1,128 @@
+"""What the front process and a worker say to each other, and how it is framed.
+
+A frame is a little-endian 32-bit length and that many bytes of MessagePack: a list of commands one way, a list of
+events the other. All events of one step travel in one frame.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from ..errors import EngineError, LqmfError, error_types
+from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec
+
+HEADER = struct.Struct("<I")
+MAX_FRAME = 256 * 1024 * 1024
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Load this model; the first command, once."""
+
+    spec: ModelSpec
+
+
+class Generate(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request: `Delta` events until one has a finish reason."""
+
+    id: int
+    request: GenerationRequest
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """Nobody reads request `id` any more."""
+
+    id: int
+
+
+class ScoreTokens(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds a `Score`."""
+
+    id: int
+    tokens: list[int] | str
+
+
+class Tokenize(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds token ids."""
+
+    id: int
+    text: str
+    special: bool
+
+
+class Detokenize(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds text."""
+
+    id: int
+    tokens: list[int]
+
+
+class GetStats(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds `EngineStats`."""
+
+    id: int
+
+
+Command = Load | Generate | Cancel | ScoreTokens | Tokenize | Detokenize | GetStats
+
+
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    """Share of the load that is done, 0 to 1."""
+
+    fraction: float
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The model answers from now on."""
+
+    info: ModelInfo
+
+
+class Delta(msgspec.Struct, frozen=True, tag=True):
+    """A piece of the answer to request `id`."""
+
+    id: int
+    chunk: Chunk
+
+
+class Reply(msgspec.Struct, frozen=True, tag=True):
+    """The one answer to a command other than `Generate`."""
+
+    id: int
+    value: Any
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """Request `id` failed, or the load where `id` is None."""
+
+    id: int | None
+    kind: str
+    message: str
+    hint: str
+
+
+Event = Loading | Loaded | Delta | Reply | Failed
+
+encoder = msgspec.msgpack.Encoder()
+command_decoder = msgspec.msgpack.Decoder(list[Command])
+event_decoder = msgspec.msgpack.Decoder(list[Event])
+
+
+def frame(items: list[Any]) -> bytes:
+    """One frame, ready to be sent."""
+    body = encoder.encode(items)
+    return HEADER.pack(len(body)) + body
+
+
+def failure(request_id: int | None, error: BaseException) -> Failed:
+    """An error as an event. Anything that is not ours becomes an `EngineError` that names its type."""
+    if isinstance(error, LqmfError):
+        return Failed(request_id, type(error).__name__, error.message, error.hint)
+    return Failed(request_id, "EngineError", f"{type(error).__name__}: {error}", "the worker's log has the traceback")
+
+
+def error_from(event: Failed) -> LqmfError:
+    """The error on this side of the border."""
+    return error_types().get(event.kind, EngineError)(event.message, hint=event.hint)

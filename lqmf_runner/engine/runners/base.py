@@ -1,0 +1,118 @@
+"""The seam that a format implements: `ModelRunner` and its `Tokenizer`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...types import ModelInfo, ModelSpec
+from ..text import Detokenizer
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive tokens of one slot in a step: a chunk of a prompt or a single decode token.
+
+    Attributes:
+        slot: the sequence they belong to.
+        tokens: their ids.
+        start: position of the first in the sequence; everything before it is in the slot's KV cache.
+        logits: for which of the tokens the next-token logits are wanted.
+    """
+
+    slot: int
+    tokens: Sequence[int]
+    start: int
+    logits: Literal["none", "last", "all"]
+
+
+class Tokenizer(ABC):
+    """A model's own tokenizer.
+
+    Attributes:
+        eos_ids: tokens that end an answer.
+        add_bos: whether the model expects a beginning-of-sequence token.
+        bos_id: that token, or None.
+        chat_template: the Jinja source, or None where the model has none.
+        special_tokens: `bos_token`, `eos_token`, ... as text, for the template.
+    """
+
+    eos_ids: frozenset[int]
+    add_bos: bool
+    bos_id: int | None
+    chat_template: str | None
+    special_tokens: dict[str, str]
+
+    @abstractmethod
+    def encode(self, text: str, *, parse_special: bool) -> list[int]:
+        """Token ids, without adding any; `parse_special` reads `<|im_end|>` and its like as one token."""
+
+    @abstractmethod
+    def detokenizer(self) -> Detokenizer:
+        """A fresh one, for one answer. Special tokens give no text."""
+
+    @abstractmethod
+    def token_text(self, token: int) -> str:
+        """The text of one token by itself (U+FFFD for a part of a character)."""
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a whole prompt: special tokens are read, and the BOS the model expects comes first."""
+        tokens = self.encode(text, parse_special=True)
+        if self.add_bos and self.bos_id is not None and tokens[:1] != [self.bos_id]:
+            tokens.insert(0, self.bos_id)
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        detokenizer = self.detokenizer()
+        return "".join(detokenizer.add(token) for token in tokens) + detokenizer.finish()
+
+
+class ModelRunner(ABC):
+    """A loaded model that advances many sequences ("slots") together, one step at a time.
+
+    Used by one thread. A runner knows nothing of requests, stop strings or sampling. Its KV cache grows with what
+    the slots hold, up to `info.max_slots` times `info.n_ctx` tokens.
+
+    Attributes:
+        info: what was loaded, `n_ctx` and `max_slots` included.
+        can_reuse_prefix: False where a slot cannot be cut back (recurrent models).
+    """
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+    can_reuse_prefix: bool = True
+
+    @classmethod
+    @abstractmethod
+    def load(cls, spec: ModelSpec, progress: Progress) -> ModelRunner:
+        """Load the model; `progress` takes the share that is done, 0 to 1.
+
+        Raises:
+            ModelUnusableError: damaged, unsafe or unknown files.
+            DoesNotFitError: not enough memory, and no fallback was allowed or left.
+            MissingDependencyError: the format's package is not installed.
+        """
+
+    @abstractmethod
+    def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
+        """Run the model over the spans, extending each slot's KV cache.
+
+        Returns:
+            Logits of the asked-for tokens in the order of the batch, shape [rows, n_vocab]; valid until the next
+            step.
+        """
+
+    @abstractmethod
+    def copy_prefix(self, src: int, dst: int, n: int) -> None:
+        """Make the first n tokens of slot `src` the whole content of slot `dst`."""
+
+    @abstractmethod
+    def truncate(self, slot: int, n: int) -> None:
+        """Forget all but the first n tokens of a slot; 0 releases it."""

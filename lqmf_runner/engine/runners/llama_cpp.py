@@ -1,0 +1,326 @@
+"""GGUF through llama.cpp's low-level API: many sequences in one context.
+
+Every slot is a stream of its own in the KV cache (`kv_unified` off) and flash attention is on. Only so does a
+sequence see its keys in the same order alone and in a crowd, which keeps greedy answers the same, bit for bit.
+Streams have a fixed size; the context is made anew, twice as large, when a slot outgrows it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from ...errors import DoesNotFitError, EngineError, ModelUnusableError
+from ...models import inspect_model
+from ...types import ModelInfo, ModelSpec
+from ..text import BytesDetokenizer, Detokenizer
+from .base import ModelRunner, Progress, Span, Tokenizer
+
+_DEFAULT_CTX = 4096
+_FIRST_STREAM = 256
+
+
+class LlamaCppTokenizer(Tokenizer):
+    """The vocabulary inside a GGUF."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self.n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.eos_ids = frozenset(t for t in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t))
+        self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+        bos, eos = llama_cpp.llama_vocab_bos(self._vocab), llama_cpp.llama_vocab_eos(self._vocab)
+        self.bos_id = bos if bos >= 0 else None
+        self.special_tokens = {
+            name: (llama_cpp.llama_vocab_get_text(self._vocab, token) or b"").decode(errors="replace")
+            for name, token in (("bos_token", bos), ("eos_token", eos))
+            if token >= 0
+        }
+        template = llama_cpp.llama_model_chat_template(model, None)
+        self.chat_template = template.decode(errors="replace") if template else None
+        self._pieces: dict[int, bytes] = {}
+
+    def encode(self, text: str, *, parse_special: bool) -> list[int]:
+        data = text.encode("utf-8", errors="replace")
+        if not data:
+            return []
+        size = len(data) + 16
+        while True:
+            tokens = (llama_cpp.llama_token * size)()
+            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, size, False, parse_special)
+            if n >= 0:
+                return list(tokens[:n])
+            size = -n
+
+    def detokenizer(self) -> Detokenizer:
+        return BytesDetokenizer(self._piece)
+
+    def token_text(self, token: int) -> str:
+        return self._piece(token).decode(errors="replace")
+
+    def _piece(self, token: int) -> bytes:
+        piece = self._pieces.get(token)
+        if piece is None:
+            size = 64
+            while True:
+                buffer = ctypes.create_string_buffer(size)
+                n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+                if n >= 0:
+                    break
+                size = -n
+            piece = self._pieces[token] = buffer.raw[:n]
+        return piece
+
+
+class _Batch:
+    """A `llama_batch` over arrays that numpy fills: a step costs no call per token."""
+
+    def __init__(self, capacity: int) -> None:
+        self.tokens = np.zeros(capacity, np.int32)
+        self.positions = np.zeros(capacity, np.int32)
+        self.wants_logits = np.zeros(capacity, np.int8)
+        self.sequences = np.zeros(capacity, np.int32)
+        self._one_sequence = np.ones(capacity, np.int32)
+        base, item = self.sequences.ctypes.data, self.sequences.itemsize
+        self._sequence_pointers = base + item * np.arange(capacity, dtype=np.uint64)
+        self.struct = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=_pointer(self.tokens, ctypes.c_int32),
+            embd=None,
+            pos=_pointer(self.positions, ctypes.c_int32),
+            n_seq_id=_pointer(self._one_sequence, ctypes.c_int32),
+            seq_id=_pointer(self._sequence_pointers, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(self.wants_logits, ctypes.c_int8),
+        )
+
+    def fill(self, spans: Sequence[Span]) -> int:
+        """Lay the spans out one after the other; returns how many rows of logits they ask for."""
+        at = rows = 0
+        for span in spans:
+            end = at + len(span.tokens)
+            self.tokens[at:end] = span.tokens
+            self.positions[at:end] = np.arange(span.start, span.start + len(span.tokens))
+            self.sequences[at:end] = span.slot
+            self.wants_logits[at:end] = span.logits == "all"
+            if span.logits == "last":
+                self.wants_logits[end - 1] = 1
+            rows += _n_rows(span)
+            at = end
+        self.struct.n_tokens = at
+        return rows
+
+
+class LlamaCppRunner(ModelRunner):
+    """One GGUF model in this process."""
+
+    def __init__(self, model: Any, info: ModelInfo, options: dict[str, Any]) -> None:
+        self._model = model
+        self._options = options
+        self._n_batch = max(options.get("n_batch", 512), info.max_slots)
+        self._batch = _Batch(self._n_batch)
+        self._held = [0] * info.max_slots
+        self._context: Any = None
+        self._stream_size = 0
+        self.info = info
+        self.tokenizer = LlamaCppTokenizer(model)
+        self.can_reuse_prefix = not (
+            llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
+        )
+        self._grow(1)
+
+    @classmethod
+    def load(cls, spec: ModelSpec, progress: Progress) -> LlamaCppRunner:
+        _route_log()
+        found = inspect_model(Path(spec.path))
+        if found.problem:
+            raise ModelUnusableError(f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch the file again")
+        llama_cpp.llama_backend_init()
+        options, notes = spec.options, list[str]()
+        model, on_gpu = _load_model(spec, found.path, progress, notes)
+        n_train = llama_cpp.llama_model_n_ctx_train(model)
+        n_ctx = options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
+        if n_ctx > n_train:
+            notes.append(f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with")
+        info = ModelInfo(
+            name=spec.name,
+            format="gguf",
+            method=found.method,
+            architecture=found.architecture,
+            bits=found.bits,
+            bits_per_weight=found.bits_per_weight,
+            parameters=found.parameters,
+            size_mb=found.size_mb,
+            weight_bytes=found.weight_bytes,
+            n_ctx=n_ctx,
+            n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
+            max_slots=options.get("max_slots", 16),
+            device="gpu" if on_gpu else "cpu",
+            dtype=found.method,
+            chat_template=bool(llama_cpp.llama_model_chat_template(model, None)),
+            version=spec.version or found.version,
+            notes=tuple(notes),
+        )
+        return cls(model, info, options)
+
+    def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
+        """See `ModelRunner.step`. Single tokens run together; each chunk of a prompt runs by itself.
+
+        llama.cpp would cut a batch of unequal lengths into many small ones, each of which reads all the weights.
+        """
+        self._grow(max(span.start + len(span.tokens) for span in batch))
+        singles = sorted((s for s in batch if len(s.tokens) == 1), key=lambda s: s.slot)
+        groups = [[s] for s in batch if len(s.tokens) > 1] + ([singles] if singles else [])
+        if len(groups) == 1 and groups[0] == list(batch):
+            return self._decode(groups[0])
+        rows: dict[int, NDArray[np.float32]] = {}
+        for group in groups:
+            logits, at = self._decode(group), 0
+            for span in group:
+                rows[span.slot] = logits[at : at + _n_rows(span)].copy()
+                at += _n_rows(span)
+        return np.concatenate([rows[span.slot] for span in batch])
+
+    def copy_prefix(self, src: int, dst: int, n: int) -> None:
+        self.truncate(dst, 0)
+        if n:
+            # Between streams llama.cpp copies all or nothing; what is too much is cut off afterwards.
+            llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
+            self._held[dst] = self._held[src]
+            self.truncate(dst, n)
+
+    def truncate(self, slot: int, n: int) -> None:
+        if self._held[slot] <= n:
+            return
+        if not llama_cpp.llama_memory_seq_rm(self._memory, slot, n or -1, -1):
+            raise EngineError("llama.cpp could not drop a part of this model's cache")
+        self._held[slot] = n
+
+    def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+        rows = self._batch.fill(spans)
+        code = llama_cpp.llama_decode(self._context, self._batch.struct)
+        if code != 0:
+            why = {1: "no room in the KV cache", 2: "aborted"}.get(code, f"llama_decode returned {code}")
+            raise EngineError(f"llama.cpp could not run this step: {why}", hint="fewer slots or a shorter context may help")
+        for span in spans:
+            self._held[span.slot] = span.start + len(span.tokens)
+        if rows == 0:
+            return np.empty((0, self.info.n_vocab), np.float32)
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), (rows, self.info.n_vocab))
+
+    def _grow(self, stream_size: int) -> None:
+        """Make sure a slot can hold so many tokens; what the slots hold moves along."""
+        if stream_size <= self._stream_size:
+            return
+        stream_size = max(1 << (stream_size - 1).bit_length(), _FIRST_STREAM)
+        context = self._make_context(stream_size)
+        if self._context is not None:
+            for slot, held in enumerate(self._held):
+                if held:
+                    _move_sequence(self._context, context, slot)
+            llama_cpp.llama_free(self._context)
+        self._context, self._memory = context, llama_cpp.llama_get_memory(context)
+        self._stream_size = stream_size
+
+    def _make_context(self, stream_size: int) -> Any:
+        params = llama_cpp.llama_context_default_params()
+        params.n_seq_max = self.info.max_slots
+        params.n_ctx = params.n_seq_max * stream_size
+        params.n_batch = self._n_batch
+        params.n_ubatch = min(self._options.get("n_ubatch", 512), self._n_batch)
+        params.n_threads = params.n_threads_batch = self._options.get("n_threads") or len(os.sched_getaffinity(0))
+        params.kv_unified = False
+        params.swa_full = True
+        params.no_perf = True
+        params.flash_attn_type = 1 if self._options.get("flash_attn", True) else 0
+        needed, free = _kv_bytes(self._model, params.n_ctx), psutil.virtual_memory().available
+        context = llama_cpp.llama_init_from_model(self._model, params) if needed < free else None
+        if not context:
+            raise DoesNotFitError(
+                f"the KV cache of '{self.info.name}' needs {needed / 1e6:.0f} MB for {params.n_seq_max} requests of "
+                f"{stream_size} tokens, {free / 1e6:.0f} MB are free",
+                hint="lower backend.max_slots or backend.n_ctx, or unload another model",
+            )
+        return context
+
+
+def _move_sequence(old: Any, new: Any, slot: int) -> None:
+    size = llama_cpp.llama_state_seq_get_size(old, slot)
+    state = (ctypes.c_uint8 * size)()
+    n = llama_cpp.llama_state_seq_get_data(old, state, size, slot)
+    if llama_cpp.llama_state_seq_set_data(new, state, n, slot) == 0:
+        raise EngineError("llama.cpp could not move a sequence to a larger KV cache")
+
+
+def _n_rows(span: Span) -> int:
+    return {"none": 0, "last": 1, "all": len(span.tokens)}[span.logits]
+
+
+def _load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]) -> tuple[Any, bool]:
+    """The model, with as many layers on the GPU as fit, and whether any are there."""
+    options = spec.options
+    gpu = llama_cpp.llama_supports_gpu_offload() and options.get("device") != "cpu"
+    if options.get("device") == "cuda" and not gpu:
+        raise ModelUnusableError(
+            "this build of llama-cpp-python has no GPU support",
+            hint="use backend.device=cpu, or rebuild it: CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall "
+            "--no-cache-dir llama-cpp-python",
+        )
+    params = llama_cpp.llama_model_default_params()
+    params.use_mmap = options.get("use_mmap", True)
+    callback = llama_cpp.llama_progress_callback(lambda share, _: progress(share) or True)
+    params.progress_callback = callback
+    layers = options.get("n_gpu_layers", -1) if gpu else 0
+    params.n_gpu_layers = layers
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+    if not model and gpu and options.get("fallback", True):
+        for layers in (24, 12, 6, 0):
+            params.n_gpu_layers = layers
+            model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+            if model:
+                notes.append(f"the model did not fit on the GPU: {layers or 'no'} layers are there, the rest on the CPU")
+                break
+    if not model:
+        raise ModelUnusableError(
+            f"llama.cpp cannot load '{spec.name}': {_last_log_line()}",
+            hint="the file may be damaged or of an architecture this llama-cpp-python does not know",
+        )
+    return model, layers != 0
+
+
+def _kv_bytes(model: Any, n_tokens: int) -> int:
+    """Bytes of a float16 KV cache."""
+    heads = max(llama_cpp.llama_model_n_head(model), 1)
+    width = llama_cpp.llama_model_n_embd(model) // heads * llama_cpp.llama_model_n_head_kv(model)
+    return 2 * 2 * width * llama_cpp.llama_model_n_layer(model) * n_tokens
+
+
+def _pointer(array: NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))
+
+
+_log_lines: list[str] = []
+
+
+@llama_cpp.llama_log_callback
+def _keep_log(level: int, text: bytes, _: Any) -> None:
+    if level >= 3 and (line := text.decode(errors="replace").strip()):  # warnings and errors
+        _log_lines.append(line)
+        del _log_lines[:-20]
+        if os.environ.get("LQMF_DEBUG") == "1":
+            print(line, flush=True)
+
+
+def _route_log() -> None:
+    """llama.cpp's own log stays out of the terminal; its errors are kept for our messages."""
+    llama_cpp.llama_log_set(_keep_log, ctypes.c_void_p(0))
+
+
+def _last_log_line() -> str:
+    return next((line for line in reversed(_log_lines) if "error" in line.lower()), "no reason given")

@@ -1,0 +1,317 @@
+"""Continuous batching, the same for every format.
+
+Each step runs every decoding request by one token and spends what is left of the step's token budget on prompts, in
+order of arrival. While others decode, a prompt gets at most `prefill_chunk` tokens a step, so that a long prompt
+does not stall them; a prompt that begins like one that is being computed waits for it and reuses its cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from ..errors import EngineError, QueueFullError
+from ..types import Chunk, EngineStats, SamplingParams, Score, TokenLogprob, Usage
+from .protocol import Delta, Event, Reply, failure
+from .runners.base import ModelRunner, Span
+from .sampling import Logits, Sampler, log_sum_exp, token_logprob
+from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix
+from .text import AnswerText
+
+_SCORE_CHUNK = 128
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """Tokens in a step, tokens of prompts in a step that also decodes, and requests that may wait."""
+
+    n_batch: int = 512
+    prefill_chunk: int = 128
+    max_queue: int = 512
+    prefix_reuse: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class RequestState:
+    """A request while it is in the worker. Times are `time.perf_counter()` seconds."""
+
+    id: int
+    tokens: list[int]
+    n_prompt: int
+    max_tokens: int
+    sampling: SamplingParams
+    sampler: Sampler | None = None
+    answer: AnswerText | None = None
+    arrived: float = field(default_factory=time.perf_counter)
+    slot: Slot | None = None
+    n_computed: int = 0
+    n_cached: int = 0
+    started: float = 0.0
+    first_token: float = 0.0
+    last_token: float = 0.0
+    scored: list[tuple[float, bool]] = field(default_factory=list)
+
+    @property
+    def is_score(self) -> bool:
+        return self.sampler is None
+
+    @property
+    def n_generated(self) -> int:
+        return len(self.tokens) - self.n_prompt
+
+    @property
+    def decoding(self) -> bool:
+        return self.n_computed >= self.n_prompt
+
+
+class Scheduler:
+    """Runs requests on a `ModelRunner`. Used by one thread; `emit` gets the events of a step together."""
+
+    def __init__(self, runner: ModelRunner, limits: SchedulerLimits, emit: Callable[[list[Event]], None]) -> None:
+        self._runner = runner
+        self._limits = limits
+        self._emit = emit
+        self._reuse = limits.prefix_reuse and runner.can_reuse_prefix
+        self._table = SlotTable(runner.info.max_slots)
+        self._waiting: deque[RequestState] = deque()
+        self._running: list[RequestState] = []
+        self._cancelled: set[int] = set()
+        self._events: list[Event] = []
+        self._stats = EngineStats()
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def add(self, request: RequestState) -> None:
+        """Queue a request.
+
+        Raises:
+            QueueFullError: `max_queue` requests wait already.
+        """
+        if len(self._waiting) >= max(self._limits.max_queue, len(self._table.idle)):
+            raise QueueFullError(f"{len(self._waiting)} requests wait already", hint="try again in a few seconds")
+        self._waiting.append(request)
+
+    def cancel(self, request_id: int) -> None:
+        """Drop a request before the next step, whether it waits or runs."""
+        self._cancelled.add(request_id)
+
+    def stats(self) -> EngineStats:
+        return msgspec.structs.replace(self._stats, running=len(self._running), waiting=len(self._waiting))
+
+    def step(self) -> None:
+        """Advance all running requests by one step of the model."""
+        self._drop_cancelled()
+        self._admit()
+        if plan := self._plan():
+            self._run(plan)
+        if self._events:
+            events, self._events = self._events, []
+            self._emit(events)
+
+    def _run(self, plan: Sequence[tuple[RequestState, Span]]) -> None:
+        began = time.perf_counter()
+        try:
+            logits = self._runner.step([span for _, span in plan])
+        except Exception as error:
+            self._fail(plan, error)
+        else:
+            self._count_step(plan, time.perf_counter() - began)
+            self._take_in(plan, logits)
+
+    def _drop_cancelled(self) -> None:
+        if not self._cancelled:
+            return
+        cancelled, self._cancelled = self._cancelled, set()
+        self._waiting = deque(s for s in self._waiting if s.id not in cancelled)
+        for request in [s for s in self._running if s.id in cancelled]:
+            self._leave(request)
+
+    def _admit(self) -> None:
+        postponed: list[RequestState] = []
+        while self._waiting:
+            request = self._waiting[0]
+            reuse = self._reuse and not request.is_score
+            placement = self._table.place(request.tokens, reuse=reuse)
+            if placement is None:
+                break
+            self._waiting.popleft()
+            if reuse and self._soon_shared(request) >= placement.shared + MIN_SHARED:
+                postponed.append(request)
+                continue
+            try:
+                self._start(request, placement)
+            except Exception as error:
+                self._events.append(failure(request.id, error))
+        self._waiting.extendleft(reversed(postponed))
+
+    def _start(self, request: RequestState, placement: Placement) -> None:
+        slot, donor, shared = placement.slot, placement.donor, placement.shared
+        if donor is slot:
+            self._runner.truncate(slot.index, shared)
+        else:
+            self._runner.copy_prefix(donor.index, slot.index, shared)
+        slot.tokens = request.tokens[:shared]
+        self._table.take(slot)
+        request.slot, request.n_computed, request.n_cached = slot, shared, shared
+        request.started = time.perf_counter()
+        self._running.append(request)
+        self._stats.requests += 1
+        self._stats.prompt_tokens += request.n_prompt
+        self._stats.cached_tokens += shared
+
+    def _forget(self, slot: Slot) -> None:
+        self._runner.truncate(slot.index, 0)
+        slot.tokens = []
+
+    def _soon_shared(self, request: RequestState) -> int:
+        """The longest prefix this prompt has in common with one that is being computed now."""
+        lengths = [
+            common_prefix(other.tokens, request.tokens)
+            for other in self._running
+            if not other.decoding and not other.is_score
+        ]
+        return min(max(lengths, default=0), request.n_prompt - 1)
+
+    def _plan(self) -> list[tuple[RequestState, Span]]:
+        plan = []
+        for request in self._running:
+            if request.decoding:
+                plan.append((request, self._span(request, 1)))
+        budget = self._limits.n_batch - len(plan)
+        if plan:
+            budget = min(budget, self._limits.prefill_chunk)
+        for request in self._running:
+            if not request.decoding and budget > 0:
+                n = min(budget, request.n_prompt - request.n_computed, _SCORE_CHUNK if request.is_score else budget)
+                plan.append((request, self._span(request, n)))
+                budget -= n
+        return plan
+
+    def _span(self, request: RequestState, n: int) -> Span:
+        assert request.slot is not None
+        start = request.n_computed
+        wanted: Literal["none", "last", "all"] = "last" if start + n == len(request.tokens) else "none"
+        if request.is_score:
+            wanted = "all"
+        return Span(request.slot.index, request.tokens[start : start + n], start, wanted)
+
+    def _take_in(self, plan: Sequence[tuple[RequestState, Span]], logits: Logits) -> None:
+        now = time.perf_counter()
+        row = 0
+        for request, span in plan:
+            assert request.slot is not None
+            request.slot.tokens.extend(span.tokens)
+            request.n_computed += len(span.tokens)
+            n_rows = {"none": 0, "last": 1, "all": len(span.tokens)}[span.logits]
+            rows, row = logits[row : row + n_rows], row + n_rows
+            try:
+                if request.is_score:
+                    self._score(request, span, rows)
+                elif n_rows:
+                    self._generate(request, rows[0], now)
+            except Exception as error:
+                self._events.append(failure(request.id, error))
+                self._leave(request)
+
+    def _generate(self, request: RequestState, logits: Logits, now: float) -> None:
+        assert request.sampler is not None and request.answer is not None
+        token = request.sampler.sample(logits)
+        if not request.n_generated:
+            request.first_token = now
+        request.last_token = now
+        request.tokens.append(token)
+        self._stats.completion_tokens += 1
+        logprobs: tuple[TokenLogprob, ...] = ()
+        n_top = request.sampling.logprobs
+        finish_reason = None
+        if token in self._runner.tokenizer.eos_ids and not request.sampling.ignore_eos:
+            text, finish_reason = "", "stop"
+        else:
+            text = request.answer.add(token)
+            if n_top is not None:
+                logprobs = (token_logprob(logits, token, n_top, self._runner.tokenizer.token_text),)
+            if request.answer.stopped:
+                finish_reason = "stop"
+            elif request.n_generated >= request.max_tokens:
+                finish_reason = "length"
+        if finish_reason:
+            text += request.answer.finish()
+            # A stop string may be complete only with the last, until now incomplete, character.
+            if request.answer.stopped:
+                finish_reason = "stop"
+        chunk = Chunk(
+            text=text,
+            token_ids=(token,),
+            logprobs=logprobs,
+            finish_reason=finish_reason,
+            usage=_usage(request) if finish_reason else None,
+        )
+        self._events.append(Delta(request.id, chunk))
+        if finish_reason:
+            self._leave(request)
+
+    def _score(self, request: RequestState, span: Span, rows: Logits) -> None:
+        following = request.tokens[span.start + 1 : span.start + len(span.tokens) + 1]
+        for logits, token in zip(rows, following, strict=False):
+            value = float(logits[token]) - log_sum_exp(logits)
+            if np.isnan(value):
+                raise EngineError("the model produced NaN logits", hint="the weights are damaged or overflow in this dtype")
+            request.scored.append((value, int(logits.argmax()) == token))
+        if request.n_computed == request.n_prompt:
+            score = Score(
+                token_ids=tuple(request.tokens),
+                logprobs=(None, *(value for value, _ in request.scored)),
+                greedy=(None, *(greedy for _, greedy in request.scored)),
+            )
+            self._events.append(Reply(request.id, score))
+            self._leave(request)
+
+    def _count_step(self, plan: Sequence[tuple[RequestState, Span]], seconds: float) -> None:
+        stats = self._stats
+        decoded = sum(request.decoding for request, _ in plan)
+        prompt = sum(len(span.tokens) for request, span in plan if not request.decoding)
+        if not prompt:
+            stats.decode_tokens += decoded
+            stats.decode_steps += 1
+            stats.decode_s += seconds
+        elif not decoded:
+            stats.prefill_tokens += prompt
+            stats.prefill_s += seconds
+        else:
+            stats.mixed_prefill_tokens += prompt
+            stats.mixed_decode_tokens += decoded
+            stats.mixed_steps += 1
+            stats.mixed_s += seconds
+
+    def _leave(self, request: RequestState) -> None:
+        """The request is done with; its slot keeps the tokens that were computed."""
+        assert request.slot is not None
+        self._running.remove(request)
+        self._table.release(request.slot)
+
+    def _fail(self, plan: Sequence[tuple[RequestState, Span]], error: Exception) -> None:
+        """A step failed: what the KV cache of its slots holds is unknown now."""
+        for request, _ in plan:
+            assert request.slot is not None
+            self._events.append(failure(request.id, error))
+            self._leave(request)
+            self._forget(request.slot)
+
+
+def _usage(request: RequestState) -> Usage:
+    return Usage(
+        prompt_tokens=request.n_prompt,
+        cached_tokens=request.n_cached,
+        completion_tokens=request.n_generated,
+        queue_s=request.started - request.arrived,
+        prefill_s=request.first_token - request.started,
+        decode_s=request.last_token - request.first_token,
+    )

@@ -1,0 +1,89 @@
+"""Slots: which tokens each one holds in the KV cache, and how a new prompt can reuse them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MIN_SHARED = 32
+_STRIDE = 64
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One sequence's place in the KV cache. `tokens` are those whose keys and values are there."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    busy: bool = False
+    last_used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a prompt goes: take the first `shared` tokens of `donor`, put them in `slot`."""
+
+    slot: Slot
+    donor: Slot
+    shared: int
+
+
+class SlotTable:
+    """All slots of a model."""
+
+    def __init__(self, count: int) -> None:
+        self.slots = [Slot(i) for i in range(count)]
+        self._clock = 0
+
+    @property
+    def idle(self) -> list[Slot]:
+        return [slot for slot in self.slots if not slot.busy]
+
+    def place(self, prompt: Sequence[int], *, reuse: bool) -> Placement | None:
+        """The best slot for a prompt, or None if all are busy.
+
+        The donor is the slot with the longest common prefix, busy or idle. It is taken over where that keeps most
+        of what it holds; otherwise its prefix is copied to another slot: one beside busy ones, since runners work
+        on neighbouring slots together, and of those the one that was idle longest.
+        """
+        idle = self.idle
+        if not idle:
+            return None
+        oldest = min(idle, key=lambda slot: (-self._busy_neighbours(slot), slot.last_used, slot.index))
+        if not reuse:
+            return Placement(oldest, oldest, 0)
+        # At least the last token of a prompt has to be computed: its logits are needed.
+        limit = len(prompt) - 1
+        lengths = [min(common_prefix(slot.tokens, prompt), limit) for slot in self.slots]
+        shared = max(lengths)
+        if shared == 0:
+            return Placement(oldest, oldest, 0)
+        donors = [slot for slot, n in zip(self.slots, lengths, strict=True) if n == shared]
+        for donor in donors:
+            if not donor.busy and shared * 2 >= len(donor.tokens):
+                return Placement(donor, donor, shared)
+        return Placement(oldest, donors[0], shared)
+
+    def _busy_neighbours(self, slot: Slot) -> int:
+        return sum(s.busy for s in self.slots[max(slot.index - 1, 0) : slot.index + 2])
+
+    def take(self, slot: Slot) -> None:
+        self._clock += 1
+        slot.busy, slot.last_used = True, self._clock
+
+    def release(self, slot: Slot) -> None:
+        """The slot's tokens stay, for a later prompt to reuse."""
+        self._clock += 1
+        slot.busy, slot.last_used = False, self._clock
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common prefix of two lists."""
+    end = min(len(a), len(b))
+    at = 0
+    while at < end and a[at : at + _STRIDE] == b[at : at + _STRIDE]:
+        at += _STRIDE
+    at = min(at, end)
+    while at < end and a[at] == b[at]:
+        at += 1
+    return at
