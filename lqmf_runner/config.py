@@ -141,14 +141,31 @@ class Prompt:
     turns: list[str] = field(default_factory=list)
     reference: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.id != MISSING and (self.prompt is None) == (not self.turns):
+            raise UserInputError(f"prompt '{self.id}' must have either prompt or turns")
+
 
 @dataclass(frozen=True)
 class PromptsConfig:
-    """A prompt set."""
+    """A prompt set: at least one entry, each with an id of its own."""
 
     name: str = MISSING
     system: str | None = None
     entries: list[Prompt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.name == MISSING:
+            return
+        if not self.entries:
+            raise UserInputError(
+                f"the prompt set '{self.name}' is empty",
+                hint="add entries: [{id: ..., prompt: ...}], or choose another set with prompts=",
+            )
+        ids = [entry.id for entry in self.entries]
+        for entry_id in ids:
+            if ids.count(entry_id) > 1:
+                raise UserInputError(f"the prompt set '{self.name}' has the id '{entry_id}' more than once")
 
 
 @dataclass(frozen=True)

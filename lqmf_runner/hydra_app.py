@@ -1,0 +1,276 @@
+"""The edge to Hydra: schemas in, composed configuration out as the frozen objects of `config.py`.
+
+This is the only module that sees a DictConfig. Hydra parses the command line, composes `conf/`, makes the run's
+folder and launches the jobs of a sweep; here each job is validated and handed to its mode.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+
+from . import __version__
+from . import config as schemas
+from .cli import PROGRAM, conf_dir, report
+from .config import RunConfig
+from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
+from .modes import MODES, RunContext
+
+log = logging.getLogger(__name__)
+
+CONFIG_NAME = "config"
+GROUP_SCHEMAS: dict[str, dict[str, type]] = {
+    "model": {"model": schemas.ModelConfig},
+    "backend": {
+        "auto": schemas.BackendConfig,
+        "gguf": schemas.GgufBackend,
+        "transformers": schemas.TransformersBackend,
+        "bnb": schemas.BnbBackend,
+        "gptq": schemas.GptqBackend,
+        "openai": schemas.OpenAIBackend,
+    },
+    "prompts": {"prompts": schemas.PromptsConfig},
+    "mode": {
+        "benchmark": schemas.BenchmarkMode,
+        "quantize": schemas.QuantizeMode,
+        "models": schemas.ModelsMode,
+    },
+    "tracking": {"mlflow": schemas.TrackingConfig},
+}
+REDACTED = "***"
+_SECRET_KEY = re.compile(r"(^|_)(api_key|token|password|secret)$", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+class JobFailed(Exception):
+    """A job of a sweep has failed and said so."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Compose and run what the arguments ask for.
+
+    Raises:
+        HydraException, OmegaConfBaseException, UserInputError: the configuration is wrong.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its exceptions through, and `cli` words them
+    register_schemas()
+    sys.argv = [sys.argv[0], *args]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
+    except JobFailed:
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    return 0
+
+
+def register_schemas() -> None:
+    """Register the schemas under `<name>_schema` in their groups."""
+    store = ConfigStore.instance()
+    store.store(name=f"run{SCHEMA_SUFFIX}", node=_schema_node(RunConfig))
+    for group, schema_types in GROUP_SCHEMAS.items():
+        for name, schema in schema_types.items():
+            store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=_schema_node(schema))
+
+
+def run_job(composed: DictConfig) -> None:
+    """Run one job: the task function that Hydra calls once, or once for each job of a sweep.
+
+    Raises:
+        SystemExit: a single run has failed.
+        JobFailed: a job of a sweep has failed; Hydra goes on with the others and raises it at the end.
+    """
+    settings = HydraConfig.get()
+    sweep = settings.mode == RunMode.MULTIRUN
+    try:
+        exit_code = _run_mode(composed, settings, sweep)
+    except Exception as error:
+        exit_code = report(
+            error, job=f"job {settings.job.num} ({settings.job.override_dirname})" if sweep else ""
+        )
+    if exit_code:
+        raise JobFailed if sweep else SystemExit(exit_code)
+
+
+class BeforeRun(Callback):
+    """Refuses a wrong configuration before a folder is made, and gives every run a folder of its own.
+
+    Hydra calls it with the composed configuration; `SystemExit` is the way out, as it only logs exceptions.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the configuration, then claim `hydra.run.dir`."""
+        try:
+            _check_names(to_run_config(config))
+            _claim_folder(config, "run")
+        except Exception as error:
+            raise SystemExit(report(error)) from None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim `hydra.sweep.dir`. The jobs are checked one by one."""
+        try:
+            _claim_folder(config, "sweep")
+        except Exception as error:
+            raise SystemExit(report(error)) from None
+
+
+def to_run_config(composed: DictConfig) -> RunConfig:
+    """The frozen objects of a composed configuration, interpolations resolved.
+
+    Raises:
+        OmegaConfBaseException: a value is missing or cannot be resolved.
+        UserInputError: a value is out of range, or a key is unknown.
+    """
+    names = [f.name for f in fields(RunConfig)]
+    for key in composed:
+        if key not in names and key != "hydra":
+            raise unknown_key(str(key), names)
+    return RunConfig(**{name: _plain(composed, name) for name in names})
+
+
+def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
+    config = to_run_config(composed)
+    _check_names(config)
+    resolved = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(resolved, dict)
+    secrets = sorted(set(_secrets(resolved)), key=len, reverse=True)
+    run_dir = Path(settings.runtime.output_dir)
+    sweep_dir = Path(settings.sweep.dir).absolute() if sweep else None
+    _redact_files(run_dir, sweep_dir, secrets)
+    compose = _Composer(settings)
+    context = RunContext(
+        config=config,
+        models=tuple(map(compose, config.models)) or (config,),
+        resolved=_redact(resolved, secrets),
+        run_dir=run_dir,
+        command=_redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
+        sweep_dir=sweep_dir,
+        model_names=_model_names(),
+        compose=compose,
+    )
+    log.info("lqmf-runner %s: %s", __version__, context.command)
+    return MODES[config.mode.name].load()(context)
+
+
+class _Composer:
+    """Composes the configuration of a model by name, under the overrides of the run."""
+
+    def __init__(self, settings: HydraConf) -> None:
+        self._config_name = settings.job.config_name
+        self._overrides = [
+            override
+            for override in settings.overrides.task
+            if override.partition("=")[0].lstrip("+") not in ("model", "models")
+        ]
+
+    def __call__(self, name: str) -> RunConfig:
+        overrides = [*self._overrides, f"model={name}", "models=[]"]
+        try:
+            return to_run_config(hydra.compose(self._config_name, overrides=overrides))
+        except Exception as error:
+            raise translate(error) or error from error
+
+
+def _model_names() -> tuple[str, ...]:
+    options = GlobalHydra.instance().config_loader().get_group_options("model")
+    return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
+
+
+def _check_names(config: RunConfig) -> None:
+    if config.mode.name not in MODES:
+        raise unknown("mode", config.mode.name, MODES)
+    valid = _model_names()
+    for name in config.models:
+        if name not in valid:
+            raise unknown("model", name, valid)
+
+
+def _claim_folder(config: DictConfig, kind: str) -> None:
+    """Make the run's folder. Where another run has taken the name, `-2`, `-3`, ... is appended."""
+    node = config.hydra[kind]
+    wanted = str(node.dir)
+    if wanted == "." or any(f"hydra.{kind}.dir" in override for override in config.hydra.overrides.hydra):
+        return
+    folder = Path(wanted)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            number += 1
+            folder = Path(f"{wanted}-{number}")
+    with read_write(config), open_dict(config):
+        node.dir = str(folder)
+
+
+def _schema_node(schema: type) -> DictConfig:
+    """The schema as a node that can be overridden: a frozen dataclass would make it read-only all the way down."""
+    node = OmegaConf.structured(schema)
+
+    def thaw(value: Any) -> None:
+        if isinstance(value, (DictConfig, ListConfig)):
+            OmegaConf.set_readonly(value, None)
+            if isinstance(value, DictConfig) and not value._is_missing() and not value._is_none():
+                for key in value:
+                    thaw(value._get_node(key))
+
+    thaw(node)
+    assert isinstance(node, DictConfig)
+    return node
+
+
+def _plain(composed: DictConfig, name: str) -> Any:
+    value = composed[name]
+    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+
+
+def _secrets(value: Any, key: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _secrets(inner, str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secrets(inner, key)
+    elif isinstance(value, str) and value:
+        if _SECRET_KEY.search(key):
+            yield value
+        yield from _URL_PASSWORD.findall(value)
+
+
+def _redact(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _redact(inner, secrets) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_redact(inner, secrets) for inner in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, REDACTED)
+    return value
+
+
+def _redact_files(run_dir: Path, sweep_dir: Path | None, secrets: Sequence[str]) -> None:
+    """Take secrets out of what Hydra has saved: the folder is sent to MLflow as it is."""
+    if not secrets:
+        return
+    saved = [*(run_dir / ".hydra").glob("*.yaml"), *([sweep_dir / "multirun.yaml"] if sweep_dir else [])]
+    for path in saved:
+        if path.is_file():
+            path.write_text(_redact(path.read_text("utf-8"), secrets), "utf-8")

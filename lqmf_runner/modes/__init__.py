@@ -1,0 +1,80 @@
+"""What the program can do: the registry of modes, and what a mode is handed.
+
+A mode is a function `run(context: RunContext) -> int` that returns the exit code. It is imported when it is chosen,
+so that a list of modes costs nothing. A new mode is one entry here, one function and one `conf/mode/*.yaml`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ..config import RunConfig
+from ..errors import UserInputError
+
+
+def _no_compose(name: str) -> RunConfig:
+    raise UserInputError(f"there is no configuration to compose model '{name}' from")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run.
+
+    Attributes:
+        config: the configuration of the first or only model.
+        models: one configuration for each entry of `models=[a,b]`, else just `config`.
+        resolved: the resolved configuration as plain values, secrets redacted.
+        run_dir: the run's folder; it exists.
+        command: the command line, secrets redacted, ready to be pasted.
+        sweep_dir: the sweep's folder when the run is one job of a sweep.
+        model_names: all model configs there are.
+        compose: the configuration of one of them under this run's overrides.
+    """
+
+    config: RunConfig
+    models: tuple[RunConfig, ...]
+    resolved: dict[str, Any]
+    run_dir: Path
+    command: str
+    sweep_dir: Path | None = None
+    model_names: tuple[str, ...] = ()
+    compose: Callable[[str], RunConfig] = _no_compose
+
+
+@dataclass(frozen=True)
+class Mode:
+    """An entry of the registry. `target` is "module:function" within this package."""
+
+    target: str
+    summary: str
+    example: str
+
+    def load(self) -> Callable[[RunContext], int]:
+        """Import the mode and return its function."""
+        module, function = self.target.split(":")
+        return cast(
+            Callable[[RunContext], int], getattr(importlib.import_module(f".{module}", __name__), function)
+        )
+
+
+MODES: dict[str, Mode] = {
+    "benchmark": Mode(
+        "benchmark:run",
+        "measure speed, memory and answer quality of a model under load",
+        "mode=benchmark model=smollm2_gguf prompts=general",
+    ),
+    "quantize": Mode(
+        "quantize:run",
+        "make a bitsandbytes, GPTQ or GGUF model from another one",
+        "mode=quantize model=smollm2_bf16 mode.method=bnb mode.bits=4",
+    ),
+    "models": Mode(
+        "models:run",
+        "list the models there are, and which of them can run",
+        "mode=models",
+    ),
+}
