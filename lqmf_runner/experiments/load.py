@@ -1,0 +1,267 @@
+"""Load generator: sends a prompt set to an engine in a given shape and times every request where a user would.
+
+A `LoadShape` decides when requests are sent and by whom; `run_load` does the rest. Closed loops are built here; an
+open-loop shape (constant or Poisson rate, bursts, ramps) is another class with `key`, `shape` and `drive`.
+
+The clock is read once for each chunk and nothing else is done while an answer streams in: everything derived from
+the stamps is worked out when the request has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..config import PromptsConfig
+from ..engine.client import EngineClient
+from ..errors import EngineLostError, LqmfError, UserInputError
+from ..types import Chunk, GenerationRequest, Message, SamplingParams
+from .results import RequestRecord, Shape
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What one user works through: the user's turns in order, each of them one request."""
+
+    id: str
+    turns: tuple[str, ...]
+    system: str | None = None
+
+
+class LoadShape(Protocol):
+    """When requests are sent.
+
+    `drive` takes conversations from the iterator and awaits `send(conversation, user)` for each, as the shape wants.
+    An iterator that ends early means that the engine is lost.
+    """
+
+    @property
+    def key(self) -> str:
+        """Short name of the load in files and metrics, e.g. "c8"."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """The same for `results.json`."""
+        ...
+
+    async def drive(
+        self, conversations: Iterator[Conversation], send: Callable[[Conversation, int], Awaitable[None]]
+    ) -> None:
+        """Send everything and return when the last answer is there."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """`concurrency` users; each sends its next request as soon as it has the answer to the last."""
+
+    concurrency: int
+
+    @property
+    def key(self) -> str:
+        """ "c" and the number of users."""
+        return f"c{self.concurrency}"
+
+    @property
+    def shape(self) -> Shape:
+        """Kind "closed"."""
+        return Shape(kind="closed", concurrency=self.concurrency)
+
+    async def drive(
+        self, conversations: Iterator[Conversation], send: Callable[[Conversation, int], Awaitable[None]]
+    ) -> None:
+        """Let every user take conversations until there are none left."""
+
+        async def user(number: int) -> None:
+            for conversation in conversations:
+                await send(conversation, number)
+
+        await asyncio.gather(*(user(number) for number in range(self.concurrency)))
+
+
+@dataclass
+class LoadLog:
+    """What a load has measured so far; complete and usable at any moment, so also after an interrupt.
+
+    Attributes:
+        started: clock when the load began.
+        ended: clock when the last request ended.
+        records: requests that ended, in the order in which they did.
+    """
+
+    started: float = 0.0
+    ended: float = 0.0
+    records: list[RequestRecord] = field(default_factory=list)
+
+    @property
+    def duration_s(self) -> float:
+        """Wall time of the load, up to the last request that ended."""
+        return max(0.0, self.ended - self.started)
+
+
+def plan_conversations(prompts: PromptsConfig, requests: int) -> list[Conversation]:
+    """Conversations that make exactly `requests` requests, cycling over the prompt set.
+
+    A conversation of several turns makes as many requests; the last one is cut where the number is reached.
+
+    Raises:
+        UserInputError: the set is empty, or an entry has neither a prompt nor turns.
+    """
+    check_prompts(prompts)
+    planned: list[Conversation] = []
+    left = requests
+    for entry in itertools.cycle(prompts.entries):
+        if left <= 0:
+            break
+        turns = tuple(entry.turns or [entry.prompt or ""])[:left]
+        planned.append(Conversation(entry.id, turns, prompts.system))
+        left -= len(turns)
+    return planned
+
+
+def check_prompts(prompts: PromptsConfig) -> None:
+    """Refuse a prompt set that cannot be run.
+
+    Raises:
+        UserInputError: the set is empty, or an entry has neither a prompt nor turns.
+    """
+    if not prompts.entries:
+        raise UserInputError(
+            f"the prompt set {prompts.name!r} is empty",
+            hint="give it entries, or choose another set with prompts=<name>",
+        )
+    for entry in prompts.entries:
+        if not any(text.strip() for text in entry.turns or [entry.prompt or ""]):
+            raise UserInputError(
+                f"entry {entry.id!r} of the prompt set {prompts.name!r} is empty",
+                hint="give it a `prompt`, or `turns` for a conversation",
+            )
+
+
+async def run_load(
+    client: EngineClient,
+    load: LoadShape,
+    conversations: Sequence[Conversation],
+    sampling: SamplingParams,
+    *,
+    model: str = "",
+    log: LoadLog | None = None,
+    on_record: Callable[[RequestRecord, Conversation], None] | None = None,
+    clock: Clock = time.perf_counter,
+) -> LoadLog:
+    """Send `conversations` in the given shape and time each request.
+
+    A request that fails is recorded with its error, and the rest of its conversation is not sent. `on_record` is
+    called as each request ends. On cancellation the requests under way are dropped; what had ended stays in `log`.
+
+    Raises:
+        EngineLostError: the engine died. All its requests are recorded as failed and nothing more was sent.
+    """
+    log = LoadLog() if log is None else log
+    lost: EngineLostError | None = None
+    pending = iter(conversations)
+
+    def next_conversations() -> Iterator[Conversation]:
+        for conversation in pending:
+            if lost is not None:
+                return
+            yield conversation
+
+    async def send(conversation: Conversation, user: int) -> None:
+        nonlocal lost
+        messages = [Message("system", conversation.system)] if conversation.system else []
+        for turn, text in enumerate(conversation.turns):
+            if lost is not None:
+                return
+            messages.append(Message("user", text))
+            record = RequestRecord(
+                model=model,
+                load=load.key,
+                prompt_id=conversation.id,
+                turn=turn,
+                user=user,
+                error="not finished",
+            )
+            request = GenerationRequest(messages=tuple(messages), sampling=sampling)
+            try:
+                await _time_request(client, request, record, clock, log.started)
+            except EngineLostError as error:
+                lost = lost or error
+            log.ended = clock()
+            log.records.append(record)
+            if on_record is not None:
+                on_record(record, conversation)
+            if record.error is not None:
+                return
+            messages.append(Message("assistant", record.text))
+
+    # One shared generator: several users may take from it, each conversation goes to one of them.
+    log.started = log.ended = clock()
+    await load.drive(next_conversations(), send)
+    if lost is not None:
+        raise lost
+    return log
+
+
+async def _time_request(
+    client: EngineClient, request: GenerationRequest, record: RequestRecord, clock: Clock, started: float
+) -> None:
+    """Send one request and fill in its record. Raises EngineLostError; other failures are written down."""
+    chunks: list[Chunk] = []
+    stamps: list[float] = []
+    add_chunk, add_stamp = chunks.append, stamps.append
+    sent = clock()
+    try:
+        async for chunk in client.generate(request):
+            add_stamp(clock())
+            add_chunk(chunk)
+        record.error = None
+    except (LqmfError, OSError, TimeoutError) as error:
+        record.error = f"{type(error).__name__}: {error}"
+        if isinstance(error, EngineLostError):
+            raise
+    finally:
+        fill_record(record, chunks, stamps, sent, started)
+
+
+def fill_record(
+    record: RequestRecord, chunks: Sequence[Chunk], stamps: Sequence[float], sent: float, started: float
+) -> None:
+    """Work out a request's timings and tokens from its chunks and the time at which each came."""
+    record.text = "".join(chunk.text for chunk in chunks)
+    record.sent_s = round(sent - started, 6)
+    arrived: list[tuple[float, int]] = []
+    held = tokens = 0
+    for chunk, stamp in zip(chunks, stamps, strict=True):
+        held += len(chunk.token_ids)
+        tokens += len(chunk.token_ids)
+        if chunk.text:  # tokens held back so far (half a character) come out with this one
+            arrived.append((stamp, max(1, held)))
+            held = 0
+    last = chunks[-1] if chunks else Chunk()
+    record.finish_reason = last.finish_reason
+    if record.error is None and last.finish_reason not in ("stop", "length"):
+        record.error = f"the answer ended early ({last.finish_reason or 'no finish reason'})"
+    usage = last.usage
+    record.output_tokens = (usage.completion_tokens if usage else 0) or tokens
+    if usage:
+        record.prompt_tokens, record.cached_tokens = usage.prompt_tokens, usage.cached_tokens
+        record.queue_s, record.prefill_s, record.decode_s = usage.queue_s, usage.prefill_s, usage.decode_s
+    if stamps:
+        record.e2e_s = stamps[-1] - sent
+    if arrived:
+        record.ttft_s = arrived[0][0] - sent
+        record.itl_s = [
+            (after - before) / count
+            for (before, _), (after, count) in itertools.pairwise(arrived)
+            for _ in range(count)
+        ]
+        if record.output_tokens > 1:
+            record.tpot_s = (stamps[-1] - arrived[0][0]) / (record.output_tokens - 1)

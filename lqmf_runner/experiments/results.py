@@ -1,0 +1,281 @@
+"""What a run leaves: the typed form of `results.json` (schema_version 1) and of a line of `requests.jsonl`.
+
+A figure that is not known is None (`null` in JSON), never NaN. Seconds, tokens, and MB of 10^6 bytes throughout;
+shares and rates of success are between 0 and 1.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import UserInputError
+from ..types import MemoryUse
+
+SCHEMA_VERSION = 1
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """Distribution of one quantity. Percentiles interpolate linearly; `std` is that of the population."""
+
+    mean: float | None = None
+    std: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How requests were sent. `kind` "closed": `concurrency` users, each sends its next request when it has its answer.
+
+    `rate` (requests per second) belongs to the open-loop kinds.
+    """
+
+    kind: str
+    concurrency: int | None = None
+    rate: float | None = None
+
+
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured under one load, warm-up excluded.
+
+    Attributes:
+        shape: how requests were sent.
+        requests: requests that ended, well or badly. Those an interrupt cut off are not among them.
+        succeeded: requests with a whole answer. Everything below counts these alone.
+        success_rate: succeeded / requests.
+        duration_s: from the first request sent to the last one ended.
+        ttft_s: request sent → first non-empty content.
+        itl_s: gaps between consecutive content tokens, pooled over requests. A chunk of k tokens that arrives t
+            seconds after the one before counts as k gaps of t/k.
+        tpot_s: (e2e - ttft) / (output tokens - 1), for each request with more than one output token.
+        e2e_s: request sent → last chunk.
+        output_tokens_per_s, total_tokens_per_s, requests_per_s: output tokens, prompt + output tokens, and requests
+            over `duration_s`.
+        prefill_tokens_per_s, decode_tokens_per_s: the engine's own clocks, from its steps that only prefilled or only
+            decoded; where it had none, from the mixed steps, their time apportioned by tokens.
+        bandwidth_utilisation: bytes of weights read by decode steps / decode time / measured memory bandwidth.
+        goodput_rps: requests per second that met every objective; null without objectives.
+        prompt_tokens, cached_tokens, output_tokens: totals; cached ones are prompt tokens whose prefix was reused.
+        partial: the load was cut short.
+    """
+
+    shape: Shape
+    requests: int
+    succeeded: int
+    success_rate: float | None
+    duration_s: float
+    ttft_s: Summary
+    itl_s: Summary
+    tpot_s: Summary
+    e2e_s: Summary
+    output_tokens_per_s: float | None = None
+    total_tokens_per_s: float | None = None
+    requests_per_s: float | None = None
+    prefill_tokens_per_s: float | None = None
+    decode_tokens_per_s: float | None = None
+    bandwidth_utilisation: float | None = None
+    goodput_rps: float | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    partial: bool = False
+
+
+class HeuristicScore(msgspec.Struct, frozen=True):
+    """Heuristic quality (see `quality.heuristic`): `score` is the sum of the parts.
+
+    `length` is 0–0.3, `relevance` 0–0.3, `coherence` 0–0.4.
+    """
+
+    score: float = 0.0
+    length: float = 0.0
+    relevance: float = 0.0
+    coherence: float = 0.0
+
+
+class KldSummary(msgspec.Struct, frozen=True):
+    """KL divergence from the reference model, natural log, per scored position."""
+
+    mean: float | None = None
+    median: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured."""
+
+    heuristic: HeuristicScore | None = None
+    perplexity: float | None = None
+    kld: KldSummary | None = None
+    top1_agreement: float | None = None
+    tasks: dict[str, Any] = {}
+
+
+class ModelResult(msgspec.Struct, kw_only=True):
+    """One model of a run. What is not known of a model that failed to load is null.
+
+    Attributes:
+        name: name of its configuration; `format` and `method` ("Q4_1", "NF4") say what it is.
+        version: digest of the weights.
+        load_time_s: from the request to load to a client that answers.
+        memory: of the worker process alone, after the last load.
+        notes: what the load did differently from what was asked.
+        error: why this model's run ended early; null when it did not.
+    """
+
+    name: str
+    format: str | None = None
+    method: str | None = None
+    bits: float | None = None
+    bits_per_weight: float | None = None
+    version: str | None = None
+    size_mb: float | None = None
+    parameters: int | None = None
+    device: str | None = None
+    load_time_s: float | None = None
+    memory: MemoryUse | None = None
+    loads: list[LoadResult] = []
+    quality: Quality = Quality()
+    notes: list[str] = []
+    error: str | None = None
+
+
+class RunRecord(msgspec.Struct, kw_only=True):
+    """The run itself. Times are ISO 8601 with offset.
+
+    `status` is "complete" or "partial", with the `reason`. `mlflow_run_id` is null until the run is in MLflow.
+    """
+
+    id: str
+    mode: str
+    name: str
+    started_at: str
+    command: str
+    finished_at: str | None = None
+    git_commit: str | None = None
+    mlflow_run_id: str | None = None
+    status: str = "partial"
+    reason: str | None = None
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One GPU, as NVML names it."""
+
+    name: str
+    memory_mb: float
+    driver: str | None = None
+
+
+class SystemInfo(msgspec.Struct, kw_only=True):
+    """The machine. `cores` are those this process may use; `memory_bandwidth_gb_s` is measured, in 10^9 bytes/s."""
+
+    cpu: str
+    cores: int
+    ram_mb: float
+    os: str
+    python: str
+    gpus: list[Gpu] = []
+    packages: dict[str, str] = {}
+    memory_bandwidth_gb_s: float | None = None
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """`results.json`."""
+
+    run: RunRecord
+    system: SystemInfo
+    models: list[ModelResult] = []
+    verdict: dict[str, Any] | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class RequestRecord(msgspec.Struct, kw_only=True):
+    """One line of `requests.jsonl`.
+
+    Attributes:
+        load: which load ("c8" is a closed loop of 8 users); `user` which of its users.
+        turn: 0 for the first request of a conversation.
+        text: the answer; of a failed request, what came before the failure.
+        error: why it failed; null means success.
+        sent_s: when it was sent, from the start of the load.
+        ttft_s, e2e_s, tpot_s, itl_s: as in `LoadResult`; `itl_s` has one entry for each gap.
+        queue_s, prefill_s, decode_s: the engine's own clocks.
+    """
+
+    model: str
+    load: str
+    prompt_id: str
+    turn: int
+    user: int
+    text: str = ""
+    finish_reason: str | None = None
+    error: str | None = None
+    sent_s: float = 0.0
+    ttft_s: float | None = None
+    e2e_s: float | None = None
+    tpot_s: float | None = None
+    itl_s: list[float] = []
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    heuristic: HeuristicScore | None = None
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write `results.json` so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    path = folder / "results.json"
+    draft = folder / ".results.json.part"
+    encoded = msgspec.json.format(msgspec.json.encode(results), indent=2)
+    try:
+        with draft.open("wb") as file:
+            file.write(encoded + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def read_results(folder: Path) -> Results:
+    """Read `results.json` of a run's folder.
+
+    Raises:
+        UserInputError: the folder holds no results, or not those of this program.
+    """
+    path = folder / "results.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Results)
+    except OSError:
+        raise UserInputError(
+            f"{folder} holds no results.json",
+            hint="name the folder of a run, as in outputs/<date>/<time>-<mode>",
+        ) from None
+    except msgspec.DecodeError as error:
+        raise UserInputError(
+            f"{path} cannot be read: {error}", hint="is it the results of another program?"
+        ) from None
+
+
+def read_requests(folder: Path) -> list[RequestRecord]:
+    """Read `requests.jsonl`; a last line that a crash left unfinished is dropped."""
+    decoder = msgspec.json.Decoder(RequestRecord)
+    records: list[RequestRecord] = []
+    path = folder / "requests.jsonl"
+    if not path.exists():
+        return records
+    for line in path.read_bytes().splitlines():
+        try:
+            records.append(decoder.decode(line))
+        except msgspec.DecodeError:
+            continue
+    return records

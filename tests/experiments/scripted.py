@@ -1,0 +1,121 @@
+"""An engine with a script instead of a model, and an event loop whose time passes only where somebody sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lqmf_runner.engine.client import EngineClient
+from lqmf_runner.types import Chunk, EngineStats, GenerationRequest, MemoryUse, ModelInfo, Score, Usage
+
+T = TypeVar("T")
+
+
+class _NoWait(selectors.SelectSelector):
+    """Hands each wait to `passed` instead of waiting."""
+
+    passed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        assert timeout is not None, "nothing left to wait for: the code under test hangs"
+        self.passed += timeout
+        return super().select(0)
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """`asyncio.sleep(5)` returns at once and `time()` is 5 s later: exact timings, no waiting."""
+
+    def __init__(self) -> None:
+        self._no_wait = _NoWait()
+        super().__init__(self._no_wait)
+
+    def time(self) -> float:
+        return self._no_wait.passed
+
+
+def run_virtual(make: Callable[[Callable[[], float]], Coroutine[Any, Any, T]]) -> T:
+    """Run `make(clock)` on a loop of virtual time."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(make(runner.get_loop().time))
+
+
+@dataclass(frozen=True)
+class Say:
+    """After `delay` seconds, send a chunk."""
+
+    delay: float
+    text: str = ""
+    tokens: int = 1
+
+
+@dataclass(frozen=True)
+class Fail:
+    """After `delay` seconds, raise."""
+
+    delay: float
+    error: Exception
+
+
+INFO = ModelInfo(
+    name="scripted", format="gguf", method="Q4_1", architecture="llama", bits=4.0, bits_per_weight=5.8,
+    parameters=134_000_000, size_mb=98.0, weight_bytes=98_000_000, n_ctx=2048, n_vocab=1000, max_slots=16,
+    device="cpu", dtype="Q4_1", chat_template=True, load_time_s=0.25, version="abc123",
+)  # fmt: skip
+
+
+class ScriptedEngine(EngineClient):
+    """Answers the n-th request with `script(n, request)`: a list of `Say` and `Fail`."""
+
+    def __init__(
+        self,
+        script: Callable[[int, GenerationRequest], Sequence[Say | Fail]],
+        *,
+        stats: Sequence[EngineStats] = (),
+        info: ModelInfo = INFO,
+    ) -> None:
+        self.info = info
+        self.requests: list[GenerationRequest] = []
+        self.running = self.most_running = 0
+        self.closed = False
+        self._script = script
+        self._stats = list(stats)
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        number = len(self.requests)
+        self.requests.append(request)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            tokens = 0
+            for step in self._script(number, request):
+                await asyncio.sleep(step.delay)
+                if isinstance(step, Fail):
+                    raise step.error
+                tokens += step.tokens
+                yield Chunk(text=step.text, token_ids=(7,) * step.tokens)
+            yield Chunk(
+                finish_reason="stop", usage=Usage(prompt_tokens=10, completion_tokens=tokens, decode_s=0.5)
+            )
+        finally:
+            self.running -= 1
+
+    async def score(self, tokens: Sequence[int] | str) -> Score:
+        raise NotImplementedError
+
+    async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        raise NotImplementedError
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        raise NotImplementedError
+
+    async def stats(self) -> EngineStats:
+        return self._stats.pop(0) if self._stats else EngineStats()
+
+    async def memory(self) -> MemoryUse:
+        return MemoryUse(rss_mb=200.0, peak_rss_mb=210.0)
+
+    async def close(self) -> None:
+        self.closed = True
