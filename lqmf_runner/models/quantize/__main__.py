@@ -73,14 +73,13 @@ def _make(job: Job, report: Any) -> dict[str, Any]:
 def _prove(job: Job, report: Any) -> dict[str, Any]:
     import numpy as np
 
-    from .proof import compare, proof_tokens
+    from .proof import compare
 
     report("reloading and comparing", 0, 0)
     method, folder, scratch = get_method(job.method), Path(job.out), Path(job.scratch)
     reference = np.load(scratch / REFERENCE)
-    tokens = proof_tokens(folder, reference.shape[-1])
     source = np.load(scratch / SOURCE) if (scratch / SOURCE).exists() else None
-    return {"proof": compare(reference, method.logits(folder, tokens, job.parameters), source)}
+    return {"proof": compare(reference, method.logits(folder, job.parameters), source)}
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

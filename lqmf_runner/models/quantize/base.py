@@ -98,5 +98,5 @@ class QuantizationMethod(ABC):
         """Write the result to `job.out` and return reference logits, (tokens, vocabulary) in float32."""
 
     @abstractmethod
-    def logits(self, folder: Path, tokens: list[int], parameters: dict[str, Any]) -> np.ndarray:
-        """Load the result and return its logits, (tokens, vocabulary) in float32."""
+    def logits(self, folder: Path, parameters: dict[str, Any]) -> np.ndarray:
+        """Load the result and return its logits over the fixed tokens, (tokens, vocabulary) in float32."""

@@ -40,10 +40,11 @@ class Bf16Method(QuantizationMethod):
         # In float32 both before and after, so that the comparison is one of the weights alone.
         return forward_logits(model.to(torch.float32), proof_tokens(Path(job.out), model.config.vocab_size))
 
-    def logits(self, folder: Path, tokens: list[int], parameters: dict[str, Any]) -> np.ndarray:
+    def logits(self, folder: Path, parameters: dict[str, Any]) -> np.ndarray:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from .proof import forward_logits
+        from .proof import forward_logits, proof_tokens
 
-        return forward_logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokens)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return forward_logits(model, proof_tokens(folder, model.config.vocab_size))

@@ -40,7 +40,7 @@ class BnbMethod(QuantizationMethod):
         import torch
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-        from .proof import forward_logits, proof_tokens
+        from .proof import proof_tokens
         from .source import load_tokenizer, save, source_folder, source_logits
 
         folder = source_folder(job, report)
@@ -69,13 +69,14 @@ class BnbMethod(QuantizationMethod):
             np.save(Path(job.scratch) / "source.npy", source)
         return reference
 
-    def logits(self, folder: Path, tokens: list[int], parameters: dict[str, Any]) -> np.ndarray:
+    def logits(self, folder: Path, parameters: dict[str, Any]) -> np.ndarray:
         import torch
         from transformers import AutoModelForCausalLM
 
-        return _forward(
-            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=_device_map()), tokens
-        )
+        from .proof import proof_tokens
+
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=_device_map())
+        return _forward(model, proof_tokens(folder, model.config.vocab_size))
 
 
 def _device_map() -> str:

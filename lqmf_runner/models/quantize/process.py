@@ -36,7 +36,8 @@ def run_job(job: Job, report: Report) -> dict[str, Any]:
             stderr=log,
             env=_environment(Path(job.scratch)),
         )
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             child.stdin.write(msgspec.json.encode(job) + b"\n")
             child.stdin.flush()

@@ -42,6 +42,18 @@ class QuantizationRecord(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str]
     created_at: str
 
+    def summary(self) -> str:
+        """Size and proof in one line."""
+        proof = self.proof
+        text = (
+            f"{self.name}: {self.size_mb:.0f} MB, {self.bits_per_weight:.2f} bits per weight; reloaded and compared "
+            f"with {'memory' if self.compared_with == 'memory' else 'its source'} over {proof.tokens} tokens: "
+            f"max |Δ logit| {proof.max_abs_diff:.3g}, top-1 {proof.top1_agreement:.1%}"
+        )
+        if proof.source_kld is not None and proof.source_top1_agreement is not None:
+            text += f"; against {self.source}: KLD {proof.source_kld:.3f}, top-1 {proof.source_top1_agreement:.1%}"
+        return text
+
 
 class Quantized(msgspec.Struct, frozen=True, kw_only=True):
     """A finished quantization; `made` is False when it was there already."""
