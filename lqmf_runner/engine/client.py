@@ -57,6 +57,10 @@ class EngineClient(ABC):
     async def memory(self) -> MemoryUse:
         """Memory the engine uses now and at most so far (zeros where it cannot be known)."""
 
+    async def reset_prefix_cache(self) -> bool:
+        """Forget the prompts that were cached for reuse; False where an engine has no such call."""
+        return False
+
     @abstractmethod
     async def close(self) -> None:
         """Unload the model and give back all its memory. May be called twice."""

@@ -1,0 +1,268 @@
+"""Hugging Face checkpoints: unquantized, bitsandbytes and GPTQ. The formats differ only in how they load."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import DecodeStream
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from ...errors import DoesNotFitError, LqmfError, MissingDependencyError, ModelUnusableError
+from ...models import inspect_model
+from ...types import ModelInfo, ModelSpec
+from ..text import Detokenizer
+from .base import ModelRunner, Progress, Span, Tokenizer
+from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
+
+_DEFAULT_CTX = 4096
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+class _StreamDetokenizer:
+    """The tokenizer library's own incremental decoder."""
+
+    def __init__(self, tokenizer: FastTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._shown = 0
+
+    def add(self, token: int) -> str:
+        return self._stream.step(self._tokenizer, token) or ""
+
+    def finish(self) -> str:
+        return ""
+
+
+class HuggingFaceTokenizer(Tokenizer):
+    """A `tokenizer.json` with its configuration."""
+
+    def __init__(self, path: str, eos_ids: set[int]) -> None:
+        wrapper = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        self._tokenizer: FastTokenizer = wrapper.backend_tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        if wrapper.eos_token_id is not None:
+            eos_ids = eos_ids | {wrapper.eos_token_id}
+        self.eos_ids = frozenset(eos_ids)
+        self.bos_id = wrapper.bos_token_id
+        with_special = self._tokenizer.encode("a", add_special_tokens=True).ids
+        self.add_bos = self.bos_id is not None and with_special[:1] == [self.bos_id]
+        template = wrapper.chat_template
+        if isinstance(template, dict):
+            template = template.get("default")
+        self.chat_template = template
+        self.special_tokens = {
+            name: value for name, value in wrapper.special_tokens_map.items() if isinstance(value, str)
+        }
+
+    def encode(self, text: str, *, parse_special: bool) -> list[int]:
+        self._tokenizer.encode_special_tokens = not parse_special
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def detokenizer(self) -> Detokenizer:
+        return _StreamDetokenizer(self._tokenizer)
+
+    def token_text(self, token: int) -> str:
+        return self._tokenizer.decode([token], skip_special_tokens=False)
+
+
+class TransformersRunner(ModelRunner):
+    """One Hugging Face causal language model in this process."""
+
+    def __init__(self, model: Any, tokenizer: HuggingFaceTokenizer, info: ModelInfo) -> None:
+        self._model = model
+        self._device = model.device
+        self._cache = SlotCache(info.max_slots)
+        self._attention = SlotAttention(self._cache)
+        ALL_ATTENTION_FUNCTIONS.register(NAME, self._attention)
+        model.set_attn_implementation(NAME)
+        self.tokenizer = tokenizer
+        self.info = info
+
+    @classmethod
+    def load(cls, spec: ModelSpec, progress: Progress) -> TransformersRunner:
+        options, notes = spec.options, list[str]()
+        found = inspect_model(spec.path, trust_remote_code=options.get("trust_remote_code", False))
+        if found.problem:
+            raise ModelUnusableError(f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch its files again")
+        _quiet()
+        torch.set_num_threads(options.get("n_threads") or len(os.sched_getaffinity(0)))
+        torch.set_grad_enabled(False)
+        config = AutoConfig.from_pretrained(spec.path, trust_remote_code=options.get("trust_remote_code", False))
+        text_config = config.get_text_config()
+        _check_architecture(spec.name, text_config)
+        progress(0.2)
+        model, device, dtype = _load_model(spec, config, notes)
+        progress(0.9)
+        n_train = getattr(text_config, "max_position_embeddings", None) or _DEFAULT_CTX
+        n_ctx = options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
+        if n_ctx > n_train:
+            notes.append(f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with")
+        tokenizer = HuggingFaceTokenizer(spec.path, _eos_ids(model))
+        info = ModelInfo(
+            name=spec.name,
+            format=spec.format,
+            method=found.method,
+            architecture=found.architecture,
+            bits=found.bits,
+            bits_per_weight=found.bits_per_weight,
+            parameters=found.parameters,
+            size_mb=found.size_mb,
+            weight_bytes=found.weight_bytes,
+            n_ctx=n_ctx,
+            n_vocab=model.get_output_embeddings().weight.shape[0],
+            max_slots=options.get("max_slots", 16),
+            device=device,
+            dtype=str(dtype).removeprefix("torch."),
+            chat_template=tokenizer.chat_template is not None,
+            version=spec.version or found.version,
+            notes=tuple(notes),
+        )
+        return cls(model, tokenizer, info)
+
+    @torch.inference_mode()
+    def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
+        self._cache.reserve(max(s.slot for s in batch) + 1, max(s.start + len(s.tokens) for s in batch))
+        plan = self._attention.plan = StepPlan(batch, self._cache.capacity, self._device)
+        wanted: dict[int, list[int]] = {}
+        at = 0
+        for span in plan.order:
+            n = len(span.tokens)
+            wanted[span.slot] = list(range(at + n - {"none": 0, "last": 1, "all": n}[span.logits], at + n))
+            at += n
+        rows = [row for span in batch for row in wanted[span.slot]]
+        output = self._model(
+            input_ids=plan.tokens,
+            position_ids=plan.positions,
+            use_cache=False,
+            logits_to_keep=torch.tensor(rows or [0], device=self._device),
+        )
+        logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
+        return logits[: len(rows)]
+
+    def copy_prefix(self, src: int, dst: int, n: int) -> None:
+        self._cache.reserve(max(src, dst) + 1, n)
+        self._cache.copy_prefix(src, dst, n)
+
+    def truncate(self, slot: int, n: int) -> None:
+        """Nothing to do: what lies behind a slot's last token is never attended to."""
+
+
+def _load_model(spec: ModelSpec, config: Any, notes: list[str]) -> tuple[Any, str, torch.dtype]:
+    options = spec.options
+    asked = options.get("device", "auto")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise ModelUnusableError("there is no CUDA GPU that torch can use", hint="use backend.device=cpu")
+    on_gpu = torch.cuda.is_available() and asked != "cpu"
+    try:
+        return _from_pretrained(spec, config, on_gpu)
+    except torch.OutOfMemoryError as error:
+        if on_gpu and options.get("fallback", True):
+            notes.append("the model did not fit on the GPU: it runs on the CPU")
+            torch.cuda.empty_cache()
+            return _from_pretrained(spec, config, on_gpu=False)
+        raise DoesNotFitError(f"'{spec.name}' does not fit on the GPU", hint="unload another model") from error
+    except MemoryError as error:
+        raise DoesNotFitError(f"'{spec.name}' does not fit in memory", hint="unload another model") from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"'{spec.name}' needs a package that is not installed: {error}",
+            hint=f"pip install 'lqmf-runner[{spec.format}]'",
+        ) from error
+    except LqmfError:
+        raise
+    except Exception as error:
+        raise ModelUnusableError(
+            f"transformers cannot load '{spec.name}': {type(error).__name__}: {error}",
+            hint="the files may be damaged, or made for another version of transformers",
+        ) from error
+
+
+def _from_pretrained(spec: ModelSpec, config: Any, on_gpu: bool) -> tuple[Any, str, torch.dtype]:
+    options = spec.options
+    dtype = _dtype(options.get("dtype", "auto"), on_gpu)
+    arguments: dict[str, Any] = {"dtype": dtype, "config": config}
+    if on_gpu:
+        arguments["device_map"] = options.get("device_map", "auto")
+    if spec.format == "bnb":
+        arguments["quantization_config"] = _bnb_config(config, options, dtype)
+    model = AutoModelForCausalLM.from_pretrained(
+        spec.path,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=options.get("trust_remote_code", False),
+        **arguments,
+    )
+    # A checkpoint that is already quantized keeps the dtype it was saved in; what is not quantized has to follow ours.
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    return model.eval(), "cuda" if on_gpu else "cpu", dtype
+
+
+def _dtype(name: str, on_gpu: bool) -> torch.dtype:
+    """float16 on a GPU. On a CPU bfloat16 where it has instructions for it, else float32."""
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if on_gpu:
+        return torch.float16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _bnb_config(config: Any, options: dict[str, Any], dtype: torch.dtype) -> Any:
+    """How to load a bitsandbytes checkpoint, or how to quantize an unquantized one while loading it.
+
+    The compute dtype is the one that is fast here, whatever machine the checkpoint was made on.
+    """
+    stored = getattr(config, "quantization_config", None)
+    if stored is not None:
+        stored["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
+        return None
+    bits = options.get("quantize_on_load")
+    return BitsAndBytesConfig(
+        load_in_4bit=bits == "4bit",
+        load_in_8bit=bits == "8bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _check_architecture(name: str, config: Any) -> None:
+    """Only layers of plain attention have a cache that can be divided into slots."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if unknown := kinds - _ATTENTION_LAYERS:
+        raise ModelUnusableError(
+            f"'{name}' has layers of a kind that cannot be batched here: {', '.join(sorted(unknown))}",
+            hint="use a GGUF of this model",
+        )
+
+
+def _eos_ids(model: Any) -> set[int]:
+    eos = model.generation_config.eos_token_id if model.generation_config is not None else None
+    if eos is None:
+        eos = model.config.get_text_config().eos_token_id
+    if eos is None:
+        return set()
+    return set(eos) if isinstance(eos, (list, tuple)) else {eos}
+
+
+def _quiet() -> None:
+    """The libraries' warnings and progress bars are not for the user."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")
