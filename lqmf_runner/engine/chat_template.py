@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
 from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import InvalidRequestError, ModelUnusableError
 from ..types import Message
@@ -27,11 +28,11 @@ _MAX_REPEAT = 100_000
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
-class _TimeUp(Exception):
+class _TimeUpError(Exception):
     """Raised inside a template that runs too long."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The template itself called `raise_exception`: the conversation does not suit the model."""
 
 
@@ -73,7 +74,8 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except (TemplateError, RecursionError) as error:
             raise ModelUnusableError(
-                f"the model's chat template is not valid: {error}", hint="use plain prompts, or fix the template"
+                f"the model's chat template is not valid: {error}",
+                hint="use plain prompts, or fix the template",
             ) from error
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
@@ -85,10 +87,12 @@ class ChatTemplate:
         """
         for message in messages:
             if message.role not in _ROLES:
-                raise InvalidRequestError(f"unknown role '{message.role}'", hint=f"roles: {', '.join(_ROLES)}")
+                raise InvalidRequestError(
+                    f"unknown role '{message.role}'", hint=f"roles: {', '.join(_ROLES)}"
+                )
         turns = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            with _time_limit(TIME_LIMIT_S):
+            with _TimeLimit(TIME_LIMIT_S):
                 parts, size = [], 0
                 for part in self._template.generate(
                     messages=turns, add_generation_prompt=add_generation_prompt, **self._special_tokens
@@ -98,24 +102,27 @@ class ChatTemplate:
                     if size > MAX_OUTPUT:
                         raise SecurityError("its output has no end")
                 return "".join(parts)
-        except _TimeUp:
+        except _TimeUpError:
             raise InvalidRequestError(
-                f"the model's chat template did not end within {TIME_LIMIT_S:g} s", hint="use a plain prompt instead"
+                f"the model's chat template did not end within {TIME_LIMIT_S:g} s",
+                hint="use a plain prompt instead",
             ) from None
-        except _Refused as error:
+        except _RefusedError as error:
             raise InvalidRequestError(f"the model's chat template refuses this: {error}") from None
         except SecurityError as error:
             raise InvalidRequestError(
-                f"the model's chat template did something unsafe: {error}", hint="do not trust this model file"
+                f"the model's chat template did something unsafe: {error}",
+                hint="do not trust this model file",
             ) from None
         except Exception as error:
             raise InvalidRequestError(
-                f"the model's chat template failed: {type(error).__name__}: {error}", hint="use a plain prompt instead"
+                f"the model's chat template failed: {type(error).__name__}: {error}",
+                hint="use a plain prompt instead",
             ) from None
 
 
-class _time_limit:
-    """Raises `_TimeUp` in the current thread after so many seconds (between two bytecodes)."""
+class _TimeLimit:
+    """Raises `_TimeUpError` in the current thread after so many seconds (between two bytecodes)."""
 
     def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
@@ -134,11 +141,13 @@ class _time_limit:
     def _interrupt(self, thread: int) -> None:
         with self._lock:
             if self._inside:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TimeUp))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread), ctypes.py_object(_TimeUpError)
+                )
 
 
 def _raise_exception(message: str) -> NoReturn:
-    raise _Refused(message)
+    raise _RefusedError(message)
 
 
 def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:

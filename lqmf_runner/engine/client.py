@@ -74,7 +74,8 @@ class EngineClient(ABC):
             text.append(chunk.text)
             tokens.extend(chunk.token_ids)
             logprobs.extend(chunk.logprobs)
-        assert chunk.finish_reason is not None and chunk.usage is not None
+        assert chunk.finish_reason is not None
+        assert chunk.usage is not None
         return Completion(
             text="".join(text),
             token_ids=tuple(tokens),

@@ -21,7 +21,20 @@ from ..types import Chunk, EngineStats, GenerationRequest, MemoryUse, ModelInfo,
 from . import protocol
 from .client import EngineClient
 from .memory import MemoryMeter
-from .protocol import Cancel, Delta, Detokenize, Failed, Generate, GetStats, Load, Loaded, Loading, Reply, ScoreTokens, Tokenize
+from .protocol import (
+    Cancel,
+    Delta,
+    Detokenize,
+    Failed,
+    Generate,
+    GetStats,
+    Load,
+    Loaded,
+    Loading,
+    Reply,
+    ScoreTokens,
+    Tokenize,
+)
 
 T = TypeVar("T")
 _CLOSE_TIMEOUT_S = 5.0
@@ -56,9 +69,9 @@ class LocalEngine(EngineClient):
             LqmfError: whatever the load failed with; no process is left.
         """
         ours, theirs = socket.socketpair()
-        log = None if os.environ.get("LQMF_DEBUG") == "1" else tempfile.TemporaryFile()
+        log = None if os.environ.get("LQMF_DEBUG") == "1" else tempfile.TemporaryFile()  # noqa: SIM115
         with theirs:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 (starting takes about a millisecond)
                 [sys.executable, "-m", f"{__package__}.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -174,7 +187,7 @@ class LocalEngine(EngineClient):
                 case Failed(id=None):
                     if not self._loaded.done():
                         self._loaded.set_exception(protocol.error_from(event))
-                case Failed(id=request_id):
+                case Failed(id=int(request_id)):
                     self._fail(request_id, protocol.error_from(event))
                 case Loading(fraction=fraction):
                     if self._on_progress is not None:

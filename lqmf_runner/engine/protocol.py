@@ -120,7 +120,9 @@ def failure(request_id: int | None, error: BaseException) -> Failed:
     """An error as an event. Anything that is not ours becomes an `EngineError` that names its type."""
     if isinstance(error, LqmfError):
         return Failed(request_id, type(error).__name__, error.message, error.hint)
-    return Failed(request_id, "EngineError", f"{type(error).__name__}: {error}", "the worker's log has the traceback")
+    return Failed(
+        request_id, "EngineError", f"{type(error).__name__}: {error}", "the worker's log has the traceback"
+    )
 
 
 def error_from(event: Failed) -> LqmfError:

@@ -82,7 +82,7 @@ class Sampler:
         if self._random is None:
             token = int(scores.argmax())
             if np.isnan(scores[token]):
-                raise EngineError("the model produced NaN logits", hint="the weights are damaged or overflow in this dtype")
+                raise nan_error()
         else:
             token = _draw(scores, self.params, self._random.random())
         if self._changes_logits:
@@ -110,11 +110,14 @@ def _draw(scores: Logits, params: SamplingParams, uniform: float) -> int:
     """Inverse-CDF draw from the filtered distribution; `uniform` lies in [0, 1)."""
     top = float(scores.max())
     if np.isnan(top):
-        raise EngineError("the model produced NaN logits", hint="the weights are damaged or overflow in this dtype")
+        raise nan_error()
     ids: NDArray[np.int64] | None = None
     if 0 < params.top_k < scores.shape[0]:
         ids = largest(scores, params.top_k)
-    weights = np.exp((scores if ids is None else scores[ids]).astype(np.float64) / params.temperature - top / params.temperature)
+    weights = np.exp(
+        (scores if ids is None else scores[ids]).astype(np.float64) / params.temperature
+        - top / params.temperature
+    )
     if params.top_p < 1.0:
         ids, weights = _nucleus(weights, ids, params.top_p)
     if params.min_p > 0.0:
@@ -122,7 +125,9 @@ def _draw(scores: Logits, params: SamplingParams, uniform: float) -> int:
         ids = keep if ids is None else ids[keep]
         weights = weights[keep]
     cumulative = np.cumsum(weights)
-    index = min(int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), weights.shape[0] - 1)
+    index = min(
+        int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), weights.shape[0] - 1
+    )
     return index if ids is None else int(ids[index])
 
 
@@ -150,13 +155,20 @@ def largest(values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     """
     n = values.shape[0]
     whole = n // _BLOCK * _BLOCK
-    candidates = np.arange(n)
+    candidates: NDArray[np.int64] = np.arange(n)
     if k <= whole // _BLOCK:
         maxima = values[:whole].reshape(-1, _BLOCK).max(axis=1)
         bound = np.partition(maxima, -k)[-k]
-        candidates = np.flatnonzero(values >= bound)
+        candidates = np.flatnonzero(values >= bound).astype(np.int64, copy=False)
     order = np.argsort(-values[candidates], kind="stable")[:k]
     return candidates[order]
+
+
+def nan_error() -> EngineError:
+    """The error for logits that hold NaN."""
+    return EngineError(
+        "the model produced NaN logits", hint="its weights are damaged, or overflow in this dtype"
+    )
 
 
 def log_sum_exp(logits: Logits) -> float:
@@ -169,6 +181,9 @@ def token_logprob(logits: Logits, token: int, n_top: int, text_of: Callable[[int
     """The log-probability of `token` and of the `n_top` most likely tokens, from one row of raw logits."""
     normalizer = log_sum_exp(logits)
     top = tuple(
-        (int(i), text_of(int(i)), float(logits[i]) - normalizer) for i in (largest(logits, n_top) if n_top else ())
+        (int(i), text_of(int(i)), float(logits[i]) - normalizer)
+        for i in (largest(logits, n_top) if n_top else ())
     )
-    return TokenLogprob(token_id=token, text=text_of(token), logprob=float(logits[token]) - normalizer, top=top)
+    return TokenLogprob(
+        token_id=token, text=text_of(token), logprob=float(logits[token]) - normalizer, top=top
+    )

@@ -16,11 +16,11 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from ..errors import EngineError, QueueFullError
+from ..errors import QueueFullError
 from ..types import Chunk, EngineStats, SamplingParams, Score, TokenLogprob, Usage
 from .protocol import Delta, Event, Reply, failure
 from .runners.base import ModelRunner, Span
-from .sampling import Logits, Sampler, log_sum_exp, token_logprob
+from .sampling import Logits, Sampler, log_sum_exp, nan_error, token_logprob
 from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix
 from .text import AnswerText
 
@@ -73,7 +73,9 @@ class RequestState:
 class Scheduler:
     """Runs requests on a `ModelRunner`. Used by one thread; `emit` gets the events of a step together."""
 
-    def __init__(self, runner: ModelRunner, limits: SchedulerLimits, emit: Callable[[list[Event]], None]) -> None:
+    def __init__(
+        self, runner: ModelRunner, limits: SchedulerLimits, emit: Callable[[list[Event]], None]
+    ) -> None:
         self._runner = runner
         self._limits = limits
         self._emit = emit
@@ -96,7 +98,9 @@ class Scheduler:
             QueueFullError: `max_queue` requests wait already.
         """
         if len(self._waiting) >= max(self._limits.max_queue, len(self._table.idle)):
-            raise QueueFullError(f"{len(self._waiting)} requests wait already", hint="try again in a few seconds")
+            raise QueueFullError(
+                f"{len(self._waiting)} requests wait already", hint="try again in a few seconds"
+            )
         self._waiting.append(request)
 
     def cancel(self, request_id: int) -> None:
@@ -181,16 +185,14 @@ class Scheduler:
         return min(max(lengths, default=0), request.n_prompt - 1)
 
     def _plan(self) -> list[tuple[RequestState, Span]]:
-        plan = []
-        for request in self._running:
-            if request.decoding:
-                plan.append((request, self._span(request, 1)))
+        plan = [(request, self._span(request, 1)) for request in self._running if request.decoding]
         budget = self._limits.n_batch - len(plan)
         if plan:
             budget = min(budget, self._limits.prefill_chunk)
         for request in self._running:
             if not request.decoding and budget > 0:
-                n = min(budget, request.n_prompt - request.n_computed, _SCORE_CHUNK if request.is_score else budget)
+                chunk = min(budget, _SCORE_CHUNK) if request.is_score else budget
+                n = min(chunk, request.n_prompt - request.n_computed)
                 plan.append((request, self._span(request, n)))
                 budget -= n
         return plan
@@ -210,19 +212,19 @@ class Scheduler:
             assert request.slot is not None
             request.slot.tokens.extend(span.tokens)
             request.n_computed += len(span.tokens)
-            n_rows = {"none": 0, "last": 1, "all": len(span.tokens)}[span.logits]
-            rows, row = logits[row : row + n_rows], row + n_rows
+            rows, row = logits[row : row + span.n_rows], row + span.n_rows
             try:
                 if request.is_score:
                     self._score(request, span, rows)
-                elif n_rows:
+                elif span.n_rows:
                     self._generate(request, rows[0], now)
             except Exception as error:
                 self._events.append(failure(request.id, error))
                 self._leave(request)
 
     def _generate(self, request: RequestState, logits: Logits, now: float) -> None:
-        assert request.sampler is not None and request.answer is not None
+        assert request.sampler is not None
+        assert request.answer is not None
         token = request.sampler.sample(logits)
         if not request.n_generated:
             request.first_token = now
@@ -263,7 +265,7 @@ class Scheduler:
         for logits, token in zip(rows, following, strict=False):
             value = float(logits[token]) - log_sum_exp(logits)
             if np.isnan(value):
-                raise EngineError("the model produced NaN logits", hint="the weights are damaged or overflow in this dtype")
+                raise nan_error()
             request.scored.append((value, int(logits.argmax()) == token))
         if request.n_computed == request.n_prompt:
             score = Score(

@@ -109,7 +109,9 @@ class Intake:
             case Generate(id=request_id, request=request):
                 self.inbox.put(self._prepare(request_id, request))
             case ScoreTokens(id=request_id, tokens=tokens):
-                ids = self._tokenizer.encode(tokens, parse_special=False) if isinstance(tokens, str) else tokens
+                ids = (
+                    self._tokenizer.encode(tokens, parse_special=False) if isinstance(tokens, str) else tokens
+                )
                 self._check_tokens(ids)
                 self._check_length(len(ids), 0)
                 self.inbox.put(RequestState(request_id, ids, len(ids), 0, SamplingParams()))
@@ -152,13 +154,17 @@ class Intake:
         if isinstance(self._template, LqmfError):
             raise self._template
         if self._template is None:
-            raise InvalidRequestError("this model has no chat template", hint="send a plain prompt instead of messages")
+            raise InvalidRequestError(
+                "this model has no chat template", hint="send a plain prompt instead of messages"
+            )
         return self._tokenizer.encode_prompt(self._template.render(request.messages))
 
     def _check_tokens(self, tokens: Any) -> None:
         n_vocab = self._runner.info.n_vocab
         if any(not 0 <= token < n_vocab for token in tokens):
-            raise InvalidRequestError("a token id is outside the vocabulary", hint=f"ids go from 0 to {n_vocab - 1}")
+            raise InvalidRequestError(
+                "a token id is outside the vocabulary", hint=f"ids go from 0 to {n_vocab - 1}"
+            )
 
     def _check_length(self, n_prompt: int, n_generated: int) -> None:
         n_ctx = self._runner.info.n_ctx
@@ -205,7 +211,9 @@ def main() -> None:
             traceback.print_exc()
         connection.send([protocol.failure(None, error)])
         sys.exit(1)
-    limits = {name: spec.options[name] for name in SchedulerLimits.__dataclass_fields__ if name in spec.options}
+    limits = {
+        name: spec.options[name] for name in SchedulerLimits.__dataclass_fields__ if name in spec.options
+    }
     scheduler = Scheduler(runner, SchedulerLimits(**limits), connection.send)
     intake.attach(runner)
     connection.send([Loaded(msgspec.structs.replace(runner.info, load_time_s=time.perf_counter() - began))])

@@ -32,6 +32,16 @@ class Span:
     start: int
     logits: Literal["none", "last", "all"]
 
+    @property
+    def end(self) -> int:
+        """Position after the last token."""
+        return self.start + len(self.tokens)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of logits it asks for."""
+        return {"none": 0, "last": 1, "all": len(self.tokens)}[self.logits]
+
 
 class Tokenizer(ABC):
     """A model's own tokenizer.

@@ -34,7 +34,9 @@ class LlamaCppTokenizer(Tokenizer):
     def __init__(self, model: Any) -> None:
         self._vocab = llama_cpp.llama_model_get_vocab(model)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.eos_ids = frozenset(t for t in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t))
+        self.eos_ids = frozenset(
+            t for t in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t)
+        )
         self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
         bos, eos = llama_cpp.llama_vocab_bos(self._vocab), llama_cpp.llama_vocab_eos(self._vocab)
         self.bos_id = bos if bos >= 0 else None
@@ -111,7 +113,7 @@ class _Batch:
             self.wants_logits[at:end] = span.logits == "all"
             if span.logits == "last":
                 self.wants_logits[end - 1] = 1
-            rows += _n_rows(span)
+            rows += span.n_rows
             at = end
         self.struct.n_tokens = at
         return rows
@@ -140,14 +142,18 @@ class LlamaCppRunner(ModelRunner):
         _route_log()
         found = inspect_model(Path(spec.path))
         if found.problem:
-            raise ModelUnusableError(f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch the file again")
+            raise ModelUnusableError(
+                f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch the file again"
+            )
         llama_cpp.llama_backend_init()
         options, notes = spec.options, list[str]()
         model, on_gpu = _load_model(spec, found.path, progress, notes)
         n_train = llama_cpp.llama_model_n_ctx_train(model)
         n_ctx = options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
         if n_ctx > n_train:
-            notes.append(f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with")
+            notes.append(
+                f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with"
+            )
         info = ModelInfo(
             name=spec.name,
             format="gguf",
@@ -174,7 +180,7 @@ class LlamaCppRunner(ModelRunner):
 
         llama.cpp would cut a batch of unequal lengths into many small ones, each of which reads all the weights.
         """
-        self._grow(max(span.start + len(span.tokens) for span in batch))
+        self._grow(max(span.end for span in batch))
         singles = sorted((s for s in batch if len(s.tokens) == 1), key=lambda s: s.slot)
         groups = [[s] for s in batch if len(s.tokens) > 1] + ([singles] if singles else [])
         if len(groups) == 1 and groups[0] == list(batch):
@@ -183,8 +189,8 @@ class LlamaCppRunner(ModelRunner):
         for group in groups:
             logits, at = self._decode(group), 0
             for span in group:
-                rows[span.slot] = logits[at : at + _n_rows(span)].copy()
-                at += _n_rows(span)
+                rows[span.slot] = logits[at : at + span.n_rows].copy()
+                at += span.n_rows
         return np.concatenate([rows[span.slot] for span in batch])
 
     def copy_prefix(self, src: int, dst: int, n: int) -> None:
@@ -207,9 +213,11 @@ class LlamaCppRunner(ModelRunner):
         code = llama_cpp.llama_decode(self._context, self._batch.struct)
         if code != 0:
             why = {1: "no room in the KV cache", 2: "aborted"}.get(code, f"llama_decode returned {code}")
-            raise EngineError(f"llama.cpp could not run this step: {why}", hint="fewer slots or a shorter context may help")
+            raise EngineError(
+                f"llama.cpp could not run this step: {why}", hint="fewer slots or a shorter context may help"
+            )
         for span in spans:
-            self._held[span.slot] = span.start + len(span.tokens)
+            self._held[span.slot] = span.end
         if rows == 0:
             return np.empty((0, self.info.n_vocab), np.float32)
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), (rows, self.info.n_vocab))
@@ -234,7 +242,9 @@ class LlamaCppRunner(ModelRunner):
         params.n_ctx = params.n_seq_max * stream_size
         params.n_batch = self._n_batch
         params.n_ubatch = min(self._options.get("n_ubatch", 512), self._n_batch)
-        params.n_threads = params.n_threads_batch = self._options.get("n_threads") or len(os.sched_getaffinity(0))
+        params.n_threads = params.n_threads_batch = self._options.get("n_threads") or len(
+            os.sched_getaffinity(0)
+        )
         params.kv_unified = False
         params.swa_full = True
         params.no_perf = True
@@ -258,10 +268,6 @@ def _move_sequence(old: Any, new: Any, slot: int) -> None:
         raise EngineError("llama.cpp could not move a sequence to a larger KV cache")
 
 
-def _n_rows(span: Span) -> int:
-    return {"none": 0, "last": 1, "all": len(span.tokens)}[span.logits]
-
-
 def _load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]) -> tuple[Any, bool]:
     """The model, with as many layers on the GPU as fit, and whether any are there."""
     options = spec.options
@@ -274,8 +280,13 @@ def _load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]
         )
     params = llama_cpp.llama_model_default_params()
     params.use_mmap = options.get("use_mmap", True)
-    callback = llama_cpp.llama_progress_callback(lambda share, _: progress(share) or True)
-    params.progress_callback = callback
+
+    @llama_cpp.llama_progress_callback
+    def report(share: float, _: Any) -> bool:
+        progress(share)
+        return True  # go on
+
+    params.progress_callback = report
     layers = options.get("n_gpu_layers", -1) if gpu else 0
     params.n_gpu_layers = layers
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
@@ -284,7 +295,9 @@ def _load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]
             params.n_gpu_layers = layers
             model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
             if model:
-                notes.append(f"the model did not fit on the GPU: {layers or 'no'} layers are there, the rest on the CPU")
+                notes.append(
+                    f"the model did not fit on the GPU: {layers or 'no'} layers are there, the rest on the CPU"
+                )
                 break
     if not model:
         raise ModelUnusableError(

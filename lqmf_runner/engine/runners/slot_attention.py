@@ -47,12 +47,13 @@ class StepPlan:
         rows: list[int] = []
         self.prefills: list[Prefill] = []
         for span in self.order:
-            end = span.start + len(span.tokens)
             if len(span.tokens) > 1:
-                self.prefills.append(Prefill(span.slot, len(tokens), len(tokens) + len(span.tokens), end))
+                self.prefills.append(
+                    Prefill(span.slot, len(tokens), len(tokens) + len(span.tokens), span.end)
+                )
             tokens.extend(span.tokens)
-            positions.extend(range(span.start, end))
-            rows.extend(range(span.slot * capacity + span.start, span.slot * capacity + end))
+            positions.extend(range(span.start, span.end))
+            rows.extend(range(span.slot * capacity + span.start, span.slot * capacity + span.end))
         self.tokens = torch.tensor([tokens], device=device)
         self.positions = torch.tensor([positions], device=device)
         self.cache_rows = torch.tensor(rows, device=device)
@@ -164,9 +165,11 @@ class SlotAttention:
     ) -> tuple[torch.Tensor, None]:
         """Attention of the packed tokens, query [1, heads, tokens, head_dim]; returns [1, tokens, heads, head_dim]."""
         if s_aux is not None:
-            raise ModelUnusableError("this model uses attention sinks, which the transformers runner does not know")
+            raise ModelUnusableError(
+                "this model uses attention sinks, which the transformers runner does not know"
+            )
         plan = self.plan
-        keys, values = self.cache.layer(module.layer_idx, key, value)  # type: ignore[arg-type]
+        keys, values = self.cache.layer(module.layer_idx, key, value)
         keys.flatten(0, 1).index_copy_(0, plan.cache_rows, key[0].transpose(0, 1))
         values.flatten(0, 1).index_copy_(0, plan.cache_rows, value[0].transpose(0, 1))
         attend = scaled_dot_product_attention if softcap is None else _Softcapped(softcap)

@@ -95,11 +95,15 @@ class TransformersRunner(ModelRunner):
         options, notes = spec.options, list[str]()
         found = inspect_model(spec.path, trust_remote_code=options.get("trust_remote_code", False))
         if found.problem:
-            raise ModelUnusableError(f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch its files again")
+            raise ModelUnusableError(
+                f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch its files again"
+            )
         _quiet()
         torch.set_num_threads(options.get("n_threads") or len(os.sched_getaffinity(0)))
         torch.set_grad_enabled(False)
-        config = AutoConfig.from_pretrained(spec.path, trust_remote_code=options.get("trust_remote_code", False))
+        config = AutoConfig.from_pretrained(
+            spec.path, trust_remote_code=options.get("trust_remote_code", False)
+        )
         text_config = config.get_text_config()
         _check_architecture(spec.name, text_config)
         progress(0.2)
@@ -108,7 +112,9 @@ class TransformersRunner(ModelRunner):
         n_train = getattr(text_config, "max_position_embeddings", None) or _DEFAULT_CTX
         n_ctx = options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
         if n_ctx > n_train:
-            notes.append(f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with")
+            notes.append(
+                f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with"
+            )
         tokenizer = HuggingFaceTokenizer(spec.path, _eos_ids(model))
         info = ModelInfo(
             name=spec.name,
@@ -133,14 +139,13 @@ class TransformersRunner(ModelRunner):
 
     @torch.inference_mode()
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
-        self._cache.reserve(max(s.slot for s in batch) + 1, max(s.start + len(s.tokens) for s in batch))
+        self._cache.reserve(max(s.slot for s in batch) + 1, max(s.end for s in batch))
         plan = self._attention.plan = StepPlan(batch, self._cache.capacity, self._device)
         wanted: dict[int, list[int]] = {}
         at = 0
         for span in plan.order:
-            n = len(span.tokens)
-            wanted[span.slot] = list(range(at + n - {"none": 0, "last": 1, "all": n}[span.logits], at + n))
-            at += n
+            at += len(span.tokens)
+            wanted[span.slot] = list(range(at - span.n_rows, at))
         rows = [row for span in batch for row in wanted[span.slot]]
         output = self._model(
             input_ids=plan.tokens,
@@ -172,7 +177,9 @@ def _load_model(spec: ModelSpec, config: Any, notes: list[str]) -> tuple[Any, st
             notes.append("the model did not fit on the GPU: it runs on the CPU")
             torch.cuda.empty_cache()
             return _from_pretrained(spec, config, on_gpu=False)
-        raise DoesNotFitError(f"'{spec.name}' does not fit on the GPU", hint="unload another model") from error
+        raise DoesNotFitError(
+            f"'{spec.name}' does not fit on the GPU", hint="unload another model"
+        ) from error
     except MemoryError as error:
         raise DoesNotFitError(f"'{spec.name}' does not fit in memory", hint="unload another model") from error
     except ImportError as error:
