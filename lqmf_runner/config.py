@@ -6,10 +6,11 @@ which composes them with Hydra. Validation that needs more than a type lives in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import UserInputError
+from .types import SamplingParams
 
 MISSING: Any = "???"  # OmegaConf's mark for a value that must be given
 
@@ -184,6 +185,12 @@ class SamplingConfig:
     stop: list[str] = field(default_factory=list)
     ignore_eos: bool = False
 
+    @property
+    def params(self) -> SamplingParams:
+        """The same, as requests carry it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return SamplingParams(**{**values, "stop": tuple(self.stop)})
+
 
 @dataclass(frozen=True)
 class ModeConfig:
@@ -251,6 +258,18 @@ class ModelsMode(ModeConfig):
 
     def __post_init__(self) -> None:
         _one_of("mode.format", self.format, ("table", "json"))
+
+
+@dataclass(frozen=True)
+class ChatMode(ModeConfig):
+    """Talk to a model. With `message` it answers that and ends; without, it reads from the terminal."""
+
+    name: str = "chat"
+    message: str | None = None
+    system: str | None = None
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(max_tokens=512, temperature=0.7, top_p=0.95, seed=None)
+    )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from ..types import (
     Chunk,
@@ -26,7 +26,7 @@ class EngineClient(ABC):
     info: ModelInfo
 
     @abstractmethod
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         """Stream the answer; the last chunk has `finish_reason` and `usage`.
 
         Closing the iterator early cancels the request at the engine's next step.

@@ -62,6 +62,11 @@ class Mode:
 
 
 MODES: dict[str, Mode] = {
+    "chat": Mode(
+        "chat:run",
+        "talk to a model in the terminal, or ask it one question",
+        'mode=chat model=smollm2_gguf mode.message="Why is the sky blue?"',
+    ),
     "benchmark": Mode(
         "benchmark:run",
         "measure speed, memory and answer quality of a model under load",

@@ -1,0 +1,116 @@
+"""mode=chat: talk to a model in the terminal, or ask one question and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ..config import ChatMode, RunConfig
+from ..engine import EngineClient, load_engine
+from ..errors import InvalidRequestError
+from ..models import locate
+from ..types import Chunk, GenerationRequest, Message
+
+_HELP = "/reset starts over · /exit or Ctrl-D ends · Ctrl-C stops an answer"
+
+
+def run_chat(config: RunConfig) -> int:
+    """Load the model and chat until the user ends it; with `mode.message`, answer that and return.
+
+    The answer goes to standard output, everything else to standard error.
+    """
+    mode = config.mode
+    assert isinstance(mode, ChatMode)
+    notices = Console(stderr=True, highlight=False)
+    spec = locate(config.model, config.backend, Path(config.models_dir))
+    with asyncio.Runner() as runner:
+        with notices.status(f"loading {spec.name}"):
+            engine = runner.run(load_engine(spec))
+        try:
+            for note in engine.info.notes:
+                notices.print(f"note: {note}", style="yellow", markup=False)
+            chat = Chat(engine, mode)
+            if mode.message is not None:
+                runner.run(chat.answer(mode.message))
+            else:
+                info = engine.info
+                notices.print(
+                    f"{info.name} · {info.method} · {info.n_ctx} tokens of context. {_HELP}", style="dim"
+                )
+                _talk(runner, chat, notices)
+        finally:
+            runner.run(engine.close())
+    return 0
+
+
+class Chat:
+    """A conversation that remembers its turns."""
+
+    def __init__(self, engine: EngineClient, mode: ChatMode) -> None:
+        self._engine = engine
+        self._mode = mode
+        self._messages: list[Message] = []
+        self.last: Chunk | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all turns but the system prompt."""
+        self._messages = [Message("system", self._mode.system)] if self._mode.system else []
+
+    async def answer(self, text: str) -> None:
+        """Print the answer to the next user turn as it comes. A turn that fails or is stopped is not remembered."""
+        turn = [*self._messages, Message("user", text)]
+        request = self._request(turn)
+        parts = []
+        async with contextlib.aclosing(self._engine.generate(request)) as chunks:
+            async for chunk in chunks:
+                parts.append(chunk.text)
+                sys.stdout.write(chunk.text)
+                sys.stdout.flush()
+                self.last = chunk
+        sys.stdout.write("\n")
+        self._messages = [*turn, Message("assistant", "".join(parts))]
+
+    def _request(self, turn: list[Message]) -> GenerationRequest:
+        sampling = self._mode.sampling.params
+        if not self._engine.info.chat_template:
+            return GenerationRequest(prompt=turn[-1].content, sampling=sampling)
+        return GenerationRequest(messages=tuple(turn), sampling=sampling)
+
+
+def _talk(runner: asyncio.Runner, chat: Chat, notices: Console) -> None:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 (line editing and history for input())
+    while True:
+        try:
+            text = input("› ").strip()
+        except (EOFError, KeyboardInterrupt):
+            notices.print()
+            return
+        if text in ("/exit", "/quit"):
+            return
+        if text == "/reset":
+            chat.reset()
+        elif text.startswith("/"):
+            notices.print(_HELP, style="dim")
+        elif text:
+            _turn(runner, chat, text, notices)
+
+
+def _turn(runner: asyncio.Runner, chat: Chat, text: str, notices: Console) -> None:
+    try:
+        runner.run(chat.answer(text))
+    except KeyboardInterrupt:
+        notices.print("\n(stopped)", style="dim")
+        return
+    except InvalidRequestError as error:  # a conversation that outgrew the context can be started over
+        notices.print(f"error: {error.message}. /reset starts over.", style="red", markup=False)
+        return
+    usage = chat.last.usage if chat.last else None
+    if usage and usage.completion_tokens > 1 and usage.decode_s:
+        speed = (usage.completion_tokens - 1) / usage.decode_s
+        notices.print(f"{usage.completion_tokens} tokens, {speed:.0f} tok/s", style="dim")

@@ -1,0 +1,11 @@
+"""mode=chat."""
+
+from __future__ import annotations
+
+from ..console.chat import run_chat
+from . import RunContext
+
+
+def run(context: RunContext) -> int:
+    """Talk to the model in the terminal."""
+    return run_chat(context.config)
