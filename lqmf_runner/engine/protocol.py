@@ -15,7 +15,6 @@ from ..errors import EngineError, LqmfError, error_types
 from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec
 
 HEADER = struct.Struct("<I")
-MAX_FRAME = 256 * 1024 * 1024
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):

@@ -10,10 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import DoesNotFitError
 from ...types import ModelInfo, ModelSpec
 from ..text import Detokenizer
 
 Progress = Callable[[float], None]
+
+_DEFAULT_CTX = 4096
+_MIN_CTX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,45 @@ class Span:
     def n_rows(self) -> int:
         """Rows of logits it asks for."""
         return {"none": 0, "last": 1, "all": len(self.tokens)}[self.logits]
+
+
+def plan_cache(
+    spec: ModelSpec, n_train: int, bytes_per_token: int, free: int, notes: list[str]
+) -> tuple[int, int]:
+    """How long a context, and how many slots of it: what was asked for, or what memory holds once all are full.
+
+    Args:
+        n_train: the context the model was trained with.
+        bytes_per_token: of keys and values in all layers.
+        free: bytes that are free once the weights are loaded.
+        notes: gets a sentence when it is not what was asked for.
+
+    Returns:
+        (n_ctx, max_slots).
+
+    Raises:
+        DoesNotFitError: with the numbers, when less does not fit either or `backend.fallback` is off.
+    """
+    asked_ctx = n_ctx = spec.options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
+    asked_slots = max_slots = spec.options.get("max_slots", 16)
+    if n_ctx > n_train:
+        notes.append(f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with")
+    while bytes_per_token * n_ctx * max_slots > free:
+        if not spec.options.get("fallback", True) or (max_slots == 1 and n_ctx <= _MIN_CTX):
+            raise DoesNotFitError(
+                f"the KV cache of '{spec.name}' needs {bytes_per_token * n_ctx * max_slots / 1e6:.0f} MB for "
+                f"{max_slots} requests of {n_ctx} tokens, {free / 1e6:.0f} MB are free",
+                hint="lower backend.max_slots or backend.n_ctx, or unload another model",
+            )
+        if max_slots > 1:
+            max_slots //= 2
+        else:
+            n_ctx //= 2
+    if max_slots < asked_slots:
+        notes.append(f"memory holds {max_slots} requests of {n_ctx} tokens at a time, not {asked_slots}")
+    if n_ctx < asked_ctx:
+        notes.append(f"memory holds a context of {n_ctx} tokens, not {asked_ctx}")
+    return n_ctx, max_slots
 
 
 class Tokenizer(ABC):

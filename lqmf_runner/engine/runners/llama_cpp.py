@@ -22,9 +22,8 @@ from ...errors import DoesNotFitError, EngineError, ModelUnusableError
 from ...models import inspect_model
 from ...types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
-from .base import ModelRunner, Progress, Span, Tokenizer
+from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
 
-_DEFAULT_CTX = 4096
 _FIRST_STREAM = 256
 
 
@@ -149,11 +148,9 @@ class LlamaCppRunner(ModelRunner):
         options, notes = spec.options, list[str]()
         model, on_gpu = _load_model(spec, found.path, progress, notes)
         n_train = llama_cpp.llama_model_n_ctx_train(model)
-        n_ctx = options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
-        if n_ctx > n_train:
-            notes.append(
-                f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with"
-            )
+        n_ctx, max_slots = plan_cache(
+            spec, n_train, _kv_bytes(model, 1), psutil.virtual_memory().available, notes
+        )
         info = ModelInfo(
             name=spec.name,
             format="gguf",
@@ -166,7 +163,7 @@ class LlamaCppRunner(ModelRunner):
             weight_bytes=found.weight_bytes,
             n_ctx=n_ctx,
             n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
-            max_slots=options.get("max_slots", 16),
+            max_slots=max_slots,
             device="gpu" if on_gpu else "cpu",
             dtype=found.method,
             chat_template=bool(llama_cpp.llama_model_chat_template(model, None)),

@@ -10,6 +10,7 @@ from typing import Any
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
+import psutil
 import torch
 import transformers
 from numpy.typing import NDArray
@@ -19,13 +20,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ...errors import DoesNotFitError, LqmfError, MissingDependencyError, ModelUnusableError
-from ...models import inspect_model
+from ...models import FoundModel, inspect_model
 from ...types import ModelInfo, ModelSpec
 from ..text import Detokenizer
-from .base import ModelRunner, Progress, Span, Tokenizer
+from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
 
-_DEFAULT_CTX = 4096
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
@@ -107,14 +107,11 @@ class TransformersRunner(ModelRunner):
         text_config = config.get_text_config()
         _check_architecture(spec.name, text_config)
         progress(0.2)
-        model, device, dtype = _load_model(spec, config, notes)
+        model, device, dtype = _load_model(spec, config, found, notes)
         progress(0.9)
-        n_train = getattr(text_config, "max_position_embeddings", None) or _DEFAULT_CTX
-        n_ctx = options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
-        if n_ctx > n_train:
-            notes.append(
-                f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with"
-            )
+        n_train = getattr(text_config, "max_position_embeddings", None) or 4096
+        free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+        n_ctx, max_slots = plan_cache(spec, n_train, _kv_bytes_per_token(text_config, dtype), free, notes)
         tokenizer = HuggingFaceTokenizer(spec.path, _eos_ids(model))
         info = ModelInfo(
             name=spec.name,
@@ -128,7 +125,7 @@ class TransformersRunner(ModelRunner):
             weight_bytes=found.weight_bytes,
             n_ctx=n_ctx,
             n_vocab=model.get_output_embeddings().weight.shape[0],
-            max_slots=options.get("max_slots", 16),
+            max_slots=max_slots,
             device=device,
             dtype=str(dtype).removeprefix("torch."),
             chat_template=tokenizer.chat_template is not None,
@@ -164,19 +161,25 @@ class TransformersRunner(ModelRunner):
         """Nothing to do: what lies behind a slot's last token is never attended to."""
 
 
-def _load_model(spec: ModelSpec, config: Any, notes: list[str]) -> tuple[Any, str, torch.dtype]:
+def _load_model(
+    spec: ModelSpec, config: Any, found: FoundModel, notes: list[str]
+) -> tuple[Any, str, torch.dtype]:
     options = spec.options
     asked = options.get("device", "auto")
     if asked == "cuda" and not torch.cuda.is_available():
         raise ModelUnusableError("there is no CUDA GPU that torch can use", hint="use backend.device=cpu")
     on_gpu = torch.cuda.is_available() and asked != "cpu"
+    dtype = _dtype(options.get("dtype", "auto"), on_gpu)
+    if not on_gpu:
+        dtype = _fit_weights(spec, found, dtype, notes)
     try:
-        return _from_pretrained(spec, config, on_gpu)
+        return _from_pretrained(spec, config, dtype, on_gpu)
     except torch.OutOfMemoryError as error:
         if on_gpu and options.get("fallback", True):
             notes.append("the model did not fit on the GPU: it runs on the CPU")
             torch.cuda.empty_cache()
-            return _from_pretrained(spec, config, on_gpu=False)
+            dtype = _fit_weights(spec, found, _dtype(options.get("dtype", "auto"), on_gpu=False), notes)
+            return _from_pretrained(spec, config, dtype, on_gpu=False)
         raise DoesNotFitError(
             f"'{spec.name}' does not fit on the GPU", hint="unload another model"
         ) from error
@@ -196,9 +199,10 @@ def _load_model(spec: ModelSpec, config: Any, notes: list[str]) -> tuple[Any, st
         ) from error
 
 
-def _from_pretrained(spec: ModelSpec, config: Any, on_gpu: bool) -> tuple[Any, str, torch.dtype]:
+def _from_pretrained(
+    spec: ModelSpec, config: Any, dtype: torch.dtype, on_gpu: bool
+) -> tuple[Any, str, torch.dtype]:
     options = spec.options
-    dtype = _dtype(options.get("dtype", "auto"), on_gpu)
     arguments: dict[str, Any] = {"dtype": dtype, "config": config}
     if on_gpu:
         arguments["device_map"] = options.get("device_map", "auto")
@@ -226,6 +230,33 @@ def _dtype(name: str, on_gpu: bool) -> torch.dtype:
     if on_gpu:
         return torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _fit_weights(spec: ModelSpec, found: FoundModel, dtype: torch.dtype, notes: list[str]) -> torch.dtype:
+    """The dtype whose weights fit into main memory: the asked one, else half its size where that may be chosen.
+
+    Raises:
+        DoesNotFitError: with the numbers.
+    """
+    free = psutil.virtual_memory().available
+    quantized = spec.format in ("bnb", "gptq") and not spec.options.get("quantize_on_load")
+    needed = found.size_mb * 1e6 if quantized else float(found.parameters * dtype.itemsize)
+    if needed < free:
+        return dtype
+    if not quantized and dtype == torch.float32 and needed / 2 < free and spec.options.get("fallback", True):
+        notes.append("the model does not fit in memory as float32: it runs in bfloat16, which is slower here")
+        return torch.bfloat16
+    raise DoesNotFitError(
+        f"'{spec.name}' needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+        hint="unload another model, or use a smaller quantization",
+    )
+
+
+def _kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    n_kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    return 2 * config.num_hidden_layers * n_kv_heads * width * dtype.itemsize
 
 
 def _bnb_config(config: Any, options: dict[str, Any], dtype: torch.dtype) -> Any:
