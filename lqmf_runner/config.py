@@ -200,6 +200,15 @@ class ModeConfig:
 
 
 @dataclass(frozen=True)
+class ObjectivesConfig:
+    """Service levels of goodput, in seconds: a request is good when it meets all that are given."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+
+
+@dataclass(frozen=True)
 class BenchmarkMode(ModeConfig):
     """Closed-loop loads over the prompt set.
 
@@ -208,6 +217,7 @@ class BenchmarkMode(ModeConfig):
         requests: requests in each load; null is the larger of 16 and twice the concurrency.
         warmup: requests before the measurement, not counted.
         heuristic: report the heuristic quality of the answers.
+        objectives: report goodput under these.
     """
 
     name: str = "benchmark"
@@ -216,6 +226,7 @@ class BenchmarkMode(ModeConfig):
     warmup: int = 2
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     heuristic: bool = True
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     """The run itself. Times are ISO 8601 with offset.
 
     `status` is "complete" or "partial", with the `reason`. `mlflow_run_id` is null until the run is in MLflow.
+    `sweep` is the folder of the sweep that the run is one job of.
     """
 
     id: str
@@ -160,6 +161,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     finished_at: str | None = None
     git_commit: str | None = None
     mlflow_run_id: str | None = None
+    sweep: str | None = None
     status: str = "partial"
     reason: str | None = None
 

@@ -1,0 +1,221 @@
+"""mode=benchmark: speed, memory and answer quality of one or several models, one after the other.
+
+What has been measured is on disk at any moment: requests as they end, `results.json` after each load. Reports are
+made from the same objects at the end, and tracking comes last, so that nothing that fails there can lose a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import BenchmarkMode, RunConfig
+from ..errors import LqmfError
+from ..experiments.benchmark import BenchmarkPlan, LoadEngine, benchmark_model
+from ..experiments.request_log import RequestLog
+from ..experiments.results import ModelResult, Results, RunRecord, write_results
+from ..system import describe_system, git_commit, memory_bandwidth_gb_s
+from ..types import ModelSpec
+
+if TYPE_CHECKING:
+    from ..reports.terminal import BenchmarkDisplay
+    from . import RunContext
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+Locate = Callable[[RunConfig], ModelSpec]
+
+
+def run(context: RunContext) -> int:
+    """Benchmark the chosen models and return the exit code.
+
+    Raises:
+        UserInputError: there is nothing to run.
+        LqmfError: the only model could not be run.
+    """
+    from ..engine import load_engine
+
+    return run_with(context, locate=_locate, load=load_engine)
+
+
+def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
+    """The same with the given ways to find a model and to load it."""
+    from ..reports.terminal import BenchmarkDisplay
+
+    plans = [BenchmarkPlan.of(_mode(config), config.prompts) for config in context.models]
+    results = Results(
+        run=RunRecord(
+            id=uuid.uuid4().hex[:12],
+            mode="benchmark",
+            name="+".join(config.model.name for config in context.models),
+            started_at=_now(),
+            command=context.command,
+            git_commit=git_commit(),
+            sweep=str(Path(*context.sweep_dir.parts[-2:])) if context.sweep_dir else None,
+            reason="running",
+        ),
+        system=describe_system(measure_bandwidth=False),
+    )
+    _save_config(context)
+    display = BenchmarkDisplay(results.system, plans[0], len(plans))
+    with RequestLog(context.run_dir) as request_log, display:
+        benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
+        interrupted = benchmark.run_all(context.models, plans)
+    return _finish(context, results, benchmark, display, interrupted=interrupted)
+
+
+class _Benchmark:
+    """Runs the models one after the other; memory and caches of one are gone before the next is loaded."""
+
+    def __init__(
+        self,
+        results: Results,
+        folder: Path,
+        request_log: RequestLog,
+        display: BenchmarkDisplay,
+        locate: Locate,
+        load: LoadEngine,
+    ) -> None:
+        self.results = results
+        self.request_log = request_log
+        self.errors: list[Exception] = []
+        self._folder = folder
+        self._display = display
+        self._locate = locate
+        self._load = load
+
+    def run_all(self, configs: Sequence[RunConfig], plans: Sequence[BenchmarkPlan]) -> bool:
+        """Run all models; a model that fails does not stop the others. True if interrupted."""
+        for config, plan in zip(configs, plans, strict=True):
+            result = ModelResult(name=config.model.name)
+            self.results.models.append(result)
+            try:
+                self._run_one(config, plan, result)
+            except KeyboardInterrupt:
+                result.error = "interrupted"
+                return True
+            except Exception as error:
+                self._failed(result, error, only=len(configs) == 1)
+            self._save()
+        return False
+
+    def _run_one(self, config: RunConfig, plan: BenchmarkPlan, result: ModelResult) -> None:
+        spec = self._locate(config)
+        result.format, result.version = spec.format, spec.version or None
+        system = self.results.system
+        if system.memory_bandwidth_gb_s is None and spec.format != "openai":
+            self._display.say("measuring memory bandwidth")
+            system.memory_bandwidth_gb_s = memory_bandwidth_gb_s()
+        asyncio.run(
+            benchmark_model(
+                spec,
+                plan,
+                result,
+                observer=self._display,
+                log=self.request_log,
+                memory_bandwidth_gb_s=system.memory_bandwidth_gb_s,
+                on_progress=self._save,
+                load=self._load,
+            )
+        )
+
+    def _failed(self, result: ModelResult, error: Exception, *, only: bool) -> None:
+        self.errors.append(error)
+        result.error = f"{type(error).__name__}: {error}"
+        if not isinstance(error, LqmfError):
+            log.error("%s failed", result.name, exc_info=error)
+        if not only:
+            self._display.failed(result.name, error)
+
+    def _save(self) -> None:
+        """Keep `results.json` current; if that fails now, it is tried again with the next load and at the end."""
+        try:
+            write_results(self.results, self._folder)
+        except OSError as error:
+            log.debug("results.json not written yet: %s", error)
+
+
+def _finish(
+    context: RunContext,
+    results: Results,
+    benchmark: _Benchmark,
+    display: BenchmarkDisplay,
+    *,
+    interrupted: bool,
+) -> int:
+    """Write what a run leaves, send it to MLflow, print the table, and tell the exit code."""
+    from ..reports import write_reports
+
+    results.run.finished_at = _now()
+    results.run.reason = _reason(results, benchmark, interrupted=interrupted)
+    results.run.status = "partial" if results.run.reason else "complete"
+    problems = write_reports(results, context.run_dir)
+    if benchmark.request_log.problem:
+        problems.insert(0, f"requests.jsonl is not complete: {benchmark.request_log.problem}")
+    measured = any(model.loads for model in results.models)
+    if measured:
+        display.table(results)
+    note = _track(context, results) if measured else None
+    display.footer(results, context.run_dir, problems, note)
+    if interrupted:
+        return INTERRUPTED
+    if len(results.models) == 1 and benchmark.errors:
+        raise benchmark.errors[0]
+    return 1 if benchmark.errors or problems else 0
+
+
+def _track(context: RunContext, results: Results) -> str | None:
+    """Send the run to MLflow. What went wrong, and how to send it later, as one line; None if all is well."""
+    from ..tracking import create_tracker, send_later_command
+
+    tracking = context.config.tracking
+    try:
+        results.run.mlflow_run_id = create_tracker(tracking).send(context.run_dir)
+    except (LqmfError, KeyboardInterrupt) as error:
+        why = error.message if isinstance(error, LqmfError) else "interrupted"
+        return f"not sent to MLflow ({why}); send it later: {send_later_command(context.run_dir, tracking)}"
+    return None
+
+
+def _reason(results: Results, benchmark: _Benchmark, *, interrupted: bool) -> str | None:
+    """Why a run is partial; None if it is complete."""
+    if interrupted:
+        return "interrupted"
+    failed = [f"{model.name}: {model.error}" for model in results.models if model.error]
+    if failed:
+        return "; ".join(failed)
+    if benchmark.request_log.problem:
+        return f"requests.jsonl could not be written: {benchmark.request_log.problem}"
+    return None
+
+
+def _save_config(context: RunContext) -> None:
+    """Keep the resolved configuration beside Hydra's files: what `tracking` sends as parameters."""
+    try:
+        folder = context.run_dir / ".hydra"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "resolved.json").write_text(json.dumps(context.resolved, indent=2, default=str), "utf-8")
+    except OSError as error:
+        log.warning("the resolved configuration could not be saved: %s", error)
+
+
+def _mode(config: RunConfig) -> BenchmarkMode:
+    assert isinstance(config.mode, BenchmarkMode)
+    return config.mode
+
+
+def _locate(config: RunConfig) -> ModelSpec:
+    from ..models import locate
+
+    return locate(config.model, config.backend, Path(config.models_dir))
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,89 @@
+"""The columns of the comparison table: one list for the terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..experiments.results import LoadResult, ModelResult, Results, Shape
+from . import figures as fig
+
+
+@dataclass(frozen=True)
+class Column:
+    """A head, and the cell for a model."""
+
+    head: str
+    cell: Callable[[ModelResult], str]
+    is_number: bool = True
+
+
+def load_shapes(results: Results) -> list[Shape]:
+    """All shapes that any model was measured under, in the order in which they ran."""
+    return list(dict.fromkeys(load.shape for model in results.models for load in model.loads))
+
+
+def summary_columns(results: Results) -> list[Column]:
+    """Columns of the one table that compares the models. Latency and bandwidth are those of the first load."""
+    shapes = load_shapes(results)
+    columns = [
+        Column("model", lambda m: m.name, is_number=False),
+        Column("format", fig.format_name, is_number=False),
+        Column("bits/w", lambda m: fig.number(m.bits_per_weight)),
+        Column("size", lambda m: fig.megabytes(m.size_mb)),
+        Column("memory", fig.memory),
+        Column("load", lambda m: fig.seconds(m.load_time_s)),
+    ]
+    for shape in shapes:
+        head = f"tok/s {fig.load_label(shape)}" if shape is shapes[0] else fig.load_label(shape)
+        columns.append(Column(head, _of_load(shape, lambda load: fig.number(load.output_tokens_per_s))))
+    if shapes:
+        first, at = shapes[0], fig.load_label(shapes[0])
+        columns += [
+            Column(f"TTFT p50/p99 ms {at}", _of_load(first, lambda load: fig.pair(load.ttft_s))),
+            Column(f"ITL p50 ms {at}", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
+            Column(f"bandwidth {at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
+        ]
+    columns.append(Column("heuristic", fig.heuristic))
+    return columns
+
+
+def load_heads() -> Sequence[str]:
+    """Heads of the table of all loads."""
+    return (
+        "load", "requests", "success", "TTFT p50/p99 ms", "ITL p50/p99 ms", "TPOT p50/p99 ms", "E2E p50/p99 ms",
+        "output tok/s", "total tok/s", "req/s", "prefill tok/s", "decode tok/s", "bandwidth", "goodput req/s",
+        "cached prompt",
+    )  # fmt: skip
+
+
+def load_row(load: LoadResult) -> Sequence[str]:
+    """A row of the table of all loads."""
+    cached = load.cached_tokens / load.prompt_tokens if load.prompt_tokens else None
+    return (
+        fig.load_key(load.shape) + (" (partial)" if load.partial else ""),
+        str(load.requests),
+        fig.percent(load.success_rate),
+        fig.pair(load.ttft_s),
+        fig.pair(load.itl_s),
+        fig.pair(load.tpot_s),
+        fig.pair(load.e2e_s),
+        fig.number(load.output_tokens_per_s),
+        fig.number(load.total_tokens_per_s),
+        fig.number(load.requests_per_s),
+        fig.number(load.prefill_tokens_per_s),
+        fig.number(load.decode_tokens_per_s),
+        fig.percent(load.bandwidth_utilisation),
+        fig.number(load.goodput_rps),
+        fig.percent(cached),
+    )
+
+
+def _of_load(shape: Shape, cell: Callable[[LoadResult], str]) -> Callable[[ModelResult], str]:
+    def of_model(model: ModelResult) -> str:
+        load = fig.find_load(model, shape)
+        if load is None:
+            return fig.UNKNOWN
+        return cell(load) + ("*" if load.partial else "")
+
+    return of_model

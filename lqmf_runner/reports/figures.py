@@ -1,0 +1,81 @@
+"""How figures are written for people. Unknown is a dash, never 0 or NaN."""
+
+from __future__ import annotations
+
+from ..experiments.results import LoadResult, ModelResult, Shape, Summary
+
+UNKNOWN = "–"
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three significant digits, no exponent: 0.123, 1.23, 12.3, 123, 1,234."""
+    if value is None:
+        return UNKNOWN
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
+    return f"{value:,.{digits}f}{unit}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds, with one or two digits."""
+    return UNKNOWN if value is None else f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def milliseconds(value: float | None) -> str:
+    """Seconds, written as a bare number of milliseconds."""
+    return number(None if value is None else value * 1e3)
+
+
+def percent(share: float | None) -> str:
+    """A share between 0 and 1 as a percentage."""
+    return UNKNOWN if share is None else f"{share * 100:.0f} %"
+
+
+def megabytes(value: float | None) -> str:
+    """Whole MB, and GB from 10 GB on. Zero is unknown: an endpoint does not tell."""
+    if not value:
+        return UNKNOWN
+    return f"{value / 1e3:,.1f} GB" if value >= 10_000 else f"{value:,.0f} MB"
+
+
+def pair(summary: Summary) -> str:
+    """Median and 99th percentile in milliseconds: "36 / 112"."""
+    return f"{milliseconds(summary.p50)} / {milliseconds(summary.p99)}"
+
+
+def load_key(shape: Shape) -> str:
+    """Short name of a load, as in metrics and in `requests.jsonl`: "c8"."""
+    if shape.concurrency is not None:
+        return f"c{shape.concurrency}"
+    return f"{shape.kind}{shape.rate:g}" if shape.rate is not None else shape.kind
+
+
+def load_label(shape: Shape) -> str:
+    """The same for a table's head: "@8"."""
+    return f"@{load_key(shape).removeprefix('c')}"
+
+
+def format_name(model: ModelResult) -> str:
+    """What people call a model's format: "GGUF Q4_1", "NF4", "GPTQ 4-bit g64"."""
+    if model.format == "gguf" and model.method:
+        return f"GGUF {model.method}"
+    return model.method or model.format or UNKNOWN
+
+
+def memory(model: ModelResult) -> str:
+    """Resident memory of the worker, and what it holds on a GPU."""
+    if model.memory is None:
+        return UNKNOWN
+    gpu = f" + {megabytes(model.memory.gpu_mb)} GPU" if model.memory.gpu_mb else ""
+    return megabytes(model.memory.rss_mb) + gpu
+
+
+def heuristic(model: ModelResult) -> str:
+    """The heuristic score."""
+    score = model.quality.heuristic
+    return UNKNOWN if score is None else f"{score.score:.2f}"
+
+
+def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:
+    """The model's load of that shape, if it got that far."""
+    return next((load for load in model.loads if load.shape == shape), None)

@@ -1,0 +1,232 @@
+"""A benchmark in the terminal: live progress while it runs, then one table.
+
+Progress goes to stderr and the table to stdout, so that a table can be redirected. Without a terminal there are no
+live bars but a line a load.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import LqmfError
+from ..experiments.benchmark import BenchmarkPlan
+from ..experiments.results import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
+from . import figures as fig
+from .columns import Column, summary_columns
+
+_REFRESHES_PER_S = 2  # each costs the model a few milliseconds of a core
+
+
+class BenchmarkDisplay:
+    """Shows a benchmark as it goes on (an `Observer`), then its results. Use as a context manager while it runs."""
+
+    def __init__(
+        self,
+        system: SystemInfo,
+        plan: BenchmarkPlan,
+        models: int,
+        *,
+        out: Console | None = None,
+        progress: Console | None = None,
+    ) -> None:
+        self._out = out or Console(file=sys.stdout, highlight=False)
+        self._console = progress or Console(file=sys.stderr, highlight=False)
+        self._live = self._console.is_terminal
+        self._progress = Progress(
+            TextColumn(" {task.fields[model]}", markup=False),
+            TextColumn("{task.fields[what]}", markup=False, style="dim"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}", markup=False),
+            TextColumn("{task.fields[speed]}", markup=False),
+            console=self._console,
+            refresh_per_second=_REFRESHES_PER_S,
+            disable=not self._live,
+        )
+        self._task: TaskID | None = None
+        self._started = 0.0
+        self._tokens = 0
+        self._ttft: list[float] = []
+        self._ended = self._requests = 0
+        gpus = ", ".join(gpu.name for gpu in system.gpus) or "CPU"
+        entries = len(plan.prompts.entries)
+        self._header = " · ".join(
+            (
+                "lqmf", "benchmark", f"{models} model{'s' if models > 1 else ''}",
+                f"prompts {plan.prompts.name} ({entries})", f"{gpus}, {system.cores} cores",
+            )
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._console.print(Text(self._header, style="bold"))
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """A passing remark."""
+        self._console.print(Text(f" {text}", style="dim"))
+
+    def failed(self, model: str, error: Exception) -> None:
+        """A model has failed, and the run goes on with the next."""
+        message = error.message if isinstance(error, LqmfError) else f"{type(error).__name__}: {error}"
+        self._console.print(Text(f" {model}: {printable(message)}", style="red"))
+        if isinstance(error, LqmfError) and error.hint:
+            self._console.print(Text(f"   {printable(error.hint)}", style="dim"))
+        self._stop_task()
+
+    def loading(self, model: str, share: float) -> None:
+        """The bar of a load of weights."""
+        if self._task is None:
+            self._start_task(model, "load", 1.0)
+        self._update(completed=share)
+
+    def loaded(self, model: ModelResult) -> None:
+        """The model answers."""
+        took = fig.seconds(model.load_time_s)
+        if self._task is None:
+            self._start_task(model.name, "load", 1.0)
+        self._update(completed=1.0, count=took)
+        self._task = None
+        if not self._live:
+            self._line(model.name, "load", took)
+        for note in model.notes:
+            self.say(f"{model.name}: {printable(note)}")
+
+    def load_started(self, model: str, load: str, requests: int) -> None:
+        """A new bar."""
+        self._tokens, self._ttft, self._ended, self._requests = 0, [], 0, requests
+        self._started = time.perf_counter()
+        self._start_task(model, load, float(requests))
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """One step of the bar."""
+        self._ended += 1
+        if record.error is None:
+            self._tokens += record.output_tokens
+            if record.ttft_s is not None:
+                self._ttft.append(record.ttft_s)
+        if self._live:
+            rate = self._tokens / max(time.perf_counter() - self._started, 1e-9)
+            ttft = statistics.median(self._ttft) if self._ttft else None
+            self._update(
+                completed=self._ended, count=f"{self._ended}/{self._requests}", speed=_speed(rate, ttft)
+            )
+
+    def load_ended(self, model: str, load: str, result: LoadResult) -> None:
+        """The bar stays, with the measured speed."""
+        speed = _speed(result.output_tokens_per_s, result.ttft_s.p50)
+        if failures := result.requests - result.succeeded:
+            speed += f"  {failures} failed"
+        self._update(completed=self._ended, count=f"{self._ended}/{self._requests}", speed=speed)
+        self._task = None
+        if not self._live:
+            self._line(model, load, f"{self._ended}/{self._requests}  {speed}")
+
+    def table(self, results: Results) -> None:
+        """The comparison, cut into as many tables as the terminal's width asks for."""
+        self._out.print()
+        for table in fit_tables(summary_columns(results), results.models, self._out):
+            self._out.print(table)
+        if any(load.partial for model in results.models for load in model.loads):
+            self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
+
+    def footer(self, results: Results, folder: Path, problems: Sequence[str], note: str | None) -> None:
+        """Where the results are, and what is wrong with them."""
+        self._stop_task()
+        run = results.run
+        if run.status != "complete" and not (len(results.models) == 1 and run.reason != "interrupted"):
+            self._console.print(
+                Text(f"partial run: {printable(run.reason or '')}", style="yellow"), soft_wrap=True
+            )
+        for problem in problems:
+            self._console.print(Text(f"error: {printable(problem)}", style="red"), soft_wrap=True)
+        if problems:
+            again = f"free some space, then: python -m lqmf_runner.reports {_shown(folder)}"
+            self._console.print(Text(f"hint: {again}"), soft_wrap=True)
+        if not any(model.loads for model in results.models):
+            return
+        where = _shown(folder / "report.html")
+        mlflow = f" · MLflow run {run.mlflow_run_id[:8]} (make ui)" if run.mlflow_run_id else ""
+        self._out.print(Text(f"{where}{mlflow}"), soft_wrap=True)
+        if note:
+            self._console.print(Text(printable(note), style="yellow"), soft_wrap=True)
+
+    def _line(self, model: str, what: str, text: str) -> None:
+        self._console.print(Text(f" {model}  {what}  {text}"), soft_wrap=True)
+
+    def _start_task(self, model: str, what: str, total: float) -> None:
+        self._task = self._progress.add_task("", total=total, model=model, what=what, count="", speed="")
+
+    def _stop_task(self) -> None:
+        if self._task is not None:
+            self._progress.stop_task(self._task)
+            self._task = None
+
+    def _update(self, *, completed: float, **fields: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=completed, **fields)  # type: ignore[arg-type]
+
+
+def fit_tables(columns: Sequence[Column], models: Sequence[ModelResult], console: Console) -> list[Table]:
+    """One table if it fits the console's width; else several that each begin with the first column."""
+    tables: list[Table] = []
+    rest = list(columns[1:])
+    while rest or not tables:
+        taken = rest[:1]
+        while len(taken) < len(rest):
+            wider = rest[: len(taken) + 1]
+            if _width(_table([columns[0], *wider], models), console) > console.width:
+                break
+            taken = wider
+        tables.append(_table([columns[0], *taken], models))
+        rest = rest[len(taken) :]
+    return tables
+
+
+def printable(text: str) -> str:
+    """Text without control characters: what a model or a file says must not steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _table(columns: Sequence[Column], models: Sequence[ModelResult]) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for column in columns:
+        table.add_column(
+            Text(column.head), justify="right" if column.is_number else "left", no_wrap=column is not columns[0],
+            overflow="fold",
+        )  # fmt: skip
+    for model in models:
+        style = "red" if model.error and not model.loads else ""
+        table.add_row(*(Text(printable(column.cell(model)), style=style) for column in columns))
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+
+
+def _speed(tokens_per_s: float | None, ttft_s: float | None) -> str:
+    return f"{fig.number(tokens_per_s)} tok/s  TTFT {fig.milliseconds(ttft_s)} ms"
+
+
+def _shown(path: Path) -> str:
+    """A path as the user would type it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
