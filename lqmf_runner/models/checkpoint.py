@@ -15,7 +15,9 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SUPPORTED = "bitsandbytes, GPTQ, GGUF and unquantized safetensors"
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 # What bitsandbytes stores beside a packed weight.
-_BNB_STATE = re.compile(r"\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.\w+|SCB|weight_format)$")
+_BNB_STATE = re.compile(
+    r"\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.\w+|SCB|weight_format)$"
+)
 _GPTQ_STATE = re.compile(r"\.(qzeros|scales|g_idx)$")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|qweight)$")
@@ -91,8 +93,14 @@ def _format_of(config: dict[str, Any]) -> tuple[str, str, float]:
         bits, group = quantization.get("bits"), quantization.get("group_size")
         if bits not in (2, 3, 4, 8):
             raise ModelUnusableError(f"config.json is damaged: GPTQ with {bits!r} bits")
-        return "gptq", f"GPTQ {bits}-bit " + (f"g{group}" if _integer(group) > 0 else "per channel"), float(bits)
-    raise ModelUnusableError(f"its quantization method, {kind!r}, is not supported", hint=f"supported: {SUPPORTED}")
+        return (
+            "gptq",
+            f"GPTQ {bits}-bit " + (f"g{group}" if _integer(group) > 0 else "per channel"),
+            float(bits),
+        )
+    raise ModelUnusableError(
+        f"its quantization method, {kind!r}, is not supported", hint=f"supported: {SUPPORTED}"
+    )
 
 
 def _refuse_no_safetensors(folder: Path) -> None:
@@ -102,7 +110,9 @@ def _refuse_no_safetensors(folder: Path) -> None:
             f"it has only pickle weights ({pickles[0]}), which can run code when they are loaded",
             hint="get the model's safetensors version, or convert it where you trust it",
         )
-    raise ModelUnusableError("it has a config.json but no weights", hint="download it again, *.safetensors included")
+    raise ModelUnusableError(
+        "it has a config.json but no weights", hint="download it again, *.safetensors included"
+    )
 
 
 def _count_parameters(tensors: dict[str, StoredTensor], format: str, bits: float) -> int:
@@ -124,7 +134,9 @@ def _count_parameters(tensors: dict[str, StoredTensor], format: str, bits: float
 
 
 def _packed_per_element(tensor: StoredTensor) -> int:
-    return 2 * tensor.nbytes // max(tensor.elements, 1)  # two 4-bit weights in each byte, whatever it is stored as
+    return (
+        2 * tensor.nbytes // max(tensor.elements, 1)
+    )  # two 4-bit weights in each byte, whatever it is stored as
 
 
 def _plain_method(tensors: Iterable[StoredTensor]) -> tuple[str, float]:

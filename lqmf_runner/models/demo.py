@@ -68,7 +68,10 @@ def main() -> int:
         with ProgressBar() as bar:
             made = make_demo_models(models_dir, bar.task)
     except LqmfError as error:
-        print(f"error: {error.message}\n  {error.hint}" if error.hint else f"error: {error.message}", file=sys.stderr)
+        print(
+            f"error: {error.message}\n  {error.hint}" if error.hint else f"error: {error.message}",
+            file=sys.stderr,
+        )
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)

@@ -85,5 +85,7 @@ def _link_outside(entry: Path, root: Path) -> str | None:
 
 
 def _printable(text: str) -> str:
-    text = os.fsencode(text).decode(errors="replace") if any("\ud800" <= c <= "\udfff" for c in text) else text
+    text = (
+        os.fsencode(text).decode(errors="replace") if any("\ud800" <= c <= "\udfff" for c in text) else text
+    )
     return "".join(c if c.isprintable() else "?" for c in text)

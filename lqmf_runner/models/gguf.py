@@ -68,7 +68,19 @@ FILE_TYPES = {
     28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4",
 }  # fmt: skip
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
 _STRING = 8
 _ARRAY = 9
 
@@ -137,7 +149,9 @@ class _Reader:
     def _length(self, what: str, limit: int) -> int:
         length: int = self.number("<Q", what)
         if length > limit:
-            raise ModelUnusableError(f"the GGUF header claims {length} bytes for {what}, more than is possible")
+            raise ModelUnusableError(
+                f"the GGUF header claims {length} bytes for {what}, more than is possible"
+            )
         return length
 
     def _need(self, count: int, what: str) -> None:
@@ -210,7 +224,9 @@ def _read_value(reader: _Reader, kind: int, what: str) -> Any:
     count: int = reader.number("<Q", what)
     if element == _STRING:
         if count * 8 > reader.left:
-            raise ModelUnusableError(f"the GGUF header claims {count} strings in {what}, too many for the file")
+            raise ModelUnusableError(
+                f"the GGUF header claims {count} strings in {what}, too many for the file"
+            )
         for _ in range(count):
             reader.skip_text(what)
     else:
@@ -242,7 +258,7 @@ def _read_tensor(reader: _Reader, alignment: int) -> GgufTensor:
 
 
 def _check_extents(tensors: tuple[GgufTensor, ...], data_start: int, size: int) -> None:
-    end = max((data_start + t.offset + t.nbytes for t in tensors), default=data_start)
+    end = max((data_start + t.offset + t.nbytes for t in tensors), default=0)
     if end > size:
         raise ModelUnusableError(
             f"the GGUF file is cut short: its tensors need {end / 1e6:.1f} MB, the file has {size / 1e6:.1f} MB"

@@ -76,7 +76,8 @@ def _download(model: ModelConfig) -> Path:
     except OSError as error:  # huggingface_hub's own errors are OSErrors too
         if error.errno == errno.ENOSPC:
             raise ModelNotFoundError(
-                f"the disk is full; {model.hub_id} is only partly downloaded", hint="make room and run it again"
+                f"the disk is full; {model.hub_id} is only partly downloaded",
+                hint="make room and run it again",
             ) from error
         raise _unavailable(model, str(error).splitlines()[0]) from error
 
@@ -101,14 +102,16 @@ def _require_hub(model: ModelConfig) -> None:
         )
     if status == 404:
         revision = f" at revision {model.revision}" if model.revision else ""
-        raise ModelNotFoundError(f"the hub has no {model.hub_id}{revision}", hint="check model.hub_id and .revision")
+        raise ModelNotFoundError(
+            f"the hub has no {model.hub_id}{revision}", hint="check model.hub_id and .revision"
+        )
     if status >= 500:
         raise _unavailable(model, f"it answers {status}")
 
 
 def _ask(model: ModelConfig, endpoint: str) -> int | str:
     import httpx
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     try:
         return httpx.get(

@@ -42,7 +42,9 @@ def _inspect(place: Path, trust_remote_code: bool) -> FoundModel:
         return _inspect_gguf(files[0], name=place.name)
     if files:
         names = ", ".join(f.name for f in files)
-        raise ModelUnusableError(f"it holds {len(files)} GGUF models: {names}", hint="name one: model.path=FOLDER/FILE")
+        raise ModelUnusableError(
+            f"it holds {len(files)} GGUF models: {names}", hint="name one: model.path=FOLDER/FILE"
+        )
     raise ModelUnusableError(_nothing_here(place), hint=f"supported: {SUPPORTED}")
 
 

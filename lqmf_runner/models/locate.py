@@ -79,13 +79,17 @@ def fit_backend(backend: BackendConfig, found: FoundModel, name: str) -> Backend
         return cls(**{key: getattr(backend, key) for key in valid & given})
     quantize_on_load = getattr(backend, "quantize_on_load", None)
     if quantize_on_load and found.format == "bnb":
-        raise UserInputError(f"{name} is quantized already ({found.method})", hint="leave out backend.quantize_on_load")
+        raise UserInputError(
+            f"{name} is quantized already ({found.method})", hint="leave out backend.quantize_on_load"
+        )
     if backend.format == found.format or (quantize_on_load and found.format == "transformers"):
         return backend
     hint = f"use backend={found.format}, or backend.format=auto"
     if backend.format == "bnb" and found.format == "transformers":
         hint += "; or backend.quantize_on_load=4bit"
-    raise UserInputError(f"{name} is a {found.format} model ({found.method}), not {backend.format}", hint=hint)
+    raise UserInputError(
+        f"{name} is a {found.format} model ({found.method}), not {backend.format}", hint=hint
+    )
 
 
 def _find_path(model: ModelConfig, root: Path) -> Path | None:
@@ -104,13 +108,16 @@ def _find_path(model: ModelConfig, root: Path) -> Path | None:
         return packaged
     if model.hub_id is not None:
         return None
-    raise ModelNotFoundError(f"the weights of {model.name} are missing: {_tried(model)}", hint=_how_to_get(model))
+    raise ModelNotFoundError(
+        f"the weights of {model.name} are missing: {_tried(model)}", hint=_how_to_get(model)
+    )
 
 
 def _by_name(name: str, root: Path) -> Path:
     if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
         raise UserInputError(
-            f"model.name={name!r} is not the name of a model", hint="a name has no slashes; for a path set model.path"
+            f"model.name={name!r} is not the name of a model",
+            hint="a name has no slashes; for a path set model.path",
         )
     for place in (root / name, root / f"{name}.gguf"):
         if place.exists():
@@ -126,7 +133,8 @@ def _by_name(name: str, root: Path) -> Path:
 def _inside(place: Path, root: Path) -> Path:
     if not place.resolve().is_relative_to(root.resolve()):
         raise UserInputError(
-            f"{place.name} is a symbolic link that leads out of {root.name}", hint="set model.path to its real place"
+            f"{place.name} is a symbolic link that leads out of {root.name}",
+            hint="set model.path to its real place",
         )
     return place
 
@@ -164,7 +172,8 @@ def _pick_file(folder: Path, model: ModelConfig) -> Path:
         return matches[0]
     names = ", ".join(f.name for f in matches or gguf_files(folder)) or "no GGUF file at all"
     raise ModelNotFoundError(
-        f"model.file={model.file} matches {len(matches)} files of {model.name}", hint=f"the folder has: {names}"
+        f"model.file={model.file} matches {len(matches)} files of {model.name}",
+        hint=f"the folder has: {names}",
     )
 
 

@@ -51,7 +51,9 @@ def read_json(path: Path) -> dict[str, Any]:
         if not stat.S_ISREG(status.st_mode):
             raise ModelUnusableError(f"{path.name} is not a regular file")
         if status.st_size > MAX_JSON:
-            raise ModelUnusableError(f"{path.name} is {status.st_size / 1e6:.0f} MB, too large to be what it says")
+            raise ModelUnusableError(
+                f"{path.name} is {status.st_size / 1e6:.0f} MB, too large to be what it says"
+            )
         value = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise ModelUnusableError(f"{path.name} cannot be read: {error.strerror}") from error
@@ -86,7 +88,9 @@ def weight_files(folder: Path) -> list[Path]:
             raise ModelUnusableError(f"{INDEX} names a file outside of its folder")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise ModelUnusableError(f"{len(missing)} of {len(names)} weight files are missing, {missing[0]} first")
+        raise ModelUnusableError(
+            f"{len(missing)} of {len(names)} weight files are missing, {missing[0]} first"
+        )
     return [folder / name for name in names]
 
 
@@ -101,7 +105,9 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
         with path.open("rb") as stream:
             first = stream.read(8)
             if len(first) < 8:
-                raise ModelUnusableError(f"{path.name} is empty" if not first else f"{path.name} is cut short")
+                raise ModelUnusableError(
+                    f"{path.name} is empty" if not first else f"{path.name} is cut short"
+                )
             (length,) = struct.unpack("<Q", first)
             if length > MAX_HEADER or length > size - 8:
                 raise ModelUnusableError(
@@ -129,9 +135,13 @@ def _check_table(file: str, header: dict[str, Any], data_bytes: int) -> dict[str
                 raise ValueError
             bits = DTYPE_BITS[dtype] * prod(shape)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelUnusableError(f"{file} has a damaged header: tensor {name!r} makes no sense") from error
+            raise ModelUnusableError(
+                f"{file} has a damaged header: tensor {name!r} makes no sense"
+            ) from error
         if bits % 8 or end - begin != bits // 8:
-            raise ModelUnusableError(f"{file} contradicts itself: tensor {name!r} has not the size of its shape")
+            raise ModelUnusableError(
+                f"{file} contradicts itself: tensor {name!r} has not the size of its shape"
+            )
         tensors[name] = StoredTensor(dtype, shape, end - begin)
         extents.append((begin, end))
     position = 0

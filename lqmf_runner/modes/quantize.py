@@ -26,7 +26,9 @@ def run(context: RunContext) -> int:
     trust = getattr(config.backend, "trust_remote_code", False)
     source = find(config.model, models_dir, trust_remote_code=trust)
     with ProgressBar() as bar:
-        result = quantize(source, config.model.name, mode, models_dir, bar.task(f"{config.model.name} → {mode.method}"))
+        result = quantize(
+            source, config.model.name, mode, models_dir, bar.task(f"{config.model.name} → {mode.method}")
+        )
     _print_result(result, models_dir)
     return 0
 

@@ -58,7 +58,9 @@ def main() -> int:
             import traceback
 
             traceback.print_exc()
-            send({"event": "error", "type": "QuantizationError", "message": f"{type(error).__name__}: {error}"})
+            send(
+                {"event": "error", "type": "QuantizationError", "message": f"{type(error).__name__}: {error}"}
+            )
     return 1
 
 

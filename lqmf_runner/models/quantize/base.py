@@ -91,7 +91,12 @@ class QuantizationMethod(ABC):
         """About how much disk the work needs at its peak."""
 
     def check(self, source: FoundModel, parameters: dict[str, Any]) -> None:
-        """Refuse early what cannot work. Raises: LqmfError."""
+        """Refuse early what cannot work.
+
+        Raises:
+            LqmfError: something that the work needs is missing.
+        """
+        return
 
     @abstractmethod
     def make(self, job: Job, report: Report) -> np.ndarray:

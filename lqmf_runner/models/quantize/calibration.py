@@ -28,7 +28,8 @@ def read_documents(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserInputError(
-            f"the calibration text {path.name} cannot be read: {error}", hint="mode.calibration takes a UTF-8 text file"
+            f"the calibration text {path.name} cannot be read: {error}",
+            hint="mode.calibration takes a UTF-8 text file",
         ) from error
     documents = [document.strip() for document in _SEPARATOR.split(text)]
     documents = [document for document in documents if document]
@@ -42,7 +43,10 @@ def parse_dialogue(document: str) -> list[dict[str, str]] | None:
     if not document.startswith(("User:", "System:")):
         return None
     parts = _TURN.split(document)[1:]
-    return [{"role": role.lower(), "content": text.strip()} for role, text in zip(parts[::2], parts[1::2], strict=True)]
+    return [
+        {"role": role.lower(), "content": text.strip()}
+        for role, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 def samples(tokenizer: Any, documents: list[str], *, count: int, length: int) -> list[list[int]]:
@@ -61,10 +65,16 @@ def samples(tokenizer: Any, documents: list[str], *, count: int, length: int) ->
             text = tokenizer.apply_chat_template(messages, tokenize=False)
         streams[messages is not None].extend(tokenizer.encode(text, add_special_tokens=False))
     chunks = [
-        [stream[i : i + length] for i in range(0, len(stream), length) if len(stream) - i >= min(MIN_SAMPLE, length)]
+        [
+            stream[i : i + length]
+            for i in range(0, len(stream), length)
+            if len(stream) - i >= min(MIN_SAMPLE, length)
+        ]
         for stream in streams.values()
     ]
     chosen = [chunk[i] for i in range(max(map(len, chunks))) for chunk in chunks if i < len(chunk)]
     if not chosen:
-        raise UserInputError("the calibration text is too short", hint="a few thousand words make a sound model")
+        raise UserInputError(
+            "the calibration text is too short", hint="a few thousand words make a sound model"
+        )
     return chosen[:count]

@@ -57,7 +57,8 @@ def run_job(job: Job, report: Report) -> dict[str, Any]:
             _print_log(log)
     if result["event"] == "full":
         raise QuantizationError(
-            "the disk is full; nothing was kept", hint="make room, or set models_dir to a folder on another disk"
+            "the disk is full; nothing was kept",
+            hint="make room, or set models_dir to a folder on another disk",
         )
     if result["event"] == "error":
         raise error_types()[result["type"]](result["message"], hint=result.get("hint", ""))
@@ -101,4 +102,4 @@ def _print_log(log: IO[bytes]) -> None:
     if os.environ.get("LQMF_DEBUG") == "1":
         log.seek(0)
         lines = log.read().decode(errors="replace").splitlines()
-        print("\n".join(lines[-LOG_LINES :]), file=sys.stderr)
+        print("\n".join(lines[-LOG_LINES:]), file=sys.stderr)

@@ -57,7 +57,9 @@ def compare(reference: np.ndarray, logits: np.ndarray, source: np.ndarray | None
     import numpy as np
 
     if reference.shape != logits.shape:
-        raise QuantizationError(f"the reloaded model gives logits of shape {logits.shape}, not {reference.shape}")
+        raise QuantizationError(
+            f"the reloaded model gives logits of shape {logits.shape}, not {reference.shape}"
+        )
     if not np.isfinite(reference).all() or not np.isfinite(logits).all():
         raise QuantizationError("the quantized model gives logits that are not finite")
     centred = reference - reference.mean(axis=-1, keepdims=True)

@@ -22,7 +22,16 @@ from .staging import require_space, staging
 
 METADATA_FILE = "lqmf.json"
 SCHEMA_VERSION = 1
-PACKAGES = ("lqmf_runner", "torch", "transformers", "bitsandbytes", "gptqmodel", "optimum", "llama-cpp-python", "gguf")
+PACKAGES = (
+    "lqmf_runner",
+    "torch",
+    "transformers",
+    "bitsandbytes",
+    "gptqmodel",
+    "optimum",
+    "llama-cpp-python",
+    "gguf",
+)
 
 
 class QuantizationRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +100,8 @@ def quantize(
             return Quantized(path=str(target), made=False, record=record)
         if not mode.overwrite:
             raise UserInputError(
-                f"{output} exists and was made differently", hint="set mode.overwrite=true, or mode.output=<name>"
+                f"{output} exists and was made differently",
+                hint="set mode.overwrite=true, or mode.output=<name>",
             )
     method.check(source, parameters)
     require_space(models_dir, method.disk_bytes(source, parameters))
@@ -171,7 +181,9 @@ def check_name(name: str, setting: str) -> str:
         UserInputError: it is empty, hidden, or would leave its folder.
     """
     if not name or name.startswith(".") or any(c in name for c in "/\\\0") or len(name.encode()) > 200:
-        raise UserInputError(f"{setting}={name!r} is not a name", hint="a name has no slashes and no leading dot")
+        raise UserInputError(
+            f"{setting}={name!r} is not a name", hint="a name has no slashes and no leading dot"
+        )
     return name
 
 
