@@ -1,4 +1,4 @@
-"""Our engine beside the raw engines it stands on, in one run: `python benchmarks/engine.py [--only gguf] [--json FILE]`.
+"""Our engine beside the raw engines it stands on: `python benchmarks/engine.py [--only gguf] [--json FILE]`.
 
 Every figure is a ratio of medians; contenders alternate repeat by repeat. Needs the demo models (`make demo-models`)
 and, for the peer of the transformers formats, `make peers`. Run it on a quiet machine.
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ TRANSFORMERS_MODELS = {
     "bf16": ("transformers", "smollm2_bf16"),
 }
 
+Row = dict[str, Any]
 Run = Callable[[int, int], Awaitable[float]]  # (concurrency, repeat) -> seconds
 
 
@@ -56,17 +57,17 @@ async def main() -> None:
     report: dict[str, Any] = {"machine": _machine(), "rows": []}
     sections = {"gguf": gguf, "transformers": transformers, "peer": peer, "stall": stall, "process": process}
     for name in arguments.only or sections:
-        for row in await sections[name](arguments.repeats):
+        async for row in sections[name](arguments.repeats):
             report["rows"].append(row)
             print(
                 f"{row['what']:<58} {row['value']:>9.2f} {row['unit']:<8} {row.get('ratio_text', ''):<44}",
                 flush=True,
             )
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(report, indent=1))
+        Path(arguments.json).write_text(json.dumps(report, indent=1))  # noqa: ASYNC240
 
 
-async def gguf(repeats: int) -> list[dict[str, Any]]:
+async def gguf(repeats: int) -> AsyncIterator[Row]:
     """Through `EngineClient` against a bare llama_decode loop over the same token ids."""
     spec = _gguf_spec(prefix_reuse=False)
     reuse_spec = _gguf_spec(prefix_reuse=True)
@@ -86,10 +87,10 @@ async def gguf(repeats: int) -> list[dict[str, Any]]:
             "ours": _ours(reusing, shared),
             **{f"raw {kv}": _child(child, shared) for kv, child in raw.items()},
         }
-        return [
-            *await _compare("GGUF Q4_1, no prefix reuse", plain, repeats),
-            *await _compare("GGUF Q4_1, shared system prompt, reuse on", with_prefix, repeats),
-        ]
+        async for row in _compare("GGUF Q4_1, no prefix reuse", plain, repeats):
+            yield row
+        async for row in _compare("GGUF Q4_1, shared system prompt, reuse on", with_prefix, repeats):
+            yield row
     finally:
         for child in raw.values():
             child.close()
@@ -97,9 +98,8 @@ async def gguf(repeats: int) -> list[dict[str, Any]]:
         await reusing.close()
 
 
-async def transformers(repeats: int) -> list[dict[str, Any]]:
+async def transformers(repeats: int) -> AsyncIterator[Row]:
     """Through `EngineClient` against static-batch `generate`, in the checkpoint's dtype and in float32."""
-    rows = []
     for label, (format_name, folder) in TRANSFORMERS_MODELS.items():
         spec = _transformers_spec(format_name, folder)
         engine = await load_engine(spec)
@@ -114,21 +114,20 @@ async def transformers(repeats: int) -> list[dict[str, Any]]:
             prompts = await _prompts(engine, None)
             contenders = {"ours": _ours(engine, prompts)}
             contenders |= {name: _child(child, prompts) for name, child in children.items()}
-            rows += await _compare(f"{label}, no prefix reuse", contenders, repeats)
+            async for row in _compare(f"{label}, no prefix reuse", contenders, repeats):
+                yield row
         finally:
             for child in children.values():
                 child.close()
             await engine.close()
-    return rows
 
 
-async def peer(repeats: int) -> list[dict[str, Any]]:
+async def peer(repeats: int) -> AsyncIterator[Row]:
     """Through `EngineClient` against `transformers serve --continuous-batching` over HTTP."""
     program = ROOT / ".venv-peers" / "bin" / "transformers"
     if not program.exists():
         print("peer: skipped, run `make peers` first")
-        return []
-    rows = []
+        return
     for label, (format_name, folder) in list(TRANSFORMERS_MODELS.items())[:2]:
         spec = _transformers_spec(format_name, folder)
         command = [
@@ -141,25 +140,28 @@ async def peer(repeats: int) -> list[dict[str, Any]]:
             "--host",
             "127.0.0.1",
         ]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(  # noqa: ASYNC220
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             theirs = await _wait_for("http://127.0.0.1:8733/v1", spec.path, server)
             engine = await load_engine(spec)
             try:
                 contenders = {"ours": _chat(engine), "transformers serve": _chat(theirs)}
-                rows += await _compare(f"{label}, over HTTP for the peer", contenders, repeats, levels=(1, 8))
+                async for row in _compare(
+                    f"{label}, over HTTP for the peer", contenders, repeats, levels=(1, 8)
+                ):
+                    yield row
             finally:
                 await engine.close()
                 await theirs.close()
         finally:
             server.terminate()
             server.wait(30)
-    return rows
 
 
-async def stall(repeats: int) -> list[dict[str, Any]]:
+async def stall(repeats: int) -> AsyncIterator[Row]:
     """Gaps of four running requests while a prompt of 1,500 tokens is computed."""
-    rows = []
     specs = {
         "GGUF Q4_1": _gguf_spec(prefix_reuse=False),
         "NF4": _transformers_spec("bnb", "smollm2_bnb_4bit"),
@@ -175,15 +177,9 @@ async def stall(repeats: int) -> list[dict[str, Any]]:
                 chunk_times.append(time.perf_counter() - began)
                 gaps += await _gaps_during_prefill(engine, repeat)
             p99 = statistics.quantiles(gaps, n=100)[-1]
-            rows.append(
-                _row(
-                    f"{label}: p99 gap during prefill / one chunk", p99 / statistics.median(chunk_times), "x"
-                )
-                | {
-                    "ratio_text": f"p99 {p99 * 1e3:.0f} ms, chunk {statistics.median(chunk_times) * 1e3:.0f} ms"
-                }
-            )
-    return rows
+            ratio = p99 / statistics.median(chunk_times)
+            text = f"p99 {p99 * 1e3:.0f} ms, chunk {statistics.median(chunk_times) * 1e3:.0f} ms"
+            yield _row(f"{label}: p99 gap during prefill / one chunk", ratio, "x") | {"ratio_text": text}
 
 
 async def _gaps_during_prefill(engine: EngineClient, repeat: int) -> list[float]:
@@ -209,7 +205,7 @@ async def _gaps_during_prefill(engine: EngineClient, repeat: int) -> list[float]
     return [b - a for a, b in pairs if b > began and a < ended]
 
 
-async def process(repeats: int) -> list[dict[str, Any]]:
+async def process(repeats: int) -> AsyncIterator[Row]:
     """Start-up, the front process's memory, and what is left after unloading."""
     spec = _gguf_spec(prefix_reuse=True)
     me = psutil.Process()
@@ -219,6 +215,7 @@ async def process(repeats: int) -> list[dict[str, Any]]:
         async with await load_engine(spec) as engine:
             await engine.complete(GenerationRequest(prompt="Hello", sampling=GREEDY))
         left.append(_tree_rss(me) - before)
+    yield _row("memory left after unloading, worst of 10", max(left), "MB")
     front, first_token = [], []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -230,25 +227,23 @@ async def process(repeats: int) -> list[dict[str, Any]]:
             "model=smollm2_gguf",
             "mode.message=Hello",
         ]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+        child = subprocess.Popen(  # noqa: ASYNC220
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+        )
         assert child.stdout is not None
         child.stdout.read(1)
         first_token.append(time.perf_counter() - began)
         front.append(psutil.Process(child.pid).memory_info().rss / 1e6)
         child.stdout.read()
         child.wait()
-    return [
-        _row("memory left after unloading, worst of 10", max(left), "MB"),
-        _row("front process while a model answers", statistics.median(front), "MB"),
-        _row("from command to first token", statistics.median(first_token), "s"),
-    ]
+    yield _row("front process while a model answers", statistics.median(front), "MB")
+    yield _row("from command to first token", statistics.median(first_token), "s")
 
 
 async def _compare(
     title: str, contenders: dict[str, Run], repeats: int, levels: tuple[int, ...] = CONCURRENCY
-) -> list[dict[str, Any]]:
+) -> AsyncIterator[Row]:
     """Alternate the contenders at each concurrency; ours first in the rows, then the ratio to the best of the rest."""
-    rows = []
     for concurrency in levels:
         speeds: dict[str, list[float]] = {name: [] for name in contenders}
         for repeat in range(-1, repeats):  # the first one warms up
@@ -261,11 +256,11 @@ async def _compare(
         text = " ".join(
             f"{medians['ours'] / value:.2f}x {name} ({value:.0f})" for name, value in others.items()
         )
-        rows.append(
-            _row(f"{title}, {concurrency} concurrent", medians["ours"], "tok/s")
-            | {"ratio_text": text, "all": speeds, "ratio": medians["ours"] / max(others.values())}
-        )
-    return rows
+        yield _row(f"{title}, {concurrency} concurrent", medians["ours"], "tok/s") | {
+            "ratio_text": text,
+            "all": speeds,
+            "ratio": medians["ours"] / max(others.values()),
+        }
 
 
 def _ours(engine: EngineClient, prompts: list[list[int]]) -> Run:
@@ -365,7 +360,7 @@ def _tree_rss(process: psutil.Process) -> float:
     return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]) / 1e6
 
 
-def _row(what: str, value: float, unit: str) -> dict[str, Any]:
+def _row(what: str, value: float, unit: str) -> Row:
     return {"what": what, "value": value, "unit": unit}
 
 

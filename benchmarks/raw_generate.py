@@ -1,4 +1,4 @@
-"""Static-batch `generate` of transformers. `raw_generate.py FOLDER N_THREADS DTYPE`; DTYPE "auto" is the checkpoint's."""
+"""Static-batch `generate` of transformers: `raw_generate.py FOLDER N_THREADS DTYPE`, "auto" for the stored dtype."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 os.environ["GPTQMODEL_CPU_WORKERS"] = sys.argv[2]
 stdout, sys.stdout = sys.stdout, sys.stderr  # the libraries print
 
-import torch
-from child import answer_jobs
-from transformers import AutoModelForCausalLM
+import torch  # noqa: E402
+from child import answer_jobs  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def main() -> None:
             for sequence, prompt in enumerate(prompts)
         ]
         if kv == "unified":  # one cache: prompts can share a batch; with streams each is faster by itself
-            waiting = [sum(waiting, [])]
+            waiting = [[entry for entries in waiting for entry in entries]]
         for entries in waiting:
             for at in range(0, len(entries), N_BATCH):
                 current += decode(entries[at : at + N_BATCH])

@@ -1,0 +1,53 @@
+# One command each; `make help` lists them. Everything is installed into .venv and nothing is done twice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# torch is named first: a plain requirement elsewhere would bring the build with several GB of CUDA libraries.
+TORCH ?= torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo-models demo test lint ui bench peers clean
+
+help: ## list what one can do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## .venv with everything the project can do here
+
+$(STAMP): pyproject.toml
+	@command -v cmake >/dev/null || { echo "cmake is missing: it builds llama-cpp-python (Debian: apt-get install cmake g++)"; exit 2; }
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing: it builds llama-cpp-python (Debian: apt-get install g++)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make setup PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo-models: setup ## make the demo models that are missing
+	$(BIN)/python -m lqmf_runner.models.demo
+
+demo: demo-models ## set up and benchmark one model in five formats
+	$(BIN)/python -m lqmf_runner experiment=demo
+
+test: demo-models ## set up and run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff and mypy, as in CI
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup ## open MLflow on the runs of this folder
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
+
+peers: setup ## set up the programs that benchmarks compare with, in an environment of their own
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'transformers[serving]==5.23.0' accelerate==1.15.0 bitsandbytes==0.50.2 optimum==2.3.0 gptqmodel==7.6.0
+
+bench: demo-models ## our engine beside the raw ones (on a quiet machine)
+	$(BIN)/python benchmarks/engine.py
+
+clean: ## remove environments and caches, keep models and results
+	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache
