@@ -32,7 +32,12 @@ def copy(checkpoint: Path, tmp_path: Path) -> Path:
 
 def test_unquantized_checkpoint(checkpoint: Path) -> None:
     found = inspect_model(checkpoint)
-    assert (found.format, found.method, found.bits, found.bits_per_weight) == ("transformers", "bfloat16", 16, 16)
+    assert (found.format, found.method, found.bits, found.bits_per_weight) == (
+        "transformers",
+        "bfloat16",
+        16,
+        16,
+    )
     assert found.architecture == "LlamaForCausalLM"
     assert found.weight_bytes == 2 * found.parameters
     assert found.context_length == 512
@@ -45,7 +50,8 @@ def test_untied_embedding_is_not_read_for_a_token(tmp_path: Path) -> None:
 
 
 def test_bnb_counts_the_packed_weights(tmp_path: Path) -> None:
-    config = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
+    settings = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    config = {"quantization_config": settings}
     tensors = {
         "model.embed_tokens.weight": np.zeros((10, 64), np.float16),
         "model.q.weight": np.zeros((64 * 64 // 2, 1), np.uint8),
@@ -66,11 +72,18 @@ def test_gptq_counts_the_packed_weights(tmp_path: Path) -> None:
         "model.q.g_idx": np.zeros(64, np.int32),
     }
     found = inspect_model(folder_of(tmp_path / "m", config, tensors))
-    assert (found.format, found.method, found.bits, found.parameters) == ("gptq", "GPTQ 4-bit g32", 4, 64 * 48)
+    assert (found.format, found.method, found.bits, found.parameters) == (
+        "gptq",
+        "GPTQ 4-bit g32",
+        4,
+        64 * 48,
+    )
 
 
 def test_foreign_quantization_is_named(tmp_path: Path) -> None:
-    model = folder_of(tmp_path / "m", {"quantization_config": {"quant_method": "awq"}}, {"w": np.zeros(4, np.float32)})
+    model = folder_of(
+        tmp_path / "m", {"quantization_config": {"quant_method": "awq"}}, {"w": np.zeros(4, np.float32)}
+    )
     with pytest.raises(ModelUnusableError, match="'awq', is not supported"):
         inspect_model(model)
 
@@ -97,7 +110,9 @@ def test_remote_code_is_refused_unless_trusted(copy: Path, file: str) -> None:
 def test_weights_cut_short_are_refused(copy: Path, keep: int) -> None:
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(ModelUnusableError, match=r"model: model\.safetensors (is|has).*(empty|cut short|damaged)"):
+    with pytest.raises(
+        ModelUnusableError, match=r"model: model\.safetensors (is|has).*(empty|cut short|damaged)"
+    ):
         inspect_model(copy)
 
 
@@ -142,7 +157,9 @@ def test_index_cannot_point_out_of_its_folder(copy: Path) -> None:
         inspect_model(copy)
 
 
-@pytest.mark.parametrize("config", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"quantization_config": 3}'])
+@pytest.mark.parametrize(
+    "config", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"quantization_config": 3}']
+)
 def test_damaged_config_is_refused(copy: Path, config: bytes) -> None:
     (copy / "config.json").write_bytes(config)
     with pytest.raises(ModelUnusableError, match=r"config\.json is damaged"):

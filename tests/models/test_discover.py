@@ -58,7 +58,9 @@ def test_several_models_in_one_folder_are_listed_each(models_dir: Path, gguf_fil
     assert {"folder_gguf--weights", "folder_gguf--other"} <= set(problems(models_dir))
 
 
-def test_links_out_of_the_folder_are_not_followed(models_dir: Path, checkpoint: Path, gguf_file: Path) -> None:
+def test_links_out_of_the_folder_are_not_followed(
+    models_dir: Path, checkpoint: Path, gguf_file: Path
+) -> None:
     (models_dir / "linked").symlink_to(checkpoint)
     (models_dir / "linked.gguf").symlink_to(gguf_file)
     (models_dir / "inside").mkdir()
@@ -94,7 +96,13 @@ def test_names_that_are_not_unicode_are_listed(models_dir: Path) -> None:
 
 def test_random_files_never_crash_it(models_dir: Path) -> None:
     dice = random.Random(3)
-    names = ["config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer_config.json", "x.gguf"]
+    names = [
+        "config.json",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer_config.json",
+        "x.gguf",
+    ]
     starts = [b"", b"GGUF\x03\0\0\0", b"{", b'{"weight_map": ', b"\x08\0\0\0\0\0\0\0{}", b"\xff" * 8]
     for i in range(150):
         folder = models_dir / f"noise{i:03}"

@@ -47,7 +47,9 @@ def test_bare_gguf_is_found_by_its_stem(models_dir: Path) -> None:
 
 def test_path_may_be_relative_or_absolute(models_dir: Path) -> None:
     for path in ("plain", str(models_dir / "plain")):
-        assert locate(ModelConfig(name="m", path=path), BackendConfig(), models_dir).path == str(models_dir / "plain")
+        assert locate(ModelConfig(name="m", path=path), BackendConfig(), models_dir).path == str(
+            models_dir / "plain"
+        )
 
 
 def test_auto_keeps_the_common_settings(models_dir: Path) -> None:
@@ -56,7 +58,9 @@ def test_auto_keeps_the_common_settings(models_dir: Path) -> None:
     assert (spec.options["n_ctx"], spec.options["max_slots"], spec.options["n_gpu_layers"]) == (99, 3, -1)
 
 
-def test_a_file_in_a_package_is_found_without_importing_it(tmp_path: Path, gguf_file: Path, monkeypatch) -> None:
+def test_a_file_in_a_package_is_found_without_importing_it(
+    tmp_path: Path, gguf_file: Path, monkeypatch
+) -> None:
     package = tmp_path / "path" / "weights_of_somebody"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -80,7 +84,9 @@ def test_missing_package_says_how_to_install_it(tmp_path: Path) -> None:
     assert caught.value.hint == "install it: pip install no-such-package"
 
 
-@pytest.mark.parametrize("name", ["../plain", "/etc/passwd", "..", ".hidden", "a\0b", "", "plain/../plain", "a\\b"])
+@pytest.mark.parametrize(
+    "name", ["../plain", "/etc/passwd", "..", ".hidden", "a\0b", "", "plain/../plain", "a\\b"]
+)
 def test_a_name_is_not_a_path(models_dir: Path, name: str) -> None:
     with pytest.raises(UserInputError, match="is not the name of a model"):
         locate(ModelConfig(name=name), BackendConfig(), models_dir)
@@ -151,11 +157,17 @@ assert not heavy, heavy
 
 
 def locate_from_hub(root: Path, **environment: str) -> tuple[list[str], float]:
-    clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")}
+    clean = {
+        k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")
+    }
     env = {**clean, "HF_HOME": str(root / "cache"), "NO_PROXY": "*", **environment}
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", LOCATE_FROM_HUB, str(root)], env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LOCATE_FROM_HUB, str(root)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), time.monotonic() - started

@@ -53,7 +53,11 @@ def make_tokenizer() -> Any:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token=SPECIAL[1], eos_token=SPECIAL[2], unk_token=SPECIAL[0], pad_token=SPECIAL[2]
+        tokenizer_object=bpe,
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        unk_token=SPECIAL[0],
+        pad_token=SPECIAL[2],
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
