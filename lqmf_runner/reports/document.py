@@ -31,11 +31,11 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. The first column is text, the others are numbers unless `numeric` is False."""
+    """A table. The first `text_columns` are text, the others numbers."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
-    numeric: bool = True
+    text_columns: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ def benchmark_document(
         blocks.append(Paragraph(f"This run is partial: {run.reason}", warning=True))
     columns = summary_columns(results)
     blocks.append(
-        Table([c.head for c in columns], [[c.cell(model) for c in columns] for model in results.models])
+        Table(
+            heads=[c.head for c in columns],
+            rows=[[c.cell(model) for c in columns] for model in results.models],
+            text_columns=sum(not c.is_number for c in columns),
+        )
     )
     if any(load.partial for model in results.models for load in model.loads):
         blocks.append(Paragraph("* cut short: over the requests that had ended"))
@@ -135,4 +139,4 @@ def _run_blocks(results: Results) -> list[Block]:
         ("packages", ", ".join(f"{name} {version}" for name, version in system.packages.items())),
         *((f"weights of {m.name}", m.version) for m in results.models if m.version),
     ]
-    return [Heading(2, "Run and machine"), Table(("", ""), rows, numeric=False)]
+    return [Heading(2, "Run and machine"), Table(("", ""), rows, text_columns=2)]

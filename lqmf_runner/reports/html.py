@@ -15,8 +15,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #8884; text-align: left; vertical-align: top; }
 th { font-weight: 600; } td { overflow-wrap: anywhere; }
-table.numbers th + th, table.numbers td + td { text-align: right; white-space: nowrap; }
-table.numbers td:first-child { white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .7rem; border-radius: .3rem; }
 summary { cursor: pointer; } img { max-width: 100%; background: white; }
 .warning { border-left: .3rem solid #d55e00; padding: .5rem 1rem; background: #d55e0018; }
@@ -53,8 +52,10 @@ def _render(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
-    kind = ' class="numbers"' if table.numeric else ""
-    heads = "".join(f"<th>{escape(head)}</th>" for head in table.heads)
-    head = f"<thead><tr>{heads}</tr></thead>" if any(table.heads) else ""
-    rows = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-    return f'<div class="wide"><table{kind}>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
+    def row(tag: str, cells: Sequence[str]) -> str:
+        kinds = ("" if n < table.text_columns else ' class="number"' for n in range(len(cells)))
+        return f"<tr>{''.join(f'<{tag}{kind}>{escape(c)}</{tag}>' for kind, c in zip(kinds, cells, strict=True))}</tr>"
+
+    head = f"<thead>{row('th', table.heads)}</thead>" if any(table.heads) else ""
+    body = "\n".join(row("td", cells) for cells in table.rows)
+    return f'<div class="wide"><table>{head}\n<tbody>\n{body}\n</tbody></table></div>'

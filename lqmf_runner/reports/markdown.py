@@ -36,7 +36,7 @@ def escape(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    align = ["---", *(["---:" if table.numeric else "---"] * (len(table.heads) - 1))]
+    align = ["---" if n < table.text_columns else "---:" for n in range(len(table.heads))]
     lines = [table.heads, align, *table.rows]
     return "\n".join(f"| {' | '.join(cells if cells is align else map(escape, cells))} |" for cells in lines)
 

@@ -1,0 +1,97 @@
+"""Tracking: a run's folder becomes MLflow runs; and a twin that does nothing.
+
+The folder is complete before anything is sent, so that a server that is down, refuses or hangs costs only the sending:
+`python -m lqmf_runner.tracking <run folder>` does it later. MLflow is imported in a child process with a deadline;
+the process that measures never holds it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from ..config import TrackingConfig
+from ..errors import TrackingError
+from .values import redact_text
+
+TIMEOUT_S = 60
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
+class Tracker(Protocol):
+    """Where runs are kept for comparison."""
+
+    def send(self, folder: Path) -> str | None:
+        """Send a finished run's folder; returns the id it got, and writes it to the folder's results.json.
+
+        Raises:
+            TrackingError: it could not be sent. The folder is as it was.
+        """
+
+
+class NullTracker:
+    """Keeps nothing."""
+
+    def send(self, folder: Path) -> None:
+        """Do nothing."""
+
+
+class MlflowTracker:
+    """MLflow: a SQLite file, a folder of artifacts beside it, or a server."""
+
+    def __init__(self, config: TrackingConfig, *, timeout_s: int = TIMEOUT_S) -> None:
+        self._config = config
+        self._timeout_s = timeout_s
+
+    def send(self, folder: Path) -> str:
+        """Send in a child process; see `Tracker.send`."""
+        config = self._config
+        command = [
+            sys.executable, "-m", __name__, str(folder),
+            "--artifacts", config.artifacts, "--experiment", config.experiment, "--timeout", str(self._timeout_s),
+        ]  # fmt: skip
+        package_root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        # The URI may hold a password, and a command line is there for everyone to see.
+        environment = {**os.environ, URI_VARIABLE: config.uri, "PYTHONPATH": path}
+        try:
+            child = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=self._timeout_s + 10,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise TrackingError(f"{redact_text(config.uri)} did not answer in {self._timeout_s} s") from None
+        except OSError as error:
+            raise TrackingError(f"the sender could not be started: {error}") from None
+        if child.returncode != 0:
+            lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
+            raise TrackingError((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
+        return child.stdout.split()[-1]
+
+
+def create_tracker(config: TrackingConfig) -> Tracker:
+    """The tracker that the configuration asks for."""
+    return MlflowTracker(config) if config.enabled else NullTracker()
+
+
+def send_later_command(folder: Path, config: TrackingConfig) -> str:
+    """The command that sends a run's folder; a password in the URI is not shown."""
+    relative = os.path.relpath(folder)
+    words = ["python", "-m", "lqmf_runner.tracking", str(folder) if relative.startswith("..") else relative]
+    default = TrackingConfig()
+    for option, value, usual in (
+        ("--uri", redact_text(config.uri), default.uri),
+        ("--artifacts", config.artifacts, default.artifacts),
+        ("--experiment", config.experiment, default.experiment),
+    ):
+        if value != usual:
+            words += [option, value]
+    return shlex.join(words)

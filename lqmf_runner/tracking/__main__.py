@@ -1,0 +1,80 @@
+"""`python -m lqmf_runner.tracking <run folder>`: send a run to MLflow, now or again."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from ..config import TrackingConfig
+from ..errors import LqmfError, TrackingError
+from . import TIMEOUT_S, URI_VARIABLE
+from .values import redact_text
+
+
+def _quiet_environment() -> None:
+    """Bounded waits, no log noise, and no usage statistics sent anywhere. What the user has set stays."""
+    for name, value in {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTHONWARNINGS": "ignore",
+    }.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+
+def main() -> int:
+    """Send a run and print its MLflow id; returns the exit code."""
+    default = TrackingConfig()
+    parser = argparse.ArgumentParser(
+        prog="python -m lqmf_runner.tracking", description="Send a run's folder to MLflow."
+    )
+    parser.add_argument("folder", type=Path, help="outputs/<date>/<time>-<mode>")
+    parser.add_argument(
+        "--uri",
+        default=os.environ.get(URI_VARIABLE, default.uri),
+        help=f"default: {URI_VARIABLE}, else {default.uri}",
+    )
+    parser.add_argument(
+        "--artifacts", default=default.artifacts, help="folder of the artifacts of a local store"
+    )
+    parser.add_argument("--experiment", default=default.experiment)
+    parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="SECONDS")
+    args = parser.parse_args()
+
+    def give_up(number: int, frame: FrameType | None) -> NoReturn:
+        raise TrackingError(f"{redact_text(args.uri)} did not answer in {args.timeout} s")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(args.timeout)
+    _quiet_environment()
+    from .mlflow_store import send_folder
+
+    try:
+        run_id = send_folder(args.folder, TrackingConfig(True, args.uri, args.artifacts, args.experiment))
+    except LqmfError as error:
+        hint = f"\nhint: {error.hint}" if error.hint else ""
+        print(f"error: {error.message}{hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        print(f"error: {type(error).__name__}: {redact_text(' '.join(str(error).split()))}", file=sys.stderr)
+        return 1
+    print(f"MLflow run {run_id}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

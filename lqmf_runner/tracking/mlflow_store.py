@@ -1,0 +1,208 @@
+"""Sending a run's folder to MLflow. The one module that imports it, and only when it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import TrackingConfig
+from ..errors import TrackingError
+from ..experiments.results import ModelResult, Results, read_results, write_results
+from .values import TAG_LENGTH, model_metrics, redact_text, run_params, shorten
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_BATCH = 100
+
+
+def send_folder(folder: Path, config: TrackingConfig) -> str:
+    """Send a run's folder from this process; returns the id of its MLflow run. A folder sent before stays as it is.
+
+    Raises:
+        UserInputError: the folder holds no results.
+        TrackingError: MLflow refused, or cannot be reached.
+    """
+    results = read_results(folder)
+    if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
+        Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError as error:
+        raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
+    client = MlflowClient(tracking_uri=config.uri)
+    sender = _Sender(client, folder, results)
+    try:
+        if results.run.mlflow_run_id and sender.is_sent(results.run.mlflow_run_id):
+            return results.run.mlflow_run_id
+        return sender.send(_experiment(client, config))
+    except MlflowException as error:
+        raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
+
+
+class _Sender:
+    """Makes the MLflow runs of one folder; on a failure those already made are deleted again."""
+
+    def __init__(self, client: MlflowClient, folder: Path, results: Results) -> None:
+        self._client = client
+        self._folder = folder
+        self._results = results
+        self._made: list[str] = []
+        run = results.run
+        self._start = _milliseconds(run.started_at)
+        self._end = _milliseconds(run.finished_at or run.started_at)
+        self._status = (
+            "FINISHED" if run.status == "complete" else "KILLED" if run.reason == "interrupted" else "FAILED"
+        )
+        self._tags = {
+            "mode": run.mode,
+            "status": run.status,
+            "lqmf.run_id": run.id,
+            "command": redact_text(run.command),
+        }
+        if run.git_commit:
+            self._tags["mlflow.source.git.commit"] = run.git_commit
+
+    def is_sent(self, run_id: str) -> bool:
+        """Whether the store has this run already, from this folder."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            tags = self._client.get_run(run_id).data.tags
+        except MlflowException:
+            return False
+        return bool(tags.get("lqmf.run_id") == self._results.run.id)
+
+    def send(self, experiment: str) -> str:
+        """Make the run, and a child for each model if there are several."""
+        results, models = self._results, self._results.models
+        params = run_params(_read_config(self._folder))
+        before = results.run.mlflow_run_id
+        try:
+            only = models[0] if len(models) == 1 else None
+            top = self._make(experiment, results.run.name, params, only, parent=self._sweep(experiment))
+            if only is None:
+                shared = {
+                    k: v for k, v in params.items() if not k.startswith(("model.", "models", "backend."))
+                }
+                for model in models:
+                    self._end_run(self._make(experiment, model.name, shared, model, parent=top))
+            results.run.mlflow_run_id = top
+            write_results(results, self._folder)
+            for entry in sorted(self._folder.iterdir()):
+                if entry.is_dir():
+                    self._client.log_artifacts(top, str(entry), entry.name)
+                else:
+                    self._client.log_artifact(top, str(entry))
+            self._end_run(top)
+        except BaseException:
+            self._undo(before)
+            raise
+        return top
+
+    def _make(
+        self,
+        experiment: str,
+        name: str,
+        params: Mapping[str, str],
+        model: ModelResult | None,
+        *,
+        parent: str | None,
+    ) -> str:
+        tags = {**self._tags, "model": name}
+        params = dict(params)
+        if model is not None:
+            known = {
+                "format": model.format,
+                "bits": model.bits,
+                "version": model.version,
+                "method": model.method,
+            }
+            tags |= {key: str(value) for key, value in known.items() if value is not None}
+            params["model.name"] = model.name
+        if parent is not None:
+            tags["mlflow.parentRunId"] = parent
+        tags = {key: shorten(value, TAG_LENGTH) for key, value in tags.items()}
+        run = self._client.create_run(
+            experiment, start_time=self._start, tags=tags, run_name=shorten(name, 200)
+        )
+        run_id: str = run.info.run_id
+        self._made.append(run_id)
+        self._log(run_id, params, model_metrics(model) if model is not None else {})
+        return run_id
+
+    def _log(self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric, Param
+
+        bandwidth = self._results.system.memory_bandwidth_gb_s
+        measured = [*metrics.items(), *([("system/memory_bandwidth_gb_s", bandwidth)] if bandwidth else [])]
+        entities = [Param(key, value) for key, value in params.items()]
+        numbers = [Metric(key, value, self._end, 0) for key, value in measured]
+        for start in range(0, max(len(entities), len(numbers)), _BATCH):
+            end = start + _BATCH
+            self._client.log_batch(run_id, params=entities[start:end], metrics=numbers[start:end])
+
+    def _sweep(self, experiment: str) -> str | None:
+        """The parent run of the sweep that this run is one job of; made by the first job that comes by."""
+        if self._results.run.sweep is None:
+            return None
+        sweep = self._results.run.sweep.replace("'", "")
+        found = self._client.search_runs([experiment], f"tags.`lqmf.sweep` = '{sweep}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep}
+        run = self._client.create_run(
+            experiment, start_time=self._start, tags=tags, run_name=f"sweep {sweep}"
+        )
+        self._client.set_terminated(run.info.run_id, "FINISHED", self._end)
+        return str(run.info.run_id)
+
+    def _end_run(self, run_id: str) -> None:
+        self._client.set_terminated(run_id, self._status, self._end)
+
+    def _undo(self, run_id_before: str | None) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if self._results.run.mlflow_run_id != run_id_before:
+            self._results.run.mlflow_run_id = run_id_before
+            write_results(self._results, self._folder)
+        for run_id in self._made:
+            try:
+                self._client.delete_run(run_id)
+            except MlflowException:
+                return  # the store is gone; nothing more can be done there
+
+
+def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
+    """Id of the experiment. A local store keeps its artifacts where the configuration says, a server where it likes."""
+    found = client.get_experiment_by_name(config.experiment)
+    if found is not None:
+        return str(found.experiment_id)
+    remote = config.uri.startswith(("http://", "https://", "databricks"))
+    location = None if remote else Path(config.artifacts).resolve().as_uri()
+    return str(client.create_experiment(config.experiment, artifact_location=location))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The resolved configuration that was saved with the run; empty if there is none."""
+    try:
+        config = json.loads((folder / ".hydra" / "resolved.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _why(error: Exception) -> str:
+    """An error in a few words: MLflow's own quote the whole chain of causes."""
+    text = redact_text(" ".join(str(error).split()))
+    if "Max retries exceeded" in text:
+        return "it cannot be reached" if "timed out" not in text else "it does not answer"
+    return shorten(text, 300)
+
+
+def _milliseconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp() * 1000)

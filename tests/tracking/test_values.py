@@ -1,0 +1,59 @@
+"""A run as params and metrics: names, limits and secrets."""
+
+from __future__ import annotations
+
+import json
+
+from lqmf_runner.tracking.values import model_metrics, redact, redact_text, run_params
+from tests.experiments.sample import sample_model
+
+
+def test_metrics_carry_the_documented_names() -> None:
+    model = sample_model("a", users=(1, 8))
+    metrics = model_metrics(model)
+    assert metrics["c8/ttft_s.p50"] == model.loads[1].ttft_s.p50
+    assert metrics["c1/output_tokens_per_s"] == model.loads[0].output_tokens_per_s
+    assert metrics["quality/heuristic.score"] == 0.9
+    assert metrics["memory/rss_mb"] == 270.4
+    assert metrics["load_time_s"] == 0.61
+    assert "quality/perplexity" not in metrics  # unknown
+    assert not [name for name in metrics if "shape" in name or "partial" in name]
+
+
+def test_params_are_flat() -> None:
+    config = {
+        "model": {"name": "m", "path": None},
+        "mode": {"concurrency": [1, 4], "sampling": {"max_tokens": 64}},
+    }
+    assert run_params(config) == {
+        "model.name": "m", "model.path": "null", "mode.concurrency": "[1, 4]", "mode.sampling.max_tokens": "64",
+    }  # fmt: skip
+
+
+def test_long_values_are_shortened() -> None:
+    params = run_params({"prompts": {"entries": ["x" * 10_000]}, "k" * 300: "v"})
+    assert len(params["prompts.entries"]) == 6000
+    assert params["prompts.entries"].endswith("…")
+    assert max(map(len, params)) == 250
+
+
+def test_secrets_are_redacted_and_numbers_are_not() -> None:
+    config = {
+        "backend": {"api_key": "sk-1", "hf_token": "hf-2", "apiKey": "sk-3", "api_key_env": "OPENAI_API_KEY"},
+        "db": {"password": "hunter2", "client_secret": "s3", "keys": ["a1b2"]},
+        "tracking": {"uri": "https://user:pa:ss@host:5000/x?token=t0k&x=1"},
+        "mode": {"max_tokens": 64, "monkeys": 3, "calibration_tokens": 512},
+        "list": [{"secret": "deep"}, "postgresql://u:p4ss@db/x"],
+    }
+    text = json.dumps(run_params(config))
+    for secret in ("sk-1", "hf-2", "sk-3", "hunter2", "s3", "a1b2", "pa:ss", "user", "t0k", "deep", "p4ss"):
+        assert secret not in text
+    clean = redact(config)
+    assert clean["mode"] == config["mode"]
+    assert clean["backend"]["api_key_env"] == "OPENAI_API_KEY"
+    assert clean["tracking"]["uri"] == "https://***@host:5000/x?token=***&x=1"
+
+
+def test_plain_text_stays() -> None:
+    text = "mode=benchmark model=a@b sqlite:///mlruns/mlflow.db http://host:5000/a"
+    assert redact_text(text) == text
