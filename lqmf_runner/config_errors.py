@@ -177,7 +177,7 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
     seen: BaseException | None = error
     while seen is not None:
         yield seen
-        seen = seen.__cause__
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
 
 
 def _one_line(text: str) -> str:

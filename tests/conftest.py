@@ -1,0 +1,44 @@
+"""What every test can use: the program as a user runs it, and composed configurations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from lqmf_runner.cli import conf_dir
+from lqmf_runner.config import RunConfig
+from lqmf_runner.hydra_app import register_schemas, to_run_config
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Compose = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def run_program(tmp_path: Path) -> Run:
+    """Run `python -m lqmf_runner` with arguments in an empty folder."""
+
+    def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("LQMF_", "HYDRA_"))}
+        clean |= {"COLUMNS": "120", **(env or {})}
+        return subprocess.run(
+            [sys.executable, "-m", "lqmf_runner", *args],
+            cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def compose_config() -> Iterator[Compose]:
+    """Compose `conf/` with overrides into the frozen objects a mode gets."""
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        yield lambda *overrides: to_run_config(compose("config", overrides=list(overrides)))
