@@ -11,7 +11,7 @@ from . import figures as fig
 
 @dataclass(frozen=True)
 class Column:
-    """A head, and the cell for a model."""
+    """A head (a narrow terminal breaks it at the newline), and the cell for a model."""
 
     head: str
     cell: Callable[[ModelResult], str]
@@ -35,14 +35,18 @@ def summary_columns(results: Results) -> list[Column]:
         Column("load", lambda m: fig.seconds(m.load_time_s)),
     ]
     for shape in shapes:
-        head = f"tok/s {fig.load_label(shape)}" if shape is shapes[0] else fig.load_label(shape)
-        columns.append(Column(head, _of_load(shape, lambda load: fig.number(load.output_tokens_per_s))))
+        columns.append(
+            Column(
+                f"tok/s\n{fig.load_label(shape)}",
+                _of_load(shape, lambda load: fig.number(load.output_tokens_per_s)),
+            )
+        )
     if shapes:
         first, at = shapes[0], fig.load_label(shapes[0])
         columns += [
-            Column(f"TTFT p50/p99 ms {at}", _of_load(first, lambda load: fig.pair(load.ttft_s))),
-            Column(f"ITL p50 ms {at}", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
-            Column(f"bandwidth {at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
+            Column(f"TTFT ms {at}\np50 / p99", _of_load(first, lambda load: fig.pair(load.ttft_s))),
+            Column(f"ITL ms {at}\np50", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
+            Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
         ]
     columns.append(Column("heuristic", fig.heuristic))
     return columns

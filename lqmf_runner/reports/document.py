@@ -68,7 +68,7 @@ def benchmark_document(
     columns = summary_columns(results)
     blocks.append(
         Table(
-            heads=[c.head for c in columns],
+            heads=[" ".join(c.head.split()) for c in columns],
             rows=[[c.cell(model) for c in columns] for model in results.models],
             text_columns=sum(not c.is_number for c in columns),
         )

@@ -141,8 +141,8 @@ class BenchmarkDisplay:
 
     def table(self, results: Results) -> None:
         """The comparison, cut into as many tables as the terminal's width asks for."""
-        self._out.print()
         for table in fit_tables(summary_columns(results), results.models, self._out):
+            self._out.print()
             self._out.print(table)
         if any(load.partial for model in results.models for load in model.loads):
             self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
@@ -206,7 +206,7 @@ def printable(text: str) -> str:
 
 
 def _table(columns: Sequence[Column], models: Sequence[ModelResult]) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table = Table(box=None, padding=(0, 1), header_style="bold", show_edge=False)
     for column in columns:
         table.add_column(
             Text(column.head), justify="right" if column.is_number else "left", no_wrap=column is not columns[0],
