@@ -34,13 +34,13 @@ def summary_columns(results: Results) -> list[Column]:
         Column("memory", fig.memory),
         Column("load", lambda m: fig.seconds(m.load_time_s)),
     ]
-    for shape in shapes:
-        columns.append(
-            Column(
-                f"tok/s\n{fig.load_label(shape)}",
-                _of_load(shape, lambda load: fig.number(load.output_tokens_per_s)),
-            )
+    columns += [
+        Column(
+            f"tok/s\n{fig.load_label(shape)}",
+            _of_load(shape, lambda load: fig.number(load.output_tokens_per_s)),
         )
+        for shape in shapes
+    ]
     if shapes:
         first, at = shapes[0], fig.load_label(shapes[0])
         columns += [
