@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--version" in args:
         print(f"lqmf-runner {__version__}")
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ends as cleanly as Ctrl-C
+    signal.signal(signal.SIGTERM, _end_like_ctrl_c)
     try:
         _check_log_level()
         args = _sort_arguments(args)
@@ -152,6 +152,12 @@ class TerminalFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to show the record."""
         return record.exc_info is None
+
+
+def _end_like_ctrl_c(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _check_log_level() -> None:

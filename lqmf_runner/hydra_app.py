@@ -59,7 +59,7 @@ _SECRET_KEY = re.compile(r"(^|_)(api_key|token|password|secret)$", re.IGNORECASE
 _URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
-class JobFailed(Exception):
+class JobError(Exception):
     """A job of a sweep has failed and said so."""
 
 
@@ -74,7 +74,7 @@ def run(args: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *args]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
-    except JobFailed:
+    except JobError:
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
@@ -95,7 +95,7 @@ def run_job(composed: DictConfig) -> None:
 
     Raises:
         SystemExit: a single run has failed.
-        JobFailed: a job of a sweep has failed; Hydra goes on with the others and raises it at the end.
+        JobError: a job of a sweep has failed; Hydra goes on with the others and raises it at the end.
     """
     settings = HydraConfig.get()
     sweep = settings.mode == RunMode.MULTIRUN
@@ -106,7 +106,7 @@ def run_job(composed: DictConfig) -> None:
             error, job=f"job {settings.job.num} ({settings.job.override_dirname})" if sweep else ""
         )
     if exit_code:
-        raise JobFailed if sweep else SystemExit(exit_code)
+        raise JobError if sweep else SystemExit(exit_code)
 
 
 class BeforeRun(Callback):

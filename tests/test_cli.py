@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import venv
@@ -206,6 +207,35 @@ def test_a_sweep_with_a_wrong_name_is_refused_before_it_starts(run_program: Run)
     result = run_program("-m", "mode=quantize", "model=smollm2_gguf,foo")
     assert result.returncode == 2
     assert "unknown model 'foo'" in result.stderr
+
+
+WAITING_MODE = """
+import sys, time, types
+import lqmf_runner.cli, lqmf_runner.modes as modes
+waiting = types.ModuleType("lqmf_runner.modes.waiting")
+waiting.run = lambda context: print("running", flush=True) or time.sleep(60) or 0
+sys.modules[waiting.__name__] = waiting
+modes.MODES["quantize"] = modes.Mode("waiting:run", "", "")
+sys.exit(lqmf_runner.cli.main(["mode=quantize"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+def test_a_signal_ends_a_run_cleanly(number: signal.Signals, ignored: bool, tmp_path: Path) -> None:
+    # A shell starts background jobs with Ctrl-C ignored.
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING_MODE], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "interrupted\n"
 
 
 def test_secrets_do_not_reach_the_run_folder(run_program: Run, tmp_path: Path) -> None:
