@@ -9,14 +9,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import re
 import threading
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.ext import loopcontrols
+from jinja2.filters import do_format
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import InvalidRequestError, ModelUnusableError
@@ -25,6 +28,9 @@ from ..types import Message
 TIME_LIMIT_S = 2.0
 MAX_OUTPUT = 16 * 1024 * 1024
 _MAX_REPEAT = 100_000
+_WIDE_FIELD = re.compile(
+    r"\d{6}|:[^{}]*\{|%[^%a-zA-Z]*\*"
+)  # a large width, or one that comes from an argument
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -36,11 +42,41 @@ class _RefusedError(Exception):
     """The template itself called `raise_exception`: the conversation does not suit the model."""
 
 
+class _CodeGenerator(CodeGenerator):
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 (jinja's name for `~`)
+        self.write("environment.join_texts((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(["*", "**", "%"])
+    intercepted_binops = frozenset(["+", "*", "**", "%"])
+    code_generator_class = _CodeGenerator
+
+    def join_texts(self, parts: Sequence[Any]) -> str:
+        texts = [str(part) for part in parts]
+        _check_size(sum(len(text) for text in texts))
+        return "".join(texts)
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 (as in jinja)
+        if isinstance(getattr(__obj, "__self__", None), str):
+            __obj = _bounded(__obj)
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Any:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:
+            _check_widths(value.__self__)
+        return wrapped
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+        if operator == "+" and isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
+            _check_size(len(left) + len(right))
+        if operator in "+*" and any(isinstance(x, int) and x.bit_length() > 1024 for x in (left, right)):
+            raise SecurityError("this number is too large for a template")
         if operator == "**" and (not numbers or abs(left) > 1e6 or abs(right) > 64):
             raise SecurityError("this power is too large for a template")
         if operator == "*" and not numbers:
@@ -64,7 +100,8 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
         environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _tojson
-        for name in ("center", "indent", "format", "batch", "slice", "wordwrap"):
+        environment.filters["format"] = _format
+        for name in ("center", "indent", "batch", "slice", "wordwrap"):
             environment.filters[name] = _bounded(environment.filters[name])
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
@@ -144,6 +181,21 @@ class _TimeLimit:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread), ctypes.py_object(_TimeUpError)
                 )
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_OUTPUT:
+        raise SecurityError("this text is too long for a template")
+
+
+def _check_widths(pattern: str) -> None:
+    if _WIDE_FIELD.search(pattern):
+        raise SecurityError("this width is too large for a template")
+
+
+def _format(pattern: str, *args: Any, **kwargs: Any) -> str:
+    _check_widths(pattern)
+    return do_format(pattern, *args, **kwargs)
 
 
 def _raise_exception(message: str) -> NoReturn:

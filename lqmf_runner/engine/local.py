@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import EngineLostError, LqmfError
+from ..errors import EngineLostError, InvalidRequestError, LqmfError
 from ..types import Chunk, EngineStats, GenerationRequest, MemoryUse, ModelInfo, ModelSpec, Score
 from . import protocol
 from .client import EngineClient
@@ -32,6 +32,7 @@ from .protocol import (
     Loaded,
     Loading,
     Reply,
+    ResetPrefixCache,
     ScoreTokens,
     Tokenize,
 )
@@ -138,6 +139,9 @@ class LocalEngine(EngineClient):
     async def stats(self) -> EngineStats:
         return await self._ask(GetStats, EngineStats)
 
+    async def reset_prefix_cache(self) -> bool:
+        return await self._ask(ResetPrefixCache, bool)
+
     async def memory(self) -> MemoryUse:
         return self._meter.read()
 
@@ -171,7 +175,11 @@ class LocalEngine(EngineClient):
     def _send(self, command: protocol.Command) -> None:
         if self._lost is not None:
             raise self._lost
-        self._transport.write(protocol.frame([command]))
+        try:
+            frame = protocol.frame([command])
+        except (OverflowError, TypeError, UnicodeEncodeError) as error:
+            raise InvalidRequestError(f"the request holds a value that cannot be sent: {error}") from None
+        self._transport.write(frame)
 
     def receive(self, events: list[protocol.Event]) -> None:
         """Pass events on to whoever waits for them (called by the reader)."""

@@ -64,7 +64,13 @@ class GetStats(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-Command = Load | Generate | Cancel | ScoreTokens | Tokenize | Detokenize | GetStats
+class ResetPrefixCache(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds True, once no idle slot holds a prompt any more."""
+
+    id: int
+
+
+Command = Load | Generate | Cancel | ScoreTokens | Tokenize | Detokenize | GetStats | ResetPrefixCache
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):

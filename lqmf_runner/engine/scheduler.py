@@ -110,6 +110,11 @@ class Scheduler:
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._stats, running=len(self._running), waiting=len(self._waiting))
 
+    def reset_prefix_cache(self) -> None:
+        """Forget what idle slots hold, so that no later prompt reuses it."""
+        for slot in self._table.idle:
+            self._forget(slot)
+
     def step(self) -> None:
         """Advance all running requests by one step of the model."""
         self._drop_cancelled()

@@ -34,6 +34,7 @@ from .protocol import (
     Loaded,
     Loading,
     Reply,
+    ResetPrefixCache,
     ScoreTokens,
     Tokenize,
 )
@@ -57,7 +58,7 @@ class Connection:
             self._sock.sendall(protocol.frame(events))
 
     def receive(self) -> list[Command]:
-        """The next commands; ends the process when the front is gone."""
+        """The next commands, without malformed ones; ends the process when the front is gone."""
         header = self._stream.read(protocol.HEADER.size)
         if len(header) < protocol.HEADER.size:
             os._exit(0)
@@ -65,7 +66,13 @@ class Connection:
         body = self._stream.read(size)
         if len(body) < size:
             os._exit(0)
-        return protocol.command_decoder.decode(body)
+        try:
+            return protocol.command_decoder.decode(body)
+        except msgspec.ValidationError as error:
+            refusal = InvalidRequestError(f"the request is malformed: {error}")
+            commands = msgspec.msgpack.decode(body)
+            self.send([protocol.failure(command.get("id"), refusal) for command in commands])
+            return []
 
 
 class Intake:
@@ -76,7 +83,9 @@ class Intake:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.inbox: queue.SimpleQueue[RequestState | Cancel | GetStats] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[RequestState | Cancel | GetStats | ResetPrefixCache] = (
+            queue.SimpleQueue()
+        )
         self._connection = connection
         self._attached = threading.Event()
         threading.Thread(target=self._run, name="intake", daemon=True).start()
@@ -121,7 +130,7 @@ class Intake:
             case Detokenize(id=request_id, tokens=tokens):
                 self._check_tokens(tokens)
                 self._reply(request_id, self._tokenizer.decode(tokens))
-            case Cancel() | GetStats():
+            case Cancel() | GetStats() | ResetPrefixCache():
                 self.inbox.put(command)
 
     def _reply(self, request_id: int, value: Any) -> None:
@@ -191,6 +200,9 @@ def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection) -
                     scheduler.cancel(request_id)
                 case GetStats(id=request_id):
                     connection.send([Reply(request_id, scheduler.stats())])
+                case ResetPrefixCache(id=request_id):
+                    scheduler.reset_prefix_cache()
+                    connection.send([Reply(request_id, True)])
         scheduler.step()
 
 

@@ -35,13 +35,15 @@ class _StreamDetokenizer:
     def __init__(self, tokenizer: FastTokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
-        self._shown = 0
+        self._held: list[int] = []
 
     def add(self, token: int) -> str:
-        return self._stream.step(self._tokenizer, token) or ""
+        text = self._stream.step(self._tokenizer, token) or ""
+        self._held = [] if text else [*self._held, token]
+        return text
 
     def finish(self) -> str:
-        return ""
+        return self._tokenizer.decode(self._held, skip_special_tokens=True)
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -153,6 +155,7 @@ class TransformersRunner(ModelRunner):
         logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
         return logits[: len(rows)]
 
+    @torch.inference_mode()
     def copy_prefix(self, src: int, dst: int, n: int) -> None:
         self._cache.reserve(max(src, dst) + 1, n)
         self._cache.copy_prefix(src, dst, n)
