@@ -104,7 +104,7 @@ def test_it_renders_what_transformers_renders(source: str) -> None:
 
 def test_what_honest_templates_use_works() -> None:
     source = (
-        "{%- for m in messages %}{%- if loop.first %}{% continue %}{% endif %}{{ m.role[:2] }}{% endfor -%}"
+        "{%- for m in messages %}{%- if loop.first %}{% continue %}{% endif %}{{ m.role[:2] }}{% endfor %}"
         " {{ {'a': 'é'}|tojson }} {{ 'a' ~ 1 ~ none }} {{ '{} {}'.format(1, 2) }} {{ '%02d'|format(7) }}"
         " {{ 'a,b'.split(',')|join('+') }} {{ (2 * 3 + 1) % 4 }} {{ [1] + [2] }} {{ 'x'.upper() }}"
     )
@@ -121,7 +121,7 @@ def test_a_conversation_can_be_rendered_without_an_opening_for_the_answer() -> N
     [
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ cycler.__init__.__globals__ }}",
-        "{{ raise_exception.__globals__ }}",
+        "{{ raise_exception.__globals__['os'] }}",
         "{{ messages.append(1) }}",
         "{{ messages[0].clear() }}",
         "{{ self.__init__.__globals__.__builtins__ }}",

@@ -1,0 +1,367 @@
+"""Continuous batching on a runner whose every step is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lqmf_runner.engine.protocol import Delta, Failed, Reply
+from lqmf_runner.engine.runners.base import ModelRunner, Span, Tokenizer
+from lqmf_runner.engine.sampling import Sampler
+from lqmf_runner.engine.scheduler import RequestState, Scheduler, SchedulerLimits
+from lqmf_runner.engine.text import AnswerText, BytesDetokenizer
+from lqmf_runner.errors import QueueFullError
+from lqmf_runner.types import Chunk, ModelInfo, SamplingParams
+
+N_VOCAB, EOS = 1000, 999
+
+
+class ScriptedTokenizer(Tokenizer):
+    """Token i is the letter i mod 26."""
+
+    eos_ids, add_bos, bos_id, chat_template, special_tokens = frozenset({EOS}), False, None, None, {}
+
+    def encode(self, text: str, *, parse_special: bool) -> list[int]:
+        return [ord(c) - ord("a") for c in text]
+
+    def detokenizer(self) -> BytesDetokenizer:
+        return BytesDetokenizer(lambda token: bytes([ord("a") + token % 26]))
+
+    def token_text(self, token: int) -> str:
+        return chr(ord("a") + token % 26)
+
+
+class ScriptedRunner(ModelRunner):
+    """The next token is the last one plus one, seen only if the slot's cache holds what the span claims."""
+
+    def __init__(self, max_slots: int) -> None:
+        self.tokenizer = ScriptedTokenizer()
+        self.info = ModelInfo(
+            name="scripted", format="scripted", method="", architecture="", bits=0, bits_per_weight=0, parameters=0,
+            size_mb=0, weight_bytes=0, n_ctx=4096, n_vocab=N_VOCAB, max_slots=max_slots, device="cpu", dtype="",
+            chat_template=False,
+        )  # fmt: skip
+        self.cache: list[list[int]] = [[] for _ in range(max_slots)]
+        self.steps: list[list[tuple[int, int, int]]] = []
+        self.fail_next: Exception | None = None
+
+    @classmethod
+    def load(cls, spec: Any, progress: Any) -> ScriptedRunner:
+        raise NotImplementedError
+
+    def step(self, batch: Sequence[Span]) -> np.ndarray:
+        assert len({span.slot for span in batch}) == len(batch), "a slot appears once in a step"
+        self.steps.append([(span.slot, span.start, len(span.tokens)) for span in batch])
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
+        rows = []
+        for span in batch:
+            assert len(self.cache[span.slot]) >= span.start, "everything before a span is in the cache"
+            self.cache[span.slot][span.start :] = span.tokens
+            wanted = span.tokens[len(span.tokens) - span.n_rows :]
+            rows += [np.eye(N_VOCAB, dtype=np.float32)[(token + 1) % N_VOCAB] * 50 for token in wanted]
+        return np.array(rows, np.float32).reshape(-1, N_VOCAB)
+
+    def copy_prefix(self, src: int, dst: int, n: int) -> None:
+        assert len(self.cache[src]) >= n
+        self.cache[dst] = self.cache[src][:n]
+
+    def truncate(self, slot: int, n: int) -> None:
+        del self.cache[slot][n:]
+
+
+class Bench:
+    """A scheduler, its runner, and all that it said."""
+
+    def __init__(self, max_slots: int = 4, **limits: Any) -> None:
+        self.runner = ScriptedRunner(max_slots)
+        self.chunks: dict[int, list[Chunk]] = {}
+        self.failed: dict[int, Failed] = {}
+        self.replies: dict[int, Any] = {}
+        self.scheduler = Scheduler(self.runner, SchedulerLimits(**limits), self._take)
+
+    def _take(self, events: list[Any]) -> None:
+        for event in events:
+            match event:
+                case Delta(id=request_id, chunk=chunk):
+                    self.chunks.setdefault(request_id, []).append(chunk)
+                case Failed(id=request_id):
+                    self.failed[request_id] = event
+                case Reply(id=request_id, value=value):
+                    self.replies[request_id] = value
+
+    def add(self, request_id: int, tokens: Sequence[int], max_tokens: int = 4, **sampling: Any) -> None:
+        params = SamplingParams(temperature=0, **sampling)
+        sampler = Sampler(params, tokens, N_VOCAB)
+        answer = AnswerText(self.runner.tokenizer.detokenizer(), params.stop)
+        self.scheduler.add(
+            RequestState(request_id, list(tokens), len(tokens), max_tokens, params, sampler, answer)
+        )
+
+    def score(self, request_id: int, tokens: Sequence[int]) -> None:
+        self.scheduler.add(RequestState(request_id, list(tokens), len(tokens), 0, SamplingParams()))
+
+    def run(self, steps: int = 10_000) -> None:
+        for _ in range(steps):
+            if not self.scheduler.has_work:
+                return
+            self.scheduler.step()
+
+    def tokens(self, request_id: int) -> list[int]:
+        return [t for chunk in self.chunks.get(request_id, []) for t in chunk.token_ids]
+
+
+def test_answers_are_right_whatever_the_chunks_and_slots() -> None:
+    prompts = [
+        list(range(start, start + n))
+        for start, n in ((0, 1), (10, 40), (10, 55), (200, 7), (10, 40), (500, 130))
+    ]
+    for max_slots in (1, 2, 8):
+        for n_batch, prefill_chunk in ((8, 3), (64, 16), (512, 128)):
+            for reuse in (True, False):
+                bench = Bench(max_slots, n_batch=n_batch, prefill_chunk=prefill_chunk, prefix_reuse=reuse)
+                for i, prompt in enumerate(prompts):
+                    bench.add(i, prompt)
+                bench.run()
+                for i, prompt in enumerate(prompts):
+                    assert bench.tokens(i) == [prompt[-1] + k for k in range(1, 5)]
+                    assert bench.chunks[i][-1].finish_reason == "length"
+                assert all(sum(n for *_, n in step) <= n_batch for step in bench.runner.steps)
+
+
+def test_a_prompt_alone_takes_the_whole_step() -> None:
+    bench = Bench(n_batch=64, prefill_chunk=8)
+    bench.add(1, range(150), max_tokens=2)
+    bench.run()
+    assert [step[0][2] for step in bench.runner.steps] == [64, 64, 22, 1]
+
+
+def test_a_prompt_beside_running_requests_gets_a_small_chunk_and_they_go_on_every_step() -> None:
+    bench = Bench(n_batch=64, prefill_chunk=8)
+    bench.add(1, [5], max_tokens=50)
+    bench.run(2)
+    bench.add(2, range(100, 140), max_tokens=2)
+    before = len(bench.runner.steps)
+    bench.run(5)
+    during = bench.runner.steps[before:]
+    assert [{slot: n for slot, _, n in step} for step in during] == [{0: 1, 1: 8}] * 5
+    bench.run()
+    assert bench.tokens(2) == [140, 141]
+    assert bench.tokens(1) == list(range(6, 56))
+
+
+def test_a_prompt_that_begins_like_one_being_computed_waits_and_reuses_it() -> None:
+    bench = Bench(n_batch=32, prefill_chunk=32)
+    shared = list(range(96))
+    for i in range(3):
+        bench.add(i, [*shared, 200 + 10 * i])
+    bench.run()
+    assert [bench.chunks[i][-1].usage.cached_tokens for i in range(3)] == [0, 96, 96]
+    assert [bench.tokens(i)[0] for i in range(3)] == [201, 211, 221]
+    computed = sum(n for step in bench.runner.steps for *_, n in step)
+    assert computed == 97 + 1 + 1 + 3 * 3
+
+
+def test_others_do_not_wait_for_a_prompt_that_is_being_computed() -> None:
+    bench = Bench(n_batch=32, prefill_chunk=32)
+    bench.add(1, range(200))
+    bench.add(2, [*range(150), 500])
+    bench.add(3, [700, 701])
+    bench.run(1)
+    stats = bench.scheduler.stats()
+    assert (stats.running, stats.waiting) == (2, 1)
+    bench.run()
+    assert bench.tokens(3) == [702, 703, 704, 705]
+
+
+def test_who_waited_for_a_failed_prompt_is_answered() -> None:
+    bench = Bench(n_batch=32)
+    bench.add(1, [*range(100), 200])
+    bench.add(2, [*range(100), 300])
+    bench.runner.fail_next = RuntimeError("boom")
+    bench.run()
+    assert list(bench.failed) == [1]
+    assert bench.tokens(2) == [301, 302, 303, 304]
+    assert bench.chunks[2][-1].usage.cached_tokens == 0
+
+
+def test_a_request_cancelled_while_it_waits_never_runs() -> None:
+    bench = Bench(max_slots=1)
+    bench.add(1, [5])
+    bench.add(2, [50])
+    bench.run(1)
+    bench.scheduler.cancel(2)
+    bench.run()
+    assert 2 not in bench.chunks
+    assert bench.scheduler.stats().requests == 1
+
+
+def test_a_request_cancelled_while_it_runs_costs_no_further_step() -> None:
+    bench = Bench(max_slots=1)
+    bench.add(1, [5], max_tokens=1000)
+    bench.run(3)
+    bench.scheduler.cancel(1)
+    bench.add(2, [50])
+    bench.run()
+    assert bench.tokens(1) == [6, 7, 8]
+    assert bench.tokens(2) == [51, 52, 53, 54]
+    assert len(bench.runner.steps) == 3 + 4
+
+
+def test_a_prompt_cancelled_half_way_leaves_a_cache_that_can_be_reused() -> None:
+    bench = Bench(max_slots=1, n_batch=16)
+    bench.add(1, range(64))
+    bench.run(2)
+    bench.scheduler.cancel(1)
+    bench.add(2, range(64))
+    bench.run()
+    assert bench.chunks[2][-1].usage.cached_tokens == 32
+    assert bench.tokens(2) == [64, 65, 66, 67]
+
+
+def test_cancelling_the_unknown_or_finished_harms_nothing() -> None:
+    bench = Bench()
+    bench.add(1, [5])
+    bench.scheduler.cancel(99)
+    bench.run()
+    bench.scheduler.cancel(1)
+    bench.add(2, [7])
+    bench.run()
+    assert bench.tokens(2) == [8, 9, 10, 11]
+
+
+def test_a_failing_step_fails_its_requests_and_the_next_works() -> None:
+    bench = Bench(max_slots=2)
+    for i in range(3):
+        bench.add(i, [10 * i, 10 * i + 1])
+    bench.run(1)
+    bench.runner.fail_next = RuntimeError("boom")
+    bench.run()
+    assert sorted(bench.failed) == [0, 1]
+    assert bench.failed[0].kind == "EngineError"
+    assert "boom" in bench.failed[0].message
+    assert bench.tokens(2) == [22, 23, 24, 25]
+    bench.add(7, [0, 1])
+    bench.run()
+    assert bench.chunks[7][-1].usage.cached_tokens == 0, "the cache of a failed step is not trusted"
+
+
+def test_nan_fails_only_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    plain = bench.runner.step
+
+    def step(batch: Sequence[Span]) -> np.ndarray:
+        logits = plain(batch)
+        row = 0
+        for span in batch:
+            if span.slot == 0 and span.n_rows:
+                logits[row] = np.nan
+            row += span.n_rows
+        return logits
+
+    monkeypatch.setattr(bench.runner, "step", step)
+    bench.add(1, [5])
+    bench.add(2, [50])
+    bench.run()
+    assert "NaN" in bench.failed[1].message
+    assert bench.tokens(2) == [51, 52, 53, 54]
+
+
+def test_the_queue_has_an_end() -> None:
+    bench = Bench(max_slots=1, max_queue=2)
+    bench.add(0, [5], max_tokens=50)
+    bench.run(1)
+    bench.add(1, [6])
+    bench.add(2, [7])
+    with pytest.raises(QueueFullError, match="2 requests wait"):
+        bench.add(3, [8])
+    bench.run()
+    assert bench.tokens(2) == [8, 9, 10, 11]
+
+
+def test_requests_start_in_order_of_arrival() -> None:
+    bench = Bench(max_slots=2)
+    for i in range(6):
+        bench.add(i, [100 * i + 1])
+    bench.run()
+    assert list(bench.chunks) == list(range(6))
+
+
+def test_the_end_of_sequence_ends_an_answer_unless_ignored() -> None:
+    bench = Bench()
+    bench.add(1, [EOS - 3], max_tokens=10)
+    bench.add(2, [EOS - 3], max_tokens=4, ignore_eos=True)
+    bench.run()
+    assert bench.tokens(1) == [EOS - 2, EOS - 1, EOS]
+    assert bench.chunks[1][-1].finish_reason == "stop"
+    assert bench.chunks[1][-1].text == ""
+    assert bench.chunks[1][-1].usage.completion_tokens == 3
+    assert bench.tokens(2) == [EOS - 2, EOS - 1, EOS, 0]
+
+
+def test_a_stop_string_ends_the_answer_at_its_token() -> None:
+    bench = Bench()
+    bench.add(1, [0], max_tokens=20, stop=("ef",))
+    bench.run()
+    assert "".join(chunk.text for chunk in bench.chunks[1]) == "bcd"
+    assert bench.tokens(1) == [1, 2, 3, 4, 5]
+    assert bench.chunks[1][-1].finish_reason == "stop"
+
+
+def test_scores_come_from_every_position_and_reuse_nothing() -> None:
+    bench = Bench(n_batch=300)
+    tokens = [*range(290), 500, 501]
+    bench.add(1, range(290))
+    bench.run()
+    bench.score(2, tokens)
+    bench.run()
+    score = bench.replies[2]
+    assert score.token_ids == tuple(tokens)
+    assert score.greedy == (None, *([True] * 289), False, True)
+    assert score.logprobs[1] == pytest.approx(0.0, abs=1e-6)
+    assert score.logprobs[290] == pytest.approx(-50.0, abs=1e-3)
+    bench.score(3, [7])
+    bench.run()
+    assert bench.replies[3].logprobs == (None,)
+
+
+def test_stats_tell_prompt_decode_and_mixed_steps_apart() -> None:
+    bench = Bench(n_batch=64, prefill_chunk=8)
+    bench.add(1, range(80), max_tokens=4)
+    bench.run(3)  # 64, then 16 and the first token, then one token
+    bench.add(2, range(500, 512), max_tokens=2)
+    bench.run()  # 1 + 8, 1 + 4, then one token of the second
+    stats = bench.scheduler.stats()
+    assert (stats.requests, stats.prompt_tokens, stats.cached_tokens) == (2, 92, 0)
+    assert stats.completion_tokens == 6
+    assert stats.prefill_tokens == 80
+    assert (stats.decode_tokens, stats.decode_steps) == (2, 2)
+    assert (stats.mixed_steps, stats.mixed_prefill_tokens, stats.mixed_decode_tokens) == (2, 12, 2)
+    assert min(stats.prefill_s, stats.decode_s, stats.mixed_s) > 0
+    assert (stats.running, stats.waiting) == (0, 0)
+
+
+def test_usage_times_add_up() -> None:
+    bench = Bench()
+    bench.add(1, range(40), max_tokens=5)
+    bench.run()
+    usage = bench.chunks[1][-1].usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (40, 5)
+    assert usage.queue_s >= 0
+    assert usage.prefill_s > 0
+    assert usage.decode_s > 0
+
+
+def test_a_turn_of_a_conversation_reuses_the_answer_before_it() -> None:
+    bench = Bench()
+    bench.add(1, range(40), max_tokens=5)
+    bench.run()
+    bench.add(2, [*range(45), 600], max_tokens=2)
+    bench.run()
+    # The last token of the answer was sampled, not computed.
+    assert bench.chunks[2][-1].usage.cached_tokens == 44
+    assert bench.tokens(2) == [601, 602]
