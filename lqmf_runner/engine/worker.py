@@ -59,13 +59,8 @@ class Connection:
 
     def receive(self) -> list[Command]:
         """The next commands, without malformed ones; ends the process when the front is gone."""
-        header = self._stream.read(protocol.HEADER.size)
-        if len(header) < protocol.HEADER.size:
-            os._exit(0)
-        (size,) = protocol.HEADER.unpack(header)
-        body = self._stream.read(size)
-        if len(body) < size:
-            os._exit(0)
+        (size,) = protocol.HEADER.unpack(self._read(protocol.HEADER.size))
+        body = self._read(size)
         try:
             return protocol.command_decoder.decode(body)
         except msgspec.ValidationError as error:
@@ -73,6 +68,14 @@ class Connection:
             commands = msgspec.msgpack.decode(body)
             self.send([protocol.failure(command.get("id"), refusal) for command in commands])
             return []
+
+    def _read(self, size: int) -> bytes:
+        # A front that goes with events unread resets the connection instead of ending it.
+        with contextlib.suppress(OSError):
+            data = self._stream.read(size)
+            if len(data) == size:
+                return data
+        os._exit(0)
 
 
 class Intake:
