@@ -75,13 +75,23 @@ class BackendConfig:
 
 @dataclass(frozen=True)
 class GgufBackend(BackendConfig):
-    """llama.cpp. `n_gpu_layers: -1` puts all layers on the GPU where there is one."""
+    """llama.cpp.
+
+    Attributes:
+        n_gpu_layers: layers on the GPU where there is one; -1 is all.
+        kv_type: of the KV cache, "f16", "f32" or "q8_0".
+    """
 
     format: str = "gguf"
     n_gpu_layers: int = -1
     n_ubatch: int = 512
     flash_attn: bool = True
+    kv_type: str = "f16"
     use_mmap: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("backend.kv_type", self.kv_type, ("f16", "f32", "q8_0"))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def specs(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
         "prefill_chunk": 8,
         "max_queue": 64,
         "dtype": "float32",
+        "kv_type": "f32",
     }
     specs = {"gguf-llama": ModelSpec(name="tiny", format="gguf", path=str(twin), options=options)}
     for name, folder in checkpoints.items():

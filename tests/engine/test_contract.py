@@ -114,8 +114,7 @@ async def test_scores_are_those_of_a_plain_forward_pass(
         logprobs = torch.log_softmax(model(torch.tensor([tokens])).logits[0].double(), dim=-1)
     score = await engine.score(tokens)
     assert score.logprobs[0] is None
-    # llama.cpp keeps keys and values in float16
-    tolerance = 0.05 if engine.info.format == "gguf" else 1e-3
+    tolerance = 1e-2 if engine.info.format == "gguf" else 1e-3
     for i in range(1, len(tokens)):
         expected = float(logprobs[i - 1, tokens[i]])
         assert score.logprobs[i] == pytest.approx(expected, abs=tolerance)
@@ -232,9 +231,10 @@ async def test_a_full_queue_is_said_so(specs: dict[str, ModelSpec]) -> None:
     async with await LocalEngine.start(
         ModelSpec(name="t", format="gguf", path=spec.path, options=options)
     ) as engine:
-        streams = [engine.generate(greedy(f"busy {i}", 200)) for i in range(1)]
-        await anext(streams[0])
-        others = [asyncio.create_task(engine.complete(greedy(f"more {i}", 2))) for i in range(3)]
-        results = await asyncio.gather(*others, return_exceptions=True)
-        assert sum(isinstance(r, LqmfError) and r.status == 429 for r in results) == 2
-        await streams[0].aclose()
+        burst = [engine.complete(greedy(f"more {i}", 200)) for i in range(40)]
+        results = await asyncio.gather(*burst, return_exceptions=True)
+        refused = [r for r in results if isinstance(r, LqmfError) and r.status == 429]
+        answered = [r for r in results if isinstance(r, Completion)]
+        assert refused
+        assert len(answered) >= 2
+        assert len(refused) + len(answered) == 40

@@ -25,6 +25,7 @@ from ..text import BytesDetokenizer, Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
 
 _FIRST_STREAM = 256
+_KV_TYPES = {"f32": (0, 4.0), "f16": (1, 2.0), "q8_0": (8, 34 / 32)}  # enum ggml_type, bytes a value
 
 
 class LlamaCppTokenizer(Tokenizer):
@@ -149,7 +150,11 @@ class LlamaCppRunner(ModelRunner):
         model, on_gpu = _load_model(spec, found.path, progress, notes)
         n_train = llama_cpp.llama_model_n_ctx_train(model)
         n_ctx, max_slots = plan_cache(
-            spec, n_train, _kv_bytes(model, 1), psutil.virtual_memory().available, notes
+            spec,
+            n_train,
+            _kv_bytes(model, options.get("kv_type", "f16"), 1),
+            psutil.virtual_memory().available,
+            notes,
         )
         info = ModelInfo(
             name=spec.name,
@@ -245,8 +250,10 @@ class LlamaCppRunner(ModelRunner):
         params.kv_unified = False
         params.swa_full = True
         params.no_perf = True
+        kv_type = self._options.get("kv_type", "f16")
+        params.type_k = params.type_v = _KV_TYPES[kv_type][0]
         params.flash_attn_type = 1 if self._options.get("flash_attn", True) else 0
-        needed, free = _kv_bytes(self._model, params.n_ctx), psutil.virtual_memory().available
+        needed, free = _kv_bytes(self._model, kv_type, params.n_ctx), psutil.virtual_memory().available
         context = llama_cpp.llama_init_from_model(self._model, params) if needed < free else None
         if not context:
             raise DoesNotFitError(
@@ -304,11 +311,10 @@ def _load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]
     return model, layers != 0
 
 
-def _kv_bytes(model: Any, n_tokens: int) -> int:
-    """Bytes of a float16 KV cache."""
+def _kv_bytes(model: Any, kv_type: str, n_tokens: int) -> int:
     heads = max(llama_cpp.llama_model_n_head(model), 1)
     width = llama_cpp.llama_model_n_embd(model) // heads * llama_cpp.llama_model_n_head_kv(model)
-    return 2 * 2 * width * llama_cpp.llama_model_n_layer(model) * n_tokens
+    return int(2 * width * _KV_TYPES[kv_type][1]) * llama_cpp.llama_model_n_layer(model) * n_tokens
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:
