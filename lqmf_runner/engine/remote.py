@@ -96,7 +96,7 @@ class RemoteEngine(EngineClient):
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         path, body = self._body(request)
-        finish_reason, usage, n_content = "stop", None, 0
+        finish_reason, usage, n_content, ended = "stop", None, 0, False
         sent = time.perf_counter()
         first = last = 0.0
         self._stats.requests += 1
@@ -105,7 +105,8 @@ class RemoteEngine(EngineClient):
                 if response.status_code >= 400:
                     await response.aread()
                     raise _error(response)
-                async for line in response.aiter_lines():
+                async for line in _lines(response):
+                    ended = ended or _data(line) == "[DONE]"
                     event = _event(line)
                     if event is None:
                         continue
@@ -113,7 +114,8 @@ class RemoteEngine(EngineClient):
                         usage = counts
                     for choice in event.get("choices") or ():
                         text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
-                        finish_reason = choice.get("finish_reason") or finish_reason
+                        if reason := choice.get("finish_reason"):
+                            finish_reason, ended = reason, True
                         if text:
                             last = time.perf_counter()
                             first = first or last
@@ -123,6 +125,10 @@ class RemoteEngine(EngineClient):
             raise RemoteEngineError(
                 f"the endpoint broke off: {type(error).__name__}", hint="is it still running?"
             ) from error
+        if not ended:
+            raise RemoteEngineError(
+                "the endpoint broke off in the middle of an answer", hint="is it still running?"
+            )
         counts = usage or {}
         completed = counts.get("completion_tokens", n_content)
         self._stats.completion_tokens += completed
@@ -148,7 +154,7 @@ class RemoteEngine(EngineClient):
             "logprobs": 1,
             "temperature": 0,
         }
-        answer = (await self._post("/completions", body))["choices"][0].get("logprobs")
+        answer = (await self._post("/completions", body, "choices"))[0].get("logprobs")
         if not answer or len(answer.get("token_logprobs") or ()) < 2:
             raise RemoteEngineError(
                 "the endpoint does not echo log-probabilities of the prompt", hint="vLLM does"
@@ -170,12 +176,12 @@ class RemoteEngine(EngineClient):
             "add_special_tokens": special,
             "add_special": special,
         }
-        tokens: list[int] = (await self._post(self._root("/tokenize"), body))["tokens"]
+        tokens: list[int] = await self._post(self._root("/tokenize"), body, "tokens")
         return tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
-        answer = await self._post(self._root("/detokenize"), {"model": self._model, "tokens": list(tokens)})
-        text: str = answer.get("prompt", answer.get("content", ""))
+        body = {"model": self._model, "tokens": list(tokens)}
+        text: str = await self._post(self._root("/detokenize"), body, "prompt", "content")
         return text
 
     async def stats(self) -> EngineStats:
@@ -207,8 +213,14 @@ class RemoteEngine(EngineClient):
             body["logprobs"] = n_top
         return "/completions", body | {"prompt": prompt}
 
-    async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return (await _checked(self._client.post(path, json=body), str(self._client.base_url))).json()
+    async def _post(self, path: str, body: dict[str, Any], *names: str) -> Any:
+        """The first of the named fields that the answer has."""
+        response = await _checked(self._client.post(path, json=body), str(self._client.base_url))
+        try:
+            answer = response.json()
+            return next(answer[name] for name in names if name in answer)
+        except (ValueError, TypeError, StopIteration):
+            raise RemoteEngineError(f"the endpoint's answer to {path} has no '{names[0]}'") from None
 
 
 def _sampling_body(params: SamplingParams) -> dict[str, Any]:
@@ -233,17 +245,31 @@ def _sampling_body(params: SamplingParams) -> dict[str, Any]:
     return body
 
 
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """Lines end at line feeds only; `aiter_lines` also splits at U+2028 and its like, which JSON may hold."""
+    rest = b""
+    async for data in response.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+    yield rest.decode(errors="replace")
+
+
+def _data(line: str) -> str:
+    return line[5:].strip() if line.startswith("data:") else ""
+
+
 def _event(line: str) -> dict[str, Any] | None:
     """The object of one server-sent event line, or None where there is none."""
-    if not line.startswith("data:"):
-        return None
-    data = line[5:].strip()
+    data = _data(line)
     if not data or data == "[DONE]":
         return None
     try:
         event: dict[str, Any] = json.loads(data)
     except ValueError:
         raise RemoteEngineError("the endpoint sent an event that is not JSON") from None
+    if not isinstance(event, dict):
+        raise RemoteEngineError("the endpoint sent an event that is not an object")
     if error := event.get("error"):
         raise RemoteEngineError(f"the endpoint failed in mid-stream: {_message(error)}")
     return event
