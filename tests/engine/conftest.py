@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import pytest_asyncio
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.types import ModelSpec
 
-from .architectures import ARCHITECTURES, make_architecture, make_gguf_twin
+from .architectures import ARCHITECTURES, Reference, make_architecture, make_gguf_twin
 
-CASES = ["gguf-llama", *(f"transformers-{name}" for name in ARCHITECTURES)]
+TWINS = ("llama", "qwen2", "gemma2")  # llama.cpp knows no sliding window for Mistral
+CASES = [
+    *(f"gguf-{name}" for name in TWINS),
+    *(f"transformers-{name}" for name in ARCHITECTURES),
+    "bnb-llama",
+]
 
 
 @pytest.fixture(scope="session")
@@ -25,22 +31,40 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def specs(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
     """Every case of the contract suite, by name."""
-    twin = make_gguf_twin(tmp_path_factory.mktemp("gguf") / "twin.gguf", checkpoints["llama"])
     options: dict[str, Any] = {
         "max_slots": 4,
         "n_ctx": 256,
         "n_batch": 32,
         "prefill_chunk": 8,
         "max_queue": 64,
+        "n_threads": 1,  # more only wait for each other on models this small
         "dtype": "float32",
         "kv_type": "f32",
     }
-    specs = {"gguf-llama": ModelSpec(name="tiny", format="gguf", path=str(twin), options=options)}
-    for name, folder in checkpoints.items():
-        specs[f"transformers-{name}"] = ModelSpec(
-            name="tiny", format="transformers", path=str(folder), options=options
+    root = tmp_path_factory.mktemp("gguf")
+    paths = {f"transformers-{name}": folder for name, folder in checkpoints.items()}
+    paths |= {f"gguf-{name}": make_gguf_twin(root / f"{name}.gguf", checkpoints[name]) for name in TWINS}
+    paths["bnb-llama"] = checkpoints["llama"]
+    return {
+        case: ModelSpec(
+            name=case,
+            format=case.split("-")[0],
+            path=str(path),
+            options=options | ({"quantize_on_load": "4bit"} if case.startswith("bnb") else {}),
         )
-    return specs
+        for case, path in paths.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def references(checkpoints: dict[str, Path]) -> Callable[[str], Reference]:
+    """Plain transformers with the weights of a case, by its name."""
+
+    @functools.cache
+    def load(architecture: str, nf4: bool) -> Reference:
+        return Reference(checkpoints[architecture], nf4=nf4)
+
+    return lambda case: load(case.split("-")[1], case.startswith("bnb"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=CASES)
