@@ -7,11 +7,33 @@ from typing import Any
 import msgspec
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation, as chat templates take it."""
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation, as chat templates take it.
+
+    Attributes:
+        role: "system", "user", "assistant" or "tool".
+        name: of the speaker, or of the tool that answers.
+        tool_calls: what an assistant turn asked for, each {"id", "type": "function", "function": {"name",
+            "arguments"}}, the arguments as an object.
+        tool_call_id: which of those calls a tool turn answers.
+    """
 
     role: str
     content: str
+    name: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_call_id: str | None = None
+
+
+class Constraint(msgspec.Struct, frozen=True):
+    """What the answer's text must match; tokens that would break it are never chosen.
+
+    `kind` is "json_object" (any JSON object; `value` is empty), "json_schema" (`value` is the schema as JSON),
+    "regex", "lark" (a grammar in Lark's syntax), or "choice" (a JSON list of strings).
+    """
+
+    kind: str
+    value: str = ""
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +53,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         stop: strings that end the answer; they are not part of it.
         logprobs: None, or how many alternatives to report with each chosen token's log-probability (0 is allowed).
         ignore_eos: go on past the end-of-sequence token (for benchmarks of a fixed length).
+        constraint: what the answer must match; None lets it be anything.
     """
 
     max_tokens: int | None = 256
@@ -46,6 +69,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
+    constraint: Constraint | None = None
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,12 +77,19 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `messages` go through the model's chat template; `prompt` is tokenized as plain text with the model's usual
     beginning-of-sequence token; `prompt_tokens` are used as they are.
+
+    Attributes:
+        tools: functions the model may call, as OpenAI describes them; handed to the chat template.
+        template_options: variables for the chat template, e.g. {"enable_thinking": False}. They cannot replace what
+            the program itself hands to it.
     """
 
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
     prompt_tokens: tuple[int, ...] | None = None
     sampling: SamplingParams = SamplingParams()
+    tools: tuple[dict[str, Any], ...] = ()
+    template_options: dict[str, Any] = {}
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -121,12 +152,14 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     """Log-probabilities of a given token sequence under the model.
 
     `logprobs[i]` is log p(token i | tokens before it); the first is None. `greedy[i]` says whether token i was
-    the most likely one. Both have the length of `token_ids`.
+    the most likely one. `top[i]` are the most likely tokens there, with their text and log-probability, as many as
+    were asked for. All have the length of `token_ids`.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float | None, ...]
     greedy: tuple[bool | None, ...]
+    top: tuple[tuple[tuple[int, str, float], ...], ...] = ()
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
