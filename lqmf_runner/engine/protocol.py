@@ -67,6 +67,13 @@ class NextTokens(msgspec.Struct, frozen=True, tag=True):
     candidates: list[int]
 
 
+class ScoreWindow(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds a `WindowScore`."""
+
+    id: int
+    window: Window
+
+
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
     """Answered with a `Reply` that holds token ids."""
 
