@@ -94,18 +94,6 @@ class EngineClient(ABC):
             self, state, questions, instructions=instructions, template_options=template_options
         )
 
-    async def score_window(self, window: Window) -> WindowScore:
-        """Score the later tokens of a window, and record or compare the full next-token distributions.
-
-        Raises:
-            UserInputError: the engine has no access to full distributions.
-            EngineError: NaN in the logits, or the file of the distributions cannot be used.
-        """
-        raise UserInputError(
-            f"'{self.info.name}' runs behind an endpoint, which does not give full next-token distributions",
-            hint="perplexity and KL divergence need a model on this machine; leave out reference=",
-        )
-
     @abstractmethod
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of plain text; `special` adds the model's usual beginning-of-sequence token."""

@@ -161,9 +161,6 @@ class LocalEngine(EngineClient):
     async def _next_tokens(self, tokens: list[int], candidates: list[int]) -> NextTokenLogprobs:
         return await self._ask(lambda i: NextTokens(i, tokens, candidates), NextTokenLogprobs)
 
-    async def score_window(self, window: Window) -> WindowScore:
-        return await self._ask(lambda i: ScoreWindow(i, window), WindowScore)
-
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return await self._ask(lambda i: Tokenize(i, text, special), list[int])
 

@@ -67,13 +67,6 @@ class NextTokens(msgspec.Struct, frozen=True, tag=True):
     candidates: list[int]
 
 
-class ScoreWindow(msgspec.Struct, frozen=True, tag=True):
-    """Answered with a `Reply` that holds a `WindowScore`."""
-
-    id: int
-    window: Window
-
-
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
     """Answered with a `Reply` that holds token ids."""
 

@@ -21,7 +21,7 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.types import Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
+from lqmf_runner.types import Constraint, GenerationRequest, Message, ModelSpec, SamplingParams, Window
 
 CHAT = GenerationRequest(
     messages=(Message("user", "hi"),), sampling=SamplingParams(max_tokens=5, temperature=0)
@@ -319,6 +319,16 @@ async def test_tokenizing_is_asked_of_the_server(endpoint: Endpoint, engine: Eng
     assert await engine.tokenize("ab") == [1, 2]
     assert await engine.detokenize([1, 2]) == "ab"
     assert (await engine.memory()).rss_mb == 0
+
+
+async def test_an_endpoint_without_a_list_is_asked_for_the_named_model(endpoint: Endpoint) -> None:
+    del endpoint.answers["/v1/models"]
+    async with await load_engine(spec(endpoint, remote_model="m2")) as engine:
+        endpoint.answers["/v1/chat/completions"] = [event("x", "stop")]
+        await engine.complete(CHAT)
+    assert endpoint.requests[-1][2]["model"] == "m2"
+    with pytest.raises(RemoteEngineError):
+        await load_engine(spec(endpoint))
 
 
 @pytest.mark.parametrize("answer", [b"<html>", {"nothing": 1}, [event("x")]])
