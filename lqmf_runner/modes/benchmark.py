@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from ..config import BenchmarkMode, RunConfig
 from ..errors import LqmfError
-from ..experiments.benchmark import BenchmarkPlan, LoadEngine, benchmark_model
+from ..experiments.benchmark import LoadEngine, benchmark_model
+from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
 from ..experiments.results import ModelResult, Results, RunRecord, write_results
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
