@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import UserInputError
+from ..quality.verdict import Verdict
 from ..types import MemoryUse
 
 SCHEMA_VERSION = 1
@@ -193,7 +194,7 @@ class Results(msgspec.Struct, kw_only=True):
     run: RunRecord
     system: SystemInfo
     models: list[ModelResult] = []
-    verdict: dict[str, Any] | None = None
+    verdict: Verdict | None = None
     schema_version: int = SCHEMA_VERSION
 
 

@@ -1,0 +1,76 @@
+"""From results to a verdict: the figures that models are judged by, and how sure each of them is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ..config import VerdictConfig
+from ..quality.ranking import Candidate, Measure
+from ..quality.verdict import Verdict, judge
+from .results import LoadResult, ModelResult
+
+# Relative standard errors where nothing tells them: what runs of one model on one machine usually differ by.
+SPEED_NOISE = 0.025
+TTFT_NOISE = 0.05
+MEMORY_NOISE = 0.01
+
+
+def draw_verdict(
+    models: Sequence[ModelResult], config: VerdictConfig, *, reference: str | None = None
+) -> Verdict | None:
+    """The verdict over what was measured; None if there is nothing to judge."""
+    if not models:
+        return None
+    concurrency = verdict_concurrency(models, config)
+    candidates = [candidate(model, concurrency) for model in models]
+    return judge(candidates, config, concurrency=concurrency, reference=reference)
+
+
+def verdict_concurrency(models: Iterable[ModelResult], config: VerdictConfig) -> int | None:
+    """Of the load that speed is taken from: the one asked for, else the lowest that any model was measured under."""
+    if config.concurrency is not None:
+        return config.concurrency
+    measured = (load.shape.concurrency for model in models for load in model.loads)
+    return min((users for users in measured if users is not None), default=None)
+
+
+def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
+    """A model as the verdict sees it. Figures that are not finite, or 0 where there must be some, were not measured."""
+    load = next((load for load in model.loads if load.shape.concurrency == concurrency is not None), None)
+    memory, quality = model.memory, model.quality
+    heuristic = quality.heuristic.score if quality.heuristic else None
+    rss = memory.rss_mb + memory.gpu_mb if memory else None
+    found = {
+        "tokens_per_s": _speed(load) if load else None,
+        "ttft_s": _measure(load.ttft_s.p50, TTFT_NOISE) if load else None,
+        "success_rate": _measure(load.success_rate, zero=True) if load else None,
+        "memory_mb": _measure(rss, MEMORY_NOISE),
+        "size_mb": _measure(model.size_mb),
+        "load_time_s": _measure(model.load_time_s),
+        "kld": _measure(quality.kld.mean, zero=True) if quality.kld else None,
+        "top1": _measure(quality.top1_agreement, zero=True),
+        "perplexity": _measure(quality.perplexity),
+        "heuristic": _measure(heuristic, zero=True),
+    }
+    speeds = {
+        load.shape.concurrency: speed
+        for load in model.loads
+        if load.shape.concurrency is not None and (speed := _speed(load)) is not None
+    }
+    return Candidate(
+        name=model.name,
+        measures={key: measure for key, measure in found.items() if measure is not None},
+        speeds=speeds,
+        error=model.error,
+    )
+
+
+def _speed(load: LoadResult) -> Measure | None:
+    return _measure(load.output_tokens_per_s, SPEED_NOISE)
+
+
+def _measure(value: float | None, noise: float = 0.0, *, zero: bool = False) -> Measure | None:
+    if value is None or not math.isfinite(value) or not (value > 0 or (zero and value == 0)):
+        return None
+    return Measure(value, noise * value)
