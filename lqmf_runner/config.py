@@ -208,6 +208,13 @@ class ModeConfig:
 
     name: str = MISSING
 
+    def check(self, run: RunConfig) -> None:
+        """Refuse what does not go together with the other groups of the configuration.
+
+        Raises:
+            UserInputError: it does not.
+        """
+
 
 @dataclass(frozen=True)
 class ObjectivesConfig:
@@ -237,6 +244,59 @@ class BenchmarkMode(ModeConfig):
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     heuristic: bool = True
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse a verdict over figures that this run does not measure."""
+        if run.runs:
+            return
+        sources = {
+            "max_kld": (run.reference, "name the unquantized model: reference=<model>"),
+            "min_top1": (run.reference, "name the unquantized model: reference=<model>"),
+            "max_perplexity": (run.reference, "name the unquantized model: reference=<model>"),
+            "min_heuristic": (self.heuristic, "set mode.heuristic=true"),
+            "min_tokens_per_s": (self.concurrency, "give mode.concurrency, e.g. [1]"),
+            "max_ttft_s": (self.concurrency, "give mode.concurrency, e.g. [1]"),
+            "min_success_rate": (self.concurrency, "give mode.concurrency, e.g. [1]"),
+        }
+        for name in run.verdict.bounds:
+            measured, hint = sources.get(name, (True, ""))
+            if not measured:
+                raise UserInputError(f"verdict.{name} bounds what this run does not measure", hint=hint)
+        users = run.verdict.concurrency
+        if users is not None and users not in self.concurrency:
+            raise UserInputError(
+                f"verdict.concurrency={users} is not among mode.concurrency={list(self.concurrency)}",
+                hint="take the speed from a load that is run",
+            )
+
+
+@dataclass(frozen=True)
+class CompareMode(BenchmarkMode):
+    """The loads of a benchmark for each of `models`, their fidelity to `reference`, and a verdict.
+
+    With `runs` nothing is run: the verdict is over the results of runs that are finished.
+    """
+
+    name: str = "compare"
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse a comparison of nothing, or of a model with itself."""
+        super().check(run)
+        if run.models and run.runs:
+            raise UserInputError(
+                "models and runs are both given",
+                hint="models=[a,b] measures models, runs=[x,y] compares what has been measured",
+            )
+        for key, names, least in (("models", run.models, 1), ("runs", run.runs, 2)):
+            if len(set(names)) < len(names):
+                raise UserInputError(f"{key}=[{','.join(names)}] names one twice", hint="give each once")
+            if names and len(names) < least:
+                raise UserInputError(f"{key}=[{names[0]}] is not enough", hint=f"give at least {least}")
+        if not run.models and not run.runs:
+            raise UserInputError(
+                "there is nothing to compare",
+                hint="name models, models=[a,b,c], or finished runs, runs=[outputs/...,outputs/...]",
+            )
 
 
 @dataclass(frozen=True)
@@ -375,6 +435,8 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     models: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    reference: str | None = None
     models_dir: str = "quantized-models"
     output_dir: str = "outputs"
 

@@ -72,6 +72,11 @@ MODES: dict[str, Mode] = {
         "measure speed, memory and answer quality of a model under load",
         "mode=benchmark model=smollm2_gguf prompts=general",
     ),
+    "compare": Mode(
+        "compare:run",
+        "decide which model to run: speed, memory and fidelity in one table, with a verdict",
+        "mode=compare 'models=[smollm2_gguf,smollm2_bnb4]' reference=smollm2_bf16 verdict.max_kld=0.1",
+    ),
     "quantize": Mode(
         "quantize:run",
         "make a bitsandbytes, GPTQ or GGUF model from another one",

@@ -42,18 +42,24 @@ def run(context: RunContext) -> int:
     """
     from ..engine import load_engine
 
-    return run_with(context, locate=_locate, load=load_engine)
+    return run_with(context, locate=locate_model, load=load_engine)
 
 
-def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
-    """The same with the given ways to find a model and to load it."""
+def run_with(
+    context: RunContext,
+    *,
+    locate: Locate,
+    load: LoadEngine,
+    conclude: Callable[[Results], None] = lambda _: None,
+) -> int:
+    """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
     from ..reports.terminal import BenchmarkDisplay
 
     plans = [BenchmarkPlan.of(_mode(config), config.prompts) for config in context.models]
     results = Results(
         run=RunRecord(
             id=uuid.uuid4().hex[:12],
-            mode="benchmark",
+            mode=context.config.mode.name,
             name="+".join(config.model.name for config in context.models),
             started_at=_now(),
             command=context.command,
@@ -64,10 +70,14 @@ def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
         system=describe_system(measure_bandwidth=False),
     )
     _save_config(context)
-    display = BenchmarkDisplay(results.system, plans[0], len(plans))
+    config = context.config
+    display = BenchmarkDisplay(
+        results.system, plans[0], len(plans), mode=config.mode.name, reference=config.reference
+    )
     with RequestLog(context.run_dir) as request_log, display:
         benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
         interrupted = benchmark.run_all(context.models, plans)
+    conclude(results)
     return _finish(context, results, benchmark, display, interrupted=interrupted)
 
 
@@ -162,6 +172,8 @@ def _finish(
     measured = any(model.loads for model in results.models)
     if measured:
         display.table(results)
+    if results.verdict is not None:
+        display.verdict(results.verdict)
     note = _track(context, results) if measured else None
     display.footer(results, context.run_dir, problems, note)
     if interrupted:
@@ -211,7 +223,8 @@ def _mode(config: RunConfig) -> BenchmarkMode:
     return config.mode
 
 
-def _locate(config: RunConfig) -> ModelSpec:
+def locate_model(config: RunConfig) -> ModelSpec:
+    """Find the weights of a configured model."""
     from ..models import locate
 
     return locate(config.model, config.backend, Path(config.models_dir))

@@ -24,6 +24,7 @@ from rich.text import Text
 from ..errors import LqmfError
 from ..experiments.benchmark import BenchmarkPlan
 from ..experiments.results import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
+from ..quality.verdict import Verdict
 from . import figures as fig
 from .columns import Column, summary_columns
 
@@ -39,6 +40,8 @@ class BenchmarkDisplay:
         plan: BenchmarkPlan,
         models: int,
         *,
+        mode: str = "benchmark",
+        reference: str | None = None,
         out: Console | None = None,
         progress: Console | None = None,
     ) -> None:
@@ -64,8 +67,9 @@ class BenchmarkDisplay:
         entries = len(plan.prompts.entries)
         self._header = " · ".join(
             (
-                "lqmf", "benchmark", f"{models} model{'s' if models > 1 else ''}",
-                f"prompts {plan.prompts.name} ({entries})", f"{gpus}, {system.cores} cores",
+                "lqmf", mode, f"{models} model{'s' if models > 1 else ''}",
+                f"prompts {plan.prompts.name} ({entries})", *([f"reference {reference}"] if reference else []),
+                f"{gpus}, {system.cores} cores",
             )
         )  # fmt: skip
 
@@ -146,6 +150,15 @@ class BenchmarkDisplay:
             self._out.print(table)
         if any(load.partial for model in results.models for load in model.loads):
             self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
+
+    def verdict(self, verdict: Verdict) -> None:
+        """The verdict, a line a reason."""
+        self._out.print()
+        self._out.print(Text(f"Verdict: {printable(verdict.headline)}.", style="bold"), soft_wrap=True)
+        for style, lines in (("", verdict.sentences), ("yellow", verdict.cautions)):
+            for line in lines:
+                self._out.print(Text(f"  {printable(line)}", style=style), soft_wrap=True)
+        self._out.print()
 
     def footer(self, results: Results, folder: Path, problems: Sequence[str], note: str | None) -> None:
         """Where the results are, and what is wrong with them."""
