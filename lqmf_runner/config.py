@@ -275,9 +275,13 @@ class CompareMode(BenchmarkMode):
     """The loads of a benchmark for each of `models`, their fidelity to `reference`, and a verdict.
 
     With `runs` nothing is run: the verdict is over the results of runs that are finished.
+
+    Attributes:
+        allow_different: compare finished runs also where their prompts or sampling differ, and say so.
     """
 
     name: str = "compare"
+    allow_different: bool = False
 
     def check(self, run: RunConfig) -> None:
         """Refuse a comparison of nothing, or of a model with itself."""

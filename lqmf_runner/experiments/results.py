@@ -151,7 +151,8 @@ class RunRecord(msgspec.Struct, kw_only=True):
     """The run itself. Times are ISO 8601 with offset.
 
     `status` is "complete" or "partial", with the `reason`. `mlflow_run_id` is null until the run is in MLflow.
-    `sweep` is the folder of the sweep that the run is one job of.
+    `sweep` is the folder of the sweep that the run is one job of. `compares` are the ids of the finished runs that this
+    one lays side by side; it has then measured nothing itself.
     """
 
     id: str
@@ -163,6 +164,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     git_commit: str | None = None
     mlflow_run_id: str | None = None
     sweep: str | None = None
+    compares: list[str] = []
     status: str = "partial"
     reason: str | None = None
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..config import VerdictConfig
+from .differences import Difference
 from .ranking import DIMENSIONS, Candidate, Miss, Ranked, dimension_sources, missing, pareto_front, rank
 from .verdict_words import Case, cautions, headline, sentences
 
@@ -53,6 +54,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         reference: the model that fidelity is measured against.
         constraints: the bounds that were given, by name.
         weights: of the dimensions that were measured, in the ranking.
+        differences: of finished runs, each figure against the first run's: is the difference more than noise?
     """
 
     winner: str | None
@@ -67,6 +69,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None = None
     constraints: dict[str, float] = {}
     weights: dict[str, float] = {}
+    differences: list[Difference] = []
 
 
 def judge(

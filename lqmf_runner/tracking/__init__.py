@@ -49,9 +49,21 @@ class MlflowTracker:
 
     def send(self, folder: Path) -> str:
         """Send in a child process; see `Tracker.send`."""
+        return self._run(folder).split()[-1]
+
+    def fetch(self, run_id: str, folder: Path) -> None:
+        """Bring the results of a run, named by its id or the beginning of it, into a folder.
+
+        Raises:
+            TrackingError: there is no such run, or it cannot be reached.
+        """
+        self._run(folder, "--fetch", run_id)
+
+    def _run(self, folder: Path, *options: str) -> str:
+        """Run the child; returns what it prints."""
         config = self._config
         command = [
-            sys.executable, "-m", __name__, str(folder),
+            sys.executable, "-m", __name__, str(folder), *options,
             "--artifacts", config.artifacts, "--experiment", config.experiment, "--timeout", str(self._timeout_s),
         ]  # fmt: skip
         package_root = str(Path(__file__).resolve().parents[2])
@@ -74,7 +86,7 @@ class MlflowTracker:
         if child.returncode != 0:
             lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
             raise TrackingError((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
-        return child.stdout.split()[-1]
+        return child.stdout
 
 
 def create_tracker(config: TrackingConfig) -> Tracker:
