@@ -226,24 +226,77 @@ class ObjectivesConfig:
 
 
 @dataclass(frozen=True)
-class BenchmarkMode(ModeConfig):
-    """Closed-loop loads over the prompt set.
+class RampConfig:
+    """Rates to try, one after the other, until the engine no longer keeps up.
 
     Attributes:
-        concurrency: one load for each number of concurrent requests.
-        requests: requests in each load; null is the larger of 16 and twice the concurrency.
+        start: the first rate, in requests per second; null leaves the ramp out.
+        factor: from one rate to the next.
+        max_rate: the highest rate to try.
+        step_s: length of a step, in seconds; low rates take longer, so that enough requests arrive to judge by.
+        refine: rates to try between the last that was sustained and the first that was not.
+    """
+
+    start: float | None = None
+    factor: float = 1.5
+    max_rate: float = 64.0
+    step_s: float = 10.0
+    refine: int = 2
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """Requests of given lengths in place of the prompt set, in tokens; `_std` draws them from a normal distribution.
+
+    Attributes:
+        prompt_tokens: as the model counts them, exactly; null uses the prompt set.
+        output_tokens: every answer has as many, past the end of sequence if need be; null takes
+            `mode.sampling.max_tokens`.
+    """
+
+    prompt_tokens: int | None = None
+    prompt_tokens_std: float = 0.0
+    output_tokens: int | None = None
+    output_tokens_std: float = 0.0
+
+
+@dataclass(frozen=True)
+class BenchmarkMode(ModeConfig):
+    """Loads over the prompt set: closed loops, then open loops, then a ramp.
+
+    Attributes:
+        concurrency: one closed loop for each number of concurrent requests.
+        rate: one open loop for each number of requests per second.
+        arrival: of the open loops: "poisson", "constant" (evenly spaced) or "burst".
+        burst: requests that arrive at once in a burst.
+        ramp: look for the highest rate that is sustained.
+        requests: requests in each load; null is the larger of 16 and twice the concurrency or 10 seconds' worth.
+        duration_s: a load lasts so many seconds instead, and the requests under way are then waited for.
+        repeats: times each load is run, for confidence intervals.
         warmup: requests before the measurement, not counted.
+        seed: of arrivals and synthetic requests.
         heuristic: report the heuristic quality of the answers.
         objectives: report goodput under these.
     """
 
     name: str = "benchmark"
     concurrency: list[int] = field(default_factory=lambda: [1, 4, 8])
+    rate: list[float] = field(default_factory=list)
+    arrival: str = "poisson"
+    burst: int = 8
+    ramp: RampConfig = field(default_factory=RampConfig)
     requests: int | None = None
+    duration_s: float | None = None
+    repeats: int = 1
     warmup: int = 2
+    seed: int = 0
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     heuristic: bool = True
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+
+    def __post_init__(self) -> None:
+        _one_of("mode.arrival", self.arrival, ("poisson", "constant", "burst"))
 
     def check(self, run: RunConfig) -> None:
         """Refuse a verdict over figures that this run does not measure."""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from ..config import VerdictConfig
-from ..quality.ranking import Candidate, Measure
+from ..quality.ranking import NOISE_Z, Candidate, Measure
 from ..quality.verdict import Verdict, judge
 from .results import LoadResult, ModelResult
 
-# Relative standard errors where nothing tells them: what runs of one model on one machine usually differ by.
+# Relative standard errors of what was not repeated: what runs of one model on one machine usually differ by.
 SPEED_NOISE = 0.025
 TTFT_NOISE = 0.05
 MEMORY_NOISE = 0.01
@@ -43,7 +43,7 @@ def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
     rss = memory.rss_mb + memory.gpu_mb if memory else None
     found = {
         "tokens_per_s": _speed(load) if load else None,
-        "ttft_s": _measure(load.ttft_s.p50, TTFT_NOISE) if load else None,
+        "ttft_s": _repeated(load, "ttft_s.p50", load.ttft_s.p50, TTFT_NOISE) if load else None,
         "success_rate": _measure(load.success_rate, zero=True) if load else None,
         "memory_mb": _measure(rss, MEMORY_NOISE),
         "size_mb": _measure(model.size_mb),
@@ -67,7 +67,15 @@ def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
 
 
 def _speed(load: LoadResult) -> Measure | None:
-    return _measure(load.output_tokens_per_s, SPEED_NOISE)
+    return _repeated(load, "output_tokens_per_s", load.output_tokens_per_s, SPEED_NOISE)
+
+
+def _repeated(load: LoadResult, name: str, value: float | None, noise: float) -> Measure | None:
+    """A figure with the interval of its repeats, if there were any."""
+    found = load.repeats.get(name)
+    if found is None or found.mean <= 0:
+        return _measure(value, noise)
+    return Measure(found.mean, found.ci95 / NOISE_Z)
 
 
 def _measure(value: float | None, noise: float = 0.0, *, zero: bool = False) -> Measure | None:

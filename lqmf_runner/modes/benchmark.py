@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from ..config import BenchmarkMode, RunConfig
 from ..errors import LqmfError
-from ..experiments.benchmark import BenchmarkPlan, LoadEngine, benchmark_model
+from ..experiments.benchmark import LoadEngine, benchmark_model
+from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
 from ..experiments.results import ModelResult, Results, RunRecord, write_results
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
@@ -53,7 +54,7 @@ def run_with(
     conclude: Callable[[Results], None] = lambda _: None,
 ) -> int:
     """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
-    from ..reports.terminal import BenchmarkDisplay
+    from ..reports.terminal import BenchmarkDisplay, run_header
 
     plans = [BenchmarkPlan.of(_mode(config), config.prompts) for config in context.models]
     results = Results(
@@ -71,9 +72,8 @@ def run_with(
     )
     _save_config(context)
     config = context.config
-    display = BenchmarkDisplay(
-        results.system, plans[0], len(plans), mode=config.mode.name, reference=config.reference
-    )
+    header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
+    display = BenchmarkDisplay(header)
     with RequestLog(context.run_dir) as request_log, display:
         benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
         interrupted = benchmark.run_all(context.models, plans)

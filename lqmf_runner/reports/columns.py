@@ -25,7 +25,7 @@ def load_shapes(results: Results) -> list[Shape]:
 
 def summary_columns(results: Results) -> list[Column]:
     """Columns of the one table that compares the models. Latency and bandwidth are those of the first load."""
-    shapes = load_shapes(results)
+    shapes = [shape for shape in load_shapes(results) if shape.kind != "ramp"]
     columns = [
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
@@ -37,7 +37,9 @@ def summary_columns(results: Results) -> list[Column]:
     columns += [
         Column(
             f"tok/s\n{fig.load_label(shape)}",
-            _of_load(shape, lambda load: fig.number(load.output_tokens_per_s)),
+            _of_load(
+                shape, lambda load: fig.estimated(load, "output_tokens_per_s", load.output_tokens_per_s)
+            ),
         )
         for shape in shapes
     ]
@@ -47,6 +49,16 @@ def summary_columns(results: Results) -> list[Column]:
             Column(f"TTFT ms {at}\np50 / p99", _of_load(first, lambda load: fig.pair(load.ttft_s))),
             Column(f"ITL ms {at}\np50", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
             Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
+        ]
+    if any(model.ramp for model in results.models):
+        columns.append(Column("sustained\nreq/s", fig.ramp))
+    if any(load.goodput_rps is not None for model in results.models for load in model.loads):
+        columns += [
+            Column(
+                f"goodput req/s\n{fig.load_label(shape)}",
+                _of_load(shape, lambda load: fig.estimated(load, "goodput_rps", load.goodput_rps)),
+            )
+            for shape in shapes
         ]
     columns.append(Column("heuristic", fig.heuristic))
     return columns
