@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from ..config import VerdictConfig
+from ..errors import UserInputError
 from ..quality.ranking import NOISE_Z, Candidate, Measure
 from ..quality.verdict import Verdict, judge
 from .results import LoadResult, ModelResult
@@ -25,6 +26,23 @@ def draw_verdict(
     concurrency = verdict_concurrency(models, config)
     candidates = [candidate(model, concurrency) for model in models]
     return judge(candidates, config, concurrency=concurrency, reference=reference)
+
+
+def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None:
+    """Refuse a constraint on what was measured of no model.
+
+    Raises:
+        UserInputError: there is one.
+    """
+    users = verdict_concurrency(models, config)
+    measured = {key for model in models for key in candidate(model, users).measures}
+    for name in config.bounds:
+        if name.split("_", 1)[1] not in measured:
+            at = f" at verdict.concurrency={config.concurrency}" if config.concurrency is not None else ""
+            raise UserInputError(
+                f"verdict.{name} bounds what these runs did not measure{at}",
+                hint=f"they measured: {', '.join(sorted(measured)) or 'nothing'}",
+            )
 
 
 def verdict_concurrency(models: Iterable[ModelResult], config: VerdictConfig) -> int | None:

@@ -57,11 +57,33 @@ def run_with(
     from ..reports.terminal import BenchmarkDisplay, run_header
 
     plans = [BenchmarkPlan.of(_mode(config), config.prompts) for config in context.models]
-    results = Results(
+    config = context.config
+    results = begin(context, "+".join(config.model.name for config in context.models))
+    header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
+    display = BenchmarkDisplay(header)
+    with RequestLog(context.run_dir) as request_log, display:
+        benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
+        interrupted = benchmark.run_all(context.models, plans)
+    conclude(results)
+    results.run.reason = _reason(results, benchmark, interrupted=interrupted)
+    problem = request_log.problem
+    problems = [f"requests.jsonl is not complete: {problem}"] if problem else []
+    problems = leave(context, results, display, problems)
+    if interrupted:
+        return INTERRUPTED
+    if len(results.models) == 1 and benchmark.errors:
+        raise benchmark.errors[0]
+    return 1 if benchmark.errors or problems else 0
+
+
+def begin(context: RunContext, name: str) -> Results:
+    """The results of a run that has just begun. Its resolved configuration is saved in its folder."""
+    _save_config(context)
+    return Results(
         run=RunRecord(
             id=uuid.uuid4().hex[:12],
             mode=context.config.mode.name,
-            name="+".join(config.model.name for config in context.models),
+            name=name,
             started_at=_now(),
             command=context.command,
             git_commit=git_commit(),
@@ -70,15 +92,25 @@ def run_with(
         ),
         system=describe_system(measure_bandwidth=False),
     )
-    _save_config(context)
-    config = context.config
-    header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
-    display = BenchmarkDisplay(header)
-    with RequestLog(context.run_dir) as request_log, display:
-        benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
-        interrupted = benchmark.run_all(context.models, plans)
-    conclude(results)
-    return _finish(context, results, benchmark, display, interrupted=interrupted)
+
+
+def leave(
+    context: RunContext, results: Results, display: BenchmarkDisplay, problems: Sequence[str] = ()
+) -> list[str]:
+    """Write what a run leaves, send it to MLflow and print the table. Returns what could not be written."""
+    from ..reports import write_reports
+
+    results.run.finished_at = _now()
+    results.run.status = "partial" if results.run.reason else "complete"
+    problems = [*problems, *write_reports(results, context.run_dir)]
+    measured = any(model.loads for model in results.models)
+    if measured:
+        display.table(results)
+    if results.verdict is not None:
+        display.verdict(results.verdict)
+    note = _track(context, results) if measured else None
+    display.footer(results, context.run_dir, problems, note)
+    return problems
 
 
 class _Benchmark:
@@ -150,37 +182,6 @@ class _Benchmark:
             write_results(self.results, self._folder)
         except OSError as error:
             log.debug("results.json not written yet: %s", error)
-
-
-def _finish(
-    context: RunContext,
-    results: Results,
-    benchmark: _Benchmark,
-    display: BenchmarkDisplay,
-    *,
-    interrupted: bool,
-) -> int:
-    """Write what a run leaves, send it to MLflow, print the table, and tell the exit code."""
-    from ..reports import write_reports
-
-    results.run.finished_at = _now()
-    results.run.reason = _reason(results, benchmark, interrupted=interrupted)
-    results.run.status = "partial" if results.run.reason else "complete"
-    problems = write_reports(results, context.run_dir)
-    if benchmark.request_log.problem:
-        problems.insert(0, f"requests.jsonl is not complete: {benchmark.request_log.problem}")
-    measured = any(model.loads for model in results.models)
-    if measured:
-        display.table(results)
-    if results.verdict is not None:
-        display.verdict(results.verdict)
-    note = _track(context, results) if measured else None
-    display.footer(results, context.run_dir, problems, note)
-    if interrupted:
-        return INTERRUPTED
-    if len(results.models) == 1 and benchmark.errors:
-        raise benchmark.errors[0]
-    return 1 if benchmark.errors or problems else 0
 
 
 def _track(context: RunContext, results: Results) -> str | None:

@@ -103,7 +103,14 @@ def _verdict_blocks(verdict: Verdict) -> list[Block]:
         for model in verdict.models
     ]
     heads = ("model", "qualifies", "why", "on the Pareto front", "rank", "score")
-    return [*blocks, Table(heads, rows, text_columns=4)]
+    blocks.append(Table(heads, rows, text_columns=4))
+    if verdict.differences:
+        found = [
+            (f"{d.model} against {d.baseline}", d.text, "yes" if d.beyond_noise else "no")
+            for d in verdict.differences
+        ]
+        blocks.append(Table(("models", "difference", "more than noise"), found, text_columns=3))
+    return blocks
 
 
 def _model_blocks(model: ModelResult) -> list[Block]:

@@ -6,6 +6,7 @@ live bars but a line a load.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -143,6 +144,12 @@ class BenchmarkDisplay:
         for style, lines in (("", verdict.sentences), ("yellow", verdict.cautions)):
             for line in lines:
                 self._out.print(Text(f"  {printable(line)}", style=style), soft_wrap=True)
+        pairs = itertools.groupby(verdict.differences, key=lambda found: (found.baseline, found.model))
+        for (baseline, model), found in pairs:
+            self._out.print(Text(f"{model} against {baseline}:"), soft_wrap=True)
+            for difference in found:
+                style = "" if difference.beyond_noise else "dim"
+                self._out.print(Text(f"  {difference.text}", style=style), soft_wrap=True)
         self._out.print()
 
     def footer(self, results: Results, folder: Path, problems: Sequence[str], note: str | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..config import TrackingConfig
-from ..errors import TrackingError
+from ..errors import TrackingError, UserInputError
 from .values import redact_text
 
 TIMEOUT_S = 60
@@ -55,7 +55,8 @@ class MlflowTracker:
         """Bring the results of a run, named by its id or the beginning of it, into a folder.
 
         Raises:
-            TrackingError: there is no such run, or it cannot be reached.
+            UserInputError: there is no such run.
+            TrackingError: MLflow cannot be reached.
         """
         self._run(folder, "--fetch", run_id)
 
@@ -85,7 +86,8 @@ class MlflowTracker:
             raise TrackingError(f"the sender could not be started: {error}") from None
         if child.returncode != 0:
             lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
-            raise TrackingError((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
+            kind = UserInputError if child.returncode == UserInputError.exit_code else TrackingError
+            raise kind((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
         return child.stdout
 
 
