@@ -9,21 +9,22 @@ from ..config import VerdictConfig
 from ..errors import UserInputError
 from ..quality.ranking import NOISE_Z, Candidate, Measure
 from ..quality.verdict import Verdict, judge
-from .results import LoadResult, ModelResult
+from .results import LoadResult, ModelResult, Quality
 
 # Relative standard errors of what was not repeated: what runs of one model on one machine usually differ by.
 SPEED_NOISE = 0.025
 TTFT_NOISE = 0.05
 MEMORY_NOISE = 0.01
+FIDELITY_NOISE = 0.1  # of one window, which has no standard error
 
 
-def draw_verdict(
-    models: Sequence[ModelResult], config: VerdictConfig, *, reference: str | None = None
-) -> Verdict | None:
+def draw_verdict(models: Sequence[ModelResult], config: VerdictConfig) -> Verdict | None:
     """The verdict over what was measured; None if there is nothing to judge."""
     if not models:
         return None
     concurrency = verdict_concurrency(models, config)
+    references = {model.quality.reference.name for model in models if model.quality.reference}
+    reference = references.pop() if len(references) == 1 else None
     candidates = [candidate(model, concurrency) for model in models]
     return judge(candidates, config, concurrency=concurrency, reference=reference)
 
@@ -66,9 +67,9 @@ def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
         "memory_mb": _measure(rss, MEMORY_NOISE),
         "size_mb": _measure(model.size_mb),
         "load_time_s": _measure(model.load_time_s),
-        "kld": _measure(quality.kld.mean, zero=True) if quality.kld else None,
-        "top1": _measure(quality.top1_agreement, zero=True),
-        "perplexity": _measure(quality.perplexity),
+        "kld": _kld(quality),
+        "top1": _known(quality.top1_agreement, quality.top1_agreement_se, zero=True),
+        "perplexity": _known(quality.perplexity, quality.perplexity_se),
         "heuristic": _measure(heuristic, zero=True),
     }
     speeds = {
@@ -80,6 +81,7 @@ def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
         name=model.name,
         measures={key: measure for key, measure in found.items() if measure is not None},
         speeds=speeds,
+        parts_after=quality.divergence.median if quality.divergence else None,
         error=model.error,
     )
 
@@ -94,6 +96,23 @@ def _repeated(load: LoadResult, name: str, value: float | None, noise: float) ->
     if found is None or found.mean <= 0:
         return _measure(value, noise)
     return Measure(found.mean, found.ci95 / NOISE_Z)
+
+
+def _kld(quality: Quality) -> Measure | None:
+    """Mean KL divergence; what arithmetic alone does to the reference counts as noise."""
+    if quality.kld is None:
+        return None
+    found = _known(quality.kld.mean, quality.kld.mean_se, zero=True)
+    floor = quality.reference.noise_floor if quality.reference else None
+    if found is None or floor is None:
+        return found
+    return Measure(found.value, math.hypot(found.error, (floor.kld.mean or 0.0) / NOISE_Z))
+
+
+def _known(value: float | None, error: float | None, *, zero: bool = False) -> Measure | None:
+    """A figure with the standard error that was measured with it."""
+    found = _measure(value, FIDELITY_NOISE, zero=zero)
+    return found if found is None or error is None else Measure(found.value, error)
 
 
 def _measure(value: float | None, noise: float = 0.0, *, zero: bool = False) -> Measure | None:

@@ -86,7 +86,7 @@ def contrasts(runs: Sequence[FinishedRun]) -> list[Contrast]:
     facets: tuple[tuple[str, Callable[[FinishedRun], Any], bool], ...] = (
         ("prompts", _prompts, True),
         ("sampling settings", _sampling, True),
-        ("references", lambda run: run.config.get("reference") or "none", False),
+        ("references", _reference, all(map(_reference, runs))),
         ("loads", _loads, False),
         ("machines", _machine, False),
         ("package versions", lambda run: run.results.system.packages, False),
@@ -107,6 +107,14 @@ def _sampling(run: FinishedRun) -> Any:
     return (run.config.get("mode") or {}).get("sampling") or {}
 
 
+def _reference(run: FinishedRun) -> Any:
+    """What fidelity was measured against, and on which text; nothing where it was not."""
+    found = next((model.quality.reference for model in run.results.models if model.quality.reference), None)
+    if found is None:
+        return {}
+    return {name: getattr(found, name) for name in ("name", "version", "text", "text_digest", "tokens")}
+
+
 def _loads(run: FinishedRun) -> Any:
     mode = run.config.get("mode") or {}
     names = ("requests", "duration_s", "warmup", "seed", "synthetic")
@@ -124,7 +132,7 @@ def _shown(value: Any, values: Sequence[Any]) -> str:
     if not isinstance(value, Mapping):
         return str(value)
     if not value:
-        return "unknown"
+        return "none"
     if "entries" in value:
         return f"{value.get('name')} ({len(value['entries'])})"
     parts = []

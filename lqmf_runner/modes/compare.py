@@ -49,7 +49,7 @@ def run_with(context: RunContext, *, locate: benchmark.Locate, load: LoadEngine)
     config = context.config
 
     def conclude(results: Results) -> None:
-        results.verdict = draw_verdict(results.models, config.verdict, reference=config.reference)
+        results.verdict = draw_verdict(results.models, config.verdict)
 
     return benchmark.run_with(context, locate=locate, load=load, conclude=conclude)
 
@@ -79,7 +79,7 @@ def compare_runs(context: RunContext) -> int:
     gathered = gather(runs)
     results.models = [model for models in gathered for model in models]
     check_measured(results.models, config.verdict)
-    verdict = draw_verdict(results.models, config.verdict, reference=config.reference or _reference(runs))
+    verdict = draw_verdict(results.models, config.verdict)
     assert verdict is not None
     users = verdict_concurrency(results.models, config.verdict)
     results.verdict = msgspec.structs.replace(
@@ -122,9 +122,3 @@ def _differences(
                 baseline = gathered[0][names[0].index(name) if name in names[0] else 0]
                 found += differences(candidate(baseline, users), candidate(model, users))
     return found
-
-
-def _reference(runs: Sequence[FinishedRun]) -> str | None:
-    """What the runs measured fidelity against, if all of them against the same."""
-    references = {run.config.get("reference") for run in runs}
-    return references.pop() if len(references) == 1 else None

@@ -75,12 +75,14 @@ class Candidate:
             positive.
         speeds: output tokens per second at each concurrency.
         error: why the model's run failed; such a model is reported and not judged.
+        parts_after: tokens after which half of the greedy answers have parted from the reference's.
     """
 
     name: str
     measures: Mapping[str, Measure] = field(default_factory=dict)
     speeds: Mapping[int, Measure] = field(default_factory=dict)
     error: str | None = None
+    parts_after: float | None = None
 
 
 class Miss(msgspec.Struct, frozen=True, kw_only=True):

@@ -207,6 +207,8 @@ def _difference(metric: Metric, its: Measure, ours: Measure, row: Ranked) -> str
         return f"{'better' if its.value < ours.value else 'worse'} in perplexity ({_both(metric, its, ours)})"
     top1 = row.candidate.measures.get("top1")
     agreed = f", top-1 {METRICS['top1'].write(top1.value)}" if top1 else ""
+    if its.value > ours.value and row.candidate.parts_after is not None:
+        agreed += f", its answers part from the reference's after {row.candidate.parts_after:g} tokens in the median"
     way = "closer to" if its.value < ours.value else "farther from"
     return f"{way} the reference ({_both(metric, its, ours)}{agreed})"
 
