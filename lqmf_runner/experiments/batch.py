@@ -18,6 +18,7 @@ from ..errors import (
     RemoteEngineError,
     UserInputError,
 )
+from ..quality.concurrent import for_each
 from ..types import GenerationRequest
 from .batch_input import BatchItem
 from .batch_output import Outcome
@@ -55,17 +56,10 @@ async def run_batch(
         UserInputError: the endpoint refuses the key, so that it would refuse all other items too.
     """
 
-    async def user() -> None:
-        for item in items:
-            on_outcome(item, await _answer(client, item, plan, clock))
+    async def work(item: BatchItem) -> None:
+        on_outcome(item, await _answer(client, item, plan, clock))
 
-    users = [asyncio.create_task(user()) for _ in range(plan.concurrency)]
-    try:
-        await asyncio.gather(*users)
-    finally:
-        for task in users:
-            task.cancel()
-        await asyncio.gather(*users, return_exceptions=True)
+    await for_each(items, work, at_a_time=plan.concurrency)
 
 
 async def _answer(

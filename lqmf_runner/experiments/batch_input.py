@@ -202,7 +202,9 @@ def _rows(file: TextIO, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | 
 def _object(text: str) -> dict[str, Any] | _BadLineError:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        return _BadLineError(f"it is not JSON: {error.msg} at character {error.colno}")
+    except ValueError as error:  # a number too long to read
         return _BadLineError(f"it is not JSON: {error}")
     except RecursionError:
         return _BadLineError("it is nested too deeply")

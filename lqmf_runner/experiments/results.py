@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from ..errors import UserInputError
+from ..quality.measures import Divergence, KldSummary, ReferenceFigures
+from ..quality.verdict import Verdict
 from ..types import MemoryUse
 
 SCHEMA_VERSION = 1
@@ -123,22 +125,28 @@ class HeuristicScore(msgspec.Struct, frozen=True):
     coherence: float = 0.0
 
 
-class KldSummary(msgspec.Struct, frozen=True):
-    """KL divergence from the reference model, natural log, per scored position."""
+class Histogram(msgspec.Struct, frozen=True):
+    """`counts[i]` values lie between `edges[i]` and `edges[i + 1]`; those beyond either end are in its bin."""
 
-    mean: float | None = None
-    median: float | None = None
-    p90: float | None = None
-    p99: float | None = None
+    edges: list[float]
+    counts: list[int]
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured."""
+    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured.
+
+    Names that end in `_se` are standard errors. What follows needs a `reference`: what the model was compared with.
+    """
 
     heuristic: HeuristicScore | None = None
     perplexity: float | None = None
+    perplexity_se: float | None = None
     kld: KldSummary | None = None
+    kld_histogram: Histogram | None = None
     top1_agreement: float | None = None
+    top1_agreement_se: float | None = None
+    divergence: Divergence | None = None
+    reference: ReferenceFigures | None = None
     tasks: dict[str, Any] = {}
 
 
@@ -177,7 +185,8 @@ class RunRecord(msgspec.Struct, kw_only=True):
     """The run itself. Times are ISO 8601 with offset.
 
     `status` is "complete" or "partial", with the `reason`. `mlflow_run_id` is null until the run is in MLflow.
-    `sweep` is the folder of the sweep that the run is one job of.
+    `sweep` is the folder of the sweep that the run is one job of. `compares` are the ids of the finished runs that this
+    one lays side by side; it has then measured nothing itself.
     """
 
     id: str
@@ -189,6 +198,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     git_commit: str | None = None
     mlflow_run_id: str | None = None
     sweep: str | None = None
+    compares: list[str] = []
     status: str = "partial"
     reason: str | None = None
 
@@ -220,7 +230,7 @@ class Results(msgspec.Struct, kw_only=True):
     run: RunRecord
     system: SystemInfo
     models: list[ModelResult] = []
-    verdict: dict[str, Any] | None = None
+    verdict: Verdict | None = None
     schema_version: int = SCHEMA_VERSION
 
 

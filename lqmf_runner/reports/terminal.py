@@ -6,6 +6,7 @@ live bars but a line a load.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -24,6 +25,7 @@ from rich.text import Text
 from ..errors import LqmfError
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.results import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
+from ..quality.verdict import Verdict
 from . import figures as fig
 from .columns import Column, summary_columns
 
@@ -34,14 +36,9 @@ class BenchmarkDisplay:
     """Shows a benchmark as it goes on (an `Observer`), then its results. Use as a context manager while it runs."""
 
     def __init__(
-        self,
-        system: SystemInfo,
-        plan: BenchmarkPlan,
-        models: int,
-        *,
-        out: Console | None = None,
-        progress: Console | None = None,
+        self, header: Sequence[str], *, out: Console | None = None, progress: Console | None = None
     ) -> None:
+        self._header = " · ".join(("lqmf", *header))
         self._out = out or Console(file=sys.stdout, highlight=False)
         self._console = progress or Console(file=sys.stderr, highlight=False)
         self._live = self._console.is_terminal
@@ -61,17 +58,6 @@ class BenchmarkDisplay:
         self._ttft: list[float] = []
         self._ended = 0
         self._requests: int | None = 0
-        gpus = ", ".join(gpu.name for gpu in system.gpus) or "CPU"
-        entries = len(plan.prompts.entries)
-        prompts = (
-            f"prompts {plan.prompts.name} ({entries})" if plan.synthetic is None else "synthetic prompts"
-        )
-        self._header = " · ".join(
-            (
-                "lqmf", "benchmark", f"{models} model{'s' if models > 1 else ''}",
-                prompts, f"{gpus}, {system.cores} cores",
-            )
-        )  # fmt: skip
 
     def __enter__(self) -> Self:
         self._console.print(Text(self._header, style="bold"))
@@ -113,6 +99,21 @@ class BenchmarkDisplay:
         for note in model.notes:
             self.say(f"{model.name}: {printable(note)}")
 
+    def work_started(self, model: str, what: str, total: int) -> None:
+        """A bar of so many steps."""
+        self._start_task(model, what, float(total))
+
+    def work_advanced(self, done: int) -> None:
+        """So many steps of the bar."""
+        self._update(completed=done)
+
+    def work_ended(self, model: str, what: str, summary: str) -> None:
+        """The bar stays, with what came out."""
+        self._update(count=summary)
+        self._task = None
+        if not self._live:
+            self._line(model, what, summary)
+
     def load_started(self, model: str, load: str, requests: int | None) -> None:
         """A new bar."""
         self._tokens, self._ttft, self._ended, self._requests = 0, [], 0, requests
@@ -151,6 +152,21 @@ class BenchmarkDisplay:
         if any(load.partial for model in results.models for load in model.loads):
             self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
 
+    def verdict(self, verdict: Verdict) -> None:
+        """The verdict, a line a reason."""
+        self._out.print()
+        self._out.print(Text(f"Verdict: {printable(verdict.headline)}.", style="bold"), soft_wrap=True)
+        for style, lines in (("", verdict.sentences), ("yellow", verdict.cautions)):
+            for line in lines:
+                self._out.print(Text(f"  {printable(line)}", style=style), soft_wrap=True)
+        pairs = itertools.groupby(verdict.differences, key=lambda found: (found.baseline, found.model))
+        for (baseline, model), found in pairs:
+            self._out.print(Text(f"{model} against {baseline}:"), soft_wrap=True)
+            for difference in found:
+                style = "" if difference.beyond_noise else "dim"
+                self._out.print(Text(f"  {difference.text}", style=style), soft_wrap=True)
+        self._out.print()
+
     def footer(self, results: Results, folder: Path, problems: Sequence[str], note: str | None) -> None:
         """Where the results are, and what is wrong with them."""
         self._stop_task()
@@ -187,9 +203,23 @@ class BenchmarkDisplay:
             self._progress.stop_task(self._task)
             self._task = None
 
-    def _update(self, *, completed: float, **fields: str) -> None:
+    def _update(self, *, completed: float | None = None, **fields: str) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=completed, **fields)  # type: ignore[arg-type]
+
+
+def run_header(
+    mode: str, models: int, system: SystemInfo, plan: BenchmarkPlan, reference: str | None
+) -> list[str]:
+    """What is about to be measured, in a few words each."""
+    prompts = f"prompts {plan.prompts.name} ({len(plan.prompts.entries)})"
+    return [
+        mode,
+        f"{models} model{'s' if models > 1 else ''}",
+        prompts if plan.synthetic is None else "synthetic prompts",
+        *([f"reference {reference}"] if reference else []),
+        f"{', '.join(gpu.name for gpu in system.gpus) or 'CPU'}, {system.cores} cores",
+    ]
 
 
 def fit_tables(columns: Sequence[Column], models: Sequence[ModelResult], console: Console) -> list[Table]:
