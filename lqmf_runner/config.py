@@ -431,10 +431,12 @@ class ModelsMode(ModeConfig):
 
 @dataclass(frozen=True)
 class ChatMode(ModeConfig):
-    """Talk to a model. With `message` it answers that and ends; without, it reads from the terminal."""
+    """Talk to a model. With `message` it answers that and ends, with `script` it plays the entry of the prompt set that
+    has this id; without, it reads from the terminal."""
 
     name: str = "chat"
     message: str | None = None
+    script: str | None = None
     system: str | None = None
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(max_tokens=512, temperature=0.7, top_p=0.95, seed=None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +16,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from ..config import BatchMode, RunConfig
-from ..engine import EngineClient, load_engine
+from ..engine import load_engine
 from ..errors import LqmfError, UserInputError
 from ..experiments.batch import BatchPlan, run_batch
 from ..experiments.batch_input import BadLine, BatchFile, BatchItem, open_batch
 from ..experiments.batch_output import BatchOutput, Outcome
-from ..experiments.benchmark import LoadEngine
+from ..experiments.benchmark import LoadEngine, describe
+from ..experiments.metrics import load_result
+from ..experiments.results import ModelResult, RequestRecord, Shape
 from ..reports.terminal import printable
-from ..types import ModelSpec
+from ..types import Usage
+from .benchmark import Locate, begin, locate_model, track
 
 if TYPE_CHECKING:
     from . import RunContext
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 _SHOWN_FAILURES = 10
 _REFRESHES_PER_S = 2
-Locate = Callable[[RunConfig], ModelSpec]
 
 
 def run(context: RunContext) -> int:
@@ -40,7 +43,7 @@ def run(context: RunContext) -> int:
         UserInputError: the input is missing, empty or no text, or the output belongs to something else.
         LqmfError: the model could not be run, or the output not be written; what was answered is kept.
     """
-    return run_with(context, locate=_locate, load=load_engine)
+    return run_with(context, locate=locate_model, load=load_engine)
 
 
 def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
@@ -49,7 +52,7 @@ def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
     source, path = _files(_mode(config))
     output = BatchOutput(path, source.format, config.model.name)
     try:
-        batch = _Batch(config, source, output, lambda: load(locate(config), None))
+        batch = _Batch(context, source, output, locate, load)
         batch.scan()
         return batch.run()
     finally:
@@ -87,16 +90,22 @@ class _Batch:
 
     def __init__(
         self,
-        config: RunConfig,
+        context: RunContext,
         source: BatchFile,
         output: BatchOutput,
-        load: Callable[[], Awaitable[EngineClient]],
+        locate: Locate,
+        load: LoadEngine,
     ) -> None:
-        self._config = config
+        self._context = context
+        self._config = context.config
+        self._mode = _mode(context.config)
+        self._locate = locate
         self._load = load
-        self._mode = _mode(config)
         self._source = source
         self._output = output
+        self._model = ModelResult(name=self._config.model.name)
+        self._records: list[RequestRecord] = []
+        self._started_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self._total = self._left = self._bad = 0
         self._tally = _Tally()
         self._console = Console(file=sys.stderr, highlight=False)
@@ -136,21 +145,27 @@ class _Batch:
                 else:
                     list(self._todo())
             except KeyboardInterrupt:
-                return self._stopped("interrupted", INTERRUPTED)
+                self._stopped("interrupted")
+                return INTERRUPTED
             except LqmfError:
-                self._stopped("stopped", 1)
+                self._stopped("stopped")
                 raise
+        self._leave(None)
         return self._sum_up()
 
     async def _answer(self) -> None:
         plan = BatchPlan(self._mode.concurrency, self._mode.retries, self._mode.retry_wait_s)
         self._progress.update(self._task, tally="loading")
-        client = await self._load()
+        spec, began = self._locate(self._config), time.perf_counter()
+        client = await self._load(spec, None)
         try:
+            self._model.load_time_s = time.perf_counter() - began
+            describe(self._model, client.info, spec)
             for note in client.info.notes:
                 self._say(f"note: {note}", "yellow")
             self._tally.started = time.perf_counter()
             await run_batch(client, self._todo(), plan, on_outcome=self._on_outcome)
+            self._model.memory = await client.memory()
         finally:
             await client.close()
 
@@ -168,6 +183,7 @@ class _Batch:
 
     def _on_outcome(self, item: BatchItem, outcome: Outcome) -> None:
         self._output.write(item, outcome)
+        self._records.append(_record(self._model.name, item, outcome))
         if outcome.completion is None:
             self._count(f"line {item.line}: {outcome.error}")
         else:
@@ -182,11 +198,29 @@ class _Batch:
                 self._tally.failures.append(failure)
         self._progress.update(self._task, advance=1, tally=str(self._tally))
 
-    def _stopped(self, why: str, code: int) -> int:
+    def _stopped(self, why: str) -> None:
         self._progress.stop()
         left = self._left - self._tally.answered
         self._say(f"{why}: {self._tally}, {left:,} left; run the same command again to go on", "yellow")
-        return code
+        self._leave(why)
+
+    def _leave(self, reason: str | None) -> None:
+        """Results and reports in the run's folder, and MLflow: the batch as the closed loop that it is."""
+        if not self._records:
+            return
+        from ..reports import write_reports
+
+        results = begin(self._context, self._model.name)
+        results.run.started_at = self._started_at
+        results.run.reason, results.run.status = reason, "partial" if reason else "complete"
+        elapsed = time.perf_counter() - self._tally.started
+        shape = Shape("closed", self._mode.concurrency)
+        self._model.loads = [load_result(shape, self._records, elapsed, partial=reason is not None)]
+        results.models = [self._model]
+        for problem in write_reports(results, self._context.run_dir):
+            self._say(f"error: {problem}", "red")
+        if note := track(self._context, results):
+            self._say(note, "yellow")
 
     def _sum_up(self) -> int:
         self._say(f" {self._tally}")
@@ -203,10 +237,13 @@ class _Batch:
         self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
 
-def _locate(config: RunConfig) -> ModelSpec:
-    from ..models import locate
-
-    return locate(config.model, config.backend, Path(config.models_dir))
+def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
+    usage = outcome.completion.usage if outcome.completion else Usage()
+    return RequestRecord(
+        model=model, load="batch", prompt_id=item.key, turn=0, user=0, e2e_s=outcome.e2e_s,
+        error=None if outcome.error is None else str(outcome.error), prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens, output_tokens=usage.completion_tokens,
+    )  # fmt: skip
 
 
 def _mode(config: RunConfig) -> BatchMode:

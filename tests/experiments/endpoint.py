@@ -22,6 +22,7 @@ class Asked(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = answer
         self.asked: list[str] = []
+        self.bodies: list[Any] = []
         self.on_asked: Callable[[int], None] = lambda _: None
         self.lock = threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
@@ -45,6 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         prompt = body["messages"][-1]["content"]
         with self.server.lock:
             self.server.asked.append(prompt)
+            self.server.bodies.append(body)
             self.server.on_asked(len(self.server.asked))
         text = self.server.answer(prompt)
         events = [

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.config import BatchMode, ModelConfig, RunConfig, SamplingConfig
+from lqmf_runner.config import BatchMode, ModelConfig, RunConfig, SamplingConfig, TrackingConfig
 from lqmf_runner.errors import (
     EngineError,
     EngineLostError,
@@ -25,6 +25,7 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
+from lqmf_runner.experiments.results import Shape, read_results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.batch import run_with
 from lqmf_runner.types import GenerationRequest, ModelSpec
@@ -50,6 +51,8 @@ class Batch:
         self.folder = folder
         self.input = folder / "questions.txt"
         self.output = folder / "questions.answers.jsonl"
+        self.run_dir = folder / "run"
+        self.run_dir.mkdir(exist_ok=True)
         self.engines: list[ScriptedEngine] = []
         self.script: Script = echo
         self.settings: dict[str, Any] = {"retry_wait_s": 0.0}
@@ -57,9 +60,14 @@ class Batch:
 
     def run(self) -> int:
         mode = BatchMode(**{"input": str(self.input), **self.settings})
-        config = RunConfig(model=ModelConfig(name=self.model), mode=mode)
+        tracking = TrackingConfig(enabled=False)
+        config = RunConfig(model=ModelConfig(name=self.model), mode=mode, tracking=tracking)
         context = RunContext(
-            config=config, models=(config,), resolved={}, run_dir=self.folder, command="python -m lqmf_runner"
+            config=config,
+            models=(config,),
+            resolved={},
+            run_dir=self.run_dir,
+            command="python -m lqmf_runner",
         )
         return run_with(context, locate=self._locate, load=self._load)
 
@@ -101,6 +109,11 @@ def test_every_line_is_answered_once(batch: Batch, capsys: pytest.CaptureFixture
     )  # fmt: skip
     assert batch.engines[0].most_running == 8
     assert batch.engines[0].closed
+    results = read_results(batch.run_dir)
+    (load,) = results.models[0].loads
+    assert (results.run.mode, results.run.status) == ("batch", "complete")
+    assert (load.shape, load.requests, load.output_tokens) == (Shape("closed", 8), 20, 40)
+    assert (batch.run_dir / "report.html").exists()
     shown = capsys.readouterr()
     assert shown.out.strip() == str(batch.output)
     assert "20 answered" in shown.err
@@ -367,7 +380,7 @@ def test_after_sigkill_at_random_points_nothing_is_lost_or_repeated(tmp_path: Pa
     with serve(lambda prompt: f"you said {prompt} " * rng.randint(1, 400)) as endpoint:
         command = [
             sys.executable, "-m", "lqmf_runner", "mode=batch", "model=remote", f"backend.base_url={endpoint.url}",
-            "mode.input=in.txt", f"mode.concurrency={concurrency}",
+            "tracking=none", "mode.input=in.txt", f"mode.concurrency={concurrency}",
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
 
