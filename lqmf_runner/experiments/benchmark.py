@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ import msgspec
 from ..engine import load_engine
 from ..engine.client import EngineClient
 from ..quality.heuristic import score_answer
+from ..quality.tasks import Tasks
 from ..types import EngineStats, ModelInfo, ModelSpec
 from .load import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
 from .metrics import bandwidth_utilisation, engine_rates, load_result, mean_heuristic
@@ -71,12 +73,15 @@ async def benchmark_model(
     """Benchmark one model and fill in `result` as it goes, so that it holds what was measured however this ends.
 
     `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
-    `reference` comes last, so that what it takes is not in the memory figures; an endpoint has none.
+    `reference` and tasks come last, so that what they take is not in the memory figures; an endpoint has no fidelity.
 
     Raises:
         LqmfError: the model could not be loaded, or its engine was lost.
         asyncio.CancelledError: interrupted; the load under way is in `result`, marked partial, if a request ended.
     """
+    tasks = None
+    if plan.tasks:  # before the model: what is wrong with a task is known then
+        tasks = await asyncio.to_thread(Tasks, plan.tasks, plan.tasks_limit)
     started = clock()
     client = await load(spec, lambda share: observer.loading(result.name, share))
     try:
@@ -92,6 +97,9 @@ async def benchmark_model(
         await runner.run_all()
         if reference is not None:
             await reference.measure(client, result, observer)
+            on_progress()
+        if tasks is not None:
+            await _measure_tasks(tasks, client, result, observer)
             on_progress()
     finally:
         await client.close()
@@ -196,6 +204,21 @@ class _ModelRun:
             self.result.quality, heuristic=mean_heuristic(self._records)
         )
         self.observer.load_ended(self.result.name, shape.key, load)
+
+
+async def _measure_tasks(tasks: Tasks, client: EngineClient, result: ModelResult, observer: Observer) -> None:
+    kinds: list[str] = []
+
+    def next_kind(kind: str, requests: int) -> None:
+        if kinds:
+            observer.work_ended(result.name, kinds[-1], "")
+        kinds.append(f"tasks, {kind}")
+        observer.work_started(result.name, kinds[-1], requests)
+
+    found = await tasks.measure(client, on_batch=next_kind, on_answer=observer.work_advanced)
+    result.quality = msgspec.structs.replace(result.quality, tasks=found)
+    if kinds:
+        observer.work_ended(result.name, kinds[-1], "")
 
 
 def describe(result: ModelResult, info: ModelInfo, spec: ModelSpec) -> None:

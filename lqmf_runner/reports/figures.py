@@ -118,6 +118,13 @@ def divergence(model: ModelResult) -> str:
     return f"> {found.tokens}" if found.median is None else f"{found.median:g}"
 
 
+def task(model: ModelResult, name: str, metric: str) -> str:
+    """A metric of a task with its standard error: "0.955 ± 0.032"."""
+    found = model.quality.tasks.get(name, {})
+    error = found.get(f"{metric}_stderr")
+    return number(found.get(metric)) + ("" if error is None else f" ± {error:.3f}")
+
+
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:
     """The model's load of that shape, if it got that far."""
     return next((load for load in model.loads if load.shape == shape), None)
