@@ -207,18 +207,21 @@ class _ModelRun:
 
 
 async def _measure_tasks(tasks: Tasks, client: EngineClient, result: ModelResult, observer: Observer) -> None:
-    kinds: list[str] = []
+    under_way: list[tuple[str, int]] = []
 
-    def next_kind(kind: str, requests: int) -> None:
-        if kinds:
-            observer.work_ended(result.name, kinds[-1], "")
-        kinds.append(f"tasks, {kind}")
-        observer.work_started(result.name, kinds[-1], requests)
+    def end_kind() -> None:
+        if under_way:
+            kind, requests = under_way.pop()
+            observer.work_ended(result.name, kind, f"{requests:,} requests")
 
-    found = await tasks.measure(client, on_batch=next_kind, on_answer=observer.work_advanced)
+    def begin_kind(kind: str, requests: int) -> None:
+        end_kind()
+        under_way.append((f"tasks, {kind}", requests))
+        observer.work_started(result.name, f"tasks, {kind}", requests)
+
+    found = await tasks.measure(client, on_batch=begin_kind, on_answer=observer.work_advanced)
+    end_kind()
     result.quality = msgspec.structs.replace(result.quality, tasks=found)
-    if kinds:
-        observer.work_ended(result.name, kinds[-1], "")
 
 
 def describe(result: ModelResult, info: ModelInfo, spec: ModelSpec) -> None:
