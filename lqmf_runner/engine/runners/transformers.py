@@ -24,6 +24,7 @@ from ...models import FoundModel, inspect_model
 from ...types import ModelInfo, ModelSpec
 from ..text import Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
+from .int8 import keep_activations
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
 
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -222,6 +223,8 @@ def _from_pretrained(
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
+    if spec.format == "bnb" and not on_gpu:
+        keep_activations(model)
     return model.eval(), "cuda" if on_gpu else "cpu", dtype
 
 
