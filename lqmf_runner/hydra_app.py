@@ -48,6 +48,8 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
     "prompts": {"prompts": schemas.PromptsConfig},
     "mode": {
         "benchmark": schemas.BenchmarkMode,
+        "batch": schemas.BatchMode,
+        "compare": schemas.CompareMode,
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
         "chat": schemas.ChatMode,
@@ -118,7 +120,7 @@ class BeforeRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim `hydra.run.dir`."""
         try:
-            _check_names(to_run_config(config))
+            _check(to_run_config(config))
             _claim_folder(config, "run")
         except Exception as error:
             raise SystemExit(report(error)) from None
@@ -147,7 +149,7 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     config = to_run_config(composed)
-    _check_names(config)
+    _check(config)
     resolved = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(resolved, dict)
     secrets = sorted(set(_secrets(resolved)), key=len, reverse=True)
@@ -210,13 +212,15 @@ def _model_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
 
 
-def _check_names(config: RunConfig) -> None:
+def _check(config: RunConfig) -> None:
+    """Names that are not there, and what does not go together."""
     if config.mode.name not in MODES:
         raise unknown("mode", config.mode.name, MODES)
     valid = _model_names()
     for name in (*config.models, *([config.reference] if config.reference else [])):
         if name not in valid:
             raise unknown("model", name, valid)
+    config.mode.check(config)
 
 
 def _claim_folder(config: DictConfig, kind: str) -> None:

@@ -69,10 +69,20 @@ MODES: dict[str, Mode] = {
         "talk to a model in the terminal, or ask it one question",
         'mode=chat model=smollm2_gguf mode.message="Why is the sky blue?"',
     ),
+    "batch": Mode(
+        "batch:run",
+        "answer every line of a file (JSONL, CSV, text, OpenAI batch); run it again to go on",
+        "mode=batch model=smollm2_gguf mode.input=questions.txt",
+    ),
     "benchmark": Mode(
         "benchmark:run",
         "measure speed, memory and answer quality of a model under load",
         "mode=benchmark model=smollm2_gguf prompts=general",
+    ),
+    "compare": Mode(
+        "compare:run",
+        "decide which model to run: speed, memory and fidelity in one table, with a verdict",
+        "mode=compare 'models=[smollm2_gguf,smollm2_bnb4]' reference=smollm2_bf16 verdict.max_kld=0.1",
     ),
     "quantize": Mode(
         "quantize:run",

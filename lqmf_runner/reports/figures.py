@@ -56,8 +56,23 @@ def load_key(shape: Shape) -> str:
 
 
 def load_label(shape: Shape) -> str:
-    """The same for a table's head: "@8"."""
-    return f"@{load_key(shape).removeprefix('c')}"
+    """The same for a table's head: "@8", "poisson 2/s"."""
+    return f"@{shape.concurrency}" if shape.rate is None else f"{shape.kind} {shape.rate:g}/s"
+
+
+def estimated(load: LoadResult, name: str, value: float | None) -> str:
+    """A metric; of a load that was repeated, its mean and 95 % interval: "123 ± 4"."""
+    found = load.repeats.get(name)
+    return number(value) if found is None else f"{number(found.mean)} ± {number(found.ci95)}"
+
+
+def ramp(model: ModelResult) -> str:
+    """The highest rate that was sustained, in requests per second."""
+    if model.ramp is None:
+        return UNKNOWN
+    if model.ramp.sustained_rps is None:
+        return f"< {number(model.ramp.saturated_rps)}"
+    return f"{'≥ ' if model.ramp.saturated_rps is None else ''}{number(model.ramp.sustained_rps)}"
 
 
 def format_name(model: ModelResult) -> str:
@@ -125,6 +140,13 @@ def references(models: Iterable[ModelResult]) -> list[str]:
     """One for each reference there was."""
     found = [model.quality.reference for model in models if model.quality.reference is not None]
     return list(dict.fromkeys(map(reference, found)))
+
+
+def task(model: ModelResult, name: str, metric: str) -> str:
+    """A metric of a task with its standard error: "0.955 ± 0.032"."""
+    found = model.quality.tasks.get(name, {})
+    error = found.get(f"{metric}_stderr")
+    return number(found.get(metric)) + ("" if error is None else f" ± {error:.3f}")
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:
