@@ -48,6 +48,7 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
     "prompts": {"prompts": schemas.PromptsConfig},
     "mode": {
         "benchmark": schemas.BenchmarkMode,
+        "batch": schemas.BatchMode,
         "compare": schemas.CompareMode,
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,

@@ -194,7 +194,7 @@ def test_results_json_has_the_documented_shape(bench: Bench) -> None:
     )
     assert set(measured.split()) <= set(load)
     assert load["goodput_rps"] == load["requests_per_s"]
-    assert set(model["quality"]) == {"heuristic", "perplexity", "kld", "top1_agreement", "tasks"}
+    assert {"heuristic", "perplexity", "kld", "top1_agreement", "tasks"} <= set(model["quality"])
 
 
 def test_one_model_that_fails_does_not_stop_the_others(
