@@ -91,7 +91,7 @@ async def benchmark_model(
 
     `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
     `reference` and tasks come last, so that what they take is not in the memory figures; an endpoint has no fidelity.
-    Of a plan that is interleaved this is one turn: one repeat of each load. Fidelity, tasks and the ramp belong to the first.
+    Of an interleaved plan this is one turn: one repeat of each load. Fidelity, tasks and the ramp belong to the first.
 
     Raises:
         LqmfError: the model could not be loaded, or its engine was lost.
