@@ -168,6 +168,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         weight_bytes: bytes of weights read for one decoded token (embedding table only where it is also the head).
         bits_per_weight: 8 × bytes of all stored weights / parameters.
+        tools: whether the chat template knows tools.
+        embeddings: whether the model gives embeddings of texts.
         notes: what the load had to do differently from what was asked (a fallback), one sentence each.
     """
 
@@ -186,6 +188,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     dtype: str
     chat_template: bool
+    tools: bool = False
+    embeddings: bool = False
     load_time_s: float = 0.0
     version: str = ""
     notes: tuple[str, ...] = ()

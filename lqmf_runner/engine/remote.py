@@ -21,6 +21,7 @@ from ..types import (
     EngineStats,
     GenerationRequest,
     MemoryUse,
+    Message,
     ModelInfo,
     ModelSpec,
     SamplingParams,
@@ -90,6 +91,7 @@ class RemoteEngine(EngineClient):
             device="remote",
             dtype="",
             chat_template=True,
+            tools=True,
             load_time_s=time.perf_counter() - began,
         )
         return cls(client, info, model)
@@ -97,6 +99,7 @@ class RemoteEngine(EngineClient):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         path, body = self._body(request)
         finish_reason, usage, n_content, ended = "stop", None, 0, False
+        calls: dict[int, dict[str, str]] = {}
         sent = time.perf_counter()
         first = last = 0.0
         self._stats.requests += 1
@@ -114,6 +117,7 @@ class RemoteEngine(EngineClient):
                         usage = counts
                     for choice in event.get("choices") or ():
                         text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
+                        _collect_calls(calls, choice)
                         if reason := choice.get("finish_reason"):
                             finish_reason, ended = reason, True
                         if text:
@@ -129,6 +133,8 @@ class RemoteEngine(EngineClient):
             raise RemoteEngineError(
                 "the endpoint broke off in the middle of an answer", hint="is it still running?"
             )
+        if calls:
+            yield Chunk(text=_calls_text(calls))
         counts = usage or {}
         completed = counts.get("completion_tokens", n_content)
         self._stats.completion_tokens += completed
@@ -204,8 +210,12 @@ class RemoteEngine(EngineClient):
         if request.messages is not None:
             if n_top is not None:
                 body |= {"logprobs": True, "top_logprobs": n_top}
-            messages = [{"role": m.role, "content": m.content} for m in request.messages]
-            return "/chat/completions", body | {"messages": messages}
+            body["messages"] = [_message_body(message) for message in request.messages]
+            if request.tools:
+                body["tools"] = list(request.tools)
+            if request.template_options:
+                body["chat_template_kwargs"] = request.template_options
+            return "/chat/completions", body
         prompt = request.prompt if request.prompt is not None else list(request.prompt_tokens or ())
         if not prompt:
             raise InvalidRequestError("the prompt is empty", hint="send at least one token")
@@ -221,6 +231,41 @@ class RemoteEngine(EngineClient):
             return next(answer[name] for name in names if name in answer)
         except (ValueError, TypeError, StopIteration):
             raise RemoteEngineError(f"the endpoint's answer to {path} has no '{names[0]}'") from None
+
+
+def _message_body(message: Message) -> dict[str, Any]:
+    """A message as OpenAI's API takes it: the arguments of a tool call are JSON text there."""
+    body: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        body["name"] = message.name
+    if message.tool_call_id is not None:
+        body["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        body["tool_calls"] = [_tool_call_body(call) for call in message.tool_calls]
+    return body
+
+
+def _tool_call_body(call: dict[str, Any]) -> dict[str, Any]:
+    function = dict(call.get("function") or {})
+    if not isinstance(function.get("arguments"), str):
+        function["arguments"] = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
+    return call | {"function": function}
+
+
+def _collect_calls(calls: dict[int, dict[str, str]], choice: dict[str, Any]) -> None:
+    """Add what this event tells of tool calls; their names and arguments arrive in pieces."""
+    for piece in (choice.get("delta") or {}).get("tool_calls") or ():
+        call = calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
+        for part in call:
+            call[part] += (piece.get("function") or {}).get(part) or ""
+
+
+def _calls_text(calls: dict[int, dict[str, str]]) -> str:
+    """Tool calls that the endpoint has already cut out of the answer, as the text that most models write them in."""
+    return "".join(
+        f'<tool_call>\n{{"name": {json.dumps(call["name"])}, "arguments": {call["arguments"] or "{}"}}}\n</tool_call>'
+        for _, call in sorted(calls.items())
+    )
 
 
 def _sampling_body(params: SamplingParams) -> dict[str, Any]:

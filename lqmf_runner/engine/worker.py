@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
 from ..errors import InvalidRequestError, LqmfError
-from ..types import GenerationRequest, SamplingParams
+from ..types import GenerationRequest, Message, SamplingParams
 from . import protocol
 from .chat_template import ChatTemplate
 from .protocol import (
@@ -104,6 +105,11 @@ class Intake:
                 self._template = error
         self._attached.set()
 
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the chat template of the attached model knows tools."""
+        return isinstance(self._template, ChatTemplate) and self._template.knows_tools
+
     def _run(self) -> None:
         while True:
             commands = self._connection.receive()
@@ -157,19 +163,24 @@ class Intake:
         given = [x for x in (request.messages, request.prompt, request.prompt_tokens) if x is not None]
         if len(given) != 1:
             raise InvalidRequestError("give exactly one of messages, prompt and prompt tokens")
+        if request.messages is None and (request.tools or request.template_options):
+            raise InvalidRequestError("tools and template options go with messages, not with a plain prompt")
         if request.prompt_tokens is not None:
             self._check_tokens(request.prompt_tokens)
             return list(request.prompt_tokens)
         if request.prompt is not None:
             return self._tokenizer.encode_prompt(request.prompt)
         assert request.messages is not None
+        return self._tokenizer.encode_prompt(self._chat_text(request, request.messages))
+
+    def _chat_text(self, request: GenerationRequest, messages: Sequence[Message]) -> str:
         if isinstance(self._template, LqmfError):
             raise self._template
         if self._template is None:
             raise InvalidRequestError(
                 "this model has no chat template", hint="send a plain prompt instead of messages"
             )
-        return self._tokenizer.encode_prompt(self._template.render(request.messages))
+        return self._template.render(messages, tools=request.tools, options=request.template_options)
 
     def _check_tokens(self, tokens: Any) -> None:
         n_vocab = self._runner.info.n_vocab
@@ -231,7 +242,10 @@ def main() -> None:
     }
     scheduler = Scheduler(runner, SchedulerLimits(**limits), connection.send)
     intake.attach(runner)
-    connection.send([Loaded(msgspec.structs.replace(runner.info, load_time_s=time.perf_counter() - began))])
+    info = msgspec.structs.replace(
+        runner.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
+    )
+    connection.send([Loaded(info)])
     run_requests(scheduler, intake, connection)
 
 

@@ -236,6 +236,17 @@ async def test_chat_goes_through_the_template(engine: LocalEngine) -> None:
     assert (await engine.complete(chat)).token_ids == (await engine.complete(plain)).token_ids
 
 
+async def test_tools_and_options_reach_the_template(engine: LocalEngine) -> None:
+    assert engine.info.tools
+    sampling = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
+    messages = (Message("user", "hi"),)
+    chat = GenerationRequest(
+        messages=messages, sampling=sampling, tools=({"name": "f"},), template_options={"opening": "so "}
+    )
+    plain = GenerationRequest(prompt='so [{"name": "f"}]<|im_start|>user\nhi<|im_end|>\n', sampling=sampling)
+    assert (await engine.complete(chat)).token_ids == (await engine.complete(plain)).token_ids
+
+
 async def test_an_answer_without_a_limit_ends_with_the_context(engine: LocalEngine) -> None:
     sampling = SamplingParams(max_tokens=None, temperature=0, ignore_eos=True)
     answer = await engine.complete(GenerationRequest(prompt="on and on", sampling=sampling))
@@ -259,6 +270,8 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(eng
         GenerationRequest(prompt_tokens=(10**6,)),
         GenerationRequest(prompt_tokens=(-1,)),
         GenerationRequest(messages=(Message("wizard", "b"),)),
+        GenerationRequest(messages=(Message("user", "b"),), template_options={"messages": []}),
+        GenerationRequest(prompt="a", tools=({"name": "f"},)),
         GenerationRequest(prompt="a", sampling=SamplingParams(temperature=float("nan"))),
         GenerationRequest(prompt="a", sampling=SamplingParams(temperature=-1)),
         GenerationRequest(prompt="a", sampling=SamplingParams(top_p=1.5)),

@@ -170,6 +170,40 @@ async def test_what_is_sent_follows_the_api(endpoint: Endpoint, engine: EngineCl
     ), "a strict server refuses fields it does not know"
 
 
+async def test_tools_are_sent_and_their_calls_come_back_as_text(
+    endpoint: Endpoint, engine: EngineClient
+) -> None:
+    pieces = [("weather", '{"ci'), ("", 'ty": "Ulm"}')]
+    endpoint.answers["/v1/chat/completions"] = [
+        {
+            "choices": [
+                {"delta": {"tool_calls": [{"index": 0, "function": {"name": name, "arguments": text}}]}}
+            ]
+        }
+        for name, text in pieces
+    ] + [event("", "tool_calls")]
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    request = GenerationRequest(
+        messages=(
+            Message("assistant", "", tool_calls=(call,)),
+            Message("tool", "2", name="f", tool_call_id="c1"),
+        ),
+        tools=({"type": "function", "function": {"name": "f"}},),
+        template_options={"enable_thinking": False},
+    )
+    answer = await engine.complete(request)
+    assert answer.text == '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
+    assert answer.finish_reason == "tool_calls"
+    body = endpoint.requests[-1][2]
+    assert body["messages"] == [
+        {"role": "assistant", "content": "",
+         "tool_calls": [call | {"function": {"name": "f", "arguments": '{"x": 1}'}}]},
+        {"role": "tool", "content": "2", "name": "f", "tool_call_id": "c1"},
+    ]  # fmt: skip
+    assert body["tools"] == [{"type": "function", "function": {"name": "f"}}]
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
 async def test_plain_prompts_and_tokens_go_to_completions(endpoint: Endpoint, engine: EngineClient) -> None:
     endpoint.answers["/v1/completions"] = [{"choices": [{"text": "abc", "finish_reason": "stop"}]}]
     assert (await engine.complete(GenerationRequest(prompt="x"))).text == "abc"
