@@ -245,7 +245,8 @@ class Scheduler:
             text = request.answer.add(token)
             if n_top is not None:
                 logprobs = (token_logprob(logits, token, n_top, self._runner.tokenizer.token_text),)
-            if request.answer.stopped:
+            matcher = request.sampler.matcher
+            if request.answer.stopped or (matcher is not None and matcher.complete):
                 finish_reason = "stop"
             elif request.n_generated >= request.max_tokens:
                 finish_reason = "length"

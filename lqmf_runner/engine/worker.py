@@ -16,14 +16,16 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import msgspec
 
-from ..errors import InvalidRequestError, LqmfError
-from ..types import GenerationRequest, Message, SamplingParams
+from ..errors import InvalidRequestError, LqmfError, QueueFullError
+from ..types import Constraint, GenerationRequest, Message, SamplingParams
 from . import protocol
 from .chat_template import ChatTemplate
+from .constraints import ConstraintCompiler
 from .protocol import (
     Cancel,
     Command,
@@ -44,6 +46,10 @@ from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .scheduler import RequestState, Scheduler, SchedulerLimits
 from .text import AnswerText
+
+_COMPILE_THREADS = 2
+_MAX_COMPILING = 64
+_THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
 
 class Connection:
@@ -92,11 +98,15 @@ class Intake:
         )
         self._connection = connection
         self._attached = threading.Event()
+        self._compiling: set[int] = set()
+        self._compiling_lock = threading.Lock()
+        self._compile_threads = ThreadPoolExecutor(_COMPILE_THREADS, "constraints")
         threading.Thread(target=self._run, name="intake", daemon=True).start()
 
     def attach(self, runner: ModelRunner) -> None:
         self._runner = runner
         self._tokenizer = runner.tokenizer
+        self._constraints = ConstraintCompiler(runner.tokenizer, runner.info.n_vocab)
         self._template: ChatTemplate | LqmfError | None = None
         if source := runner.tokenizer.chat_template:
             try:
@@ -125,7 +135,7 @@ class Intake:
     def _handle(self, command: Command) -> None:
         match command:
             case Generate(id=request_id, request=request):
-                self.inbox.put(self._prepare(request_id, request))
+                self._take(self._prepare(request_id, request))
             case ScoreTokens(id=request_id, tokens=tokens):
                 ids = (
                     self._tokenizer.encode(tokens, parse_special=False) if isinstance(tokens, str) else tokens
@@ -139,8 +149,49 @@ class Intake:
             case Detokenize(id=request_id, tokens=tokens):
                 self._check_tokens(tokens)
                 self._reply(request_id, self._tokenizer.decode(tokens))
-            case Cancel() | GetStats() | ResetPrefixCache():
+            case Cancel(id=request_id):
+                with self._compiling_lock:
+                    if request_id not in self._compiling:
+                        self.inbox.put(command)
+                    self._compiling.discard(request_id)
+            case GetStats() | ResetPrefixCache():
                 self.inbox.put(command)
+
+    def _take(self, state: RequestState) -> None:
+        """Pass a request on; one with a constraint that is not compiled yet waits for that, not the ones after it."""
+        constraint = state.sampling.constraint
+        assert state.sampler is not None
+        if constraint is None:
+            self.inbox.put(state)
+        elif matcher := self._constraints.cached(constraint):
+            state.sampler.constrain(matcher)
+            self.inbox.put(state)
+        else:
+            with self._compiling_lock:
+                if len(self._compiling) >= _MAX_COMPILING:
+                    raise QueueFullError(
+                        f"{len(self._compiling)} requests wait for their constraints to be compiled",
+                        hint="try again in a few seconds",
+                    )
+                self._compiling.add(state.id)
+            self._compile_threads.submit(self._compile, state, constraint)
+
+    def _compile(self, state: RequestState, constraint: Constraint) -> None:
+        try:
+            assert state.sampler is not None
+            if state.id in self._compiling:  # else cancelled while it waited
+                state.sampler.constrain(self._constraints.compile(constraint))
+        except Exception as error:
+            if not isinstance(error, LqmfError):
+                traceback.print_exc()
+            self._connection.send([protocol.failure(state.id, error)])
+            with self._compiling_lock:
+                self._compiling.discard(state.id)
+            return
+        with self._compiling_lock:
+            if state.id in self._compiling:
+                self._compiling.remove(state.id)
+                self.inbox.put(state)
 
     def _reply(self, request_id: int, value: Any) -> None:
         self._connection.send([Reply(request_id, value)])
@@ -224,6 +275,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the front decides.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")  # If memory runs out, the model goes, not the server.
+    threading.stack_size(_THREAD_STACK)
     connection = Connection(socket.socket(fileno=int(sys.argv[1])))
     (load,) = connection.receive()
     assert isinstance(load, Load)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError, LqmfError
-from lqmf_runner.types import Completion, GenerationRequest, Message, ModelSpec, SamplingParams
+from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
 
 from .architectures import Reference, make_architecture
 
@@ -236,6 +238,78 @@ async def test_chat_goes_through_the_template(engine: LocalEngine) -> None:
     assert (await engine.complete(chat)).token_ids == (await engine.complete(plain)).token_ids
 
 
+ANSWER = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": ["Ulm", "Köln"]},
+        "rain": {"type": "integer", "minimum": 0, "maximum": 99},
+    },
+    "required": ["city", "rain"],
+    "additionalProperties": False,
+}
+CONSTRAINTS = {
+    "json_schema": (
+        Constraint("json_schema", json.dumps(ANSWER)),
+        lambda text: json.loads(text)["rain"] < 100,
+    ),
+    "regex": (Constraint("regex", "[a-f]{3}-[0-9]{2,5}"), re.compile("[a-f]{3}-[0-9]{2,5}").fullmatch),
+    "lark": (Constraint("lark", 'start: ("ho " | "hi ")~2 "end"'), re.compile("(ho |hi ){2}end").fullmatch),
+    "choice": (Constraint("choice", '["the one", "the 🐝"]'), ["the one", "the 🐝"].__contains__),
+}
+
+
+def constrained(constraint: Constraint, seed: int, **more: object) -> GenerationRequest:
+    sampling = SamplingParams(temperature=1.5, seed=seed, constraint=constraint, **more)  # type: ignore[arg-type]
+    return GenerationRequest(prompt="answer: ", sampling=sampling)
+
+
+@pytest.mark.parametrize("kind", CONSTRAINTS)
+async def test_a_constrained_answer_matches_and_ends_by_itself(engine: LocalEngine, kind: str) -> None:
+    constraint, matches = CONSTRAINTS[kind]
+    no_space = (
+        {t: -100.0 for c in " \n\r\t" for t in await engine.tokenize(c)} if kind == "json_schema" else {}
+    )
+    requests = [
+        constrained(constraint, seed, max_tokens=100, logit_bias=no_space, repetition_penalty=1.1)
+        for seed in range(4)
+    ]
+    alone = [await engine.complete(request) for request in requests]
+    for answer in alone:
+        assert matches(answer.text), answer.text
+        assert answer.finish_reason == "stop"
+    crowd = await run_all(engine, [*requests, greedy("beside", 30)])
+    assert [answer.token_ids for answer in crowd[:4]] == [answer.token_ids for answer in alone]
+
+
+async def test_a_constrained_answer_can_be_cut(engine: LocalEngine) -> None:
+    constraint = Constraint("choice", '["abcdefgh"]')
+    cut = await engine.complete(constrained(constraint, 0, max_tokens=3))
+    assert (cut.text, cut.finish_reason) == ("abc", "length")
+    stopped = await engine.complete(constrained(constraint, 0, stop=("ef",)))
+    assert (stopped.text, stopped.finish_reason) == ("abcd", "stop")
+    whole = await engine.complete(constrained(constraint, 0, max_tokens=8))
+    assert (whole.text, whole.finish_reason) == ("abcdefgh", "stop")
+
+
+async def test_a_constraint_that_explodes_fails_alone(engine: LocalEngine) -> None:
+    bombs = [
+        Constraint("json_schema", '{"type": "integer", "multipleOf": 1000003}'),
+        Constraint("regex", "((a?){1000}){1000}a{1000}"),
+        Constraint("lark", "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(9000)) + 'r9000: "a"'),
+    ]
+    burning = [asyncio.create_task(engine.complete(constrained(bomb, 0))) for bomb in bombs]
+    left = engine.generate(constrained(Constraint("regex", "never read"), 0))
+    leaving = asyncio.create_task(anext(left))
+    await engine.complete(greedy("beside", 2))
+    assert not burning[0].done(), "others are answered while it is being tried"
+    leaving.cancel()
+    for task in burning:
+        with pytest.raises(InvalidRequestError):
+            await task
+    assert (await engine.complete(greedy("after", 2))).usage.completion_tokens == 2
+    assert (await engine.stats()).running == 0
+
+
 async def test_tools_and_options_reach_the_template(engine: LocalEngine) -> None:
     assert engine.info.tools
     sampling = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
@@ -272,6 +346,10 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(eng
         GenerationRequest(messages=(Message("wizard", "b"),)),
         GenerationRequest(messages=(Message("user", "b"),), template_options={"messages": []}),
         GenerationRequest(prompt="a", tools=({"name": "f"},)),
+        GenerationRequest(prompt="a", sampling=SamplingParams(constraint=Constraint("regex", "("))),
+        GenerationRequest(
+            prompt="a", sampling=SamplingParams(constraint=Constraint("json_object"), ignore_eos=True)
+        ),
         GenerationRequest(prompt="a", sampling=SamplingParams(temperature=float("nan"))),
         GenerationRequest(prompt="a", sampling=SamplingParams(temperature=-1)),
         GenerationRequest(prompt="a", sampling=SamplingParams(top_p=1.5)),
