@@ -153,7 +153,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     `logprobs[i]` is log p(token i | tokens before it); the first is None. `greedy[i]` says whether token i was
     the most likely one. `top[i]` are the most likely tokens there, with their text and log-probability, as many as
-    were asked for. All have the length of `token_ids`.
+    were asked for; `top` is empty where none were. Else all have the length of `token_ids`.
     """
 
     token_ids: tuple[int, ...]
@@ -194,6 +194,24 @@ class WindowScore(msgspec.Struct, frozen=True):
     nll: tuple[float, ...]
     top: tuple[int, ...]
     kld: tuple[float, ...] = ()
+
+
+class NextTokenLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Natural-log probabilities that some tokens follow a prompt, of which `cached_tokens` were reused."""
+
+    logprobs: tuple[float, ...]
+    cached_tokens: int
+
+
+class OptionLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Natural-log probability of each of some options as the beginning of the answer to a prompt.
+
+    -inf where an endpoint tells only the most likely tokens and an option is not among them.
+    """
+
+    logprobs: tuple[float, ...]
+    prompt_tokens: int
+    cached_tokens: int
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from ..types import Constraint, GenerationRequest, Message, SamplingParams
 from . import protocol
 from .chat_template import ChatTemplate
 from .constraints import ConstraintCompiler
+from .options import PreparedOptions, encode_options
 from .protocol import (
     Cancel,
     Command,
@@ -36,6 +37,8 @@ from .protocol import (
     Load,
     Loaded,
     Loading,
+    NextTokens,
+    PrepareOptions,
     Reply,
     ResetPrefixCache,
     ScoreTokens,
@@ -46,7 +49,7 @@ from .runners import runner_class
 from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .scheduler import RequestState, Scheduler, SchedulerLimits
-from .sinks import RowSink, ScoreSink
+from .sinks import NextTokenSink, RowSink, ScoreSink
 from .text import AnswerText
 from .windows import WindowScorer
 
@@ -140,13 +143,22 @@ class Intake:
         match command:
             case Generate(id=request_id, request=request):
                 self._take(self._prepare(request_id, request))
-            case ScoreTokens(id=request_id, tokens=tokens):
+            case ScoreTokens(id=request_id, tokens=tokens, top=top):
+                check_sampling(SamplingParams(logprobs=top))
                 ids = (
                     self._tokenizer.encode(tokens, parse_special=False) if isinstance(tokens, str) else tokens
                 )
-                self.inbox.put(self._to_score(request_id, ids, lambda: ScoreSink(ids)))
+                self.inbox.put(
+                    self._to_score(request_id, ids, lambda: ScoreSink(ids, top, self._tokenizer.token_text))
+                )
             case ScoreWindow(id=request_id, window=window):
                 self.inbox.put(self._to_score(request_id, window.tokens, lambda: self._windows.sink(window)))
+            case PrepareOptions(id=request_id, request=request, options=options):
+                prompt = self._prompt_tokens(request)
+                self._check_length(len(prompt), 1)
+                self._reply(request_id, PreparedOptions(prompt, encode_options(options, self._encode_plain)))
+            case NextTokens(id=request_id, tokens=tokens, candidates=candidates):
+                self.inbox.put(self._next_tokens(request_id, tokens, candidates))
             case Tokenize(id=request_id, text=text, special=special):
                 encode = self._tokenizer.encode_prompt if special else self._encode_plain
                 self._reply(request_id, encode(text))
@@ -207,6 +219,14 @@ class Intake:
         self._check_tokens(tokens)
         self._check_length(len(tokens), 0)
         return RequestState(request_id, tokens, len(tokens), 0, SamplingParams(), sink=make_sink())
+
+    def _next_tokens(self, request_id: int, tokens: list[int], candidates: list[int]) -> RequestState:
+        self._check_tokens(tokens)
+        self._check_tokens(candidates)
+        self._check_length(len(tokens), 0)
+        state = RequestState(request_id, tokens, len(tokens), 0, SamplingParams())
+        state.sink = NextTokenSink(state, candidates)
+        return state
 
     def _prepare(self, request_id: int, request: GenerationRequest) -> RequestState:
         info, params = self._runner.info, request.sampling

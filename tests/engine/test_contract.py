@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from lqmf_runner.engine.decisions import Option, Question
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError, LqmfError
 from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
@@ -108,6 +109,27 @@ async def test_scores_are_those_of_a_plain_forward_pass(engine: LocalEngine, ref
         expected = logprobs[np.arange(len(NOISE) - 1), NOISE[1:]]
         np.testing.assert_allclose(score.logprobs[1:], expected, atol=TOLERANCE[engine.info.format])
         assert list(score.greedy[1:]) == (logprobs[:-1].argmax(axis=1) == NOISE[1:]).tolist()
+
+
+async def test_scores_come_with_the_most_likely_alternatives(
+    engine: LocalEngine, references: References
+) -> None:
+    logprobs = references(engine.info.name).logprobs(NOISE)
+    score = await engine.score(NOISE, top=3)
+    assert score.logprobs == (await engine.score(NOISE)).logprobs
+    assert len(score.top) == len(NOISE)
+    assert score.top[0] == ()
+    for expected, top in zip(logprobs[:-1], score.top[1:], strict=True):
+        values = [value for _, _, value in top]
+        np.testing.assert_allclose(values, np.sort(expected)[-3:][::-1], atol=TOLERANCE[engine.info.format])
+        np.testing.assert_allclose(
+            values, expected[[token for token, _, _ in top]], atol=TOLERANCE[engine.info.format]
+        )
+        assert len({token for token, _, _ in top}) == 3
+    for token, text, _ in score.top[1]:
+        assert text == (await engine.detokenize([token]) or text)
+    with pytest.raises(InvalidRequestError, match="logprobs"):
+        await engine.score(NOISE, top=21)
 
 
 async def test_greedy_answers_are_those_of_a_plain_forward_pass(
@@ -307,6 +329,55 @@ async def test_a_constraint_that_explodes_fails_alone(engine: LocalEngine) -> No
         with pytest.raises(InvalidRequestError):
             await task
     assert (await engine.complete(greedy("after", 2))).usage.completion_tokens == 2
+    assert (await engine.stats()).running == 0
+
+
+async def test_options_have_the_probability_of_a_plain_forward_pass(
+    engine: LocalEngine, references: References
+) -> None:
+    prompt = await engine.tokenize("which one is it, then? ")
+    request = GenerationRequest(prompt_tokens=tuple(prompt))
+    scores = await engine.option_logprobs(request, [["A", "a"], ["the bee"], ["th", "bee"]])
+    reference = references(engine.info.name)
+
+    def logprob(text: list[int]) -> float:
+        rows = reference.logprobs([*prompt, *text])
+        return sum(rows[len(prompt) + i - 1, token] for i, token in enumerate(text))
+
+    a, lower_a, th = [await engine.tokenize(text) for text in ("A", "a", "th")]
+    expected = [
+        np.logaddexp(logprob(a), logprob(lower_a)),
+        logprob(await engine.tokenize("the bee")),
+        logprob(th),
+    ]
+    np.testing.assert_allclose(scores.logprobs, expected, atol=5 * TOLERANCE[engine.info.format])
+    assert scores.prompt_tokens == len(prompt)
+    with pytest.raises(InvalidRequestError, match="'A' is the same as 'A'"):
+        await engine.option_logprobs(request, [["A"], ["A", "B"]])
+    with pytest.raises(InvalidRequestError, match="nothing"):
+        await engine.option_logprobs(request, [["A"], [""]])
+
+
+async def test_a_decision_computes_its_state_once(engine: LocalEngine) -> None:
+    state = "My card was charged twice for one order, and nobody answers. "
+    options = (Option("billing", "money"), Option("shipping"))
+    questions = [
+        Question(name="team", kind="choice", text="Who?", options=options),
+        Question(name="urgent", kind="yes_no", text="Today?"),
+        Question(name="tone", kind="score", options=(Option("calm"), Option("angry"), Option("furious"))),
+    ]
+    await engine.reset_prefix_cache()
+    decision = await engine.decide(state, questions)
+    assert [len(answer.probabilities) for answer in decision.answers] == [2, 2, 3]
+    for answer in decision.answers:
+        assert sum(answer.probabilities) == pytest.approx(1, abs=1e-12)
+        assert 0 < answer.label_mass <= 1
+    assert decision.cached_tokens >= 2 * len(await engine.tokenize(state)), "once for all three questions"
+    alone = [await engine.decide(state, [question]) for question in questions]
+    for together, single in zip(decision.answers, alone, strict=True):
+        np.testing.assert_allclose(
+            together.probabilities, single.answers[0].probabilities, atol=TOLERANCE[engine.info.format]
+        )
     assert (await engine.stats()).running == 0
 
 
