@@ -164,6 +164,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         sweep_dir=sweep_dir,
         model_names=_model_names(),
         compose=compose,
+        reference=compose.reference(config.reference) if config.reference else None,
     )
     log.info("lqmf-runner %s: %s", __version__, context.command)
     return MODES[config.mode.name].load()(context)
@@ -181,7 +182,23 @@ class _Composer:
         ]
 
     def __call__(self, name: str) -> RunConfig:
-        overrides = [*self._overrides, f"model={name}", "models=[]"]
+        return self._compose(name, self._overrides)
+
+    def reference(self, name: str) -> RunConfig:
+        """The reference keeps its own backend: of what is set for the models it takes what every backend knows."""
+        common = {f"backend.{f.name}" for f in fields(schemas.BackendConfig)} - {"backend.format"}
+        return self._compose(
+            name,
+            [
+                override
+                for override in self._overrides
+                if not (key := override.partition("=")[0].lstrip("+")).startswith(("backend", "model."))
+                or key in common
+            ],
+        )
+
+    def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
+        overrides = [*own, f"model={name}", "models=[]"]
         try:
             return to_run_config(hydra.compose(self._config_name, overrides=overrides))
         except Exception as error:
@@ -197,7 +214,7 @@ def _check_names(config: RunConfig) -> None:
     if config.mode.name not in MODES:
         raise unknown("mode", config.mode.name, MODES)
     valid = _model_names()
-    for name in config.models:
+    for name in (*config.models, *([config.reference] if config.reference else [])):
         if name not in valid:
             raise unknown("model", name, valid)
 

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -20,6 +20,9 @@ from .load import ClosedLoop, Conversation, LoadLog, LoadShape, check_prompts, p
 from .metrics import Objectives, bandwidth_utilisation, engine_rates, load_result, mean_heuristic
 from .request_log import RequestLog
 from .results import LoadResult, ModelResult, Quality, RequestRecord
+
+if TYPE_CHECKING:
+    from .fidelity import Reference
 
 LoadEngine = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
@@ -41,6 +44,15 @@ class Observer(Protocol):
 
     def load_ended(self, model: str, load: str, result: LoadResult) -> None:
         """The load is over, or was cut short."""
+
+    def work_started(self, model: str, what: str, total: int) -> None:
+        """Other work, of so many steps, begins."""
+
+    def work_advanced(self, done: int) -> None:
+        """So many of the steps are done."""
+
+    def work_ended(self, model: str, what: str, summary: str) -> None:
+        """The work is done; `summary` says how it went."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +122,14 @@ async def benchmark_model(
     log: RequestLog,
     memory_bandwidth_gb_s: float | None = None,
     on_progress: Callable[[], None] = lambda: None,
+    reference: Reference | None = None,
     load: LoadEngine = load_engine,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Benchmark one model and fill in `result` as it goes, so that it holds what was measured however this ends.
 
-    `on_progress` is called after each load, between measurements. The engine is closed in any case.
+    `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
+    `reference` comes last, so that what it takes is not in the memory figures; an endpoint has none.
 
     Raises:
         LqmfError: the model could not be loaded, or its engine was lost.
@@ -127,10 +141,18 @@ async def benchmark_model(
         result.load_time_s = clock() - started
         _describe(result, client.info, spec)
         observer.loaded(result)
+        if reference is not None and client.info.format == "openai":
+            result.notes.append("fidelity is not measured: an endpoint does not give full distributions")
+            reference = None
+        if reference is not None:
+            await reference.check(client)
         runner = _ModelRun(client, plan, result, observer, log, memory_bandwidth_gb_s, on_progress, clock)
         await runner.warm_up()
         for concurrency in plan.concurrency:
             await runner.run(ClosedLoop(concurrency), plan.requests_at(concurrency))
+        if reference is not None:
+            await reference.measure(client, result, observer)
+            on_progress()
     finally:
         await client.close()
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import UserInputError
+from ..quality.measures import Divergence, KldSummary, ReferenceFigures
 from ..types import MemoryUse
 
 SCHEMA_VERSION = 1
@@ -98,22 +99,28 @@ class HeuristicScore(msgspec.Struct, frozen=True):
     coherence: float = 0.0
 
 
-class KldSummary(msgspec.Struct, frozen=True):
-    """KL divergence from the reference model, natural log, per scored position."""
+class Histogram(msgspec.Struct, frozen=True):
+    """`counts[i]` values lie between `edges[i]` and `edges[i + 1]`; those beyond either end are in its bin."""
 
-    mean: float | None = None
-    median: float | None = None
-    p90: float | None = None
-    p99: float | None = None
+    edges: list[float]
+    counts: list[int]
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured."""
+    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured.
+
+    Names that end in `_se` are standard errors. What follows needs a `reference`: what the model was compared with.
+    """
 
     heuristic: HeuristicScore | None = None
     perplexity: float | None = None
+    perplexity_se: float | None = None
     kld: KldSummary | None = None
+    kld_histogram: Histogram | None = None
     top1_agreement: float | None = None
+    top1_agreement_se: float | None = None
+    divergence: Divergence | None = None
+    reference: ReferenceFigures | None = None
     tasks: dict[str, Any] = {}
 
 

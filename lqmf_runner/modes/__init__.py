@@ -33,6 +33,7 @@ class RunContext:
         sweep_dir: the sweep's folder when the run is one job of a sweep.
         model_names: all model configs there are.
         compose: the configuration of one of them under this run's overrides.
+        reference: the configuration of the model that fidelity is measured against.
     """
 
     config: RunConfig
@@ -43,6 +44,7 @@ class RunContext:
     sweep_dir: Path | None = None
     model_names: tuple[str, ...] = ()
     compose: Callable[[str], RunConfig] = _no_compose
+    reference: RunConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ..system import describe_system, git_commit, memory_bandwidth_gb_s
 from ..types import ModelSpec
 
 if TYPE_CHECKING:
+    from ..experiments.fidelity import Reference
     from ..reports.terminal import BenchmarkDisplay
     from . import RunContext
 
@@ -67,7 +68,7 @@ def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
     display = BenchmarkDisplay(results.system, plans[0], len(plans))
     with RequestLog(context.run_dir) as request_log, display:
         benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
-        interrupted = benchmark.run_all(context.models, plans)
+        interrupted = benchmark.prepare(context) or benchmark.run_all(context.models, plans)
     return _finish(context, results, benchmark, display, interrupted=interrupted)
 
 
@@ -86,10 +87,34 @@ class _Benchmark:
         self.results = results
         self.request_log = request_log
         self.errors: list[Exception] = []
+        self._reference: Reference | None = None
         self._folder = folder
         self._display = display
         self._locate = locate
         self._load = load
+
+    def prepare(self, context: RunContext) -> bool:
+        """Run the reference, if there is one. True if interrupted.
+
+        Raises:
+            LqmfError: it cannot be run; nothing else is then.
+        """
+        fidelity = context.config.fidelity
+        if context.reference is None or not fidelity.enabled:
+            return False
+        from ..experiments.fidelity import FidelityPlan, prepare_reference
+
+        try:
+            spec = self._locate(context.reference)
+            plan = FidelityPlan.of(fidelity, spec, context.config.prompts, context.config.output_dir)
+            self._reference = asyncio.run(prepare_reference(plan, self._display, load=self._load))
+        except KeyboardInterrupt:
+            return True
+        except Exception as error:
+            self.results.run.reason = f"reference {context.reference.model.name}: {error}"
+            self._save()
+            raise
+        return False
 
     def run_all(self, configs: Sequence[RunConfig], plans: Sequence[BenchmarkPlan]) -> bool:
         """Run all models; a model that fails does not stop the others. True if interrupted."""
@@ -122,6 +147,7 @@ class _Benchmark:
                 log=self.request_log,
                 memory_bandwidth_gb_s=system.memory_bandwidth_gb_s,
                 on_progress=self._save,
+                reference=self._reference,
                 load=self._load,
             )
         )

@@ -7,7 +7,6 @@ distributions (`engine.windows`); here are the few numbers a position that come 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 from ..engine.client import EngineClient
 from ..errors import UserInputError
 from ..types import Window, WindowScore
+from .concurrent import for_each
+from .divergence import first_divergence
 from .measures import KldSummary
 
 IN_FLIGHT = 3  # one that runs, one whose rows are read ahead, one on its way
@@ -83,7 +84,7 @@ async def record_reference(
     rows: Path,
     on_progress: Progress = lambda done: None,
 ) -> PositionScores:
-    """Score the windows with the reference model and write its distributions into `rows`, a file that exists (absolute).
+    """Score the windows with the reference model and write its distributions into `rows`, a file that is there.
 
     Raises:
         LqmfError: see `EngineClient.score_window`.
@@ -124,27 +125,19 @@ async def _each_window(
         )
     scores: list[WindowScore | None] = [None] * len(windows)
     done = 0
-    left = iter(range(len(windows)))
 
-    async def work() -> None:
+    async def score(index: int) -> None:
         nonlocal done
-        for index in left:
-            scores[index] = await client.score_window(
-                Window(
-                    tokens=windows[index], first=protocol.first, index=index, rows=str(rows),
-                    n_vocab=n_vocab, record=record,
-                )
-            )  # fmt: skip
-            done += 1
-            on_progress(done)
+        scores[index] = await client.score_window(
+            Window(
+                tokens=windows[index], first=protocol.first, index=index, rows=str(rows),
+                n_vocab=n_vocab, record=record,
+            )
+        )  # fmt: skip
+        done += 1
+        on_progress(done)
 
-    tasks = [asyncio.create_task(work()) for _ in range(IN_FLIGHT)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await for_each(range(len(windows)), score, at_a_time=IN_FLIGHT)
     whole = [score for score in scores if score is not None]
     return PositionScores(
         nll=np.array([score.nll for score in whole]),
@@ -160,7 +153,7 @@ async def check_tokenizer(client: EngineClient, text: str, reference: str, token
         UserInputError: it does not; names the first difference.
     """
     ours = await client.tokenize(text)
-    at = first_difference(ours[: len(tokens)], tokens)
+    at = first_divergence(ours[: len(tokens)], tokens)
     if at is None:
         return
     before = await client.detokenize(ours[max(at - _CONTEXT_TOKENS, 0) : at]) if at else ""
@@ -170,14 +163,6 @@ async def check_tokenizer(client: EngineClient, text: str, reference: str, token
         f"{at}, after {before!r}, is {here} and token {tokens[at]} in the reference",
         hint="perplexity and KL divergence compare like with like only: choose a reference with the same tokenizer",
     )
-
-
-def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """Index of the first token in which two lists differ, the end of one of them included; None if they are equal."""
-    for at, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return at
-    return None if len(a) == len(b) else min(len(a), len(b))
 
 
 def perplexity(scores: PositionScores) -> Estimate:

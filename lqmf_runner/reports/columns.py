@@ -48,8 +48,21 @@ def summary_columns(results: Results) -> list[Column]:
             Column(f"ITL ms {at}\np50", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
             Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
         ]
+    columns += _fidelity_columns(results)
     columns.append(Column("heuristic", fig.heuristic))
     return columns
+
+
+def _fidelity_columns(results: Results) -> list[Column]:
+    """Columns of what was measured against the reference; none where nothing was."""
+    if not any(model.quality.kld for model in results.models):
+        return []
+    return [
+        Column("KLD\nmean", fig.kld),
+        Column("top-1", fig.top1),
+        Column("perplexity", lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se)),
+        Column("differs\nat token", fig.divergence),
+    ]
 
 
 def load_heads() -> Sequence[str]:

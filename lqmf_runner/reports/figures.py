@@ -8,10 +8,12 @@ UNKNOWN = "–"
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Three significant digits, no exponent: 0.123, 1.23, 12.3, 123, 1,234."""
+    """About three significant digits: 2.1e-04, 0.123, 1.23, 12.3, 123, 1,234."""
     if value is None:
         return UNKNOWN
     size = abs(value)
+    if 0 < size < 0.001:
+        return f"{value:.1e}{unit}"
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
     return f"{value:,.{digits}f}{unit}"
 
@@ -74,6 +76,31 @@ def heuristic(model: ModelResult) -> str:
     """The heuristic score."""
     score = model.quality.heuristic
     return UNKNOWN if score is None else f"{score.score:.2f}"
+
+
+def plus_minus(value: float | None, error: float | None) -> str:
+    """A figure and its standard error, where there is one."""
+    return number(value) + (f" ± {number(error)}" if error is not None else "")
+
+
+def kld(model: ModelResult) -> str:
+    """Mean KL divergence from the reference."""
+    found = model.quality.kld
+    return UNKNOWN if found is None else plus_minus(found.mean, found.mean_se)
+
+
+def top1(model: ModelResult) -> str:
+    """Share of positions where the model's most likely token is the reference's."""
+    share = model.quality.top1_agreement
+    return UNKNOWN if share is None else f"{share * 100:.1f} %"
+
+
+def divergence(model: ModelResult) -> str:
+    """Where greedy answers part from the reference's, in the median."""
+    found = model.quality.divergence
+    if found is None:
+        return UNKNOWN
+    return f"> {found.tokens}" if found.median is None else f"{found.median:g}"
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:

@@ -109,6 +109,21 @@ class BenchmarkDisplay:
         for note in model.notes:
             self.say(f"{model.name}: {printable(note)}")
 
+    def work_started(self, model: str, what: str, total: int) -> None:
+        """A bar of so many steps."""
+        self._start_task(model, what, float(total))
+
+    def work_advanced(self, done: int) -> None:
+        """So many steps of the bar."""
+        self._update(completed=done)
+
+    def work_ended(self, model: str, what: str, summary: str) -> None:
+        """The bar stays, with what came out."""
+        self._update(count=summary)
+        self._task = None
+        if not self._live:
+            self._line(model, what, summary)
+
     def load_started(self, model: str, load: str, requests: int) -> None:
         """A new bar."""
         self._tokens, self._ttft, self._ended, self._requests = 0, [], 0, requests
@@ -179,7 +194,7 @@ class BenchmarkDisplay:
             self._progress.stop_task(self._task)
             self._task = None
 
-    def _update(self, *, completed: float, **fields: str) -> None:
+    def _update(self, *, completed: float | None = None, **fields: str) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=completed, **fields)  # type: ignore[arg-type]
 

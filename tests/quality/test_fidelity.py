@@ -49,7 +49,6 @@ def spec(path: Path, **options: object) -> ModelSpec:
 
 
 async def record(path: Path, rows: Path) -> tuple[PositionScores, int]:
-    rows.touch()
     async with await LocalEngine.start(spec(path)) as engine:
         windows = PROTOCOL.cut(TOKENS)
         return await record_reference(engine, windows, PROTOCOL, rows), engine.info.n_vocab
@@ -77,6 +76,7 @@ async def test_kld_and_likelihood_agree_with_float64(kind: str, checkpoint: Path
     if kind == "gguf":
         reference = make_gguf_twin(tmp_path / "reference.gguf", checkpoint)
         candidate = make_gguf_twin(tmp_path / "candidate.gguf", other)
+    (tmp_path / "rows").touch()
     recorded, n_vocab = await record(reference, tmp_path / "rows")
     async with await LocalEngine.start(spec(candidate)) as engine:
         found = await compare_with_reference(
