@@ -68,6 +68,10 @@ class PositionScores:
     top: NDArray[np.int32]
     kld: NDArray[np.float64] | None = None
 
+    def head(self, n: int) -> PositionScores:
+        """Those of the first n windows."""
+        return PositionScores(self.nll[:n], self.top[:n], None if self.kld is None else self.kld[:n])
+
 
 @dataclass(frozen=True)
 class Estimate:

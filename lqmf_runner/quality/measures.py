@@ -16,11 +16,15 @@ class KldSummary(msgspec.Struct, frozen=True):
 
 
 class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
-    """The reference against itself, run in `dtype`: what arithmetic alone does. Smaller differences mean nothing."""
+    """The reference against itself, run in `dtype`: what arithmetic alone does. Smaller differences mean nothing.
+
+    It is taken over the first of the windows, `positions` in all.
+    """
 
     dtype: str
     kld: KldSummary
     top1_agreement: float
+    positions: int
 
 
 class ReferenceFigures(msgspec.Struct, frozen=True, kw_only=True):
