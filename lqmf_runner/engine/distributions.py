@@ -64,10 +64,10 @@ def record_rows(logits: Logits, targets: Sequence[int], codes: NDArray[np.uint16
         NotFiniteError: a row holds NaN or +inf.
     """
     scores = RowScores([], [], [])
-    height, scratch = np.empty((2, logits.shape[1]), np.float32)
+    rows = _Rows(logits)
+    height, scratch = rows.height, rows.scratch
     for row, target in enumerate(targets):
-        log_norm = _heights(logits, row, height, scratch, scores)
-        scores.nll.append(log_norm - float(height[target]))
+        rows.score(row, target, scores)
         np.multiply(height, -_PER_NAT, out=scratch)
         np.rint(scratch, out=scratch)
         codes[row] = scratch
@@ -90,28 +90,45 @@ def compare_rows(logits: Logits, targets: Sequence[int], codes: NDArray[np.uint1
     n_vocab = min(logits.shape[1], codes.shape[1])
     logits, codes = logits[:, :n_vocab], codes[:, :n_vocab]
     scores = RowScores([], [], [])
-    height, reference, scratch = np.empty((3, n_vocab), np.float32)
+    rows = _Rows(logits)
+    reference, scratch = np.empty(n_vocab, np.float32), rows.scratch
     for row, target in enumerate(targets):
-        log_norm = _heights(logits, row, height, scratch, scores)
-        scores.nll.append(log_norm - float(height[target]))
+        log_norm = rows.score(row, target, scores)
         reference[:] = codes[row]
         reference *= -_STEP
         np.exp(reference, out=scratch)
         norm = float(scratch.sum())
-        reference -= height
+        reference -= rows.height
         scratch *= reference
         scores.kld.append(float(scratch.sum()) / norm - math.log(norm) + log_norm)
     return scores
 
 
-def _heights(logits: Logits, row: int, height: Logits, scratch: Logits, scores: RowScores) -> float:
-    """Logits relative to the row's largest into `height`; returns the log of the sum of their exponentials."""
-    values = logits[row]
-    top = int(values.argmax())  # of a row with NaN: the first NaN
-    if not np.isfinite(values[top]):
-        raise NotFiniteError(row)
-    scores.top.append(top)
-    np.subtract(values, values[top], out=height)
-    np.maximum(height, _DEEPEST, out=height)
-    np.exp(height, out=scratch)
-    return math.log(float(scratch.sum()))
+class _Rows:
+    """Works on one row of logits after the other, in the same memory.
+
+    Attributes:
+        height: logits of the row relative to its largest.
+        scratch: for whoever needs it until the next row.
+    """
+
+    def __init__(self, logits: Logits) -> None:
+        n_vocab = logits.shape[1]
+        self._logits = logits
+        self._floor = np.full(n_vocab, _DEEPEST)  # numpy's maximum with a scalar takes four times as long
+        self.height = np.empty(n_vocab, np.float32)
+        self.scratch = np.empty(n_vocab, np.float32)
+
+    def score(self, row: int, target: int, scores: RowScores) -> float:
+        """Find the row's heights, add its scores, and return the log of the sum of the heights' exponentials."""
+        values = self._logits[row]
+        top = int(values.argmax())  # of a row with NaN: the first NaN
+        if not np.isfinite(values[top]):
+            raise NotFiniteError(row)
+        np.subtract(values, values[top], out=self.height)
+        np.maximum(self.height, self._floor, out=self.height)
+        np.exp(self.height, out=self.scratch)
+        log_norm = math.log(float(self.scratch.sum()))
+        scores.top.append(top)
+        scores.nll.append(log_norm - float(self.height[target]))
+        return log_norm

@@ -141,7 +141,7 @@ async def _each_window(
         done += 1
         on_progress(done)
 
-    await for_each(range(len(windows)), score, at_a_time=IN_FLIGHT)
+    await for_each(range(len(windows)), score, at_a_time=min(IN_FLIGHT, info.max_slots))
     whole = [score for score in scores if score is not None]
     return PositionScores(
         nll=np.array([score.nll for score in whole]),
