@@ -19,7 +19,7 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
+from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams, Window
 
 CHAT = GenerationRequest(
     messages=(Message("user", "hi"),), sampling=SamplingParams(max_tokens=5, temperature=0)
@@ -350,3 +350,9 @@ async def test_something_else_than_an_api_is_a_clear_error(endpoint: Endpoint, a
     with pytest.raises(RemoteEngineError, match="list of models") as caught:
         await load_engine(spec(endpoint))
     assert "/v1" in caught.value.hint
+
+
+async def test_full_distributions_are_refused(engine: EngineClient) -> None:
+    window = Window(tokens=[1, 2], first=1, index=0, rows="", n_vocab=10, record=True)
+    with pytest.raises(UserInputError, match="behind an endpoint, which does not give full next-token"):
+        await engine.score_window(window)
