@@ -14,6 +14,7 @@ class LqmfError(Exception):
 
     status: int = 500
     exit_code: int = 1
+    retry_after_s: float | None = None  # when it is worth trying again
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -56,6 +57,20 @@ class QueueFullError(LqmfError):
     """The admission queue is full; try again later."""
 
     status = 429
+    retry_after_s = 1.0
+
+
+class ConflictError(LqmfError):
+    """What is asked for does not go together with what is going on (a busy model, one that is not loaded)."""
+
+    status = 409
+
+
+class UnavailableError(LqmfError):
+    """Not now: loading, draining, or waiting before another try."""
+
+    status = 503
+    retry_after_s = 1.0
 
 
 class EngineError(LqmfError):
@@ -66,6 +81,7 @@ class EngineLostError(EngineError):
     """The worker process died (killed, out of memory, crashed); its requests failed with it."""
 
     status = 503
+    retry_after_s = 1.0
 
 
 class DoesNotFitError(LqmfError):

@@ -51,7 +51,9 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
         "chat": schemas.ChatMode,
+        "serve": schemas.ServeMode,
     },
+    "server": {"server": schemas.ServerConfig},
     "tracking": {"mlflow": schemas.TrackingConfig},
 }
 REDACTED = "***"

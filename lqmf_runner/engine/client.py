@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
+from ..errors import LqmfError
 from ..types import (
     Chunk,
     Completion,
@@ -24,6 +26,8 @@ class EngineClient(ABC):
     """
 
     info: ModelInfo
+    on_lost: Callable[[LqmfError], None] | None = None
+    """Called once when the engine dies by itself (not by `close`)."""
 
     @abstractmethod
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
@@ -36,6 +40,12 @@ class EngineClient(ABC):
             QueueFullError: too many requests wait.
             EngineLostError: the engine died; all its requests fail with this at once.
         """
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[list[Chunk], None]:
+        """Like `generate`, but gives all chunks that have arrived at once, so that they can be sent on at once."""
+        async with aclosing(self.generate(request)) as chunks:
+            async for chunk in chunks:
+                yield [chunk]
 
     @abstractmethod
     async def score(self, tokens: Sequence[int] | str) -> Score:

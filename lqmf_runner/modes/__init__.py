@@ -62,6 +62,11 @@ class Mode:
 
 
 MODES: dict[str, Mode] = {
+    "serve": Mode(
+        "serve:run",
+        "serve models over HTTP: OpenAI's API and a native one",
+        "mode=serve model=smollm2_gguf server.port=8000",
+    ),
     "chat": Mode(
         "chat:run",
         "talk to a model in the terminal, or ask it one question",
