@@ -30,6 +30,7 @@ from . import config as schemas
 from .cli import PROGRAM, conf_dir, report
 from .config import RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
+from .errors import UserInputError
 from .modes import MODES, RunContext
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
     "server": {"server": schemas.ServerConfig},
     "tracking": {"mlflow": schemas.TrackingConfig},
 }
+NO_MODEL = ("~model", "model.name=''")
+MODES_WITHOUT_MODEL = ("serve", "models")
 REDACTED = "***"
 _SECRET_KEY = re.compile(r"(^|_)(api_key|token|password|secret)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
@@ -73,7 +76,7 @@ def run(args: Sequence[str]) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its exceptions through, and `cli` words them
     register_schemas()
-    sys.argv = [sys.argv[0], *args]
+    sys.argv = [sys.argv[0], *_without_model(args)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
     except JobError:
@@ -81,6 +84,11 @@ def run(args: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     return 0
+
+
+def _without_model(args: Sequence[str]) -> list[str]:
+    """Hydra has no null for a config group: `model=null` takes the group out and leaves a model without a name."""
+    return [word for arg in args for word in (NO_MODEL if arg == "model=null" else (arg,))]
 
 
 def register_schemas() -> None:
@@ -179,11 +187,11 @@ class _Composer:
         self._overrides = [
             override
             for override in settings.overrides.task
-            if override.partition("=")[0].lstrip("+") not in ("model", "models")
+            if override.partition("=")[0].lstrip("+") not in ("model", "models") and override not in NO_MODEL
         ]
 
-    def __call__(self, name: str) -> RunConfig:
-        overrides = [*self._overrides, f"model={name}", "models=[]"]
+    def __call__(self, name: str, *more: str) -> RunConfig:
+        overrides = [*self._overrides, f"model={name}", "models=[]", *more]
         try:
             return to_run_config(hydra.compose(self._config_name, overrides=overrides))
         except Exception as error:
@@ -198,6 +206,8 @@ def _model_names() -> tuple[str, ...]:
 def _check_names(config: RunConfig) -> None:
     if config.mode.name not in MODES:
         raise unknown("mode", config.mode.name, MODES)
+    if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
+        raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
     valid = _model_names()
     for name in config.models:
         if name not in valid:

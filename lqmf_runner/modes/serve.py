@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
 
 from ..config import BackendConfig, RunConfig
 from ..errors import LqmfError
@@ -27,9 +26,11 @@ def run(context: RunContext) -> int:
     from ..server.services import Readiness
 
     config = context.config.server
-    preload = [model.model.name for model in context.models]
+    chosen = [model for model in context.models if model.model.name]
+    preload = [model.model.name for model in chosen]
     with contextlib.closing(bind(config)) as sock:
-        catalog = LocalCatalog(_configs(context), _backend(context), context.config.models_dir)
+        configs = _configs(context) | {model.model.name: model for model in chosen}
+        catalog = LocalCatalog(configs, _backend(context), context.config.models_dir)
         pool = ModelPool(catalog, config)
         readiness = Readiness()
         app = create_app(config, pool, readiness=readiness)
@@ -48,19 +49,20 @@ def run(context: RunContext) -> int:
     return 0
 
 
-def _configs(context: RunContext) -> Mapping[str, RunConfig]:
-    """The configuration of every model that has one; those of the run as the command line has them."""
+def _configs(context: RunContext) -> dict[str, RunConfig]:
+    """The configuration of every model that has one and goes with the settings of this run."""
     configs = {}
     for name in context.model_names:
         if name != "local":
             with contextlib.suppress(LqmfError):
                 configs[name] = context.compose(name)
-    return configs | {model.model.name: model for model in context.models}
+    return configs
 
 
 def _backend(context: RunContext) -> BackendConfig:
+    """The settings for models without a configuration: those of this run, where they are not of one format only."""
     try:
-        return context.compose("local").backend
+        return context.compose("local", "model.name=any").backend
     except LqmfError:
         return BackendConfig()
 
