@@ -33,6 +33,10 @@ class InvalidRequestError(UserInputError):
     """A generation request is malformed, out of range, or longer than the context."""
 
 
+class ContextLengthError(InvalidRequestError):
+    """The prompt does not fit into the context."""
+
+
 class ModelNotFoundError(UserInputError):
     """No such model, or its weights are missing and cannot be fetched."""
 
