@@ -13,7 +13,7 @@ from litestar.types import ControllerRouterHandler, Middleware
 
 from .. import __version__
 from ..config import ServerConfig
-from . import models, native_chat, openai_chat, openai_completions, status, tokens
+from . import decisions, embeddings, models, native_chat, openai_chat, openai_completions, status, tokens
 from .errors import handle_error
 from .observe import NoObserver, Observer
 from .pool import ModelPool
@@ -34,6 +34,9 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     models.openai_model,
     openai_chat.chat_completions,
     openai_completions.completions,
+    decisions.system_one,
+    decisions.decide,
+    embeddings.embeddings,
     tokens.tokenize,
     tokens.detokenize,
 )
