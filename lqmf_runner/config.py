@@ -453,6 +453,56 @@ class ChatMode(ModeConfig):
 
 
 @dataclass(frozen=True)
+class ServeMode(ModeConfig):
+    """Serve models over HTTP; see `ServerConfig`."""
+
+    name: str = "serve"
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The REST server.
+
+    Attributes:
+        autoload: load a model when a request names it.
+        max_models: most models loaded at the same time.
+        max_memory_mb: most memory of all loaded models together, in MB of 10^6 bytes.
+        idle_timeout_s: unload a model that had no request for so long; null keeps it.
+        pin: models that are never unloaded to make room for others.
+        background: return once the server is ready and leave it running.
+        max_body_mb: larger request bodies are refused.
+        max_sessions: native conversations kept; the one longest unused goes first.
+        session_timeout_s: forget a conversation that was not used for so long.
+        session_messages: most messages of a conversation, answers included.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    autoload: bool = True
+    max_models: int = 5
+    max_memory_mb: float = 8192.0
+    idle_timeout_s: float | None = None
+    pin: list[str] = field(default_factory=list)
+    background: bool = False
+    max_body_mb: float = 10.0
+    max_sessions: int = 256
+    session_timeout_s: float = 3600.0
+    session_messages: int = 200
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UserInputError(
+                f"server.port={self.port} is not a port", hint="choose 1 to 65535, or 0 for any free one"
+            )
+        for name in ("max_models", "max_sessions", "session_messages"):
+            _at_least(f"server.{name}", getattr(self, name), 1)
+        for name in ("max_memory_mb", "idle_timeout_s", "max_body_mb", "session_timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserInputError(f"server.{name}={value:g} is too small", hint="it must be more than 0")
+
+
+@dataclass(frozen=True)
 class TrackingConfig:
     """MLflow. `enabled: false` leaves only the run's folder."""
 
@@ -570,6 +620,7 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
     models: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     reference: str | None = None

@@ -14,6 +14,7 @@ class LqmfError(Exception):
 
     status: int = 500
     exit_code: int = 1
+    retry_after_s: float | None = None  # when it is worth trying again
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -30,6 +31,10 @@ class UserInputError(LqmfError):
 
 class InvalidRequestError(UserInputError):
     """A generation request is malformed, out of range, or longer than the context."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt does not fit into the context."""
 
 
 class ModelNotFoundError(UserInputError):
@@ -56,6 +61,20 @@ class QueueFullError(LqmfError):
     """The admission queue is full; try again later."""
 
     status = 429
+    retry_after_s = 1.0
+
+
+class ConflictError(LqmfError):
+    """What is asked for does not go together with what is going on (a busy model, one that is not loaded)."""
+
+    status = 409
+
+
+class UnavailableError(LqmfError):
+    """Not now: loading, draining, or waiting before another try."""
+
+    status = 503
+    retry_after_s = 1.0
 
 
 class EngineError(LqmfError):
@@ -66,6 +85,7 @@ class EngineLostError(EngineError):
     """The worker process died (killed, out of memory, crashed); its requests failed with it."""
 
     status = 503
+    retry_after_s = 1.0
 
 
 class DoesNotFitError(LqmfError):

@@ -30,6 +30,7 @@ from . import config as schemas
 from .cli import INTERRUPTED, PROGRAM, conf_dir, report
 from .config import RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
+from .errors import UserInputError
 from .modes import MODES, RunContext
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,13 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
         "chat": schemas.ChatMode,
+        "serve": schemas.ServeMode,
     },
+    "server": {"server": schemas.ServerConfig},
     "tracking": {"mlflow": schemas.TrackingConfig},
 }
+NO_MODEL = ("~model", "model.name=''")
+MODES_WITHOUT_MODEL = ("serve", "models")
 REDACTED = "***"
 _SECRET_KEY = re.compile(r"(^|_)(api_key|token|password|secret)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
@@ -73,7 +78,7 @@ def run(args: Sequence[str]) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its exceptions through, and `cli` words them
     register_schemas()
-    sys.argv = [sys.argv[0], *args]
+    sys.argv = [sys.argv[0], *_without_model(args)]
     BeforeRun.sweep = None
     exit_code = 0
     try:
@@ -93,6 +98,11 @@ def run(args: Sequence[str]) -> int:
     if BeforeRun.sweep is not None:
         _conclude(BeforeRun.sweep)
     return exit_code
+
+
+def _without_model(args: Sequence[str]) -> list[str]:
+    """Hydra has no null for a config group: `model=null` takes the group out and leaves a model without a name."""
+    return [word for arg in args for word in (NO_MODEL if arg == "model=null" else (arg,))]
 
 
 def register_schemas() -> None:
@@ -208,11 +218,11 @@ class _Composer:
         self._overrides = [
             override
             for override in settings.overrides.task
-            if override.partition("=")[0].lstrip("+") not in ("model", "models")
+            if override.partition("=")[0].lstrip("+") not in ("model", "models") and override not in NO_MODEL
         ]
 
-    def __call__(self, name: str) -> RunConfig:
-        return self._compose(name, self._overrides)
+    def __call__(self, name: str, *more: str) -> RunConfig:
+        return self._compose(name, [*self._overrides, *more])
 
     def reference(self, name: str) -> RunConfig:
         """The reference keeps its own backend: of what is set for the models it takes what every backend knows."""
@@ -244,6 +254,8 @@ def _check(config: RunConfig) -> None:
     """Names that are not there, and what does not go together."""
     if config.mode.name not in MODES:
         raise unknown("mode", config.mode.name, MODES)
+    if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
+        raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
     valid = _model_names()
     for name in (*config.models, *([config.reference] if config.reference else [])):
         if name not in valid:

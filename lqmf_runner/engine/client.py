@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
-from ..errors import InvalidRequestError, UserInputError
+from ..errors import InvalidRequestError, LqmfError, UserInputError
 from ..types import (
     Chunk,
     Completion,
@@ -32,6 +33,8 @@ class EngineClient(ABC):
     """
 
     info: ModelInfo
+    on_lost: Callable[[LqmfError], None] | None = None
+    """Called once when the engine dies by itself (not by `close`)."""
 
     @abstractmethod
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
@@ -44,6 +47,12 @@ class EngineClient(ABC):
             QueueFullError: too many requests wait.
             EngineLostError: the engine died; all its requests fail with this at once.
         """
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[list[Chunk], None]:
+        """Like `generate`, but gives all chunks that have arrived at once, so that they can be sent on at once."""
+        async with aclosing(self.generate(request)) as chunks:
+            async for chunk in chunks:
+                yield [chunk]
 
     @abstractmethod
     async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:

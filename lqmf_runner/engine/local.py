@@ -125,18 +125,31 @@ class LocalEngine(EngineClient):
         return self._lost is None and not self._closing
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+        async with contextlib.aclosing(self.stream(request)) as stream:
+            async for chunks in stream:
+                for chunk in chunks:
+                    yield chunk
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[list[Chunk], None]:
         request_id = next(self._ids)
         answer = self._answers[request_id] = asyncio.Queue()
         finished = False
         try:
             self._send(Generate(request_id, request))
             while not finished:
-                item = await answer.get()
+                item: Chunk | LqmfError = await answer.get()
+                chunks: list[Chunk] = []
+                while isinstance(item, Chunk):
+                    chunks.append(item)
+                    finished = item.finish_reason is not None
+                    if answer.empty():
+                        break
+                    item = answer.get_nowait()
+                if chunks:
+                    yield chunks
                 if isinstance(item, LqmfError):
                     finished = True
                     raise item
-                finished = item.finish_reason is not None
-                yield item
         finally:
             del self._answers[request_id]
             if not finished and self.alive:
@@ -240,12 +253,13 @@ class LocalEngine(EngineClient):
         if self._lost is not None or self._closing:
             return
         code = _exit_code(self._process)
-        self._fail_all(
-            EngineLostError(
-                f"the process of '{self._name}' ended: {_describe_exit(code)}",
-                hint="its requests failed; load the model again (LQMF_DEBUG=1 shows the worker's own output)",
-            )
+        error = EngineLostError(
+            f"the process of '{self._name}' ended: {_describe_exit(code)}",
+            hint="its requests failed; load the model again (LQMF_DEBUG=1 shows the worker's own output)",
         )
+        self._fail_all(error)
+        if self.on_lost is not None:
+            self.on_lost(error)
 
     def _fail(self, request_id: int, error: LqmfError) -> None:
         if answer := self._answers.get(request_id):

@@ -16,7 +16,7 @@ from ..config import RunConfig
 from ..errors import UserInputError
 
 
-def _no_compose(name: str) -> RunConfig:
+def _no_compose(name: str, *overrides: str) -> RunConfig:
     raise UserInputError(f"there is no configuration to compose model '{name}' from")
 
 
@@ -32,7 +32,7 @@ class RunContext:
         command: the command line, secrets redacted, ready to be pasted.
         sweep_dir: the sweep's folder when the run is one job of a sweep.
         model_names: all model configs there are.
-        compose: the configuration of one of them under this run's overrides.
+        compose: the configuration of one of them under this run's overrides, and more of them.
         reference: the configuration of the model that fidelity is measured against.
     """
 
@@ -43,7 +43,7 @@ class RunContext:
     command: str
     sweep_dir: Path | None = None
     model_names: tuple[str, ...] = ()
-    compose: Callable[[str], RunConfig] = _no_compose
+    compose: Callable[..., RunConfig] = _no_compose
     reference: RunConfig | None = None
 
 
@@ -64,6 +64,11 @@ class Mode:
 
 
 MODES: dict[str, Mode] = {
+    "serve": Mode(
+        "serve:run",
+        "serve models over HTTP: OpenAI's API and a native one",
+        "mode=serve model=smollm2_gguf server.port=8000",
+    ),
     "chat": Mode(
         "chat:run",
         "talk to a model in the terminal, or ask it one question",

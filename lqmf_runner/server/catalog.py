@@ -1,0 +1,159 @@
+"""Which models a server can load: those of the configuration and those in the models folder, by name.
+
+A name that comes in with a request is only ever compared with names that are known; it never becomes a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from ..config import BackendConfig, RunConfig
+from ..errors import LqmfError, ModelNotFoundError, ModelUnusableError
+from ..models import FoundModel, discover, locate
+from ..models.discover import WEIGHT_SUFFIXES
+from ..models.locate import find, fit_backend
+from ..types import ModelSpec
+
+_FRESH_S = 2.0  # how long a listing of the models folder is believed
+
+
+class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that can be loaded, as its files describe it. Sizes in MB are 10^6 bytes; 0 where not known."""
+
+    name: str
+    format: str
+    method: str = ""
+    bits: float = 0.0
+    size_mb: float = 0.0
+    version: str = ""
+    problem: str = ""
+
+
+class Catalog(Protocol):
+    """Where a pool finds models by name."""
+
+    async def find(self, name: str) -> tuple[ModelSpec, float]:
+        """How to load the model, and the size of its weights in MB (0 where there are none here).
+
+        Raises:
+            ModelNotFoundError: there is no model of this name, or its weights are not here.
+            ModelUnusableError: its files are damaged or refused.
+        """
+
+    async def entries(self) -> list[CatalogEntry]:
+        """All models there are, the broken ones with the reason."""
+
+
+class LocalCatalog:
+    """The models of the configuration, and those in the models folder that have none.
+
+    Args:
+        configs: the composed configuration of every configured model, by name.
+        backend: settings for models without a configuration.
+        models_dir: the folder.
+    """
+
+    def __init__(
+        self, configs: Mapping[str, RunConfig], backend: BackendConfig, models_dir: str | Path
+    ) -> None:
+        self._configs = dict(configs)
+        self._backend = backend
+        self._models_dir = Path(models_dir)
+        self._folder: dict[str, FoundModel] = {}
+        self._listed_at = -_FRESH_S
+
+    async def find(self, name: str) -> tuple[ModelSpec, float]:
+        """See `Catalog`."""
+        if config := self._configs.get(name):
+            return await asyncio.to_thread(_located, name, partial(self._configured, config))
+        if found := (await self._list_folder()).get(name):
+            return await asyncio.to_thread(_located, name, partial(self._discovered, found))
+        raise unknown_model(name)
+
+    async def entries(self) -> list[CatalogEntry]:
+        """See `Catalog`. A configured model is listed where its weights are here."""
+        folder = await self._list_folder()
+        configured = await asyncio.to_thread(self._list_configured)
+        others = [_entry(name, found) for name, found in folder.items() if name not in self._configs]
+        return [*configured, *others]
+
+    async def _list_folder(self) -> dict[str, FoundModel]:
+        if time.monotonic() - self._listed_at > _FRESH_S:
+            found = await asyncio.to_thread(discover, self._models_dir)
+            self._folder = {model.name: model for model in found}
+            self._listed_at = time.monotonic()
+        return self._folder
+
+    def _list_configured(self) -> list[CatalogEntry]:
+        entries = []
+        for name, config in self._configs.items():
+            if config.backend.format == "openai":
+                entries.append(CatalogEntry(name=name, format="openai", method="remote"))
+                continue
+            try:  # without asking the hub
+                found = find(dataclasses.replace(config.model, hub_id=None), self._models_dir)
+            except LqmfError:
+                continue
+            entries.append(_entry(name, found))
+        return entries
+
+    def _configured(self, config: RunConfig) -> ModelSpec:
+        return locate(config.model, config.backend, config.models_dir)
+
+    def _discovered(self, found: FoundModel) -> ModelSpec:
+        if found.problem:
+            raise ModelUnusableError(f"{found.name} cannot be used: {found.problem}")
+        fitted = fit_backend(self._backend, found, found.name)
+        options = dataclasses.asdict(fitted)
+        return ModelSpec(
+            name=found.name, format=found.format, path=found.path, version=found.version, options=options
+        )
+
+
+def unknown_model(name: str) -> ModelNotFoundError:
+    """The error for a name that no model has."""
+    shown = repr(name) if name.isprintable() and len(name) <= 100 else "of that name"
+    return ModelNotFoundError(
+        f"there is no model {shown}", hint="GET /models/available lists those there are"
+    )
+
+
+def weights_mb(path: str) -> float:
+    """Size of the weights at `path`, a file or a folder; 0 for an empty path."""
+    place = Path(path)
+    if not path:
+        return 0.0
+    files = [place] if place.is_file() else [f for f in place.iterdir() if f.suffix in WEIGHT_SUFFIXES]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _located(name: str, find_spec: Callable[[], ModelSpec]) -> tuple[ModelSpec, float]:
+    """Where it is missing, the message that goes to a client must not say where it was looked for."""
+    try:
+        spec = find_spec()
+        return msgspec.structs.replace(spec, name=name), weights_mb(spec.path)
+    except ModelNotFoundError:
+        raise ModelNotFoundError(
+            f"the weights of {name!r} are not on this machine",
+            hint="GET /models/available lists those that are",
+        ) from None
+
+
+def _entry(name: str, found: FoundModel) -> CatalogEntry:
+    return CatalogEntry(
+        name=name,
+        format=found.format,
+        method=found.method,
+        bits=found.bits,
+        size_mb=found.size_mb,
+        version=found.version,
+        problem=found.problem,
+    )

@@ -1,0 +1,275 @@
+"""From a valid request to its answers: hold the model, run the answers, tell the observer, stop when nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from litestar import Response
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from ..engine import EngineClient
+from ..types import Chunk, Completion, GenerationRequest, TokenLogprob, Usage
+from .errors import as_known
+from .observe import Observer, ServedRequest
+from .pool import ModelPool, PooledModel
+from .sse import EventWriter, encode_json
+
+T = TypeVar("T")
+Chunks = tuple[int, list[Chunk]]
+
+
+class Generation:
+    """The answers to one request while they are made, on a model that is held for it."""
+
+    def __init__(
+        self, model: PooledModel, engine: EngineClient, observer: Observer, request: ServedRequest
+    ) -> None:
+        self.engine = engine
+        self.request = request
+        self.done = False  # nothing more is sent: a client that goes now has not gone early
+        self.model = model
+        self._observer = observer
+
+    async def chunks(
+        self, requests: Sequence[GenerationRequest], *, per_prompt: int | None = None
+    ) -> AsyncGenerator[Chunks, None]:
+        """The chunks of all answers as they come, with the index of the answer.
+
+        Args:
+            per_prompt: consecutive requests that have the same prompt; all of them by default.
+        """
+        served, observer = self.request, self._observer
+        usages: dict[int, Usage] = {}
+        async with contextlib.aclosing(_answers(self.engine, requests)) as answers:
+            async for index, chunks in answers:
+                n_tokens = 0
+                for chunk in chunks:
+                    n_tokens += len(chunk.token_ids)
+                    if chunk.usage is not None:
+                        usages[index] = chunk.usage
+                        self.model.count(chunk.usage)
+                if n_tokens:
+                    if not served.first_token:
+                        served.first_token = time.perf_counter()
+                        observer.on_first_token(served)
+                    served.tokens += n_tokens
+                    observer.on_chunk(served, n_tokens)
+                if len(usages) == len(requests):
+                    served.usage = total_usage(usages, per_prompt or len(requests))
+                yield index, chunks
+
+    async def complete(
+        self, requests: Sequence[GenerationRequest], *, per_prompt: int | None = None
+    ) -> list[Completion]:
+        """All answers, whole."""
+        parts: list[list[Chunk]] = [[] for _ in requests]
+        async with contextlib.aclosing(self.chunks(requests, per_prompt=per_prompt)) as answers:
+            async for index, chunks in answers:
+                parts[index] += chunks
+        return [_whole(chunks) for chunks in parts]
+
+    @property
+    def usage(self) -> Usage:
+        """Of all answers together; zeros until the last has ended."""
+        return self.request.usage or Usage()
+
+
+@contextlib.asynccontextmanager
+async def generation(
+    pool: ModelPool, observer: Observer, request: ServedRequest, receive: Receive, keep_alive_s: float | None
+) -> AsyncGenerator[Generation, None]:
+    """Hold the request's model. When the client goes away, the block is cancelled and left without an error."""
+    task = asyncio.current_task()
+    assert task is not None
+    current: Generation | None = None
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if current is None or not current.done:
+            left = True
+            task.cancel()
+
+    observer.on_start(request)
+    watching = asyncio.create_task(watch())
+    try:
+        async with pool.lease(request.model, keep_alive_s=keep_alive_s) as (model, engine):
+            current = Generation(model, engine, observer, request)
+            yield current
+    except asyncio.CancelledError:
+        request.cancelled = True
+        if not left:
+            raise
+        task.uncancel()
+    except Exception as error:
+        request.error = as_known(error)
+        request.status = request.error.status
+        raise
+    finally:
+        watching.cancel()
+        request.ended = time.perf_counter()
+        observer.on_end(request)
+
+
+class Answer(Response[T]):
+    """A response that is made while it is sent. `T` documents what it is when it is not streamed."""
+
+    def __init__(self, send: Callable[[Receive, Send], Awaitable[None]]) -> None:
+        super().__init__(content=None)  # type: ignore[arg-type]
+        self._sender = send
+
+    def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIApp:  # type: ignore[override]
+        """The ASGI application that answers."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._sender(receive, send)
+
+        return app
+
+
+async def send_json(current: Generation, send: Any, body: Any) -> None:
+    """A whole response with status 200."""
+    data = encode_json(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    current.done = True
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+class Events(Protocol):
+    """How answers look as events."""
+
+    def chunks(self, index: int, chunks: list[Chunk]) -> bytes:
+        """The events for some chunks of answer `index`; may be empty."""
+
+    def end(self, usage: Usage) -> bytes:
+        """The last events."""
+
+    def failed(self, error: Exception) -> bytes:
+        """The event for an error in mid-stream."""
+
+
+async def send_events(
+    current: Generation,
+    requests: Sequence[GenerationRequest],
+    send: Send,
+    events: Events,
+    *,
+    per_prompt: int | None = None,
+) -> None:
+    """Stream the answers. An error before the first event is raised; after it, it is an event, and the end."""
+    writer = EventWriter(send)
+    try:
+        async with contextlib.aclosing(current.chunks(requests, per_prompt=per_prompt)) as answers:
+            async for index, chunks in answers:
+                if data := events.chunks(index, chunks):
+                    await writer.write(data)
+    except Exception as error:
+        if not writer.started:
+            raise
+        current.request.error = as_known(error)
+        current.request.status = current.request.error.status
+        last = events.failed(error)
+    else:
+        last = events.end(current.usage)
+    current.done = True
+    await writer.end(last)
+
+
+def total_usage(usages: Mapping[int, Usage], per_prompt: int) -> Usage:
+    """Every prompt once, and everything generated; times are those of the slowest."""
+    prompts = [usage for index, usage in usages.items() if index % per_prompt == 0]
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
+        cached_tokens=sum(usage.cached_tokens for usage in prompts),
+        completion_tokens=sum(usage.completion_tokens for usage in usages.values()),
+        queue_s=max(usage.queue_s for usage in usages.values()),
+        prefill_s=max(usage.prefill_s for usage in usages.values()),
+        decode_s=max(usage.decode_s for usage in usages.values()),
+    )
+
+
+def choices(request: GenerationRequest, n: int) -> list[GenerationRequest]:
+    """The same request n times; a seed is made another for each, or all answers were one."""
+    seed = request.sampling.seed
+    if n == 1 or seed is None:
+        return [request] * n
+    return [
+        msgspec.structs.replace(
+            request, sampling=msgspec.structs.replace(request.sampling, seed=_next_seed(seed, index))
+        )
+        for index in range(n)
+    ]
+
+
+def _next_seed(seed: int, index: int) -> int:
+    return seed + index if seed + index < 2**63 else seed - index
+
+
+async def _answers(
+    engine: EngineClient, requests: Sequence[GenerationRequest]
+) -> AsyncGenerator[Chunks, None]:
+    """The chunks of one or several answers in the order of their arrival; the first error ends them all."""
+    if len(requests) > 1:
+        async with contextlib.aclosing(_merged(engine, requests)) as merged:
+            async for item in merged:
+                yield item
+    for request in requests if len(requests) == 1 else ():
+        async with contextlib.aclosing(engine.stream(request)) as stream:
+            async for chunks in stream:
+                yield 0, chunks
+
+
+async def _merged(
+    engine: EngineClient, requests: Sequence[GenerationRequest]
+) -> AsyncGenerator[Chunks, None]:
+    arrived: asyncio.Queue[Chunks | Exception | None] = asyncio.Queue()
+    turn = asyncio.Semaphore(max(1, engine.info.max_slots))  # one client's list is not to fill the queue
+
+    async def pump(index: int, request: GenerationRequest) -> None:
+        try:
+            async with turn, contextlib.aclosing(engine.stream(request)) as stream:
+                async for chunks in stream:
+                    arrived.put_nowait((index, chunks))
+            arrived.put_nowait(None)
+        except Exception as error:
+            arrived.put_nowait(error)
+
+    pumps = [asyncio.create_task(pump(index, request)) for index, request in enumerate(requests)]
+    try:
+        running = len(pumps)
+        while running:
+            item = await arrived.get()
+            if item is None:
+                running -= 1
+            elif isinstance(item, Exception):
+                raise item
+            else:
+                yield item
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _whole(chunks: list[Chunk]) -> Completion:
+    last = chunks[-1]
+    logprobs: list[TokenLogprob] = []
+    tokens: list[int] = []
+    for chunk in chunks:
+        logprobs.extend(chunk.logprobs)
+        tokens.extend(chunk.token_ids)
+    return Completion(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(tokens),
+        finish_reason=last.finish_reason or "stop",
+        usage=last.usage or Usage(),
+        logprobs=tuple(logprobs),
+    )

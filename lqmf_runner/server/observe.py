@@ -1,0 +1,77 @@
+"""What the handlers tell about every request they answer, so that metrics and logs need no edit of a handler."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..errors import LqmfError
+from ..types import Usage
+
+
+@dataclass(slots=True)
+class ServedRequest:
+    """One request for an answer, from the moment its body was read.
+
+    Attributes:
+        route: the path template, e.g. "/v1/chat/completions".
+        model: the name the client gave.
+        streaming: whether the answer is sent as it comes.
+        n: answers asked for.
+        scope: the ASGI scope (client, headers, `state`).
+        began, first_token, ended: `time.perf_counter()` values; 0 until then.
+        tokens: generated so far, of all answers.
+        usage: of all answers together, once the last has ended.
+        status: HTTP status of the answer; of an error in mid-stream, the one it would have had.
+        error: what it failed with.
+        cancelled: the client went away before the end.
+        own: for the observer's use.
+    """
+
+    route: str
+    model: str
+    streaming: bool
+    n: int
+    scope: Any
+    began: float = field(default_factory=time.perf_counter)
+    first_token: float = 0.0
+    ended: float = 0.0
+    tokens: int = 0
+    usage: Usage | None = None
+    status: int = 200
+    error: LqmfError | None = None
+    cancelled: bool = False
+    own: Any = None
+
+
+class Observer(Protocol):
+    """Called from the event loop, in this order, for every request; must return at once and never raise."""
+
+    def on_start(self, request: ServedRequest) -> None:
+        """The request is valid and goes to its model (which may have to be loaded first)."""
+
+    def on_first_token(self, request: ServedRequest) -> None:
+        """The first token of its first answer has arrived."""
+
+    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
+        """Tokens have arrived, the first ones included."""
+
+    def on_end(self, request: ServedRequest) -> None:
+        """It is over: `usage`, or `error`, or `cancelled` is set."""
+
+
+class NoObserver:
+    """Sees nothing."""
+
+    def on_start(self, request: ServedRequest) -> None:
+        """See `Observer`."""
+
+    def on_first_token(self, request: ServedRequest) -> None:
+        """See `Observer`."""
+
+    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
+        """See `Observer`."""
+
+    def on_end(self, request: ServedRequest) -> None:
+        """See `Observer`."""

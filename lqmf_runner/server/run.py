@@ -1,0 +1,113 @@
+"""Runs the application on a socket: bind, load the models of the start, serve until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+import uvicorn
+from litestar import Litestar
+
+from ..config import ServerConfig
+from ..errors import LqmfError, UserInputError
+from .pool import ModelPool
+from .services import Readiness
+
+log = logging.getLogger(__name__)
+
+
+def bind(config: ServerConfig) -> socket.socket:
+    """The listening socket.
+
+    Raises:
+        UserInputError: the port is taken, or the host is not one of this machine's.
+    """
+    where = f"{config.host}:{config.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise UserInputError(f"server.host={config.host} is not an address: {error}") from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserInputError(
+                f"port {config.port} is taken: something else listens on {where}",
+                hint="stop it, or choose another with server.port= (0 takes any free one)",
+            ) from None
+        if error.errno == errno.EACCES:
+            raise UserInputError(f"port {config.port} is not allowed", hint="choose one above 1023") from None
+        raise UserInputError(
+            f"cannot listen on {where}: {error.strerror}", hint="check server.host"
+        ) from None
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """Where the socket can be reached from this machine."""
+    host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(
+    app: Litestar,
+    sock: socket.socket,
+    *,
+    pool: ModelPool,
+    preload: Sequence[str],
+    readiness: Readiness,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve until a signal comes. The models of the start are loaded while /health answers already.
+
+    Raises:
+        LqmfError: one of them could not be loaded.
+    """
+    readiness.waiting_for = set(preload)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+        )
+    )
+    loading = asyncio.create_task(_preload(server, pool, preload, readiness, on_ready))
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
+
+
+async def _preload(
+    server: uvicorn.Server,
+    pool: ModelPool,
+    names: Sequence[str],
+    readiness: Readiness,
+    on_ready: Callable[[], None],
+) -> None:
+    try:
+        for name in names:
+            await pool.load(name)
+            readiness.waiting_for.discard(name)
+    except LqmfError:
+        server.should_exit = True
+        raise
+    on_ready()
