@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-from ..errors import UserInputError
+from ..errors import InvalidRequestError, UserInputError
 from ..types import (
     Chunk,
     Completion,
@@ -92,6 +92,16 @@ class EngineClient(ABC):
         """Answer typed questions about a state with a probability for every option (see `decisions.decide`)."""
         return await decisions.decide(
             self, state, questions, instructions=instructions, template_options=template_options
+        )
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text, from a model whose `info.embeddings` says that it gives them.
+
+        Raises:
+            InvalidRequestError: this model does not.
+        """
+        raise InvalidRequestError(
+            f"'{self.info.name}' does not give embeddings", hint="use an embedding model behind model=openai"
         )
 
     @abstractmethod

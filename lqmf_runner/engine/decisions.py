@@ -43,7 +43,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """A question with a fixed set of answers.
 
     Attributes:
-        name: what the answer is found by.
+        name: what the asker calls it; may be empty.
         kind: "choice" of one option, "score" on levels that go up from the first, or "yes_no".
         text: the question in plain words; may be empty.
         options: 1 to 255 of a choice, 2 to 10 levels of a score; of yes_no, "yes" and "no", whose descriptions may
@@ -150,8 +150,6 @@ def check_questions(questions: Sequence[Question]) -> None:
     """
     if not 1 <= len(questions) <= MAX_QUESTIONS:
         raise InvalidRequestError(f"{len(questions)} questions", hint=f"ask 1 to {MAX_QUESTIONS}")
-    if len({question.name for question in questions}) < len(questions):
-        raise InvalidRequestError("two questions have the same name")
     limits = {"choice": (1, MAX_CHOICES), "score": (2, MAX_LEVELS), "yes_no": (2, 2)}
     for question in questions:
         low, high = limits[question.kind]

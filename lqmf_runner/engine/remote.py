@@ -101,6 +101,7 @@ class RemoteEngine(EngineClient):
             dtype="",
             chat_template=True,
             tools=True,
+            embeddings=True,
             load_time_s=time.perf_counter() - began,
         )
         return cls(client, info, model)
@@ -208,6 +209,14 @@ class RemoteEngine(EngineClient):
         return OptionLogprobs(
             logprobs=values, prompt_tokens=usage.prompt_tokens, cached_tokens=usage.cached_tokens
         )
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        rows = await self._post("/embeddings", {"model": self._model, "input": list(texts)}, "data")
+        try:
+            vectors = [row["embedding"] for row in sorted(rows, key=lambda row: row["index"])]
+            return msgspec.convert(vectors, list[list[float]])
+        except (KeyError, TypeError, msgspec.ValidationError):
+            raise RemoteEngineError("the endpoint did not answer with embeddings") from None
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         body = {

@@ -381,6 +381,12 @@ async def test_a_decision_computes_its_state_once(engine: LocalEngine) -> None:
     assert (await engine.stats()).running == 0
 
 
+async def test_a_language_model_does_not_pass_for_an_embedding_model(engine: LocalEngine) -> None:
+    assert not engine.info.embeddings
+    with pytest.raises(InvalidRequestError, match="does not give embeddings"):
+        await engine.embed(["a"])
+
+
 async def test_tools_and_options_reach_the_template(engine: LocalEngine) -> None:
     assert engine.info.tools
     sampling = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)

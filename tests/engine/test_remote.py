@@ -314,6 +314,17 @@ async def test_scores_come_from_echoed_logprobs(endpoint: Endpoint, engine: Engi
         await engine.score([5, 6, 7])
 
 
+async def test_embeddings_come_in_the_order_of_the_texts(endpoint: Endpoint, engine: EngineClient) -> None:
+    rows = [{"index": 1, "embedding": [3, 4.5]}, {"index": 0, "embedding": [1.0, 2.0]}]
+    endpoint.answers["/v1/embeddings"] = {"data": rows}
+    assert await engine.embed(["a", "b"]) == [[1.0, 2.0], [3.0, 4.5]]
+    assert endpoint.requests[-1][2] == {"model": "m1", "input": ["a", "b"]}
+    for wrong in ("nothing", [5], [{"index": 0, "embedding": "base64"}]):
+        endpoint.answers["/v1/embeddings"] = {"data": wrong}
+        with pytest.raises(RemoteEngineError, match="embeddings"):
+            await engine.embed(["a"])
+
+
 async def test_tokenizing_is_asked_of_the_server(endpoint: Endpoint, engine: EngineClient) -> None:
     endpoint.answers |= {"/tokenize": {"tokens": [1, 2]}, "/detokenize": {"prompt": "ab"}}
     assert await engine.tokenize("ab") == [1, 2]
