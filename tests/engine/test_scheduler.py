@@ -378,6 +378,7 @@ class Rows:
     """A sink that keeps the positions it is given."""
 
     chunk = 48
+    can_share = False
 
     def __init__(self, first_row: int) -> None:
         self.first_row = first_row
