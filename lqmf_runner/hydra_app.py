@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.conf import HydraConf
@@ -27,7 +27,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from . import __version__
 from . import config as schemas
-from .cli import PROGRAM, conf_dir, report
+from .cli import INTERRUPTED, PROGRAM, conf_dir, report
 from .config import RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .errors import UserInputError
@@ -49,6 +49,8 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
     "prompts": {"prompts": schemas.PromptsConfig},
     "mode": {
         "benchmark": schemas.BenchmarkMode,
+        "batch": schemas.BatchMode,
+        "compare": schemas.CompareMode,
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
         "chat": schemas.ChatMode,
@@ -77,13 +79,25 @@ def run(args: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its exceptions through, and `cli` words them
     register_schemas()
     sys.argv = [sys.argv[0], *_without_model(args)]
+    BeforeRun.sweep = None
+    exit_code = 0
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
     except JobError:
-        return 1
+        exit_code = 1
+    except KeyboardInterrupt:
+        if BeforeRun.sweep is None:
+            raise
+        exit_code = INTERRUPTED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
-    return 0
+    except Exception:
+        if BeforeRun.sweep is not None:
+            _remove_refused(BeforeRun.sweep)
+        raise
+    if BeforeRun.sweep is not None:
+        _conclude(BeforeRun.sweep)
+    return exit_code
 
 
 def _without_model(args: Sequence[str]) -> list[str]:
@@ -115,6 +129,8 @@ def run_job(composed: DictConfig) -> None:
         exit_code = report(
             error, job=f"job {settings.job.num} ({settings.job.override_dirname})" if sweep else ""
         )
+    if exit_code == INTERRUPTED and sweep:
+        raise KeyboardInterrupt  # Hydra would go on with the next job
     if exit_code:
         raise JobError if sweep else SystemExit(exit_code)
 
@@ -122,13 +138,16 @@ def run_job(composed: DictConfig) -> None:
 class BeforeRun(Callback):
     """Refuses a wrong configuration before a folder is made, and gives every run a folder of its own.
 
-    Hydra calls it with the composed configuration; `SystemExit` is the way out, as it only logs exceptions.
+    Hydra calls it with the composed configuration; `SystemExit` is the way out, as it only logs exceptions. Hydra makes
+    the object, so that `sweep`, the configuration of the sweep that has begun, is the class's.
     """
+
+    sweep: ClassVar[DictConfig | None] = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim `hydra.run.dir`."""
         try:
-            _check_names(to_run_config(config))
+            _check(to_run_config(config))
             _claim_folder(config, "run")
         except Exception as error:
             raise SystemExit(report(error)) from None
@@ -137,6 +156,7 @@ class BeforeRun(Callback):
         """Claim `hydra.sweep.dir`. The jobs are checked one by one."""
         try:
             _claim_folder(config, "sweep")
+            BeforeRun.sweep = config
         except Exception as error:
             raise SystemExit(report(error)) from None
 
@@ -157,26 +177,37 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     config = to_run_config(composed)
-    _check_names(config)
+    _check(config)
     resolved = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(resolved, dict)
     secrets = sorted(set(_secrets(resolved)), key=len, reverse=True)
     run_dir = Path(settings.runtime.output_dir)
     sweep_dir = Path(settings.sweep.dir).absolute() if sweep else None
     _redact_files(run_dir, sweep_dir, secrets)
+    resolved = _redact(resolved, secrets)
+    if sweep and _is_complete(run_dir, resolved):
+        print(f"job {settings.job.num} is complete already: {run_dir}", file=sys.stderr)
+        return 0
     compose = _Composer(settings)
     context = RunContext(
         config=config,
         models=tuple(map(compose, config.models)) or (config,),
-        resolved=_redact(resolved, secrets),
+        resolved=resolved,
         run_dir=run_dir,
         command=_redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
         sweep_dir=sweep_dir,
         model_names=_model_names(),
         compose=compose,
+        reference=compose.reference(config.reference) if config.reference else None,
     )
     log.info("lqmf-runner %s: %s", __version__, context.command)
     return MODES[config.mode.name].load()(context)
+
+
+def _is_complete(job: Path, resolved: dict[str, Any]) -> bool:
+    from .modes.sweep import is_complete
+
+    return is_complete(job, resolved)
 
 
 class _Composer:
@@ -191,7 +222,23 @@ class _Composer:
         ]
 
     def __call__(self, name: str, *more: str) -> RunConfig:
-        overrides = [*self._overrides, f"model={name}", "models=[]", *more]
+        return self._compose(name, [*self._overrides, *more])
+
+    def reference(self, name: str) -> RunConfig:
+        """The reference keeps its own backend: of what is set for the models it takes what every backend knows."""
+        common = {f"backend.{f.name}" for f in fields(schemas.BackendConfig)} - {"backend.format"}
+        return self._compose(
+            name,
+            [
+                override
+                for override in self._overrides
+                if not (key := override.partition("=")[0].lstrip("+")).startswith(("backend", "model."))
+                or key in common
+            ],
+        )
+
+    def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
+        overrides = [*own, f"model={name}", "models=[]"]
         try:
             return to_run_config(hydra.compose(self._config_name, overrides=overrides))
         except Exception as error:
@@ -203,15 +250,43 @@ def _model_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
 
 
-def _check_names(config: RunConfig) -> None:
+def _check(config: RunConfig) -> None:
+    """Names that are not there, and what does not go together."""
     if config.mode.name not in MODES:
         raise unknown("mode", config.mode.name, MODES)
     if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
         raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
     valid = _model_names()
-    for name in config.models:
+    for name in (*config.models, *([config.reference] if config.reference else [])):
         if name not in valid:
             raise unknown("model", name, valid)
+    config.mode.check(config)
+
+
+def _conclude(sweep: DictConfig) -> None:
+    """The table and the verdict over all jobs."""
+    from .modes.sweep import conclude
+
+    command = f"{PROGRAM} {shlex.join(sys.argv[1:])}"
+    secrets = list(_secrets(OmegaConf.to_container(sweep.tracking)))
+    conclude(
+        Path(sweep.hydra.sweep.dir),
+        _redact(command, secrets),
+        _plain(sweep, "verdict"),
+        _plain(sweep, "tracking"),
+    )
+
+
+def _remove_refused(sweep: DictConfig) -> None:
+    """Remove the folder of a sweep that was refused before its first job, and its parents if that leaves them empty."""
+    folder = Path(sweep.hydra.sweep.dir)
+    if {path.name for path in folder.glob("*")} <= {"multirun.yaml"}:
+        (folder / "multirun.yaml").unlink(missing_ok=True)
+        for empty in (folder, *folder.parents[:2]):
+            try:
+                empty.rmdir()
+            except OSError:
+                return
 
 
 def _claim_folder(config: DictConfig, kind: str) -> None:

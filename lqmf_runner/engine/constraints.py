@@ -124,7 +124,7 @@ def grammar_of(constraint: Constraint) -> str:
         MissingDependencyError: llguidance is not installed.
     """
     try:
-        from llguidance import LLMatcher
+        from llguidance import LLMatcher, regex_to_lark
     except ImportError:
         raise MissingDependencyError(
             "constrained answers need the package llguidance", hint="pip install llguidance==1.9.1"
@@ -139,7 +139,8 @@ def grammar_of(constraint: Constraint) -> str:
         )
     match kind:
         case "regex":
-            return LLMatcher.grammar_from_regex(value)
+            # \d is 0 to 9 as in JSON Schema, not every script's digits.
+            return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(value, 'd')}/")
         case "lark":
             return LLMatcher.grammar_from_lark(value)
         case "choice":

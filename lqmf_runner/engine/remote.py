@@ -57,6 +57,8 @@ class RemoteEngine(EngineClient):
     async def connect(cls, spec: ModelSpec) -> RemoteEngine:
         """Ask the endpoint which models it has and choose `remote_model`, or the only one.
 
+        An endpoint that keeps no list is believed to have the model that was named.
+
         Raises:
             RemoteEngineError: it cannot be reached, or answers with something else than a list of models.
             UserInputError: the model is not there, or there are several and none was named.
@@ -72,9 +74,7 @@ class RemoteEngine(EngineClient):
         )
         began = time.perf_counter()
         try:
-            listing = (await _checked(client.get("/models"), base_url)).json()
-            names = [entry["id"] for entry in listing["data"]]
-            model = _choose(names, options.get("remote_model"), base_url)
+            model = await _find_model(client, options.get("remote_model"), base_url)
         except (ValueError, KeyError, TypeError):
             await client.aclose()
             raise RemoteEngineError(
@@ -307,6 +307,16 @@ def _event(line: str) -> dict[str, Any] | None:
     return event
 
 
+async def _find_model(client: httpx.AsyncClient, wanted: str | None, base_url: str) -> str:
+    response = await _answered(client.get("/models"), base_url)
+    if response.status_code >= 400:
+        error = _error(response)
+        if wanted is not None and isinstance(error, RemoteEngineError):
+            return wanted
+        raise error
+    return _choose([entry["id"] for entry in response.json()["data"]], wanted, base_url)
+
+
 def _choose(names: list[str], wanted: str | None, base_url: str) -> str:
     if wanted is None and len(names) == 1:
         return names[0]
@@ -317,7 +327,7 @@ def _choose(names: list[str], wanted: str | None, base_url: str) -> str:
     raise UserInputError(f"{base_url} {what}", hint=f"choose with backend.remote_model=; it has: {listed}")
 
 
-async def _checked(call: Any, base_url: str) -> httpx.Response:
+async def _answered(call: Any, base_url: str) -> httpx.Response:
     try:
         response: httpx.Response = await call
     except httpx.HTTPError as error:
@@ -325,6 +335,11 @@ async def _checked(call: Any, base_url: str) -> httpx.Response:
             f"cannot reach {base_url}: {type(error).__name__}",
             hint="start the server, or correct backend.base_url",
         ) from error
+    return response
+
+
+async def _checked(call: Any, base_url: str) -> httpx.Response:
+    response = await _answered(call, base_url)
     if response.status_code >= 400:
         raise _error(response)
     return response

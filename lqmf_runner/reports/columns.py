@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ def load_shapes(results: Results) -> list[Shape]:
 
 def summary_columns(results: Results) -> list[Column]:
     """Columns of the one table that compares the models. Latency and bandwidth are those of the first load."""
-    shapes = load_shapes(results)
+    shapes = [shape for shape in load_shapes(results) if shape.kind != "ramp"]
     columns = [
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
@@ -37,7 +38,9 @@ def summary_columns(results: Results) -> list[Column]:
     columns += [
         Column(
             f"tok/s\n{fig.load_label(shape)}",
-            _of_load(shape, lambda load: fig.number(load.output_tokens_per_s)),
+            _of_load(
+                shape, lambda load: fig.estimated(load, "output_tokens_per_s", load.output_tokens_per_s)
+            ),
         )
         for shape in shapes
     ]
@@ -48,8 +51,41 @@ def summary_columns(results: Results) -> list[Column]:
             Column(f"ITL ms {at}\np50", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
             Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
         ]
+    if any(model.ramp for model in results.models):
+        columns.append(Column("sustained\nreq/s", fig.ramp))
+    if any(load.goodput_rps is not None for model in results.models for load in model.loads):
+        columns += [
+            Column(
+                f"goodput req/s\n{fig.load_label(shape)}",
+                _of_load(shape, lambda load: fig.estimated(load, "goodput_rps", load.goodput_rps)),
+            )
+            for shape in shapes
+        ]
+    columns += _fidelity_columns(results)
+    for name, metric in _tasks(results):
+        columns.append(
+            Column(f"{name}\n{metric} ± SE", functools.partial(fig.task, name=name, metric=metric))
+        )
     columns.append(Column("heuristic", fig.heuristic))
     return columns
+
+
+def _fidelity_columns(results: Results) -> list[Column]:
+    """Columns of what was measured against the reference; none where nothing was."""
+    if not any(model.quality.kld for model in results.models):
+        return []
+    return [
+        Column("KLD\nmean", fig.kld),
+        Column("top-1", fig.top1),
+        Column("perplexity", lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se)),
+        Column("differs\nat token", fig.divergence),
+    ]
+
+
+def _tasks(results: Results) -> list[tuple[str, str]]:
+    """The tasks that any model was measured on, each with its first metric."""
+    found = {name: values for model in results.models for name, values in model.quality.tasks.items()}
+    return [(name, next((key for key in values if key != "n"), "")) for name, values in found.items()]
 
 
 def load_heads() -> Sequence[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..experiments.results import ModelResult, RequestRecord, Results
+from ..quality.verdict import Verdict
 from . import figures as fig
 from .columns import load_heads, load_row, summary_columns
 
@@ -65,6 +66,8 @@ def benchmark_document(
     blocks: list[Block] = [Heading(1, f"{run.mode}: {run.name}")]
     if run.status != "complete":
         blocks.append(Paragraph(f"This run is partial: {run.reason}", warning=True))
+    if results.verdict is not None:
+        blocks += _verdict_blocks(results.verdict)
     columns = summary_columns(results)
     blocks.append(
         Table(
@@ -75,11 +78,39 @@ def benchmark_document(
     )
     if any(load.partial for model in results.models for load in model.loads):
         blocks.append(Paragraph("* cut short: over the requests that had ended"))
+    blocks += [Paragraph(sentence) for sentence in fig.references(results.models)]
     blocks += [Image(path, path.stem) for path in plots]
     for model in results.models:
         blocks += _model_blocks(model)
     blocks += _samples(results, records)
     blocks += _run_blocks(results)
+    return blocks
+
+
+def _verdict_blocks(verdict: Verdict) -> list[Block]:
+    """The verdict with its reasons, and for each model whether it qualifies and why not."""
+    blocks: list[Block] = [Heading(2, f"Verdict: {verdict.headline}")]
+    blocks += [Paragraph(sentence) for sentence in verdict.sentences]
+    blocks += [Paragraph(caution, warning=True) for caution in verdict.cautions]
+    rows = [
+        (
+            model.name,
+            "yes" if model.qualifies else "no",
+            model.why,
+            "yes" if model.on_front else "no",
+            fig.UNKNOWN if model.rank is None else str(model.rank),
+            fig.UNKNOWN if model.score is None else f"{model.score:.2f}",
+        )
+        for model in verdict.models
+    ]
+    heads = ("model", "qualifies", "why", "on the Pareto front", "rank", "score")
+    blocks.append(Table(heads, rows, text_columns=4))
+    if verdict.differences:
+        found = [
+            (f"{d.model} against {d.baseline}", d.text, "yes" if d.beyond_noise else "no")
+            for d in verdict.differences
+        ]
+        blocks.append(Table(("models", "difference", "more than noise"), found, text_columns=3))
     return blocks
 
 
@@ -96,6 +127,25 @@ def _model_blocks(model: ModelResult) -> list[Block]:
             Paragraph(
                 f"Heuristic quality {score.score:.2f} = length {score.length:.2f} of 0.3 + relevance "
                 f"{score.relevance:.2f} of 0.3 + coherence {score.coherence:.2f} of 0.4."
+            )
+        )
+    quality = model.quality
+    kld, parting = quality.kld, quality.divergence
+    if kld is not None:
+        blocks.append(
+            Paragraph(
+                f"KL divergence from the reference {fig.kld(model)} in the mean, median {fig.number(kld.median)}, "
+                f"p90 {fig.number(kld.p90)}, p99 {fig.number(kld.p99)}; the same most likely token at "
+                f"{fig.top1(model)} of positions; perplexity "
+                f"{fig.plus_minus(quality.perplexity, quality.perplexity_se)}, "
+                f"{fig.plus_minus(quality.perplexity_ratio, quality.perplexity_ratio_se)} of the reference's."
+            )
+        )
+    if parting is not None:
+        blocks.append(
+            Paragraph(
+                f"Greedy answers part from the reference's at token {fig.divergence(model)} in the median; "
+                f"{fig.percent(parting.identical)} of {len(parting.first)} never do within {parting.tokens} tokens."
             )
         )
     return blocks

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 from ..experiments.results import LoadResult, ModelResult, Shape, Summary
+from ..quality.measures import ReferenceFigures
 
 UNKNOWN = "–"
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Three significant digits, no exponent: 0.123, 1.23, 12.3, 123, 1,234."""
+    """About three significant digits: 2.1e-04, 0.123, 1.23, 12.3, 123, 1,234."""
     if value is None:
         return UNKNOWN
     size = abs(value)
+    if 0 < size < 0.001:
+        return f"{value:.1e}{unit}"
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
     return f"{value:,.{digits}f}{unit}"
 
@@ -51,8 +57,23 @@ def load_key(shape: Shape) -> str:
 
 
 def load_label(shape: Shape) -> str:
-    """The same for a table's head: "@8"."""
-    return f"@{load_key(shape).removeprefix('c')}"
+    """The same for a table's head: "@8", "poisson 2/s"."""
+    return f"@{shape.concurrency}" if shape.rate is None else f"{shape.kind} {shape.rate:g}/s"
+
+
+def estimated(load: LoadResult, name: str, value: float | None) -> str:
+    """A metric; of a load that was repeated, its mean and 95 % interval: "123 ± 4"."""
+    found = load.repeats.get(name)
+    return number(value) if found is None else f"{number(found.mean)} ± {number(found.ci95)}"
+
+
+def ramp(model: ModelResult) -> str:
+    """The highest rate that was sustained, in requests per second."""
+    if model.ramp is None:
+        return UNKNOWN
+    if model.ramp.sustained_rps is None:
+        return f"< {number(model.ramp.saturated_rps)}"
+    return f"{'≥ ' if model.ramp.saturated_rps is None else ''}{number(model.ramp.sustained_rps)}"
 
 
 def format_name(model: ModelResult) -> str:
@@ -74,6 +95,62 @@ def heuristic(model: ModelResult) -> str:
     """The heuristic score."""
     score = model.quality.heuristic
     return UNKNOWN if score is None else f"{score.score:.2f}"
+
+
+def plus_minus(value: float | None, error: float | None) -> str:
+    """A figure and its standard error, where there is one, with two digits of the error: 0.0032 ± 0.00036."""
+    if value is None or not error:
+        return number(value)
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 8)
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
+
+
+def kld(model: ModelResult) -> str:
+    """Mean KL divergence from the reference."""
+    found = model.quality.kld
+    return UNKNOWN if found is None else plus_minus(found.mean, found.mean_se)
+
+
+def top1(model: ModelResult) -> str:
+    """Share of positions where the model's most likely token is the reference's."""
+    share = model.quality.top1_agreement
+    return UNKNOWN if share is None else f"{share * 100:.1f} %"
+
+
+def divergence(model: ModelResult) -> str:
+    """Where greedy answers part from the reference's, in the median."""
+    found = model.quality.divergence
+    if found is None:
+        return UNKNOWN
+    return f"> {found.tokens}" if found.median is None else f"{found.median:g}"
+
+
+def reference(figures: ReferenceFigures) -> str:
+    """What models were compared with, and how much arithmetic alone does, in a sentence or two."""
+    text = (
+        f"Reference {figures.name} ({figures.dtype}): perplexity {number(figures.perplexity)} over "
+        f"{figures.positions:,} positions of the text '{figures.text}' ({figures.tokens:,} tokens)."
+    )
+    floor = figures.noise_floor
+    if floor is None:
+        return text
+    return (
+        f"{text} Noise floor, itself in {floor.dtype}: KLD {plus_minus(floor.kld.mean, floor.kld.mean_se)}, "
+        f"top-1 {floor.top1_agreement * 100:.1f} %."
+    )
+
+
+def references(models: Iterable[ModelResult]) -> list[str]:
+    """One for each reference there was."""
+    found = [model.quality.reference for model in models if model.quality.reference is not None]
+    return list(dict.fromkeys(map(reference, found)))
+
+
+def task(model: ModelResult, name: str, metric: str) -> str:
+    """A metric of a task with its standard error: "0.955 ± 0.032"."""
+    found = model.quality.tasks.get(name, {})
+    error = found.get(f"{metric}_stderr")
+    return number(found.get(metric)) + ("" if error is None else f" ± {error:.3f}")
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..config import TrackingConfig
-from ..errors import TrackingError
+from ..errors import TrackingError, UserInputError
 from .values import redact_text
 
 TIMEOUT_S = 60
@@ -49,9 +49,22 @@ class MlflowTracker:
 
     def send(self, folder: Path) -> str:
         """Send in a child process; see `Tracker.send`."""
+        return self._run(folder).split()[-1]
+
+    def fetch(self, run_id: str, folder: Path) -> None:
+        """Bring the results of a run, named by its id or the beginning of it, into a folder.
+
+        Raises:
+            UserInputError: there is no such run.
+            TrackingError: MLflow cannot be reached.
+        """
+        self._run(folder, "--fetch", run_id)
+
+    def _run(self, folder: Path, *options: str) -> str:
+        """Run the child; returns what it prints."""
         config = self._config
         command = [
-            sys.executable, "-m", __name__, str(folder),
+            sys.executable, "-m", __name__, str(folder), *options,
             "--artifacts", config.artifacts, "--experiment", config.experiment, "--timeout", str(self._timeout_s),
         ]  # fmt: skip
         package_root = str(Path(__file__).resolve().parents[2])
@@ -73,8 +86,9 @@ class MlflowTracker:
             raise TrackingError(f"the sender could not be started: {error}") from None
         if child.returncode != 0:
             lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
-            raise TrackingError((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
-        return child.stdout.split()[-1]
+            kind = UserInputError if child.returncode == UserInputError.exit_code else TrackingError
+            raise kind((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
+        return child.stdout
 
 
 def create_tracker(config: TrackingConfig) -> Tracker:

@@ -50,6 +50,9 @@ def main() -> int:
         "--artifacts", default=default.artifacts, help="folder of the artifacts of a local store"
     )
     parser.add_argument("--experiment", default=default.experiment)
+    parser.add_argument(
+        "--fetch", metavar="RUN_ID", help="bring the results of a run back into the folder instead"
+    )
     parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="SECONDS")
     args = parser.parse_args()
 
@@ -59,10 +62,14 @@ def main() -> int:
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(args.timeout)
     _quiet_environment()
-    from .mlflow_store import send_folder
+    from .mlflow_store import fetch_folder, send_folder
 
+    config = TrackingConfig(True, args.uri, args.artifacts, args.experiment)
     try:
-        run_id = send_folder(args.folder, TrackingConfig(True, args.uri, args.artifacts, args.experiment))
+        if args.fetch:
+            fetch_folder(args.fetch, config, args.folder)
+            return 0
+        run_id = send_folder(args.folder, config)
     except LqmfError as error:
         hint = f"\nhint: {error.hint}" if error.hint else ""
         print(f"error: {error.message}{hint}", file=sys.stderr)

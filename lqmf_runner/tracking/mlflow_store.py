@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import TrackingConfig
-from ..errors import TrackingError
+from ..errors import TrackingError, UserInputError
 from ..experiments.results import ModelResult, Results, read_results, write_results
 from .values import TAG_LENGTH, model_metrics, redact_text, run_params, shorten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 _BATCH = 100
 
@@ -27,13 +31,23 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         TrackingError: MLflow refused, or cannot be reached.
     """
     results = read_results(folder)
+    shared = folder.parent
     if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
-        Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        shared = Path(config.uri.removeprefix("sqlite:///")).parent
+        shared.mkdir(parents=True, exist_ok=True)
     try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
+        import mlflow  # noqa: F401
     except ImportError as error:
         raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
+    # Jobs of a sweep may end at the same time: one makes the store and the parent run, the others find them.
+    with _locked(shared):
+        return _send(folder, results, config)
+
+
+def _send(folder: Path, results: Results, config: TrackingConfig) -> str:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
     client = MlflowClient(tracking_uri=config.uri)
     sender = _Sender(client, folder, results)
     try:
@@ -42,6 +56,52 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         return sender.send(_experiment(client, config))
     except MlflowException as error:
         raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
+
+
+def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
+    """Bring the results of a run back into a folder. Of a run that is one model of several, that model's.
+
+    Raises:
+        UserInputError: there is no such run, or more than one whose id begins so, or it holds no results.
+        TrackingError: MLflow cannot be reached.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=config.uri)
+    try:
+        run = _find_run(client, config, run_id)
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        holder, model = run.info.run_id, None
+        if "results.json" not in files and "mlflow.parentRunId" in run.data.tags:
+            holder, model = run.data.tags["mlflow.parentRunId"], run.data.tags.get("model")
+            files = {file.path for file in client.list_artifacts(holder)}
+        if "results.json" not in files:
+            raise UserInputError(
+                f"the MLflow run {run_id} holds no results.json", hint="was it made by this program?"
+            )
+        for name in files & {"results.json", "requests.jsonl", ".hydra"}:
+            client.download_artifacts(holder, name, str(target))
+    except MlflowException as error:
+        raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
+    if model is not None:
+        results = read_results(target)
+        results.models = [known for known in results.models if known.name == model]
+        write_results(results, target)
+
+
+def _find_run(client: MlflowClient, config: TrackingConfig, run_id: str) -> Run:
+    """The run whose id begins so: the terminal shows eight characters."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    runs = client.search_runs([experiment.experiment_id], max_results=10_000) if experiment else []
+    found = [run for run in runs if run.info.run_id.startswith(run_id)]
+    if len(found) != 1:
+        what = "no run" if not found else f"{len(found)} runs"
+        raise UserInputError(
+            f"MLflow has {what} whose id begins with {run_id}",
+            hint="see the ids with make ui, or name a run's folder",
+        )
+    return found[0]
 
 
 class _Sender:
@@ -83,9 +143,13 @@ class _Sender:
         params = run_params(_read_config(self._folder))
         before = results.run.mlflow_run_id
         try:
-            only = models[0] if len(models) == 1 else None
-            top = self._make(experiment, results.run.name, params, only, parent=self._sweep(experiment))
-            if only is None:
+            only = models[0] if len(models) == 1 and not results.run.compares else None
+            sweep = self._sweep(experiment)
+            if sweep is not None and results.run.compares:
+                top = sweep  # the sweep's own table and verdict
+            else:
+                top = self._make(experiment, results.run.name, params, only, parent=sweep)
+            if only is None and not results.run.compares:  # else they are in MLflow as what they were
                 shared = {
                     k: v for k, v in params.items() if not k.startswith(("model.", "models", "backend."))
                 }
@@ -94,6 +158,8 @@ class _Sender:
             results.run.mlflow_run_id = top
             write_results(results, self._folder)
             for entry in sorted(self._folder.iterdir()):
+                if (entry / "results.json").exists():
+                    continue  # a job of a sweep, which is in MLflow as a run of its own
                 if entry.is_dir():
                     self._client.log_artifacts(top, str(entry), entry.name)
                 else:
@@ -151,10 +217,10 @@ class _Sender:
         if self._results.run.sweep is None:
             return None
         sweep = self._results.run.sweep.replace("'", "")
+        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep}
         found = self._client.search_runs([experiment], f"tags.`lqmf.sweep` = '{sweep}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
-        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep}
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=f"sweep {sweep}"
         )
@@ -185,6 +251,17 @@ def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
     remote = config.uri.startswith(("http://", "https://", "databricks"))
     location = None if remote else Path(config.artifacts).resolve().as_uri()
     return str(client.create_experiment(config.experiment, artifact_location=location))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes of ours."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

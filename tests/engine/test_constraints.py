@@ -78,7 +78,7 @@ SCHEMA = {
 CASES = {
     "json_schema": (json.dumps(SCHEMA), lambda text: set(json.loads(text)) >= {"name", "age"}),
     "json_object": ("", lambda text: isinstance(json.loads(text), dict)),
-    "regex": (r"^[A-F]{2,4}-[0-9]+$", lambda text: re.fullmatch(r"[A-F]{2,4}-[0-9]+", text)),
+    "regex": (r"^[A-F]{2,4}-\d+$", lambda text: re.fullmatch(r"[A-F]{2,4}-[0-9]+", text)),
     "lark": (
         'start: sum\nsum: NUMBER ("+" NUMBER)~1..3\nNUMBER: /[1-9][0-9]?/',
         lambda text: re.fullmatch(r"[1-9][0-9]?(\+[1-9][0-9]?){1,3}", text),
@@ -115,6 +115,12 @@ def test_an_answer_that_ends_matches(compiler: ConstraintCompiler, kind: str, pa
     assert ended == 6 or (kind == "json_object" and (ended or params.logit_bias)), (
         "only a free object may go on"
     )
+
+
+@pytest.mark.parametrize("text", ["a/b", "a\nb", "/", "a/ | /b", "a/i"])
+def test_a_slash_does_not_end_a_regex(compiler: ConstraintCompiler, text: str) -> None:
+    matcher = compiler.compile(Constraint("regex", text.replace("|", r"\|")))
+    assert answer(matcher, SamplingParams(temperature=0), 0) == (text, True)
 
 
 def test_choices_all_come_up(compiler: ConstraintCompiler) -> None:

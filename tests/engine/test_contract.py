@@ -313,23 +313,24 @@ async def test_a_constrained_answer_can_be_cut(engine: LocalEngine) -> None:
     assert (whole.text, whole.finish_reason) == ("abcdefgh", "stop")
 
 
-async def test_a_constraint_that_explodes_fails_alone(engine: LocalEngine) -> None:
+async def test_a_constraint_that_explodes_fails_alone(specs: dict[str, ModelSpec]) -> None:
     bombs = [
         Constraint("json_schema", '{"type": "integer", "multipleOf": 1000003}'),
         Constraint("regex", "((a?){1000}){1000}a{1000}"),
         Constraint("lark", "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(9000)) + 'r9000: "a"'),
     ]
-    burning = [asyncio.create_task(engine.complete(constrained(bomb, 0))) for bomb in bombs]
-    left = engine.generate(constrained(Constraint("regex", "never read"), 0))
-    leaving = asyncio.create_task(anext(left))
-    await engine.complete(greedy("beside", 2))
-    assert not burning[0].done(), "others are answered while it is being tried"
-    leaving.cancel()
-    for task in burning:
-        with pytest.raises(InvalidRequestError):
-            await task
-    assert (await engine.complete(greedy("after", 2))).usage.completion_tokens == 2
-    assert (await engine.stats()).running == 0
+    async with await LocalEngine.start(specs["gguf-llama"]) as engine:
+        burning = [asyncio.create_task(engine.complete(constrained(bomb, 0))) for bomb in bombs]
+        left = engine.generate(constrained(Constraint("regex", "never read"), 0))
+        leaving = asyncio.create_task(anext(left))
+        await engine.complete(greedy("beside", 2))
+        assert not burning[0].done(), "others are answered while it is being tried"
+        leaving.cancel()
+        for task in burning:
+            with pytest.raises(InvalidRequestError):
+                await task
+        assert (await engine.complete(greedy("after", 2))).usage.completion_tokens == 2
+        assert (await engine.stats()).running == 0
 
 
 async def test_options_have_the_probability_of_a_plain_forward_pass(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from lqmf_runner.engine import EngineClient, load_engine
+from lqmf_runner.quality.evaluation_text import SHIPPED
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
 
 pytestmark = [pytest.mark.demo, pytest.mark.asyncio(loop_scope="module")]
@@ -95,3 +97,9 @@ async def test_an_answer_joins_to_whole_characters(engine: EngineClient) -> None
     request = GenerationRequest(prompt="An animal:", sampling=sampling)
     chunks = [chunk async for chunk in engine.generate(request)]
     assert [chunk.text for chunk in chunks] == [""] * (len(emoji) - 1) + ["🦙"]
+
+
+async def test_every_format_cuts_the_evaluation_text_into_the_same_tokens(engine: EngineClient) -> None:
+    tokens = await engine.tokenize(SHIPPED.read_text("utf-8"))
+    assert len(tokens) == 12_829
+    assert hashlib.sha256(repr(tokens).encode()).hexdigest()[:16] == "a825690acf755fd4", "as llama.cpp has it"

@@ -21,7 +21,7 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.types import Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
+from lqmf_runner.types import Constraint, GenerationRequest, Message, ModelSpec, SamplingParams, Window
 
 CHAT = GenerationRequest(
     messages=(Message("user", "hi"),), sampling=SamplingParams(max_tokens=5, temperature=0)
@@ -332,6 +332,16 @@ async def test_tokenizing_is_asked_of_the_server(endpoint: Endpoint, engine: Eng
     assert (await engine.memory()).rss_mb == 0
 
 
+async def test_an_endpoint_without_a_list_is_asked_for_the_named_model(endpoint: Endpoint) -> None:
+    del endpoint.answers["/v1/models"]
+    async with await load_engine(spec(endpoint, remote_model="m2")) as engine:
+        endpoint.answers["/v1/chat/completions"] = [event("x", "stop")]
+        await engine.complete(CHAT)
+    assert endpoint.requests[-1][2]["model"] == "m2"
+    with pytest.raises(RemoteEngineError):
+        await load_engine(spec(endpoint))
+
+
 @pytest.mark.parametrize("answer", [b"<html>", {"nothing": 1}, [event("x")]])
 async def test_a_server_without_tokenizing_is_a_clear_error(
     endpoint: Endpoint, engine: EngineClient, answer: Any
@@ -473,3 +483,9 @@ async def test_something_else_than_an_api_is_a_clear_error(endpoint: Endpoint, a
     with pytest.raises(RemoteEngineError, match="list of models") as caught:
         await load_engine(spec(endpoint))
     assert "/v1" in caught.value.hint
+
+
+async def test_full_distributions_are_refused(engine: EngineClient) -> None:
+    window = Window(tokens=[1, 2], first=1, index=0, rows="", n_vocab=10, record=True)
+    with pytest.raises(UserInputError, match="behind an endpoint, which does not give full next-token"):
+        await engine.score_window(window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import resource
@@ -9,23 +10,30 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lqmf_runner.config import (
     BenchmarkMode,
+    FidelityConfig,
     ModelConfig,
     ObjectivesConfig,
     Prompt,
     PromptsConfig,
+    RampConfig,
     RunConfig,
+    SyntheticConfig,
     TrackingConfig,
 )
 from lqmf_runner.errors import DoesNotFitError, EngineLostError, ModelNotFoundError, UserInputError
-from lqmf_runner.experiments.results import Results, read_requests, read_results
+from lqmf_runner.experiments.results import RampResult, Results, read_requests, read_results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
+from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec
-from tests.experiments.scripted import Fail, Say, ScriptedEngine
+from tests.experiments.scripted import Fail, Say, ScriptedEngine, WordTokens
+from tests.quality.bigram import BigramEngine, table
+from tests.quality.toy import ToyModel
 
 QUESTION = "What is the capital of France?"
 PROMPTS = PromptsConfig(name="few", entries=[Prompt(id=f"p{n}", prompt=QUESTION) for n in range(4)])
@@ -45,6 +53,7 @@ class Bench:
         self.engines: list[ScriptedEngine] = []
         self.scripts: dict[str, Script | Exception] = {}
         self.missing: set[str] = set()
+        self.engine: type[ScriptedEngine] = ScriptedEngine
         self.stats: list[EngineStats] = []
         self.tracking = TrackingConfig(enabled=False)
         self.mode = BenchmarkMode(concurrency=[1, 3], requests=6, warmup=2)
@@ -76,7 +85,7 @@ class Bench:
             raise script
         if on_progress is not None:
             on_progress(0.5)
-        self.engines.append(ScriptedEngine(script, stats=self.stats))
+        self.engines.append(self.engine(script, stats=self.stats))
         return self.engines[-1]
 
 
@@ -115,6 +124,80 @@ def test_a_whole_run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert "report.html" in text
 
 
+def test_all_kinds_of_load_in_one_run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.mode = BenchmarkMode(
+        concurrency=[2], rate=[200.0], arrival="constant", requests=4, repeats=3, warmup=1,
+        ramp=RampConfig(start=400.0, max_rate=500.0, step_s=0.02), objectives=ObjectivesConfig(ttft_s=10.0),
+    )  # fmt: skip
+    assert bench.run("a") == 0
+    model = bench.results.models[0]
+    kinds = [load.shape.kind for load in model.loads]
+    assert kinds[:3] == ["closed", "constant", "ramp"]
+    assert len(kinds) <= 6
+    assert [load.requests for load in model.loads][:2] == [12, 12]
+    for load in model.loads[:2]:
+        assert load.repeats["output_tokens_per_s"].n == 3
+        assert load.repeats["goodput_rps"].ci95 > 0
+    assert model.loads[2].repeats == {}
+    assert model.ramp is not None
+    assert model.ramp != RampResult()
+    records = read_requests(bench.folder)
+    assert [sum(r.repeat == n for r in records if r.load == "c2") for n in range(3)] == [4, 4, 4]
+    assert all((r.due_s is None) == (r.load == "c2") for r in records)
+    assert {r.prompt for r in records} == {QUESTION}
+    per_repeat = []
+    for n in range(3):  # the estimate is over the repeats' own rates
+        mine = [r for r in records if (r.load, r.repeat) == ("c2", n)]
+        per_repeat.append(len(mine) / max(r.sent_s + (r.e2e_s or 0) for r in mine))
+    assert model.loads[0].repeats["requests_per_s"].mean == pytest.approx(sum(per_repeat) / 3, rel=0.05)
+    shown = capsys.readouterr().out
+    for head in ("±", "sustained", "goodput", "constant 200/s"):
+        assert head in shown
+
+
+def test_a_duration_ends_a_closed_loop(bench: Bench) -> None:
+    bench.mode = BenchmarkMode(concurrency=[2], duration_s=0.05, warmup=0)
+    assert bench.run("a") == 0
+    (load,) = bench.results.models[0].loads
+    assert load.duration_s >= 0.05
+    assert all(r.sent_s < 0.05 for r in read_requests(bench.folder))
+    assert load.requests > len(PROMPTS.entries)  # the prompt set is repeated
+
+
+def test_tasks_come_after_the_loads(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.engine = lambda *_, **__: ToyModel()  # type: ignore[assignment, return-value]
+    bench.mode = BenchmarkMode(
+        concurrency=[1], requests=2, warmup=0, tasks=["lqmf_everyday", "lqmf_opposites"], tasks_limit=3
+    )
+    assert bench.run("a") == 0
+    model = bench.results.models[0]
+    assert {name: found["n"] for name, found in model.quality.tasks.items()} == {
+        "lqmf_everyday": 3, "lqmf_opposites": 3,
+    }  # fmt: skip
+    assert model.loads[0].succeeded == 2
+    shown = capsys.readouterr()
+    assert "exact_match" in shown.out
+    assert "generate_until" in shown.err
+    assert "it/s" not in shown.err  # the harness's own bars
+
+
+def test_a_task_that_is_wrong_is_told_before_a_model_is_loaded(bench: Bench) -> None:
+    bench.mode = BenchmarkMode(concurrency=[1], tasks=["nowhere.yaml"])
+    with pytest.raises(UserInputError, match="no task file"):
+        bench.run("a")
+    assert not bench.engines
+
+
+def test_synthetic_requests_are_not_scored(bench: Bench) -> None:
+    bench.engine = WordTokens
+    bench.mode = BenchmarkMode(
+        concurrency=[1], requests=3, synthetic=SyntheticConfig(prompt_tokens=12, output_tokens=4)
+    )
+    assert bench.run("a") == 0
+    assert bench.results.models[0].quality.heuristic is None
+    assert {request.sampling.max_tokens for request in bench.engines[0].requests} == {4}
+
+
 def test_results_json_has_the_documented_shape(bench: Bench) -> None:
     bench.mode = BenchmarkMode(concurrency=[2], requests=4, objectives=ObjectivesConfig(ttft_s=10.0))
     bench.run("a")
@@ -141,7 +224,11 @@ def test_results_json_has_the_documented_shape(bench: Bench) -> None:
     )
     assert set(measured.split()) <= set(load)
     assert load["goodput_rps"] == load["requests_per_s"]
-    assert set(model["quality"]) == {"heuristic", "perplexity", "kld", "top1_agreement", "tasks"}
+    promised = {"heuristic", "perplexity", "kld", "top1_agreement", "tasks"}
+    assert promised <= set(model["quality"])
+    assert [name for name, value in model["quality"].items() if value] == ["heuristic"], (
+        "no reference was given"
+    )
 
 
 def test_one_model_that_fails_does_not_stop_the_others(
@@ -258,6 +345,12 @@ def test_a_tracking_server_that_is_down_costs_one_line(
         (BenchmarkMode(concurrency=[2, 2]), "twice"),
         (BenchmarkMode(requests=0), "requests=0"),
         (BenchmarkMode(warmup=-1), "warmup=-1"),
+        (BenchmarkMode(repeats=0), "repeats=0"),
+        (BenchmarkMode(rate=[0.0]), "rate=0"),
+        (BenchmarkMode(rate=[2.0, 2.0]), "twice"),
+        (BenchmarkMode(duration_s=0.0), "duration_s=0"),
+        (BenchmarkMode(duration_s=5.0, requests=3), "contradict"),
+        (BenchmarkMode(ramp=RampConfig(start=-1.0)), "ramp.start"),
     ],
 )
 def test_settings_that_cannot_be_run_are_refused_before_a_load(
@@ -284,3 +377,80 @@ def test_results_agree_with_the_requests_they_are_made_of(bench: Bench) -> None:
     end = max(r.sent_s + (r.e2e_s or 0) for r in records)
     assert load.duration_s == pytest.approx(end, abs=2e-3)
     assert load.output_tokens_per_s == pytest.approx(sum(r.output_tokens for r in records) / load.duration_s)
+
+
+class Fidelity(Bench):
+    """A run with a reference; engines have a table instead of weights."""
+
+    loaded: list[str]
+
+    def run_against(self, reference: str, *models: str, **settings: object) -> int:
+        self.loaded = []
+        config = FidelityConfig(max_tokens=1024, divergence_tokens=4, cache_dir=str(self.folder / "cache"))
+        configs = [
+            RunConfig(
+                model=ModelConfig(name=name), prompts=PROMPTS, mode=self.mode, tracking=self.tracking,
+                reference=reference, fidelity=dataclasses.replace(config, **settings),
+            )
+            for name in (reference, *models)
+        ]  # fmt: skip
+        context = RunContext(
+            config=configs[1], models=tuple(configs[1:]), resolved={}, run_dir=self.folder, command="x",
+            reference=configs[0],
+        )  # fmt: skip
+        return run_with(context, locate=self._locate, load=self._load_table)
+
+    def _locate(self, config: RunConfig) -> ModelSpec:
+        spec = super()._locate(config)
+        return msgspec.structs.replace(spec, format="gguf")
+
+    async def _load_table(self, spec: ModelSpec, on_progress: Callable[[float], None] | None) -> BigramEngine:
+        self.loaded.append(spec.name)
+        logits = table() + (0 if spec.name == "ref" else 0.3) * table(seed=1)
+        return BigramEngine(logits, format="openai" if spec.name == "far" else "gguf")
+
+
+@pytest.fixture
+def fidelity(tmp_path: Path) -> Fidelity:
+    bench = Fidelity(tmp_path)
+    bench.mode = BenchmarkMode(concurrency=[1], requests=1, warmup=0, heuristic=False)
+    return bench
+
+
+def test_fidelity_to_a_reference_is_in_results_table_and_reports(
+    fidelity: Fidelity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fidelity.run_against("ref", "a", "far") == 0
+    assert fidelity.loaded == ["ref", "a", "far"]
+    near, far = fidelity.results.models
+    quality = near.quality
+    assert quality.kld is not None
+    assert (quality.kld.mean or 0) > 0.01
+    assert quality.reference is not None
+    assert quality.reference.positions == 512
+    assert quality.divergence is not None
+    assert far.quality.kld is None
+    assert far.notes == ["fidelity is not measured: an endpoint does not give full distributions"]
+    shown = capsys.readouterr().out
+    assert "top-1" in shown
+    assert "Reference ref" in shown
+    for report in ("report.md", "report.html"):
+        assert "KL divergence from the reference" in (fidelity.folder / report).read_text()
+    metrics = model_metrics(near)
+    assert metrics["quality/kld.mean"] == quality.kld.mean
+    assert metrics["quality/reference.perplexity"] == quality.reference.perplexity
+    assert metrics["quality/top1_agreement_se"] > 0
+
+
+def test_fidelity_can_be_left_out(fidelity: Fidelity) -> None:
+    assert fidelity.run_against("ref", "a", enabled=False) == 0
+    assert fidelity.loaded == ["a"]
+    assert fidelity.results.models[0].quality.kld is None
+
+
+def test_without_its_reference_nothing_is_measured(fidelity: Fidelity) -> None:
+    fidelity.missing.add("ref")
+    with pytest.raises(ModelNotFoundError, match="no weights for ref"):
+        fidelity.run_against("ref", "a")
+    assert fidelity.loaded == []
+    assert "no weights for ref" in str(fidelity.results.run.reason)
