@@ -618,9 +618,9 @@ class RunConfig:
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     mode: ModeConfig = field(default_factory=ModeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)
-    server: ServerConfig = field(default_factory=ServerConfig)
     models: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     reference: str | None = None

@@ -60,7 +60,7 @@ def test_models_of_the_folder_are_listed_and_links_out_of_it_are_not(client: ope
     names = {model.id for model in client.models.list()}
     assert {"one", "two"} <= names
     assert "link" not in names
-    with pytest.raises(openai.BadRequestError, match="symbolic link"):
+    with pytest.raises(openai.NotFoundError, match="no model 'link'"):
         client.chat.completions.create(model="link", messages=MESSAGES)
 
 
@@ -126,16 +126,17 @@ def test_what_the_engine_refuses_is_400(server: tuple[str, psutil.Process], aske
     assert "/" not in response.json()["error"]["message"]
 
 
-def test_echoed_scores_are_those_of_generation(client: openai.OpenAI):
+def test_echoed_scores_are_those_of_generation(server: tuple[str, psutil.Process], client: openai.OpenAI):
+    (letter,) = httpx.post(f"{server[0]}/tokenize", json={"model": "one", "prompt": "a"}).json()["tokens"]
     options: Any = {"model": "one", "temperature": 0, "logprobs": 1}
-    made = client.completions.create(prompt="hello", max_tokens=1, **options).choices[0]
-    echoed = client.completions.create(
-        prompt=f"hello{made.text}", max_tokens=0, echo=True, **options
-    ).choices[0]
-    assert echoed.text == f"hello{made.text}"
+    bias = {str(letter): 100}  # most answers of so small a model are no whole characters
+    made = client.completions.create(prompt="hello", max_tokens=1, logit_bias=bias, **options).choices[0]
+    assert made.text == "a"
+    echoed = client.completions.create(prompt="helloa", max_tokens=0, echo=True, **options).choices[0]
+    assert echoed.text == "helloa"
     assert echoed.logprobs.token_logprobs[0] is None
     assert echoed.logprobs.token_logprobs[-1] == pytest.approx(made.logprobs.token_logprobs[0], abs=0.02)
-    assert list(echoed.logprobs.top_logprobs[-1]) == [made.text]
+    assert "a" in echoed.logprobs.top_logprobs[-1]
 
 
 def test_token_ids_say_the_same_as_their_text(server: tuple[str, psutil.Process], client: openai.OpenAI):
@@ -159,15 +160,19 @@ def test_a_killed_worker_is_back_by_itself_and_the_other_model_never_notices(
     (worker,) = set(process.children()) - others
     worker.kill()
     deadline = time.monotonic() + 60
-    while True:  # until the server has noticed, a request may still meet the dead worker
-        try:
-            client.completions.create(model="one", prompt="x", max_tokens=1)
-            break
-        except openai.APIStatusError as error:
-            assert error.status_code == 503
-            assert time.monotonic() < deadline
+    while (status := _status(client)) != 200:  # one that met the dead worker, before the server noticed
+        assert status == 503
+        assert time.monotonic() < deadline
     assert client.completions.create(model="two", prompt="x", max_tokens=1).choices
     assert before & set(process.children())
+
+
+def _status(client: openai.OpenAI) -> int:
+    try:
+        client.completions.create(model="one", prompt="x", max_tokens=1)
+    except openai.APIStatusError as error:
+        return error.status_code
+    return 200
 
 
 def test_unloading_ends_the_worker(server: tuple[str, psutil.Process]):
