@@ -48,6 +48,7 @@ peers: setup ## set up the programs that benchmarks compare with, in an environm
 
 bench: demo-models ## our engine beside the raw ones (on a quiet machine)
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/fidelity.py
 
 clean: ## remove environments and caches, keep models and results
 	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache

@@ -273,6 +273,8 @@ class BenchmarkMode(ModeConfig):
         requests: requests in each load; null is the larger of 16 and twice the concurrency or 10 seconds' worth.
         duration_s: a load lasts so many seconds instead, and the requests under way are then waited for.
         repeats: times each load is run, for confidence intervals.
+        interleave: the models take turns, one repeat and one load of the weights each, so that a drift of the machine's
+            speed falls on all of them alike.
         warmup: requests before the measurement, not counted.
         seed: of arrivals and synthetic requests.
         heuristic: report the heuristic quality of the answers.
@@ -290,6 +292,7 @@ class BenchmarkMode(ModeConfig):
     requests: int | None = None
     duration_s: float | None = None
     repeats: int = 1
+    interleave: bool = False
     warmup: int = 2
     seed: int = 0
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)

@@ -48,6 +48,7 @@ class BenchmarkPlan:
     requests: int | None = None
     duration_s: float | None = None
     repeats: int = 1
+    interleave: bool = False
     warmup: int = 2
     seed: int = 0
     synthetic: Synthetic | None = None
@@ -75,6 +76,10 @@ class BenchmarkPlan:
             raise UserInputError(
                 f"mode.duration_s={self.duration_s:g} is not valid", hint="it is a time, more than 0 s"
             )
+        if self.interleave and self.repeats < 2:
+            raise UserInputError(
+                "mode.interleave=true has nothing to interleave", hint="repeat the loads: mode.repeats=3"
+            )
         if self.duration_s is not None and self.requests is not None:
             raise UserInputError(
                 "mode.duration_s and mode.requests contradict each other", hint="give one of them"
@@ -101,6 +106,7 @@ class BenchmarkPlan:
             requests=mode.requests,
             duration_s=mode.duration_s,
             repeats=mode.repeats,
+            interleave=mode.interleave,
             warmup=mode.warmup,
             seed=mode.seed,
             synthetic=_synthetic(mode.synthetic, mode.sampling.max_tokens, mode.seed),

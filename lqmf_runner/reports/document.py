@@ -78,6 +78,7 @@ def benchmark_document(
     )
     if any(load.partial for model in results.models for load in model.loads):
         blocks.append(Paragraph("* cut short: over the requests that had ended"))
+    blocks += [Paragraph(sentence) for sentence in fig.references(results.models)]
     blocks += [Image(path, path.stem) for path in plots]
     for model in results.models:
         blocks += _model_blocks(model)
@@ -126,6 +127,24 @@ def _model_blocks(model: ModelResult) -> list[Block]:
             Paragraph(
                 f"Heuristic quality {score.score:.2f} = length {score.length:.2f} of 0.3 + relevance "
                 f"{score.relevance:.2f} of 0.3 + coherence {score.coherence:.2f} of 0.4."
+            )
+        )
+    quality = model.quality
+    kld, parting = quality.kld, quality.divergence
+    if kld is not None:
+        blocks.append(
+            Paragraph(
+                f"KL divergence from the reference {fig.kld(model)} in the mean, median {fig.number(kld.median)}, "
+                f"p90 {fig.number(kld.p90)}, p99 {fig.number(kld.p99)}; the same most likely token at "
+                f"{fig.top1(model)} of positions; perplexity "
+                f"{fig.plus_minus(quality.perplexity, quality.perplexity_se)}."
+            )
+        )
+    if parting is not None:
+        blocks.append(
+            Paragraph(
+                f"Greedy answers part from the reference's at token {fig.divergence(model)} in the median; "
+                f"{fig.percent(parting.identical)} of {len(parting.first)} never do within {parting.tokens} tokens."
             )
         )
     return blocks

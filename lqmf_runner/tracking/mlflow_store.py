@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +31,23 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         TrackingError: MLflow refused, or cannot be reached.
     """
     results = read_results(folder)
+    shared = folder.parent
     if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
-        Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        shared = Path(config.uri.removeprefix("sqlite:///")).parent
+        shared.mkdir(parents=True, exist_ok=True)
     try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
+        import mlflow  # noqa: F401
     except ImportError as error:
         raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
+    # Jobs of a sweep may end at the same time: one makes the store and the parent run, the others find them.
+    with _locked(shared):
+        return _send(folder, results, config)
+
+
+def _send(folder: Path, results: Results, config: TrackingConfig) -> str:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
     client = MlflowClient(tracking_uri=config.uri)
     sender = _Sender(client, folder, results)
     try:
@@ -131,7 +144,11 @@ class _Sender:
         before = results.run.mlflow_run_id
         try:
             only = models[0] if len(models) == 1 and not results.run.compares else None
-            top = self._make(experiment, results.run.name, params, only, parent=self._sweep(experiment))
+            sweep = self._sweep(experiment)
+            if sweep is not None and results.run.compares:
+                top = sweep  # the sweep's own table and verdict
+            else:
+                top = self._make(experiment, results.run.name, params, only, parent=sweep)
             if only is None and not results.run.compares:  # else they are in MLflow as what they were
                 shared = {
                     k: v for k, v in params.items() if not k.startswith(("model.", "models", "backend."))
@@ -141,6 +158,8 @@ class _Sender:
             results.run.mlflow_run_id = top
             write_results(results, self._folder)
             for entry in sorted(self._folder.iterdir()):
+                if (entry / "results.json").exists():
+                    continue  # a job of a sweep, which is in MLflow as a run of its own
                 if entry.is_dir():
                     self._client.log_artifacts(top, str(entry), entry.name)
                 else:
@@ -198,10 +217,10 @@ class _Sender:
         if self._results.run.sweep is None:
             return None
         sweep = self._results.run.sweep.replace("'", "")
+        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep}
         found = self._client.search_runs([experiment], f"tags.`lqmf.sweep` = '{sweep}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
-        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep}
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=f"sweep {sweep}"
         )
@@ -232,6 +251,17 @@ def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
     remote = config.uri.startswith(("http://", "https://", "databricks"))
     location = None if remote else Path(config.artifacts).resolve().as_uri()
     return str(client.create_experiment(config.experiment, artifact_location=location))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes of ours."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -63,11 +63,11 @@ def make_tokenizer() -> Any:
     return tokenizer
 
 
-def make_gguf(path: Path, *, seed: int = 0) -> Path:
-    """A GGUF that llama.cpp and transformers can load."""
+def make_gguf(path: Path, *, seed: int = 0, damage: float = 0.0) -> Path:
+    """A GGUF that llama.cpp and transformers can load. `damage` adds so much noise to its weights, 1 as much as they are."""
     import gguf
 
-    random = np.random.default_rng(seed)
+    random, noise = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     tokens = vocabulary()
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)
@@ -94,6 +94,8 @@ def make_gguf(path: Path, *, seed: int = 0) -> Path:
 
     def add(name: str, *shape: int) -> None:
         weights = random.normal(0, 0.08, shape) if len(shape) > 1 else np.ones(shape)
+        if len(shape) > 1:
+            weights = weights + damage * noise.normal(0, 0.08, shape)
         writer.add_tensor(name, weights.astype(np.float32))
 
     kv = HIDDEN // HEADS * KV_HEADS
