@@ -91,17 +91,18 @@ async def benchmark_model(
 
     `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
     `reference` and tasks come last, so that what they take is not in the memory figures; an endpoint has no fidelity.
-    Of an interleaved plan this is one turn: one repeat of each load. Fidelity, tasks and the ramp belong to the first.
+    Of a plan that is interleaved this is one turn: one repeat of each load. Fidelity, tasks and the ramp belong to the
+    first.
 
     Raises:
         LqmfError: the model could not be loaded, or its engine was lost.
         asyncio.CancelledError: interrupted; the load under way is in `result`, marked partial, if a request ended.
     """
     turns = Turns() if turns is None else turns
+    tasks = None
     if turns.done:
         reference = None
-    tasks = None
-    if plan.tasks and not turns.done:  # before the model: what is wrong with a task is known then
+    elif plan.tasks:  # before the model: what is wrong with a task is known then
         tasks = await asyncio.to_thread(Tasks, plan.tasks, plan.tasks_limit)
     started = clock()
     client = await load(spec, lambda share: observer.loading(result.name, share))

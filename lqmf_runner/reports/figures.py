@@ -125,6 +125,13 @@ def divergence(model: ModelResult) -> str:
     return f"> {found.tokens}" if found.median is None else f"{found.median:g}"
 
 
+def task(model: ModelResult, name: str, metric: str) -> str:
+    """A metric of a task with its standard error: "0.955 ± 0.032"."""
+    found = model.quality.tasks.get(name, {})
+    error = found.get(f"{metric}_stderr")
+    return number(found.get(metric)) + ("" if error is None else f" ± {error:.3f}")
+
+
 def reference(figures: ReferenceFigures) -> str:
     """What models were compared with, and how much arithmetic alone does, in a sentence or two."""
     text = (
@@ -144,13 +151,6 @@ def references(models: Iterable[ModelResult]) -> list[str]:
     """One for each reference there was."""
     found = [model.quality.reference for model in models if model.quality.reference is not None]
     return list(dict.fromkeys(map(reference, found)))
-
-
-def task(model: ModelResult, name: str, metric: str) -> str:
-    """A metric of a task with its standard error: "0.955 ± 0.032"."""
-    found = model.quality.tasks.get(name, {})
-    error = found.get(f"{metric}_stderr")
-    return number(found.get(metric)) + ("" if error is None else f" ± {error:.3f}")
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:

@@ -9,6 +9,7 @@ import resource
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ from lqmf_runner.experiments.results import RampResult, Results, read_requests, 
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
 from lqmf_runner.tracking.values import model_metrics
-from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec
+from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec, Score
 from tests.experiments.scripted import Fail, Say, ScriptedEngine, WordTokens
 from tests.quality.bigram import BigramEngine, table
 from tests.quality.toy import ToyModel
@@ -179,6 +180,20 @@ def test_tasks_come_after_the_loads(bench: Bench, capsys: pytest.CaptureFixture[
     assert "exact_match" in shown.out
     assert "generate_until" in shown.err
     assert "it/s" not in shown.err  # the harness's own bars
+
+
+def test_an_interrupt_during_tasks_keeps_the_loads_and_ends(bench: Bench) -> None:
+    class Interrupts(ToyModel):
+        async def score(self, tokens: Any) -> Score:
+            signal.raise_signal(signal.SIGINT)
+            return await super().score(tokens)
+
+    bench.engine = lambda *_, **__: Interrupts()  # type: ignore[assignment, return-value]
+    bench.mode = BenchmarkMode(concurrency=[1], requests=2, warmup=0, tasks=["lqmf_everyday"], tasks_limit=3)
+    assert bench.run("a") == 130
+    model = bench.results.models[0]
+    assert [load.partial for load in model.loads] == [False]
+    assert (model.error, model.quality.tasks) == ("interrupted", {})
 
 
 def test_a_task_that_is_wrong_is_told_before_a_model_is_loaded(bench: Bench) -> None:
