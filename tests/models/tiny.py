@@ -64,7 +64,7 @@ def make_tokenizer() -> Any:
 
 
 def make_gguf(path: Path, *, seed: int = 0, damage: float = 0.0) -> Path:
-    """A GGUF that llama.cpp and transformers can load. `damage` adds so much noise to its weights, 1 as much as they are."""
+    """A GGUF that llama.cpp and transformers can load. `damage` adds noise to its weights, 1 as much as they are."""
     import gguf
 
     random, noise = np.random.default_rng(seed), np.random.default_rng(seed + 1)
