@@ -278,6 +278,8 @@ class BenchmarkMode(ModeConfig):
         warmup: requests before the measurement, not counted.
         seed: of arrivals and synthetic requests.
         heuristic: report the heuristic quality of the answers.
+        tasks: measure the accuracy on these after the loads: names of lm-evaluation-harness's tasks, or YAML files.
+        tasks_limit: documents of each task; null takes all.
         objectives: report goodput under these.
     """
 
@@ -296,10 +298,14 @@ class BenchmarkMode(ModeConfig):
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     heuristic: bool = True
+    tasks: list[str] = field(default_factory=list)
+    tasks_limit: int | None = None
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
 
     def __post_init__(self) -> None:
         _one_of("mode.arrival", self.arrival, ("poisson", "constant", "burst"))
+        if self.tasks_limit is not None:
+            _at_least("mode.tasks_limit", self.tasks_limit, 1)
 
     def check(self, run: RunConfig) -> None:
         """Refuse a verdict over figures that this run does not measure."""

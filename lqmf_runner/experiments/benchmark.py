@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ import msgspec
 from ..engine import load_engine
 from ..engine.client import EngineClient
 from ..quality.heuristic import score_answer
+from ..quality.tasks import Tasks
 from ..types import EngineStats, ModelInfo, ModelSpec
 from .load import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
 from .metrics import add_work, bandwidth_utilisation, engine_rates, load_result, mean_heuristic
@@ -88,8 +90,8 @@ async def benchmark_model(
     """Benchmark one model and fill in `result` as it goes, so that it holds what was measured however this ends.
 
     `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
-    `reference` comes last, so that what it takes is not in the memory figures; an endpoint has none. Of a plan that is
-    interleaved this is one turn: one repeat of each load. Fidelity and the ramp belong to the first.
+    `reference` and tasks come last, so that what they take is not in the memory figures; an endpoint has no fidelity.
+    Of an interleaved plan this is one turn: one repeat of each load. Fidelity, tasks and the ramp belong to the first.
 
     Raises:
         LqmfError: the model could not be loaded, or its engine was lost.
@@ -98,6 +100,9 @@ async def benchmark_model(
     turns = Turns() if turns is None else turns
     if turns.done:
         reference = None
+    tasks = None
+    if plan.tasks and not turns.done:  # before the model: what is wrong with a task is known then
+        tasks = await asyncio.to_thread(Tasks, plan.tasks, plan.tasks_limit)
     started = clock()
     client = await load(spec, lambda share: observer.loading(result.name, share))
     try:
@@ -116,6 +121,9 @@ async def benchmark_model(
         await runner.run_all()
         if reference is not None:
             await reference.measure(client, result, observer)
+            on_progress()
+        if tasks is not None:
+            await _measure_tasks(tasks, client, result, observer)
             on_progress()
         turns.done += 1
     finally:
@@ -224,6 +232,24 @@ class _ModelRun:
             self.result.quality, heuristic=mean_heuristic(self.turns.records)
         )
         self.observer.load_ended(self.result.name, shape.key, load)
+
+
+async def _measure_tasks(tasks: Tasks, client: EngineClient, result: ModelResult, observer: Observer) -> None:
+    under_way: list[tuple[str, int]] = []
+
+    def end_kind() -> None:
+        if under_way:
+            kind, requests = under_way.pop()
+            observer.work_ended(result.name, kind, f"{requests:,} requests")
+
+    def begin_kind(kind: str, requests: int) -> None:
+        end_kind()
+        under_way.append((f"tasks, {kind}", requests))
+        observer.work_started(result.name, f"tasks, {kind}", requests)
+
+    found = await tasks.measure(client, on_batch=begin_kind, on_answer=observer.work_advanced)
+    end_kind()
+    result.quality = msgspec.structs.replace(result.quality, tasks=found)
 
 
 def describe(result: ModelResult, info: ModelInfo, spec: ModelSpec) -> None:

@@ -53,6 +53,8 @@ class BenchmarkPlan:
     seed: int = 0
     synthetic: Synthetic | None = None
     heuristic: bool = True
+    tasks: tuple[str, ...] = ()
+    tasks_limit: int | None = None
     objectives: Objectives = field(default_factory=Objectives)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,8 @@ class BenchmarkPlan:
             seed=mode.seed,
             synthetic=_synthetic(mode.synthetic, mode.sampling.max_tokens, mode.seed),
             heuristic=mode.heuristic,
+            tasks=tuple(mode.tasks),
+            tasks_limit=mode.tasks_limit,
             objectives=Objectives(**dataclasses.asdict(mode.objectives)),
         )
 

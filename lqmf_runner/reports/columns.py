@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,10 @@ def summary_columns(results: Results) -> list[Column]:
             for shape in shapes
         ]
     columns += _fidelity_columns(results)
+    for name, metric in _tasks(results):
+        columns.append(
+            Column(f"{name}\n{metric} ± SE", functools.partial(fig.task, name=name, metric=metric))
+        )
     columns.append(Column("heuristic", fig.heuristic))
     return columns
 
@@ -75,6 +80,12 @@ def _fidelity_columns(results: Results) -> list[Column]:
         Column("perplexity", lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se)),
         Column("differs\nat token", fig.divergence),
     ]
+
+
+def _tasks(results: Results) -> list[tuple[str, str]]:
+    """The tasks that any model was measured on, each with its first metric."""
+    found = {name: values for model in results.models for name, values in model.quality.tasks.items()}
+    return [(name, next((key for key in values if key != "n"), "")) for name, values in found.items()]
 
 
 def load_heads() -> Sequence[str]:

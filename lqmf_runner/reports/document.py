@@ -137,7 +137,8 @@ def _model_blocks(model: ModelResult) -> list[Block]:
                 f"KL divergence from the reference {fig.kld(model)} in the mean, median {fig.number(kld.median)}, "
                 f"p90 {fig.number(kld.p90)}, p99 {fig.number(kld.p99)}; the same most likely token at "
                 f"{fig.top1(model)} of positions; perplexity "
-                f"{fig.plus_minus(quality.perplexity, quality.perplexity_se)}."
+                f"{fig.plus_minus(quality.perplexity, quality.perplexity_se)}, "
+                f"{fig.plus_minus(quality.perplexity_ratio, quality.perplexity_ratio_se)} of the reference's."
             )
         )
     if parting is not None:

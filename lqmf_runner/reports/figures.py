@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ..experiments.results import LoadResult, ModelResult, Shape, Summary
@@ -97,8 +98,11 @@ def heuristic(model: ModelResult) -> str:
 
 
 def plus_minus(value: float | None, error: float | None) -> str:
-    """A figure and its standard error, where there is one."""
-    return number(value) + (f" ± {number(error)}" if error is not None else "")
+    """A figure and its standard error, where there is one, with two digits of the error: 0.0032 ± 0.00036."""
+    if value is None or not error:
+        return number(value)
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 8)
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
 
 
 def kld(model: ModelResult) -> str:
@@ -140,6 +144,13 @@ def references(models: Iterable[ModelResult]) -> list[str]:
     """One for each reference there was."""
     found = [model.quality.reference for model in models if model.quality.reference is not None]
     return list(dict.fromkeys(map(reference, found)))
+
+
+def task(model: ModelResult, name: str, metric: str) -> str:
+    """A metric of a task with its standard error: "0.955 ± 0.032"."""
+    found = model.quality.tasks.get(name, {})
+    error = found.get(f"{metric}_stderr")
+    return number(found.get(metric)) + ("" if error is None else f" ± {error:.3f}")
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:
