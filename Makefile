@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 demo-models: setup ## make the demo models that are missing
 	$(BIN)/python -m lqmf_runner.models.demo
 
-demo: demo-models ## set up and benchmark one model in five formats
+demo: demo-models ## set up and decide which of five formats of one model to run
 	$(BIN)/python -m lqmf_runner experiment=demo
 
 test: demo-models ## set up and run the whole test suite

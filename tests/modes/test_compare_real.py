@@ -54,7 +54,7 @@ def test_a_damaged_model_comes_last_and_a_failing_one_does_not_stop_the_others(
     damaged, absent = verdict.models[1:]
     assert [miss.constraint for miss in damaged.misses] == ["max_kld"]
     assert damaged.score is not None
-    assert damaged.score < 0.1
+    assert damaged.score < 0.5
     assert "ModelNotFoundError" in str(absent.error)
     assert "Verdict: near." in result.stdout
     assert "It alone meets KLD at most 0.1." in result.stdout
