@@ -6,6 +6,7 @@ shares and rates of success are between 0 and 1.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,20 @@ class KldSummary(msgspec.Struct, frozen=True):
     p99: float | None = None
 
 
+class Histogram(msgspec.Struct, frozen=True):
+    """`counts[i]` values lie between `edges[i]` and `edges[i + 1]`; those beyond either end are in its bin."""
+
+    edges: list[float]
+    counts: list[int]
+
+
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured."""
 
     heuristic: HeuristicScore | None = None
     perplexity: float | None = None
     kld: KldSummary | None = None
+    kld_histogram: Histogram | None = None
     top1_agreement: float | None = None
     tasks: dict[str, Any] = {}
 
@@ -281,3 +290,12 @@ def read_requests(folder: Path) -> list[RequestRecord]:
         except msgspec.DecodeError:
             continue
     return records
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved configuration that was saved with a run, without secrets; empty if there is none."""
+    try:
+        config = json.loads((folder / ".hydra" / "resolved.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -11,11 +11,15 @@ from . import figures as fig
 
 @dataclass(frozen=True)
 class Column:
-    """A head (a narrow terminal breaks it at the newline), and the cell for a model."""
+    """A head (a narrow terminal breaks it at the newline), and the cell for a model.
+
+    `rank` is what the cells are compared by where a lower or a higher figure is better: the lowest rank is the best.
+    """
 
     head: str
     cell: Callable[[ModelResult], str]
     is_number: bool = True
+    rank: Callable[[ModelResult], float | None] | None = None
 
 
 def load_shapes(results: Results) -> list[Shape]:
@@ -30,26 +34,71 @@ def summary_columns(results: Results) -> list[Column]:
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
         Column("bits/w", lambda m: fig.number(m.bits_per_weight)),
-        Column("size", lambda m: fig.megabytes(m.size_mb)),
-        Column("memory", fig.memory),
-        Column("load", lambda m: fig.seconds(m.load_time_s)),
+        Column("size", lambda m: fig.megabytes(m.size_mb), rank=lambda m: m.size_mb),
+        Column("memory", fig.memory, rank=fig.total_memory_mb),
+        Column("load", lambda m: fig.seconds(m.load_time_s), rank=lambda m: m.load_time_s),
     ]
     columns += [
         Column(
             f"tok/s\n{fig.load_label(shape)}",
             _of_load(shape, lambda load: fig.number(load.output_tokens_per_s)),
+            rank=_rank(shape, lambda load: load.output_tokens_per_s, higher=True),
         )
         for shape in shapes
     ]
     if shapes:
         first, at = shapes[0], fig.load_label(shapes[0])
         columns += [
-            Column(f"TTFT ms {at}\np50 / p99", _of_load(first, lambda load: fig.pair(load.ttft_s))),
-            Column(f"ITL ms {at}\np50", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
+            Column(
+                f"TTFT ms {at}\np50 / p99",
+                _of_load(first, lambda load: fig.pair(load.ttft_s)),
+                rank=_rank(first, lambda load: load.ttft_s.p50),
+            ),
+            Column(
+                f"ITL ms {at}\np50",
+                _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50)),
+                rank=_rank(first, lambda load: load.itl_s.p50),
+            ),
             Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
         ]
+    columns += _fidelity_columns(results)
     columns.append(Column("heuristic", fig.heuristic))
     return columns
+
+
+def _fidelity_columns(results: Results) -> list[Column]:
+    """Columns of what was measured against the reference; none where nothing was."""
+    qualities = [model.quality for model in results.models]
+    columns = []
+    if any(quality.kld for quality in qualities):
+        columns.append(
+            Column("KLD\nmean", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None)
+        )
+    if any(quality.top1_agreement is not None for quality in qualities):
+        columns.append(
+            Column("top-1", fig.top1, rank=lambda m: None if (t := m.quality.top1_agreement) is None else -t)
+        )
+    if any(quality.perplexity is not None for quality in qualities):
+        columns.append(
+            Column(
+                "perplexity", lambda m: fig.number(m.quality.perplexity), rank=lambda m: m.quality.perplexity
+            )
+        )
+    return columns
+
+
+def best_cells(columns: Sequence[Column], models: Sequence[ModelResult]) -> set[tuple[int, int]]:
+    """(row, column) of the best cells; none in a column where all look the same. `models` are those that compete."""
+    best: set[tuple[int, int]] = set()
+    for number, column in enumerate(columns):
+        if column.rank is None:
+            continue
+        ranks = {row: rank for row, model in enumerate(models) if (rank := column.rank(model)) is not None}
+        cells = {row: column.cell(models[row]) for row in ranks}
+        if len(set(cells.values())) > 1:
+            winner = min(ranks, key=lambda row: ranks[row])
+            best |= {(row, number) for row, cell in cells.items() if cell == cells[winner]}
+    return best
 
 
 def load_heads() -> Sequence[str]:
@@ -91,3 +140,16 @@ def _of_load(shape: Shape, cell: Callable[[LoadResult], str]) -> Callable[[Model
         return cell(load) + ("*" if load.partial else "")
 
     return of_model
+
+
+def _rank(
+    shape: Shape, value: Callable[[LoadResult], float | None], *, higher: bool = False
+) -> Callable[[ModelResult], float | None]:
+    """Ranks models by a figure of a load. A load that was cut short does not compete."""
+
+    def rank(model: ModelResult) -> float | None:
+        load = fig.find_load(model, shape)
+        figure = None if load is None or load.partial else value(load)
+        return None if figure is None else -figure if higher else figure
+
+    return rank

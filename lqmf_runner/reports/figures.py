@@ -8,10 +8,12 @@ UNKNOWN = "–"
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Three significant digits, no exponent: 0.123, 1.23, 12.3, 123, 1,234."""
+    """About three significant digits: 2.1e-04, 0.123, 1.23, 12.3, 123, 1,234."""
     if value is None:
         return UNKNOWN
     size = abs(value)
+    if 0 < size < 0.001:
+        return f"{value:.1e}{unit}"
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
     return f"{value:,.{digits}f}{unit}"
 
@@ -70,10 +72,26 @@ def memory(model: ModelResult) -> str:
     return megabytes(model.memory.rss_mb) + gpu
 
 
+def total_memory_mb(model: ModelResult) -> float | None:
+    """Resident memory and GPU memory together; None if it is not known."""
+    return model.memory.rss_mb + model.memory.gpu_mb or None if model.memory else None
+
+
 def heuristic(model: ModelResult) -> str:
     """The heuristic score."""
     score = model.quality.heuristic
     return UNKNOWN if score is None else f"{score.score:.2f}"
+
+
+def kld(model: ModelResult) -> str:
+    """Mean KL divergence from the reference."""
+    return UNKNOWN if model.quality.kld is None else number(model.quality.kld.mean)
+
+
+def top1(model: ModelResult) -> str:
+    """Share of positions where the model's most likely token is the reference's."""
+    share = model.quality.top1_agreement
+    return UNKNOWN if share is None else f"{share * 100:.1f} %"
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config import TrackingConfig
 from ..errors import TrackingError
-from ..experiments.results import ModelResult, Results, read_results, write_results
+from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
 from .values import TAG_LENGTH, model_metrics, redact_text, run_params, shorten
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class _Sender:
     def send(self, experiment: str) -> str:
         """Make the run, and a child for each model if there are several."""
         results, models = self._results, self._results.models
-        params = run_params(_read_config(self._folder))
+        params = run_params(read_config(self._folder))
         before = results.run.mlflow_run_id
         try:
             only = models[0] if len(models) == 1 else None
@@ -185,15 +184,6 @@ def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
     remote = config.uri.startswith(("http://", "https://", "databricks"))
     location = None if remote else Path(config.artifacts).resolve().as_uri()
     return str(client.create_experiment(config.experiment, artifact_location=location))
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """The resolved configuration that was saved with the run; empty if there is none."""
-    try:
-        config = json.loads((folder / ".hydra" / "resolved.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _why(error: Exception) -> str:
