@@ -50,6 +50,7 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
         "benchmark": schemas.BenchmarkMode,
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
+        "history": schemas.HistoryMode,
         "chat": schemas.ChatMode,
     },
     "tracking": {"mlflow": schemas.TrackingConfig},

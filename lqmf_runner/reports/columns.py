@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ..experiments.results import LoadResult, ModelResult, Results, Shape
 from . import figures as fig
 
+Row = TypeVar("Row")
+
 
 @dataclass(frozen=True)
-class Column:
-    """A head (a narrow terminal breaks it at the newline), and the cell for a model.
+class Column(Generic[Row]):
+    """A head (a narrow terminal breaks it at the newline), and the cell for a row, such as a model.
 
     `rank` is what the cells are compared by where a lower or a higher figure is better: the lowest rank is the best.
     """
 
     head: str
-    cell: Callable[[ModelResult], str]
+    cell: Callable[[Row], str]
     is_number: bool = True
-    rank: Callable[[ModelResult], float | None] | None = None
+    rank: Callable[[Row], float | None] | None = None
 
 
 def load_shapes(results: Results) -> list[Shape]:
@@ -27,10 +30,10 @@ def load_shapes(results: Results) -> list[Shape]:
     return list(dict.fromkeys(load.shape for model in results.models for load in model.loads))
 
 
-def summary_columns(results: Results) -> list[Column]:
+def summary_columns(results: Results) -> list[Column[ModelResult]]:
     """Columns of the one table that compares the models. Latency and bandwidth are those of the first load."""
     shapes = load_shapes(results)
-    columns = [
+    columns: list[Column[ModelResult]] = [
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
         Column("bits/w", lambda m: fig.number(m.bits_per_weight)),
@@ -66,10 +69,10 @@ def summary_columns(results: Results) -> list[Column]:
     return columns
 
 
-def _fidelity_columns(results: Results) -> list[Column]:
+def _fidelity_columns(results: Results) -> list[Column[ModelResult]]:
     """Columns of what was measured against the reference; none where nothing was."""
     qualities = [model.quality for model in results.models]
-    columns = []
+    columns: list[Column[ModelResult]] = []
     if any(quality.kld for quality in qualities):
         columns.append(
             Column("KLD\nmean", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None)
@@ -87,7 +90,7 @@ def _fidelity_columns(results: Results) -> list[Column]:
     return columns
 
 
-def best_cells(columns: Sequence[Column], models: Sequence[ModelResult]) -> set[tuple[int, int]]:
+def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelResult]) -> set[tuple[int, int]]:
     """(row, column) of the best cells; none in a column where all look the same. `models` are those that compete."""
     best: set[tuple[int, int]] = set()
     for number, column in enumerate(columns):

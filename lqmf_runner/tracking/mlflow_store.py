@@ -1,16 +1,35 @@
-"""Sending a run's folder to MLflow. The one module that imports it, and only when it is used."""
+"""Sending a run's folder to MLflow, and reading runs back. The one module that imports it, and only when it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..config import TrackingConfig
 from ..errors import TrackingError
+from ..experiments.history import PastRun
 from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
-from .values import TAG_LENGTH, model_metrics, redact_text, run_params, shorten
+from .reader import read_runs
+from .registry import register_model
+from .values import (
+    ROLE,
+    ROLE_GROUP,
+    ROLE_MODEL,
+    TAG_LENGTH,
+    conditions_digest,
+    model_metrics,
+    prompts_dataset,
+    redact_text,
+    run_params,
+    shorten,
+    system_digest,
+    system_metrics,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +45,26 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         TrackingError: MLflow refused, or cannot be reached.
     """
     results = read_results(folder)
+    with _connected(config) as client:
+        sender = _Sender(client, folder, results)
+        if results.run.mlflow_run_id and sender.is_sent(results.run.mlflow_run_id):
+            return results.run.mlflow_run_id
+        return sender.send(_experiment(client, config))
+
+
+def read_past_runs(config: TrackingConfig, most: int) -> list[PastRun]:
+    """The newest runs of models, from this process.
+
+    Raises:
+        TrackingError: MLflow refused, or cannot be reached.
+    """
+    with _connected(config) as client:
+        return list(read_runs(client, config, most))
+
+
+@contextlib.contextmanager
+def _connected(config: TrackingConfig) -> Iterator[MlflowClient]:
+    """A client; MLflow's errors become ours."""
     if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
         Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -33,12 +72,8 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
-    client = MlflowClient(tracking_uri=config.uri)
-    sender = _Sender(client, folder, results)
     try:
-        if results.run.mlflow_run_id and sender.is_sent(results.run.mlflow_run_id):
-            return results.run.mlflow_run_id
-        return sender.send(_experiment(client, config))
+        yield MlflowClient(tracking_uri=config.uri)
     except MlflowException as error:
         raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
 
@@ -51,6 +86,7 @@ class _Sender:
         self._folder = folder
         self._results = results
         self._made: list[str] = []
+        self._measured: list[tuple[str, ModelResult]] = []
         run = results.run
         self._start = _milliseconds(run.started_at)
         self._end = _milliseconds(run.finished_at or run.started_at)
@@ -63,6 +99,13 @@ class _Sender:
             "lqmf.run_id": run.id,
             "command": redact_text(run.command),
         }
+        self._config = read_config(folder)
+        self._setting = {
+            "lqmf.system": system_digest(results.system),
+            "lqmf.conditions": conditions_digest(self._config, _overrides(folder)),
+        }
+        if prompts := (self._config.get("prompts") or {}).get("name"):
+            self._tags["prompts"] = prompts
         if run.git_commit:
             self._tags["mlflow.source.git.commit"] = run.git_commit
 
@@ -79,7 +122,7 @@ class _Sender:
     def send(self, experiment: str) -> str:
         """Make the run, and a child for each model if there are several."""
         results, models = self._results, self._results.models
-        params = run_params(read_config(self._folder))
+        params = run_params(self._config)
         before = results.run.mlflow_run_id
         try:
             only = models[0] if len(models) == 1 else None
@@ -101,6 +144,7 @@ class _Sender:
         except BaseException:
             self._undo(before)
             raise
+        self._register()
         return top
 
     def _make(
@@ -112,7 +156,7 @@ class _Sender:
         *,
         parent: str | None,
     ) -> str:
-        tags = {**self._tags, "model": name}
+        tags = {**self._tags, **self._setting, "model": name, ROLE: ROLE_MODEL if model else ROLE_GROUP}
         params = dict(params)
         if model is not None:
             known = {
@@ -120,6 +164,7 @@ class _Sender:
                 "bits": model.bits,
                 "version": model.version,
                 "method": model.method,
+                "device": model.device,
             }
             tags |= {key: str(value) for key, value in known.items() if value is not None}
             params["model.name"] = model.name
@@ -131,19 +176,40 @@ class _Sender:
         )
         run_id: str = run.info.run_id
         self._made.append(run_id)
-        self._log(run_id, params, model_metrics(model) if model is not None else {})
+        metrics = model_metrics(model) if model is not None else {}
+        self._log(run_id, params, metrics | system_metrics(self._results.system, model))
+        self._log_prompts(run_id)
+        if model is not None:
+            self._measured.append((run_id, model))
         return run_id
 
     def _log(self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric, Param
 
-        bandwidth = self._results.system.memory_bandwidth_gb_s
-        measured = [*metrics.items(), *([("system/memory_bandwidth_gb_s", bandwidth)] if bandwidth else [])]
         entities = [Param(key, value) for key, value in params.items()]
-        numbers = [Metric(key, value, self._end, 0) for key, value in measured]
+        numbers = [Metric(key, value, self._end, 0) for key, value in metrics.items()]
         for start in range(0, max(len(entities), len(numbers)), _BATCH):
             end = start + _BATCH
             self._client.log_batch(run_id, params=entities[start:end], metrics=numbers[start:end])
+
+    def _log_prompts(self, run_id: str) -> None:
+        """The prompt set as a dataset of the run, by which runs can be told apart and found."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        if fields := prompts_dataset(self._config):
+            context = InputTag("mlflow.data.context", self._results.run.mode)
+            self._client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
+
+    def _register(self) -> None:
+        """Bring the registry up to date. The run is complete by now: a server without a registry costs nothing."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            for run_id, model in self._measured:
+                if model.error is None:
+                    register_model(self._client, run_id, model, self._setting)
+        except MlflowException:
+            return
 
     def _sweep(self, experiment: str) -> str | None:
         """The parent run of the sweep that this run is one job of; made by the first job that comes by."""
@@ -153,7 +219,7 @@ class _Sender:
         found = self._client.search_runs([experiment], f"tags.`lqmf.sweep` = '{sweep}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
-        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep}
+        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep, ROLE: ROLE_GROUP}
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=f"sweep {sweep}"
         )
@@ -184,6 +250,14 @@ def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
     remote = config.uri.startswith(("http://", "https://", "databricks"))
     location = None if remote else Path(config.artifacts).resolve().as_uri()
     return str(client.create_experiment(config.experiment, artifact_location=location))
+
+
+def _overrides(folder: Path) -> list[str]:
+    """What the command line has set; empty if Hydra has not saved it."""
+    try:
+        return msgspec.yaml.decode((folder / ".hydra" / "overrides.yaml").read_bytes(), type=list[str])
+    except (OSError, msgspec.DecodeError):
+        return []
 
 
 def _why(error: Exception) -> str:
