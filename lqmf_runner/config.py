@@ -208,6 +208,13 @@ class ModeConfig:
 
     name: str = MISSING
 
+    def check(self, run: RunConfig) -> None:
+        """Refuse what does not go together with the other groups of the configuration.
+
+        Raises:
+            UserInputError: it does not.
+        """
+
 
 @dataclass(frozen=True)
 class ObjectivesConfig:
@@ -219,24 +226,134 @@ class ObjectivesConfig:
 
 
 @dataclass(frozen=True)
-class BenchmarkMode(ModeConfig):
-    """Closed-loop loads over the prompt set.
+class RampConfig:
+    """Rates to try, one after the other, until the engine no longer keeps up.
 
     Attributes:
-        concurrency: one load for each number of concurrent requests.
-        requests: requests in each load; null is the larger of 16 and twice the concurrency.
+        start: the first rate, in requests per second; null leaves the ramp out.
+        factor: from one rate to the next.
+        max_rate: the highest rate to try.
+        step_s: length of a step, in seconds; low rates take longer, so that enough requests arrive to judge by.
+        refine: rates to try between the last that was sustained and the first that was not.
+    """
+
+    start: float | None = None
+    factor: float = 1.5
+    max_rate: float = 64.0
+    step_s: float = 10.0
+    refine: int = 2
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """Requests of given lengths in place of the prompt set, in tokens; `_std` draws them from a normal distribution.
+
+    Attributes:
+        prompt_tokens: as the model counts them, exactly; null uses the prompt set.
+        output_tokens: every answer has as many, past the end of sequence if need be; null takes
+            `mode.sampling.max_tokens`.
+    """
+
+    prompt_tokens: int | None = None
+    prompt_tokens_std: float = 0.0
+    output_tokens: int | None = None
+    output_tokens_std: float = 0.0
+
+
+@dataclass(frozen=True)
+class BenchmarkMode(ModeConfig):
+    """Loads over the prompt set: closed loops, then open loops, then a ramp.
+
+    Attributes:
+        concurrency: one closed loop for each number of concurrent requests.
+        rate: one open loop for each number of requests per second.
+        arrival: of the open loops: "poisson", "constant" (evenly spaced) or "burst".
+        burst: requests that arrive at once in a burst.
+        ramp: look for the highest rate that is sustained.
+        requests: requests in each load; null is the larger of 16 and twice the concurrency or 10 seconds' worth.
+        duration_s: a load lasts so many seconds instead, and the requests under way are then waited for.
+        repeats: times each load is run, for confidence intervals.
         warmup: requests before the measurement, not counted.
+        seed: of arrivals and synthetic requests.
         heuristic: report the heuristic quality of the answers.
         objectives: report goodput under these.
     """
 
     name: str = "benchmark"
     concurrency: list[int] = field(default_factory=lambda: [1, 4, 8])
+    rate: list[float] = field(default_factory=list)
+    arrival: str = "poisson"
+    burst: int = 8
+    ramp: RampConfig = field(default_factory=RampConfig)
     requests: int | None = None
+    duration_s: float | None = None
+    repeats: int = 1
     warmup: int = 2
+    seed: int = 0
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     heuristic: bool = True
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+
+    def __post_init__(self) -> None:
+        _one_of("mode.arrival", self.arrival, ("poisson", "constant", "burst"))
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse a verdict over figures that this run does not measure."""
+        if run.runs:
+            return
+        fidelity = (run.reference and run.fidelity.enabled, "name the unquantized model: reference=<model>")
+        sources = {
+            **dict.fromkeys(("max_kld", "min_top1", "max_perplexity"), fidelity),
+            "min_heuristic": (self.heuristic, "set mode.heuristic=true"),
+            **dict.fromkeys(
+                ("min_tokens_per_s", "max_ttft_s", "min_success_rate"),
+                (self.concurrency, "give mode.concurrency, e.g. [1]"),
+            ),
+        }
+        for name in run.verdict.bounds:
+            measured, hint = sources.get(name, (True, ""))
+            if not measured:
+                raise UserInputError(f"verdict.{name} bounds what this run does not measure", hint=hint)
+        users = run.verdict.concurrency
+        if users is not None and users not in self.concurrency:
+            raise UserInputError(
+                f"verdict.concurrency={users} is not among mode.concurrency={list(self.concurrency)}",
+                hint="take the speed from a load that is run",
+            )
+
+
+@dataclass(frozen=True)
+class CompareMode(BenchmarkMode):
+    """The loads of a benchmark for each of `models`, their fidelity to `reference`, and a verdict.
+
+    With `runs` nothing is run: the verdict is over the results of runs that are finished.
+
+    Attributes:
+        allow_different: compare finished runs also where their prompts or sampling differ, and say so.
+    """
+
+    name: str = "compare"
+    allow_different: bool = False
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse a comparison of nothing, or of a model with itself."""
+        super().check(run)
+        if run.models and run.runs:
+            raise UserInputError(
+                "models and runs are both given",
+                hint="models=[a,b] measures models, runs=[x,y] compares what has been measured",
+            )
+        for key, names, least in (("models", run.models, 1), ("runs", run.runs, 2)):
+            if len(set(names)) < len(names):
+                raise UserInputError(f"{key}=[{','.join(names)}] names one twice", hint="give each once")
+            if names and len(names) < least:
+                raise UserInputError(f"{key}=[{names[0]}] is not enough", hint=f"give at least {least}")
+        if not run.models and not run.runs:
+            raise UserInputError(
+                "there is nothing to compare",
+                hint="name models, models=[a,b,c], or finished runs, runs=[outputs/...,outputs/...]",
+            )
 
 
 @dataclass(frozen=True)
@@ -337,15 +454,116 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class WeightsConfig:
+    """What counts how much in the ranking of `quality.verdict`; only the ratios matter, 0 leaves one out."""
+
+    speed: float = 1.0
+    memory: float = 1.0
+    fidelity: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, weight in weights.items():
+            _within(f"verdict.weights.{name}", weight, 0)
+        if not any(weights.values()):
+            raise UserInputError(
+                "all verdict.weights are 0", hint="give at least one of speed, memory and fidelity a weight"
+            )
+
+
+@dataclass(frozen=True)
+class VerdictConfig:
+    """Which models qualify, and how those that do are ranked. A bound that is null does not bind.
+
+    Attributes:
+        max_memory_mb: resident memory of the worker, and what it holds on GPUs.
+        max_size_mb: of the weights on disk.
+        max_load_time_s: until the model answers.
+        min_tokens_per_s: output tokens per second, at `concurrency`.
+        max_ttft_s: median time to the first token, at `concurrency`.
+        min_success_rate: share of requests answered, at `concurrency`.
+        max_kld: mean KL divergence from the reference.
+        min_top1: share of positions with the reference's most likely token.
+        max_perplexity: on the evaluation text.
+        min_heuristic: heuristic quality of the answers.
+        concurrency: of the load that speed is taken from; null is the lowest one.
+    """
+
+    max_memory_mb: float | None = None
+    max_size_mb: float | None = None
+    max_load_time_s: float | None = None
+    min_tokens_per_s: float | None = None
+    max_ttft_s: float | None = None
+    min_success_rate: float | None = None
+    max_kld: float | None = None
+    min_top1: float | None = None
+    max_perplexity: float | None = None
+    min_heuristic: float | None = None
+    concurrency: int | None = None
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+
+    def __post_init__(self) -> None:
+        for name, bound in self.bounds.items():
+            share = name in ("min_success_rate", "min_top1", "min_heuristic")
+            _within(f"verdict.{name}", bound, 1 if name == "max_perplexity" else 0, 1 if share else None)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are given, e.g. {"max_kld": 0.1}."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(("min_", "max_"))}
+        return {name: bound for name, bound in given.items() if bound is not None}
+
+
+@dataclass(frozen=True)
+class FidelityConfig:
+    """How models are held against the `reference`.
+
+    Attributes:
+        enabled: measure it where there is a reference.
+        text: a UTF-8 file to measure on; null is the text that ships.
+        dataset: a hub data set instead, with its `dataset_config`, `dataset_split` and the column that holds the text.
+        max_tokens: at most so many tokens of the text, in windows of 512; half of them are scored.
+        dtype: the reference runs in, where its own settings say "auto".
+        noise_floor: run the reference in its own dtype too, to tell what arithmetic alone does.
+        divergence_tokens: length of the greedy answers that are compared; 0 leaves them out.
+        cache_dir: where the reference's distributions are kept (1.2 GB for a vocabulary of 50,000 and 24,576 tokens);
+            null is `.fidelity` in `output_dir`.
+    """
+
+    enabled: bool = True
+    text: str | None = None
+    dataset: str | None = None
+    dataset_config: str | None = None
+    dataset_split: str = "test"
+    dataset_column: str = "text"
+    max_tokens: int = 12288
+    dtype: str = "float32"
+    noise_floor: bool = True
+    divergence_tokens: int = 64
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("fidelity.max_tokens", self.max_tokens, 512)
+        _at_least("fidelity.divergence_tokens", self.divergence_tokens, 0)
+        _one_of("fidelity.dtype", self.dtype, ("auto", "float32", "float16", "bfloat16"))
+        if self.text is not None and self.dataset is not None:
+            raise UserInputError("fidelity.text and fidelity.dataset are both given", hint="give one of them")
+
+
+@dataclass(frozen=True)
 class RunConfig:
-    """One run: mode(model in a format, prompts)."""
+    """One run: mode(model in a format, prompts). `reference` names the model that fidelity is measured against."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     mode: ModeConfig = field(default_factory=ModeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
     models: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    reference: str | None = None
     models_dir: str = "quantized-models"
     output_dir: str = "outputs"
 
@@ -353,6 +571,12 @@ class RunConfig:
 def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise UserInputError(f"{name}={value} is not valid", hint=f"choose one of: {', '.join(valid)}")
+
+
+def _within(name: str, value: float, low: float, high: float | None = None) -> None:
+    if not low <= value <= (float("inf") if high is None else high):
+        wanted = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
+        raise UserInputError(f"{name}={value:g} can never be met", hint=f"it must be {wanted}")
 
 
 def _at_least(name: str, value: int, low: int) -> None:

@@ -48,6 +48,7 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
     "prompts": {"prompts": schemas.PromptsConfig},
     "mode": {
         "benchmark": schemas.BenchmarkMode,
+        "compare": schemas.CompareMode,
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
         "history": schemas.HistoryMode,
@@ -119,7 +120,7 @@ class BeforeRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim `hydra.run.dir`."""
         try:
-            _check_names(to_run_config(config))
+            _check(to_run_config(config))
             _claim_folder(config, "run")
         except Exception as error:
             raise SystemExit(report(error)) from None
@@ -148,7 +149,7 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     config = to_run_config(composed)
-    _check_names(config)
+    _check(config)
     resolved = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(resolved, dict)
     secrets = sorted(set(_secrets(resolved)), key=len, reverse=True)
@@ -165,6 +166,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         sweep_dir=sweep_dir,
         model_names=_model_names(),
         compose=compose,
+        reference=compose.reference(config.reference) if config.reference else None,
     )
     log.info("lqmf-runner %s: %s", __version__, context.command)
     return MODES[config.mode.name].load()(context)
@@ -182,7 +184,23 @@ class _Composer:
         ]
 
     def __call__(self, name: str) -> RunConfig:
-        overrides = [*self._overrides, f"model={name}", "models=[]"]
+        return self._compose(name, self._overrides)
+
+    def reference(self, name: str) -> RunConfig:
+        """The reference keeps its own backend: of what is set for the models it takes what every backend knows."""
+        common = {f"backend.{f.name}" for f in fields(schemas.BackendConfig)} - {"backend.format"}
+        return self._compose(
+            name,
+            [
+                override
+                for override in self._overrides
+                if not (key := override.partition("=")[0].lstrip("+")).startswith(("backend", "model."))
+                or key in common
+            ],
+        )
+
+    def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
+        overrides = [*own, f"model={name}", "models=[]"]
         try:
             return to_run_config(hydra.compose(self._config_name, overrides=overrides))
         except Exception as error:
@@ -194,13 +212,15 @@ def _model_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
 
 
-def _check_names(config: RunConfig) -> None:
+def _check(config: RunConfig) -> None:
+    """Names that are not there, and what does not go together."""
     if config.mode.name not in MODES:
         raise unknown("mode", config.mode.name, MODES)
     valid = _model_names()
-    for name in config.models:
+    for name in (*config.models, *([config.reference] if config.reference else [])):
         if name not in valid:
             raise unknown("model", name, valid)
+    config.mode.check(config)
 
 
 def _claim_folder(config: DictConfig, kind: str) -> None:

@@ -162,6 +162,40 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     top: tuple[tuple[tuple[int, str, float], ...], ...] = ()
 
 
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive tokens of a text, the later ones scored, and where a reference's distributions of them are kept.
+
+    Attributes:
+        tokens: of the window.
+        first: position of the first token that is scored; those before it are context.
+        index: number of the window in its text.
+        rows: file of the reference's distributions (`engine.distributions`), all windows one after the other.
+        n_vocab: width of a row in it.
+        record: write this window's rows; otherwise compare with them.
+    """
+
+    tokens: list[int]
+    first: int
+    index: int
+    rows: str
+    n_vocab: int
+    record: bool
+
+
+class WindowScore(msgspec.Struct, frozen=True):
+    """One value for each scored token of a window.
+
+    Attributes:
+        nll: -log p(token | tokens before it), nats.
+        top: the most likely token there.
+        kld: KL divergence of the model's distribution from the reference's, nats; empty where they were recorded.
+    """
+
+    nll: tuple[float, ...]
+    top: tuple[int, ...]
+    kld: tuple[float, ...] = ()
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a loaded model is. Sizes in MB are 10^6 bytes.
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_every_mode_can_be_imported() -> None:
 def test_examples_in_the_registry_compose(compose_config: Compose) -> None:
     for name, mode in MODES.items():
         assert mode.example.startswith(f"mode={name}")
-        compose_config(*mode.example.replace('"', "'").split(" ", 2)[:2])
+        compose_config(*shlex.split(mode.example)[:2])
 
 
 @pytest.mark.parametrize("name", ["general", "reasoning", "code", "summarize", "conversation"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 
+from ..errors import UserInputError
 from ..types import (
     Chunk,
     Completion,
@@ -14,6 +15,8 @@ from ..types import (
     ModelInfo,
     Score,
     TokenLogprob,
+    Window,
+    WindowScore,
 )
 
 
@@ -40,6 +43,18 @@ class EngineClient(ABC):
     @abstractmethod
     async def score(self, tokens: Sequence[int] | str) -> Score:
         """Log-probability of every token given the ones before it. A string is tokenized without special tokens."""
+
+    async def score_window(self, window: Window) -> WindowScore:
+        """Score the later tokens of a window, and record or compare the full next-token distributions.
+
+        Raises:
+            UserInputError: the engine has no access to full distributions.
+            EngineError: NaN in the logits, or the file of the distributions cannot be used.
+        """
+        raise UserInputError(
+            f"'{self.info.name}' runs behind an endpoint, which does not give full next-token distributions",
+            hint="perplexity and KL divergence need a model on this machine; leave out reference=",
+        )
 
     @abstractmethod
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:

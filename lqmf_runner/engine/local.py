@@ -17,7 +17,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import EngineLostError, InvalidRequestError, LqmfError
-from ..types import Chunk, EngineStats, GenerationRequest, MemoryUse, ModelInfo, ModelSpec, Score
+from ..types import (
+    Chunk,
+    EngineStats,
+    GenerationRequest,
+    MemoryUse,
+    ModelInfo,
+    ModelSpec,
+    Score,
+    Window,
+    WindowScore,
+)
 from . import protocol
 from .client import EngineClient
 from .memory import MemoryMeter
@@ -34,6 +44,7 @@ from .protocol import (
     Reply,
     ResetPrefixCache,
     ScoreTokens,
+    ScoreWindow,
     Tokenize,
 )
 
@@ -129,6 +140,9 @@ class LocalEngine(EngineClient):
     async def score(self, tokens: Sequence[int] | str) -> Score:
         what = tokens if isinstance(tokens, str) else list(tokens)
         return await self._ask(lambda i: ScoreTokens(i, what), Score)
+
+    async def score_window(self, window: Window) -> WindowScore:
+        return await self._ask(lambda i: ScoreWindow(i, window), WindowScore)
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return await self._ask(lambda i: Tokenize(i, text, special), list[int])

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..errors import EngineError, LqmfError, error_types
-from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec
+from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec, Window
 
 HEADER = struct.Struct("<I")
 
@@ -43,6 +43,13 @@ class ScoreTokens(msgspec.Struct, frozen=True, tag=True):
     tokens: list[int] | str
 
 
+class ScoreWindow(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds a `WindowScore`."""
+
+    id: int
+    window: Window
+
+
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
     """Answered with a `Reply` that holds token ids."""
 
@@ -70,7 +77,9 @@ class ResetPrefixCache(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-Command = Load | Generate | Cancel | ScoreTokens | Tokenize | Detokenize | GetStats | ResetPrefixCache
+Command = (
+    Load | Generate | Cancel | ScoreTokens | ScoreWindow | Tokenize | Detokenize | GetStats | ResetPrefixCache
+)
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):

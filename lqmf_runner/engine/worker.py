@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -36,13 +37,16 @@ from .protocol import (
     Reply,
     ResetPrefixCache,
     ScoreTokens,
+    ScoreWindow,
     Tokenize,
 )
 from .runners import runner_class
 from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .scheduler import RequestState, Scheduler, SchedulerLimits
+from .sinks import RowSink, ScoreSink
 from .text import AnswerText
+from .windows import WindowScorer
 
 
 class Connection:
@@ -93,8 +97,9 @@ class Intake:
         self._attached = threading.Event()
         threading.Thread(target=self._run, name="intake", daemon=True).start()
 
-    def attach(self, runner: ModelRunner) -> None:
+    def attach(self, runner: ModelRunner, n_threads: int) -> None:
         self._runner = runner
+        self._windows = WindowScorer(runner.info.n_vocab, n_threads)
         self._tokenizer = runner.tokenizer
         self._template: ChatTemplate | LqmfError | None = None
         if source := runner.tokenizer.chat_template:
@@ -124,9 +129,9 @@ class Intake:
                 ids = (
                     self._tokenizer.encode(tokens, parse_special=False) if isinstance(tokens, str) else tokens
                 )
-                self._check_tokens(ids)
-                self._check_length(len(ids), 0)
-                self.inbox.put(RequestState(request_id, ids, len(ids), 0, SamplingParams()))
+                self.inbox.put(self._to_score(request_id, ids, lambda: ScoreSink(ids)))
+            case ScoreWindow(id=request_id, window=window):
+                self.inbox.put(self._to_score(request_id, window.tokens, lambda: self._windows.sink(window)))
             case Tokenize(id=request_id, text=text, special=special):
                 encode = self._tokenizer.encode_prompt if special else self._encode_plain
                 self._reply(request_id, encode(text))
@@ -141,6 +146,11 @@ class Intake:
 
     def _encode_plain(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_special=False)
+
+    def _to_score(self, request_id: int, tokens: list[int], make_sink: Callable[[], RowSink]) -> RequestState:
+        self._check_tokens(tokens)
+        self._check_length(len(tokens), 0)
+        return RequestState(request_id, tokens, len(tokens), 0, SamplingParams(), sink=make_sink())
 
     def _prepare(self, request_id: int, request: GenerationRequest) -> RequestState:
         info, params = self._runner.info, request.sampling
@@ -230,7 +240,7 @@ def main() -> None:
         name: spec.options[name] for name in SchedulerLimits.__dataclass_fields__ if name in spec.options
     }
     scheduler = Scheduler(runner, SchedulerLimits(**limits), connection.send)
-    intake.attach(runner)
+    intake.attach(runner, spec.options.get("n_threads") or len(os.sched_getaffinity(0)))
     connection.send([Loaded(msgspec.structs.replace(runner.info, load_time_s=time.perf_counter() - began))])
     run_requests(scheduler, intake, connection)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from ..config import BenchmarkMode, PromptsConfig, SamplingConfig
 from ..engine import load_engine
 from ..engine.client import EngineClient
-from ..errors import UserInputError
 from ..quality.heuristic import score_answer
-from ..types import EngineStats, ModelInfo, ModelSpec, SamplingParams
-from .load import ClosedLoop, Conversation, LoadLog, LoadShape, check_prompts, plan_conversations, run_load
-from .metrics import Objectives, bandwidth_utilisation, engine_rates, load_result, mean_heuristic
+from ..types import EngineStats, ModelInfo, ModelSpec
+from .load import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
+from .metrics import bandwidth_utilisation, engine_rates, load_result, mean_heuristic
+from .plan import BenchmarkPlan, PlannedLoad
+from .repeats import headline_estimates
 from .request_log import RequestLog
 from .results import LoadResult, ModelResult, Quality, RequestRecord
+
+if TYPE_CHECKING:
+    from .fidelity import Reference
 
 LoadEngine = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
@@ -33,8 +36,8 @@ class Observer(Protocol):
     def loaded(self, model: ModelResult) -> None:
         """The model answers."""
 
-    def load_started(self, model: str, load: str, requests: int) -> None:
-        """A load of so many requests begins."""
+    def load_started(self, model: str, load: str, requests: int | None) -> None:
+        """A load begins, of so many requests; None where a duration ends it."""
 
     def request_ended(self, record: RequestRecord) -> None:
         """A request of the running load ended."""
@@ -42,63 +45,14 @@ class Observer(Protocol):
     def load_ended(self, model: str, load: str, result: LoadResult) -> None:
         """The load is over, or was cut short."""
 
+    def work_started(self, model: str, what: str, total: int) -> None:
+        """Other work, of so many steps, begins."""
 
-@dataclass(frozen=True)
-class BenchmarkPlan:
-    """What to do with each model.
+    def work_advanced(self, done: int) -> None:
+        """So many of the steps are done."""
 
-    Raises:
-        UserInputError: there is nothing to run, or a number is out of range.
-    """
-
-    prompts: PromptsConfig
-    sampling: SamplingParams
-    concurrency: tuple[int, ...]
-    requests: int | None = None
-    warmup: int = 2
-    heuristic: bool = True
-    objectives: Objectives = field(default_factory=Objectives)
-
-    def __post_init__(self) -> None:
-        check_prompts(self.prompts)
-        if not self.concurrency:
-            raise UserInputError(
-                "mode.concurrency is empty", hint="give it numbers, e.g. mode.concurrency=[1,4,8]"
-            )
-        for name, value, low in (
-            ("concurrency", min(self.concurrency), 1),
-            ("requests", self.requests if self.requests is not None else 1, 1),
-            ("warmup", self.warmup, 0),
-        ):
-            if value < low:
-                raise UserInputError(f"mode.{name}={value} is too small", hint=f"it must be at least {low}")
-        if len(set(self.concurrency)) < len(self.concurrency):
-            raise UserInputError(
-                f"mode.concurrency={list(self.concurrency)} names a load twice", hint="give each number once"
-            )
-
-    @classmethod
-    def of(cls, mode: BenchmarkMode, prompts: PromptsConfig) -> BenchmarkPlan:
-        """The plan of a mode's settings."""
-        return cls(
-            prompts=prompts,
-            sampling=sampling_params(mode.sampling),
-            concurrency=tuple(mode.concurrency),
-            requests=mode.requests,
-            warmup=mode.warmup,
-            heuristic=mode.heuristic,
-            objectives=Objectives(**dataclasses.asdict(mode.objectives)),
-        )
-
-    def requests_at(self, concurrency: int) -> int:
-        """Requests of the load with so many users."""
-        return self.requests or max(16, 2 * concurrency)
-
-
-def sampling_params(config: SamplingConfig) -> SamplingParams:
-    """The configured sampling as the engine takes it."""
-    values = {name: getattr(config, name) for name in SamplingConfig.__dataclass_fields__}
-    return SamplingParams(**{**values, "stop": tuple(config.stop)})
+    def work_ended(self, model: str, what: str, summary: str) -> None:
+        """The work is done; `summary` says how it went."""
 
 
 async def benchmark_model(
@@ -110,12 +64,14 @@ async def benchmark_model(
     log: RequestLog,
     memory_bandwidth_gb_s: float | None = None,
     on_progress: Callable[[], None] = lambda: None,
+    reference: Reference | None = None,
     load: LoadEngine = load_engine,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Benchmark one model and fill in `result` as it goes, so that it holds what was measured however this ends.
 
-    `on_progress` is called after each load, between measurements. The engine is closed in any case.
+    `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
+    `reference` comes last, so that what it takes is not in the memory figures; an endpoint has none.
 
     Raises:
         LqmfError: the model could not be loaded, or its engine was lost.
@@ -127,10 +83,16 @@ async def benchmark_model(
         result.load_time_s = clock() - started
         _describe(result, client.info, spec)
         observer.loaded(result)
+        if reference is not None and client.info.format == "openai":
+            result.notes.append("fidelity is not measured: an endpoint does not give full distributions")
+            reference = None
+        if reference is not None:
+            await reference.check(client)
         runner = _ModelRun(client, plan, result, observer, log, memory_bandwidth_gb_s, on_progress, clock)
-        await runner.warm_up()
-        for concurrency in plan.concurrency:
-            await runner.run(ClosedLoop(concurrency), plan.requests_at(concurrency))
+        await runner.run_all()
+        if reference is not None:
+            await reference.measure(client, result, observer)
+            on_progress()
     finally:
         await client.close()
 
@@ -150,52 +112,85 @@ class _ModelRun:
 
     def __post_init__(self) -> None:
         self._records: list[RequestRecord] = []
+        self._conversations: list[Conversation] = []
+
+    async def run_all(self) -> None:
+        """Warm up, run the loads, then the ramp."""
+        self._conversations = await self.plan.conversations(self.client)
+        await self.warm_up()
+        by_repeat = [list(self.plan.loads(repeat)) for repeat in range(self.plan.repeats)]
+        for repeats in zip(*by_repeat, strict=True):
+            await self.run(repeats)
+        if ramp := self.plan.new_ramp():
+            for step in ramp.steps():
+                records = await self.run([PlannedLoad(step, None)])
+                ramp.judge(step, records, self.plan.objectives)
+                self.result.ramp = ramp.result
+            self.on_progress()
 
     async def warm_up(self) -> None:
         """Requests that are not counted: they touch all weights and fill the caches of the libraries below."""
         if not self.plan.warmup:
             return
-        users = min(self.plan.warmup, max(self.plan.concurrency))
-        conversations = plan_conversations(self.plan.prompts, self.plan.warmup)
-        await run_load(self.client, ClosedLoop(users), conversations, self.plan.sampling, clock=self.clock)
+        users = min(self.plan.warmup, max(self.plan.concurrency, default=1))
+        requests = cycle_conversations(self._conversations, self.plan.warmup)
+        await run_load(self.client, ClosedLoop(users), requests, self.plan.sampling, clock=self.clock)
 
-    async def run(self, shape: LoadShape, requests: int) -> None:
-        """One load, measured. Cut short, it is kept as partial if any of its requests ended."""
-        # Else the prompts of the last load would still be in the cache, and TTFT would be that of a replay.
-        await self.client.reset_prefix_cache()
+    async def run(self, repeats: Sequence[PlannedLoad]) -> list[RequestRecord]:
+        """One load, as often as it is to be repeated. Cut short, it is kept as partial if any request ended."""
+        first = repeats[0]
+        total = None if first.requests is None else first.requests * len(repeats)
+        self.observer.load_started(self.result.name, first.shape.key, total)
         before = after = await self.client.stats()
-        self.observer.load_started(self.result.name, shape.key, requests)
-        measured, whole = LoadLog(), False
+        logs: list[LoadLog] = []
+        whole = False
         try:
-            await run_load(
-                self.client, shape, plan_conversations(self.plan.prompts, requests), self.plan.sampling,
-                model=self.result.name, log=measured, on_record=self._on_record, clock=self.clock,
-            )  # fmt: skip
+            for number, load in enumerate(repeats):
+                # Else the last prompts would still be in the cache, and TTFT would be that of a replay.
+                await self.client.reset_prefix_cache()
+                logs.append(LoadLog())
+                await run_load(
+                    self.client, load.shape, cycle_conversations(self._conversations, load.requests),
+                    self.plan.sampling, model=self.result.name, repeat=number, log=logs[-1],
+                    on_record=self._on_record, clock=self.clock,
+                )  # fmt: skip
             after = await self.client.stats()
             self.result.memory = await self.client.memory()
             whole = True
         finally:
-            if measured.records:
-                self._keep(shape, measured, before, after, partial=not whole)
+            if any(log.records for log in logs):
+                self._keep(first.shape, logs, before, after, partial=not whole)
         self.on_progress()
+        return [record for log in logs for record in log.records]
 
     def _on_record(self, record: RequestRecord, conversation: Conversation) -> None:
-        if self.plan.heuristic and record.error is None:
-            asked = conversation.turns[record.turn]
-            record.heuristic = score_answer(asked, record.text, cut_off=record.finish_reason == "length")
+        if self.plan.heuristic and not conversation.plain and record.error is None:
+            record.heuristic = score_answer(
+                record.prompt, record.text, cut_off=record.finish_reason == "length"
+            )
         self._records.append(record)
         self.log.write(record)
         self.observer.request_ended(record)
 
     def _keep(
-        self, shape: LoadShape, measured: LoadLog, before: EngineStats, after: EngineStats, *, partial: bool
+        self,
+        shape: LoadShape,
+        logs: Sequence[LoadLog],
+        before: EngineStats,
+        after: EngineStats,
+        *,
+        partial: bool,
     ) -> None:
         rates = engine_rates(before, after)
         share = bandwidth_utilisation(self.client.info, rates, self.memory_bandwidth_gb_s)
-        load = load_result(
-            shape.shape, measured.records, measured.duration_s,
-            rates=rates, bandwidth_share=share, objectives=self.plan.objectives, partial=partial,
+        measure = functools.partial(load_result, shape.shape, objectives=self.plan.objectives)
+        pooled = measure(
+            [record for log in logs for record in log.records], sum(log.duration_s for log in logs),
+            rates=rates, bandwidth_share=share, partial=partial,
         )  # fmt: skip
+        ended = logs[:-1] if partial else logs
+        estimates = headline_estimates([measure(log.records, log.duration_s) for log in ended])
+        load = msgspec.structs.replace(pooled, repeats=estimates)
         self.result.loads.append(load)
         self.result.quality = msgspec.structs.replace(
             self.result.quality, heuristic=mean_heuristic(self._records)

@@ -1,7 +1,7 @@
 """Load generator: sends a prompt set to an engine in a given shape and times every request where a user would.
 
-A `LoadShape` decides when requests are sent and by whom; `run_load` does the rest. Closed loops are built here; an
-open-loop shape (constant or Poisson rate, bursts, ramps) is another class with `key`, `shape` and `drive`.
+A `LoadShape` decides when requests are sent and by whom; `run_load` does the rest. Closed loops are built here, open
+ones in `open_loop.py`.
 
 The clock is read once for each chunk and nothing else is done while an answer streams in: everything derived from
 the stamps is worked out when the request has ended.
@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+import msgspec
 
 from ..config import PromptsConfig
 from ..engine.client import EngineClient
@@ -27,18 +29,35 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Conversation:
-    """What one user works through: the user's turns in order, each of them one request."""
+    """What one user works through: the user's turns in order, each of them one request.
+
+    Attributes:
+        plain: send the only turn as it is, without the chat template.
+        output_tokens: make answers of exactly so many tokens, past the end of sequence if need be.
+    """
 
     id: str
     turns: tuple[str, ...]
     system: str | None = None
+    plain: bool = False
+    output_tokens: int | None = None
+
+
+class Send(Protocol):
+    """Works through a conversation for a user; returns when the last answer is there.
+
+    `due` is when it should have begun, in seconds from the start of the load: the first turn is timed from then on.
+    """
+
+    async def __call__(self, conversation: Conversation, user: int, due: float | None = None) -> None:
+        """Never raises for the sake of a request that fails."""
 
 
 class LoadShape(Protocol):
     """When requests are sent.
 
-    `drive` takes conversations from the iterator and awaits `send(conversation, user)` for each, as the shape wants.
-    An iterator that ends early means that the engine is lost.
+    `drive` takes conversations from the iterator and sends each, as the shape wants. `elapsed` tells the seconds since
+    the load began. An iterator that ends early means that the engine is lost.
     """
 
     @property
@@ -52,7 +71,7 @@ class LoadShape(Protocol):
         ...
 
     async def drive(
-        self, conversations: Iterator[Conversation], send: Callable[[Conversation, int], Awaitable[None]]
+        self, conversations: Iterator[Conversation], send: Send, elapsed: Callable[[], float]
     ) -> None:
         """Send everything and return when the last answer is there."""
         ...
@@ -60,9 +79,13 @@ class LoadShape(Protocol):
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """`concurrency` users; each sends its next request as soon as it has the answer to the last."""
+    """`concurrency` users; each sends its next request as soon as it has the answer to the last.
+
+    After `duration_s` no conversation is begun.
+    """
 
     concurrency: int
+    duration_s: float | None = None
 
     @property
     def key(self) -> str:
@@ -75,12 +98,14 @@ class ClosedLoop:
         return Shape(kind="closed", concurrency=self.concurrency)
 
     async def drive(
-        self, conversations: Iterator[Conversation], send: Callable[[Conversation, int], Awaitable[None]]
+        self, conversations: Iterator[Conversation], send: Send, elapsed: Callable[[], float]
     ) -> None:
-        """Let every user take conversations until there are none left."""
+        """Let every user take conversations until there are none left, or time is up."""
 
         async def user(number: int) -> None:
             for conversation in conversations:
+                if self.duration_s is not None and elapsed() >= self.duration_s:
+                    return
                 await send(conversation, number)
 
         await asyncio.gather(*(user(number) for number in range(self.concurrency)))
@@ -109,21 +134,40 @@ class LoadLog:
 def plan_conversations(prompts: PromptsConfig, requests: int) -> list[Conversation]:
     """Conversations that make exactly `requests` requests, cycling over the prompt set.
 
-    A conversation of several turns makes as many requests; the last one is cut where the number is reached.
+    Raises:
+        UserInputError: the set is empty, or an entry has neither a prompt nor turns.
+    """
+    return list(cycle_conversations(prompt_conversations(prompts), requests))
+
+
+def prompt_conversations(prompts: PromptsConfig) -> list[Conversation]:
+    """Each entry of a prompt set once.
 
     Raises:
         UserInputError: the set is empty, or an entry has neither a prompt nor turns.
     """
     check_prompts(prompts)
-    planned: list[Conversation] = []
-    left = requests
-    for entry in itertools.cycle(prompts.entries):
-        if left <= 0:
-            break
-        turns = tuple(entry.turns or [entry.prompt or ""])[:left]
-        planned.append(Conversation(entry.id, turns, prompts.system))
-        left -= len(turns)
-    return planned
+    return [
+        Conversation(entry.id, tuple(entry.turns or [entry.prompt or ""]), prompts.system)
+        for entry in prompts.entries
+    ]
+
+
+def cycle_conversations(
+    conversations: Sequence[Conversation], requests: int | None
+) -> Iterator[Conversation]:
+    """The conversations over and over again, until they make `requests` requests; without end for None.
+
+    A conversation of several turns makes as many requests; the last one is cut where the number is reached.
+    """
+    for conversation in itertools.cycle(conversations):
+        if requests is None:
+            yield conversation
+            continue
+        if requests <= 0:
+            return
+        yield replace(conversation, turns=conversation.turns[:requests])
+        requests -= len(conversation.turns)
 
 
 def check_prompts(prompts: PromptsConfig) -> None:
@@ -148,10 +192,11 @@ def check_prompts(prompts: PromptsConfig) -> None:
 async def run_load(
     client: EngineClient,
     load: LoadShape,
-    conversations: Sequence[Conversation],
+    conversations: Iterable[Conversation],
     sampling: SamplingParams,
     *,
     model: str = "",
+    repeat: int = 0,
     log: LoadLog | None = None,
     on_record: Callable[[RequestRecord, Conversation], None] | None = None,
     clock: Clock = time.perf_counter,
@@ -174,7 +219,7 @@ async def run_load(
                 return
             yield conversation
 
-    async def send(conversation: Conversation, user: int) -> None:
+    async def send(conversation: Conversation, user: int, due: float | None = None) -> None:
         nonlocal lost
         messages = [Message("system", conversation.system)] if conversation.system else []
         for turn, text in enumerate(conversation.turns):
@@ -182,14 +227,10 @@ async def run_load(
                 return
             messages.append(Message("user", text))
             record = RequestRecord(
-                model=model,
-                load=load.key,
-                prompt_id=conversation.id,
-                turn=turn,
-                user=user,
-                error="not finished",
-            )
-            request = GenerationRequest(messages=tuple(messages), sampling=sampling)
+                model=model, load=load.key, repeat=repeat, prompt_id=conversation.id, turn=turn, user=user,
+                prompt=text, due_s=due if turn == 0 else None, error="not finished",
+            )  # fmt: skip
+            request = _request(conversation, messages, sampling)
             try:
                 await _time_request(client, request, record, clock, log.started)
             except EngineLostError as error:
@@ -204,10 +245,20 @@ async def run_load(
 
     # One shared generator: several users may take from it, each conversation goes to one of them.
     log.started = log.ended = clock()
-    await load.drive(next_conversations(), send)
+    await load.drive(next_conversations(), send, lambda: clock() - log.started)
     if lost is not None:
         raise lost
     return log
+
+
+def _request(
+    conversation: Conversation, messages: Sequence[Message], sampling: SamplingParams
+) -> GenerationRequest:
+    if conversation.output_tokens is not None:
+        sampling = msgspec.structs.replace(sampling, max_tokens=conversation.output_tokens, ignore_eos=True)
+    if conversation.plain:
+        return GenerationRequest(prompt=messages[-1].content, sampling=sampling)
+    return GenerationRequest(messages=tuple(messages), sampling=sampling)
 
 
 async def _time_request(
@@ -218,6 +269,7 @@ async def _time_request(
     stamps: list[float] = []
     add_chunk, add_stamp = chunks.append, stamps.append
     sent = clock()
+    record.sent_s = round(sent - started, 6)
     try:
         async for chunk in client.generate(request):
             add_stamp(clock())
@@ -228,15 +280,14 @@ async def _time_request(
         if isinstance(error, EngineLostError):
             raise
     finally:
-        fill_record(record, chunks, stamps, sent, started)
+        fill_record(record, chunks, stamps, sent if record.due_s is None else started + record.due_s)
 
 
 def fill_record(
-    record: RequestRecord, chunks: Sequence[Chunk], stamps: Sequence[float], sent: float, started: float
+    record: RequestRecord, chunks: Sequence[Chunk], stamps: Sequence[float], since: float
 ) -> None:
-    """Work out a request's timings and tokens from its chunks and the time at which each came."""
+    """Work out a request's timings, which count from `since`, and tokens from its chunks and the time of each."""
     record.text = "".join(chunk.text for chunk in chunks)
-    record.sent_s = round(sent - started, 6)
     arrived: list[tuple[float, int]] = []
     held = tokens = 0
     for chunk, stamp in zip(chunks, stamps, strict=True):
@@ -255,9 +306,9 @@ def fill_record(
         record.prompt_tokens, record.cached_tokens = usage.prompt_tokens, usage.cached_tokens
         record.queue_s, record.prefill_s, record.decode_s = usage.queue_s, usage.prefill_s, usage.decode_s
     if stamps:
-        record.e2e_s = stamps[-1] - sent
+        record.e2e_s = stamps[-1] - since
     if arrived:
-        record.ttft_s = arrived[0][0] - sent
+        record.ttft_s = arrived[0][0] - since
         record.itl_s = [
             (after - before) / count
             for (before, _), (after, count) in itertools.pairwise(arrived)

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from ..errors import UserInputError
+from ..quality.measures import Divergence, KldSummary, ReferenceFigures
+from ..quality.verdict import Verdict
 from ..types import MemoryUse
 
 SCHEMA_VERSION = 1
@@ -33,12 +35,22 @@ class Summary(msgspec.Struct, frozen=True):
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
     """How requests were sent. `kind` "closed": `concurrency` users, each sends its next request when it has its answer.
 
-    `rate` (requests per second) belongs to the open-loop kinds.
+    The open-loop kinds "constant", "poisson", "burst" (of `burst` requests) and "ramp" (a step of it, evenly spaced)
+    have a `rate`: arrivals per second.
     """
 
     kind: str
     concurrency: int | None = None
     rate: float | None = None
+    burst: int | None = None
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """Mean of a metric over `n` repeats of a load; its 95 % confidence interval is `mean` ± `ci95` (Student's t)."""
+
+    mean: float
+    ci95: float
+    n: int
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +62,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         succeeded: requests with a whole answer. Everything below counts these alone.
         success_rate: succeeded / requests.
         duration_s: from the first request sent to the last one ended.
-        ttft_s: request sent → first non-empty content.
+        ttft_s: request sent → first non-empty content. In open loops this and `e2e_s` count from when the request
+            was due, so that a request which had to wait for the load generator is not flattered.
         itl_s: gaps between consecutive content tokens, pooled over requests. A chunk of k tokens that arrives t
             seconds after the one before counts as k gaps of t/k.
         tpot_s: (e2e - ttft) / (output tokens - 1), for each request with more than one output token.
@@ -63,6 +76,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         goodput_rps: requests per second that met every objective; null without objectives.
         prompt_tokens, cached_tokens, output_tokens: totals; cached ones are prompt tokens whose prefix was reused.
         partial: the load was cut short.
+        repeats: of a load that was repeated, the headline metrics as mean and interval over the repeats. All else is
+            pooled over them.
     """
 
     shape: Shape
@@ -85,6 +100,18 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int = 0
     output_tokens: int = 0
     partial: bool = False
+    repeats: dict[str, Estimate] = {}
+
+
+class RampResult(msgspec.Struct, frozen=True):
+    """Outcome of a ramp, in requests per second; docs/metrics.md says when a rate counts as sustained.
+
+    `sustained_rps` is the highest rate that was sustained, `saturated_rps` the lowest that was not. The first is null
+    where even the lowest rate was too much, the second where the highest was not enough.
+    """
+
+    sustained_rps: float | None = None
+    saturated_rps: float | None = None
 
 
 class HeuristicScore(msgspec.Struct, frozen=True):
@@ -99,15 +126,6 @@ class HeuristicScore(msgspec.Struct, frozen=True):
     coherence: float = 0.0
 
 
-class KldSummary(msgspec.Struct, frozen=True):
-    """KL divergence from the reference model, natural log, per scored position."""
-
-    mean: float | None = None
-    median: float | None = None
-    p90: float | None = None
-    p99: float | None = None
-
-
 class Histogram(msgspec.Struct, frozen=True):
     """`counts[i]` values lie between `edges[i]` and `edges[i + 1]`; those beyond either end are in its bin."""
 
@@ -116,13 +134,20 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured."""
+    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured.
+
+    Names that end in `_se` are standard errors. What follows needs a `reference`: what the model was compared with.
+    """
 
     heuristic: HeuristicScore | None = None
     perplexity: float | None = None
+    perplexity_se: float | None = None
     kld: KldSummary | None = None
     kld_histogram: Histogram | None = None
     top1_agreement: float | None = None
+    top1_agreement_se: float | None = None
+    divergence: Divergence | None = None
+    reference: ReferenceFigures | None = None
     tasks: dict[str, Any] = {}
 
 
@@ -134,6 +159,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
         version: digest of the weights.
         load_time_s: from the request to load to a client that answers.
         memory: of the worker process alone, after the last load.
+        ramp: the rate at which it saturates; null unless asked for.
         notes: what the load did differently from what was asked.
         error: why this model's run ended early; null when it did not.
     """
@@ -150,6 +176,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
     load_time_s: float | None = None
     memory: MemoryUse | None = None
     loads: list[LoadResult] = []
+    ramp: RampResult | None = None
     quality: Quality = Quality()
     notes: list[str] = []
     error: str | None = None
@@ -159,7 +186,8 @@ class RunRecord(msgspec.Struct, kw_only=True):
     """The run itself. Times are ISO 8601 with offset.
 
     `status` is "complete" or "partial", with the `reason`. `mlflow_run_id` is null until the run is in MLflow.
-    `sweep` is the folder of the sweep that the run is one job of.
+    `sweep` is the folder of the sweep that the run is one job of. `compares` are the ids of the finished runs that this
+    one lays side by side; it has then measured nothing itself.
     """
 
     id: str
@@ -171,6 +199,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     git_commit: str | None = None
     mlflow_run_id: str | None = None
     sweep: str | None = None
+    compares: list[str] = []
     status: str = "partial"
     reason: str | None = None
 
@@ -202,7 +231,7 @@ class Results(msgspec.Struct, kw_only=True):
     run: RunRecord
     system: SystemInfo
     models: list[ModelResult] = []
-    verdict: dict[str, Any] | None = None
+    verdict: Verdict | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -210,11 +239,13 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     """One line of `requests.jsonl`.
 
     Attributes:
-        load: which load ("c8" is a closed loop of 8 users); `user` which of its users.
+        load: which load ("c8" is a closed loop of 8 users), `repeat` which time it ran; `user` which of its users.
         turn: 0 for the first request of a conversation.
+        prompt: the user's turn.
         text: the answer; of a failed request, what came before the failure.
         error: why it failed; null means success.
         sent_s: when it was sent, from the start of the load.
+        due_s: when it should have been sent; only in open loops, where the timings count from then on.
         ttft_s, e2e_s, tpot_s, itl_s: as in `LoadResult`; `itl_s` has one entry for each gap.
         queue_s, prefill_s, decode_s: the engine's own clocks.
     """
@@ -224,10 +255,13 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     prompt_id: str
     turn: int
     user: int
+    repeat: int = 0
+    prompt: str = ""
     text: str = ""
     finish_reason: str | None = None
     error: str | None = None
     sent_s: float = 0.0
+    due_s: float | None = None
     ttft_s: float | None = None
     e2e_s: float | None = None
     tpot_s: float | None = None

@@ -84,15 +84,7 @@ def _download(model: ModelConfig) -> Path:
 
 def _require_hub(model: ModelConfig) -> None:
     """Ask the hub for the model with a bound on the whole wait, name resolution included."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise _unavailable(model, "HF_HUB_OFFLINE is set")
-    answer: list[int | str] = []
-    thread = threading.Thread(target=lambda: answer.append(_ask(model, constants.ENDPOINT)), daemon=True)
-    thread.start()
-    thread.join(REACH_TIMEOUT_S + 0.5)
-    status = answer[0] if answer else f"no answer within {REACH_TIMEOUT_S:g} s"
+    status = hub_status(f"models/{model.hub_id}/revision/{model.revision or 'main'}")
     if isinstance(status, str):
         raise _unavailable(model, status)
     if status in (401, 403):
@@ -109,13 +101,27 @@ def _require_hub(model: ModelConfig) -> None:
         raise _unavailable(model, f"it answers {status}")
 
 
-def _ask(model: ModelConfig, endpoint: str) -> int | str:
+def hub_status(what: str) -> int | str:
+    """The hub's HTTP status for "models/..." or "datasets/...", or why it cannot be asked, within a few seconds."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    answer: list[int | str] = []
+    url = f"{constants.ENDPOINT}/api/{what}"
+    thread = threading.Thread(target=lambda: answer.append(_ask(url)), daemon=True)
+    thread.start()
+    thread.join(REACH_TIMEOUT_S + 0.5)
+    return answer[0] if answer else f"no answer within {REACH_TIMEOUT_S:g} s"
+
+
+def _ask(url: str) -> int | str:
     import httpx
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     try:
         return httpx.get(
-            f"{endpoint}/api/models/{model.hub_id}/revision/{model.revision or 'main'}",
+            url,
             headers=build_hf_headers(),
             timeout=REACH_TIMEOUT_S,
             follow_redirects=True,

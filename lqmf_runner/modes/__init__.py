@@ -33,6 +33,7 @@ class RunContext:
         sweep_dir: the sweep's folder when the run is one job of a sweep.
         model_names: all model configs there are.
         compose: the configuration of one of them under this run's overrides.
+        reference: the configuration of the model that fidelity is measured against.
     """
 
     config: RunConfig
@@ -43,6 +44,7 @@ class RunContext:
     sweep_dir: Path | None = None
     model_names: tuple[str, ...] = ()
     compose: Callable[[str], RunConfig] = _no_compose
+    reference: RunConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ MODES: dict[str, Mode] = {
         "benchmark:run",
         "measure speed, memory and answer quality of a model under load",
         "mode=benchmark model=smollm2_gguf prompts=general",
+    ),
+    "compare": Mode(
+        "compare:run",
+        "decide which model to run: speed, memory and fidelity in one table, with a verdict",
+        "mode=compare 'models=[smollm2_gguf,smollm2_bnb4]' reference=smollm2_bf16 verdict.max_kld=0.1",
     ),
     "quantize": Mode(
         "quantize:run",

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 
 from ..config import BenchmarkMode, RunConfig
 from ..errors import LqmfError
-from ..experiments.benchmark import BenchmarkPlan, LoadEngine, benchmark_model
+from ..experiments.benchmark import LoadEngine, benchmark_model
+from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
 from ..experiments.results import ModelResult, Results, RunRecord, write_results
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
 from ..types import ModelSpec
 
 if TYPE_CHECKING:
+    from ..experiments.fidelity import Reference
     from ..reports.terminal import BenchmarkDisplay
     from . import RunContext
 
@@ -42,19 +44,47 @@ def run(context: RunContext) -> int:
     """
     from ..engine import load_engine
 
-    return run_with(context, locate=_locate, load=load_engine)
+    return run_with(context, locate=locate_model, load=load_engine)
 
 
-def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
-    """The same with the given ways to find a model and to load it."""
-    from ..reports.terminal import BenchmarkDisplay
+def run_with(
+    context: RunContext,
+    *,
+    locate: Locate,
+    load: LoadEngine,
+    conclude: Callable[[Results], None] = lambda _: None,
+) -> int:
+    """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
+    from ..reports.terminal import BenchmarkDisplay, run_header
 
     plans = [BenchmarkPlan.of(_mode(config), config.prompts) for config in context.models]
-    results = Results(
+    config = context.config
+    results = begin(context, "+".join(config.model.name for config in context.models))
+    header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
+    display = BenchmarkDisplay(header)
+    with RequestLog(context.run_dir) as request_log, display:
+        benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
+        interrupted = benchmark.prepare(context) or benchmark.run_all(context.models, plans)
+    conclude(results)
+    results.run.reason = _reason(results, benchmark, interrupted=interrupted)
+    problem = request_log.problem
+    problems = [f"requests.jsonl is not complete: {problem}"] if problem else []
+    problems = leave(context, results, display, problems)
+    if interrupted:
+        return INTERRUPTED
+    if len(results.models) == 1 and benchmark.errors:
+        raise benchmark.errors[0]
+    return 1 if benchmark.errors or problems else 0
+
+
+def begin(context: RunContext, name: str) -> Results:
+    """The results of a run that has just begun. Its resolved configuration is saved in its folder."""
+    _save_config(context)
+    return Results(
         run=RunRecord(
             id=uuid.uuid4().hex[:12],
-            mode="benchmark",
-            name="+".join(config.model.name for config in context.models),
+            mode=context.config.mode.name,
+            name=name,
             started_at=_now(),
             command=context.command,
             git_commit=git_commit(),
@@ -63,12 +93,25 @@ def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
         ),
         system=describe_system(measure_bandwidth=False),
     )
-    _save_config(context)
-    display = BenchmarkDisplay(results.system, plans[0], len(plans))
-    with RequestLog(context.run_dir) as request_log, display:
-        benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
-        interrupted = benchmark.run_all(context.models, plans)
-    return _finish(context, results, benchmark, display, interrupted=interrupted)
+
+
+def leave(
+    context: RunContext, results: Results, display: BenchmarkDisplay, problems: Sequence[str] = ()
+) -> list[str]:
+    """Write what a run leaves, send it to MLflow and print the table. Returns what could not be written."""
+    from ..reports import write_reports
+
+    results.run.finished_at = _now()
+    results.run.status = "partial" if results.run.reason else "complete"
+    problems = [*problems, *write_reports(results, context.run_dir)]
+    measured = any(model.loads for model in results.models)
+    if measured:
+        display.table(results)
+    if results.verdict is not None:
+        display.verdict(results.verdict)
+    note = _track(context, results) if measured else None
+    display.footer(results, context.run_dir, problems, note)
+    return problems
 
 
 class _Benchmark:
@@ -86,10 +129,34 @@ class _Benchmark:
         self.results = results
         self.request_log = request_log
         self.errors: list[Exception] = []
+        self._reference: Reference | None = None
         self._folder = folder
         self._display = display
         self._locate = locate
         self._load = load
+
+    def prepare(self, context: RunContext) -> bool:
+        """Run the reference, if there is one. True if interrupted.
+
+        Raises:
+            LqmfError: it cannot be run; nothing else is then.
+        """
+        fidelity = context.config.fidelity
+        if context.reference is None or not fidelity.enabled:
+            return False
+        from ..experiments.fidelity import FidelityPlan, prepare_reference
+
+        try:
+            spec = self._locate(context.reference)
+            plan = FidelityPlan.of(fidelity, spec, context.config.prompts, context.config.output_dir)
+            self._reference = asyncio.run(prepare_reference(plan, self._display, load=self._load))
+        except KeyboardInterrupt:
+            return True
+        except Exception as error:
+            self.results.run.reason = f"reference {context.reference.model.name}: {error}"
+            self._save()
+            raise
+        return False
 
     def run_all(self, configs: Sequence[RunConfig], plans: Sequence[BenchmarkPlan]) -> bool:
         """Run all models; a model that fails does not stop the others. True if interrupted."""
@@ -122,6 +189,7 @@ class _Benchmark:
                 log=self.request_log,
                 memory_bandwidth_gb_s=system.memory_bandwidth_gb_s,
                 on_progress=self._save,
+                reference=self._reference,
                 load=self._load,
             )
         )
@@ -140,35 +208,6 @@ class _Benchmark:
             write_results(self.results, self._folder)
         except OSError as error:
             log.debug("results.json not written yet: %s", error)
-
-
-def _finish(
-    context: RunContext,
-    results: Results,
-    benchmark: _Benchmark,
-    display: BenchmarkDisplay,
-    *,
-    interrupted: bool,
-) -> int:
-    """Write what a run leaves, send it to MLflow, print the table, and tell the exit code."""
-    from ..reports import write_reports
-
-    results.run.finished_at = _now()
-    results.run.reason = _reason(results, benchmark, interrupted=interrupted)
-    results.run.status = "partial" if results.run.reason else "complete"
-    problems = write_reports(results, context.run_dir)
-    if benchmark.request_log.problem:
-        problems.insert(0, f"requests.jsonl is not complete: {benchmark.request_log.problem}")
-    measured = any(model.loads for model in results.models)
-    if measured:
-        display.table(results)
-    note = _track(context, results) if measured else None
-    display.footer(results, context.run_dir, problems, note)
-    if interrupted:
-        return INTERRUPTED
-    if len(results.models) == 1 and benchmark.errors:
-        raise benchmark.errors[0]
-    return 1 if benchmark.errors or problems else 0
 
 
 def _track(context: RunContext, results: Results) -> str | None:
@@ -211,7 +250,8 @@ def _mode(config: RunConfig) -> BenchmarkMode:
     return config.mode
 
 
-def _locate(config: RunConfig) -> ModelSpec:
+def locate_model(config: RunConfig) -> ModelSpec:
+    """Find the weights of a configured model."""
     from ..models import locate
 
     return locate(config.model, config.backend, Path(config.models_dir))

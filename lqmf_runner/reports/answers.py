@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from ..experiments.results import RequestRecord, Results
 
 
@@ -57,7 +55,7 @@ def compare_answers(
         if record.error is None and record.turn == 0:
             first.setdefault((record.prompt_id, record.model), record)
     names = [model.name for model in results.models]
-    base = (msgspec.to_builtins(results.verdict) or {}).get("reference")
+    base = results.verdict.reference if results.verdict else None
     names.sort(key=lambda name: name != base)
     comparisons = []
     for prompt_id in list(dict.fromkeys(prompt_id for prompt_id, _ in first))[:most]:

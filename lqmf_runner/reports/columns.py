@@ -32,7 +32,7 @@ def load_shapes(results: Results) -> list[Shape]:
 
 def summary_columns(results: Results) -> list[Column[ModelResult]]:
     """Columns of the one table that compares the models. Latency and bandwidth are those of the first load."""
-    shapes = load_shapes(results)
+    shapes = [shape for shape in load_shapes(results) if shape.kind != "ramp"]
     columns: list[Column[ModelResult]] = [
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
@@ -44,7 +44,9 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
     columns += [
         Column(
             f"tok/s\n{fig.load_label(shape)}",
-            _of_load(shape, lambda load: fig.number(load.output_tokens_per_s)),
+            _of_load(
+                shape, lambda load: fig.estimated(load, "output_tokens_per_s", load.output_tokens_per_s)
+            ),
             rank=_rank(shape, lambda load: load.output_tokens_per_s, higher=True),
         )
         for shape in shapes
@@ -64,6 +66,17 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
             ),
             Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
         ]
+    if any(model.ramp for model in results.models):
+        columns.append(Column("sustained\nreq/s", fig.ramp))
+    if any(load.goodput_rps is not None for model in results.models for load in model.loads):
+        columns += [
+            Column(
+                f"goodput req/s\n{fig.load_label(shape)}",
+                _of_load(shape, lambda load: fig.estimated(load, "goodput_rps", load.goodput_rps)),
+                rank=_rank(shape, lambda load: load.goodput_rps, higher=True),
+            )
+            for shape in shapes
+        ]
     columns += _fidelity_columns(results)
     columns.append(Column("heuristic", fig.heuristic))
     return columns
@@ -71,23 +84,18 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
 
 def _fidelity_columns(results: Results) -> list[Column[ModelResult]]:
     """Columns of what was measured against the reference; none where nothing was."""
-    qualities = [model.quality for model in results.models]
-    columns: list[Column[ModelResult]] = []
-    if any(quality.kld for quality in qualities):
-        columns.append(
-            Column("KLD\nmean", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None)
-        )
-    if any(quality.top1_agreement is not None for quality in qualities):
-        columns.append(
-            Column("top-1", fig.top1, rank=lambda m: None if (t := m.quality.top1_agreement) is None else -t)
-        )
-    if any(quality.perplexity is not None for quality in qualities):
-        columns.append(
-            Column(
-                "perplexity", lambda m: fig.number(m.quality.perplexity), rank=lambda m: m.quality.perplexity
-            )
-        )
-    return columns
+    if not any(model.quality.kld for model in results.models):
+        return []
+    return [
+        Column("KLD\nmean", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None),
+        Column("top-1", fig.top1, rank=lambda m: None if (t := m.quality.top1_agreement) is None else -t),
+        Column(
+            "perplexity",
+            lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se),
+            rank=lambda m: m.quality.perplexity,
+        ),
+        Column("differs\nat token", fig.divergence),
+    ]
 
 
 def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelResult]) -> set[tuple[int, int]]:

@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ..experiments.results import ModelResult, RequestRecord, Results
 from . import figures as fig
 from .answers import Comparison, compare_answers
@@ -140,28 +138,34 @@ def _subtitle(results: Results) -> str:
 
 
 def _verdict(results: Results) -> list[Block]:
-    verdict = msgspec.to_builtins(results.verdict)
-    if not verdict or not verdict.get("headline"):
+    verdict = results.verdict
+    if verdict is None:
         return []
     box = VerdictBox(
-        verdict["headline"],
-        verdict.get("sentences", []),
-        verdict.get("cautions", []),
-        qualifies=verdict.get("winner") is not None,
+        verdict.headline, verdict.sentences, verdict.cautions, qualifies=verdict.winner is not None
     )
     judged = [
         (
-            model["name"],
-            "yes" if model["qualifies"] else "no",
-            model.get("why") or "",
-            "yes" if model.get("on_front") else "no",
-            fig.UNKNOWN if model.get("rank") is None else str(model["rank"]),
-            fig.UNKNOWN if model.get("score") is None else f"{model['score']:.2f}",
+            model.name,
+            "yes" if model.qualifies else "no",
+            model.why,
+            "yes" if model.on_front else "no",
+            fig.UNKNOWN if model.rank is None else str(model.rank),
+            fig.UNKNOWN if model.score is None else f"{model.score:.2f}",
         )
-        for model in verdict.get("models", [])
+        for model in verdict.models
     ]
-    heads = ("model", "qualifies", "why", "on the Pareto front", "rank", "score")
-    return [box, Table(heads, judged, text_columns=4)] if judged else [box]
+    blocks: list[Block] = [box]
+    if judged:
+        heads = ("model", "qualifies", "why", "on the Pareto front", "rank", "score")
+        blocks.append(Table(heads, judged, text_columns=4))
+    if verdict.differences:
+        found = [
+            (f"{d.model} against {d.baseline}", d.text, "yes" if d.beyond_noise else "no")
+            for d in verdict.differences
+        ]
+        blocks.append(Table(("models", "difference", "more than noise"), found, text_columns=3))
+    return blocks
 
 
 def _comparison(results: Results) -> list[Block]:

@@ -53,8 +53,23 @@ def load_key(shape: Shape) -> str:
 
 
 def load_label(shape: Shape) -> str:
-    """The same for a table's head: "@8"."""
-    return f"@{load_key(shape).removeprefix('c')}"
+    """The same for a table's head: "@8", "poisson 2/s"."""
+    return f"@{shape.concurrency}" if shape.rate is None else f"{shape.kind} {shape.rate:g}/s"
+
+
+def estimated(load: LoadResult, name: str, value: float | None) -> str:
+    """A metric; of a load that was repeated, its mean and 95 % interval: "123 ± 4"."""
+    found = load.repeats.get(name)
+    return number(value) if found is None else f"{number(found.mean)} ± {number(found.ci95)}"
+
+
+def ramp(model: ModelResult) -> str:
+    """The highest rate that was sustained, in requests per second."""
+    if model.ramp is None:
+        return UNKNOWN
+    if model.ramp.sustained_rps is None:
+        return f"< {number(model.ramp.saturated_rps)}"
+    return f"{'≥ ' if model.ramp.saturated_rps is None else ''}{number(model.ramp.sustained_rps)}"
 
 
 def format_name(model: ModelResult) -> str:
@@ -83,15 +98,29 @@ def heuristic(model: ModelResult) -> str:
     return UNKNOWN if score is None else f"{score.score:.2f}"
 
 
+def plus_minus(value: float | None, error: float | None) -> str:
+    """A figure and its standard error, where there is one."""
+    return number(value) + (f" ± {number(error)}" if error is not None else "")
+
+
 def kld(model: ModelResult) -> str:
     """Mean KL divergence from the reference."""
-    return UNKNOWN if model.quality.kld is None else number(model.quality.kld.mean)
+    found = model.quality.kld
+    return UNKNOWN if found is None else plus_minus(found.mean, found.mean_se)
 
 
 def top1(model: ModelResult) -> str:
     """Share of positions where the model's most likely token is the reference's."""
     share = model.quality.top1_agreement
     return UNKNOWN if share is None else f"{share * 100:.1f} %"
+
+
+def divergence(model: ModelResult) -> str:
+    """Where greedy answers part from the reference's, in the median."""
+    found = model.quality.divergence
+    if found is None:
+        return UNKNOWN
+    return f"> {found.tokens}" if found.median is None else f"{found.median:g}"
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:

@@ -6,6 +6,7 @@ live bars but a line a load.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -22,8 +23,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import LqmfError
-from ..experiments.benchmark import BenchmarkPlan
+from ..experiments.plan import BenchmarkPlan
 from ..experiments.results import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
+from ..quality.verdict import Verdict
 from . import figures as fig
 from .columns import Column, Row, summary_columns
 
@@ -34,14 +36,9 @@ class BenchmarkDisplay:
     """Shows a benchmark as it goes on (an `Observer`), then its results. Use as a context manager while it runs."""
 
     def __init__(
-        self,
-        system: SystemInfo,
-        plan: BenchmarkPlan,
-        models: int,
-        *,
-        out: Console | None = None,
-        progress: Console | None = None,
+        self, header: Sequence[str], *, out: Console | None = None, progress: Console | None = None
     ) -> None:
+        self._header = " · ".join(("lqmf", *header))
         self._out = out or Console(file=sys.stdout, highlight=False)
         self._console = progress or Console(file=sys.stderr, highlight=False)
         self._live = self._console.is_terminal
@@ -59,15 +56,8 @@ class BenchmarkDisplay:
         self._started = 0.0
         self._tokens = 0
         self._ttft: list[float] = []
-        self._ended = self._requests = 0
-        gpus = ", ".join(gpu.name for gpu in system.gpus) or "CPU"
-        entries = len(plan.prompts.entries)
-        self._header = " · ".join(
-            (
-                "lqmf", "benchmark", f"{models} model{'s' if models > 1 else ''}",
-                f"prompts {plan.prompts.name} ({entries})", f"{gpus}, {system.cores} cores",
-            )
-        )  # fmt: skip
+        self._ended = 0
+        self._requests: int | None = 0
 
     def __enter__(self) -> Self:
         self._console.print(Text(self._header, style="bold"))
@@ -109,11 +99,26 @@ class BenchmarkDisplay:
         for note in model.notes:
             self.say(f"{model.name}: {printable(note)}")
 
-    def load_started(self, model: str, load: str, requests: int) -> None:
+    def work_started(self, model: str, what: str, total: int) -> None:
+        """A bar of so many steps."""
+        self._start_task(model, what, float(total))
+
+    def work_advanced(self, done: int) -> None:
+        """So many steps of the bar."""
+        self._update(completed=done)
+
+    def work_ended(self, model: str, what: str, summary: str) -> None:
+        """The bar stays, with what came out."""
+        self._update(count=summary)
+        self._task = None
+        if not self._live:
+            self._line(model, what, summary)
+
+    def load_started(self, model: str, load: str, requests: int | None) -> None:
         """A new bar."""
         self._tokens, self._ttft, self._ended, self._requests = 0, [], 0, requests
         self._started = time.perf_counter()
-        self._start_task(model, load, float(requests))
+        self._start_task(model, load, None if requests is None else float(requests))
 
     def request_ended(self, record: RequestRecord) -> None:
         """One step of the bar."""
@@ -125,19 +130,19 @@ class BenchmarkDisplay:
         if self._live:
             rate = self._tokens / max(time.perf_counter() - self._started, 1e-9)
             ttft = statistics.median(self._ttft) if self._ttft else None
-            self._update(
-                completed=self._ended, count=f"{self._ended}/{self._requests}", speed=_speed(rate, ttft)
-            )
+            self._update(completed=self._ended, count=self._count, speed=_speed(rate, ttft))
 
     def load_ended(self, model: str, load: str, result: LoadResult) -> None:
         """The bar stays, with the measured speed."""
         speed = _speed(result.output_tokens_per_s, result.ttft_s.p50)
         if failures := result.requests - result.succeeded:
             speed += f"  {failures} failed"
-        self._update(completed=self._ended, count=f"{self._ended}/{self._requests}", speed=speed)
+        if self._task is not None:
+            self._progress.update(self._task, total=self._requests or self._ended)
+        self._update(completed=self._ended, count=self._count, speed=speed)
         self._task = None
         if not self._live:
-            self._line(model, load, f"{self._ended}/{self._requests}  {speed}")
+            self._line(model, load, f"{self._count}  {speed}")
 
     def table(self, results: Results) -> None:
         """The comparison, cut into as many tables as the terminal's width asks for."""
@@ -146,6 +151,21 @@ class BenchmarkDisplay:
             self._out.print(table)
         if any(load.partial for model in results.models for load in model.loads):
             self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
+
+    def verdict(self, verdict: Verdict) -> None:
+        """The verdict, a line a reason."""
+        self._out.print()
+        self._out.print(Text(f"Verdict: {printable(verdict.headline)}.", style="bold"), soft_wrap=True)
+        for style, lines in (("", verdict.sentences), ("yellow", verdict.cautions)):
+            for line in lines:
+                self._out.print(Text(f"  {printable(line)}", style=style), soft_wrap=True)
+        pairs = itertools.groupby(verdict.differences, key=lambda found: (found.baseline, found.model))
+        for (baseline, model), found in pairs:
+            self._out.print(Text(f"{model} against {baseline}:"), soft_wrap=True)
+            for difference in found:
+                style = "" if difference.beyond_noise else "dim"
+                self._out.print(Text(f"  {difference.text}", style=style), soft_wrap=True)
+        self._out.print()
 
     def footer(self, results: Results, folder: Path, problems: Sequence[str], note: str | None) -> None:
         """Where the results are, and what is wrong with them."""
@@ -168,10 +188,14 @@ class BenchmarkDisplay:
         if note:
             self._console.print(Text(printable(note), style="yellow"), soft_wrap=True)
 
+    @property
+    def _count(self) -> str:
+        return f"{self._ended}" if self._requests is None else f"{self._ended}/{self._requests}"
+
     def _line(self, model: str, what: str, text: str) -> None:
         self._console.print(Text(f" {model}  {what}  {text}"), soft_wrap=True)
 
-    def _start_task(self, model: str, what: str, total: float) -> None:
+    def _start_task(self, model: str, what: str, total: float | None) -> None:
         self._task = self._progress.add_task("", total=total, model=model, what=what, count="", speed="")
 
     def _stop_task(self) -> None:
@@ -179,9 +203,23 @@ class BenchmarkDisplay:
             self._progress.stop_task(self._task)
             self._task = None
 
-    def _update(self, *, completed: float, **fields: str) -> None:
+    def _update(self, *, completed: float | None = None, **fields: str) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=completed, **fields)  # type: ignore[arg-type]
+
+
+def run_header(
+    mode: str, models: int, system: SystemInfo, plan: BenchmarkPlan, reference: str | None
+) -> list[str]:
+    """What is about to be measured, in a few words each."""
+    prompts = f"prompts {plan.prompts.name} ({len(plan.prompts.entries)})"
+    return [
+        mode,
+        f"{models} model{'s' if models > 1 else ''}",
+        prompts if plan.synthetic is None else "synthetic prompts",
+        *([f"reference {reference}"] if reference else []),
+        f"{', '.join(gpu.name for gpu in system.gpus) or 'CPU'}, {system.cores} cores",
+    ]
 
 
 def fit_tables(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> list[Table]:

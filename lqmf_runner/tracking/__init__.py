@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from ..config import TrackingConfig
-from ..errors import TrackingError
+from ..errors import TrackingError, UserInputError
 from ..experiments.history import PastRun
 from .values import redact_text
 
@@ -54,6 +54,15 @@ class MlflowTracker:
         """Send in a child process; see `Tracker.send`."""
         return _run_child(self._config, self._timeout_s, str(folder)).split()[-1]
 
+    def fetch(self, run_id: str, folder: Path) -> None:
+        """Bring the results of a run, named by its id or the beginning of it, into a folder.
+
+        Raises:
+            UserInputError: there is no such run.
+            TrackingError: MLflow cannot be reached.
+        """
+        _run_child(self._config, self._timeout_s, str(folder), "--fetch", run_id)
+
 
 def read_history(config: TrackingConfig, *, most: int = 2000, timeout_s: int = TIMEOUT_S) -> list[PastRun]:
     """The newest runs of models, newest first, read in a child process.
@@ -71,6 +80,7 @@ def _run_child(config: TrackingConfig, timeout_s: int, *words: str) -> str:
     """Run this package as a program; returns what it prints.
 
     Raises:
+        UserInputError: what it was asked for is not there.
         TrackingError: it failed, or took too long.
     """
     command = [
@@ -91,7 +101,8 @@ def _run_child(config: TrackingConfig, timeout_s: int, *words: str) -> str:
         raise TrackingError(f"the sender could not be started: {error}") from None
     if child.returncode != 0:
         lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
-        raise TrackingError((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
+        kind = UserInputError if child.returncode == UserInputError.exit_code else TrackingError
+        raise kind((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
     return child.stdout
 
 

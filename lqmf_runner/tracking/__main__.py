@@ -53,6 +53,9 @@ def main() -> int:
         "--artifacts", default=default.artifacts, help="folder of the artifacts of a local store"
     )
     parser.add_argument("--experiment", default=default.experiment)
+    parser.add_argument(
+        "--fetch", metavar="RUN_ID", help="bring the results of a run back into the folder instead"
+    )
     parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="SECONDS")
     args = parser.parse_args()
     if (args.folder is None) == (args.runs is None):
@@ -65,11 +68,14 @@ def main() -> int:
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(args.timeout)
     _quiet_environment()
-    from .mlflow_store import read_past_runs, send_folder
+    from .mlflow_store import fetch_folder, read_past_runs, send_folder
 
     try:
         if args.runs is not None:
             print(msgspec.json.encode(read_past_runs(config, args.runs)).decode())
+            return 0
+        if args.fetch:
+            fetch_folder(args.fetch, config, args.folder)
             return 0
         run_id = send_folder(args.folder, config)
     except LqmfError as error:

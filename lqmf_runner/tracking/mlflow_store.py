@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
-from ..errors import TrackingError
+from ..errors import TrackingError, UserInputError
 from ..experiments.history import PastRun
 from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
 from .reader import read_runs
@@ -33,6 +33,7 @@ from .values import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 _BATCH = 100
 
@@ -76,6 +77,46 @@ def _connected(config: TrackingConfig) -> Iterator[MlflowClient]:
         yield MlflowClient(tracking_uri=config.uri)
     except MlflowException as error:
         raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
+
+
+def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
+    """Bring the results of a run back into a folder. Of a run that is one model of several, that model's.
+
+    Raises:
+        UserInputError: there is no such run, or more than one whose id begins so, or it holds no results.
+        TrackingError: MLflow cannot be reached.
+    """
+    with _connected(config) as client:
+        run = _find_run(client, config, run_id)
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        holder, model = run.info.run_id, None
+        if "results.json" not in files and "mlflow.parentRunId" in run.data.tags:
+            holder, model = run.data.tags["mlflow.parentRunId"], run.data.tags.get("model")
+            files = {file.path for file in client.list_artifacts(holder)}
+        if "results.json" not in files:
+            raise UserInputError(
+                f"the MLflow run {run_id} holds no results.json", hint="was it made by this program?"
+            )
+        for name in files & {"results.json", "requests.jsonl", ".hydra"}:
+            client.download_artifacts(holder, name, str(target))
+    if model is not None:
+        results = read_results(target)
+        results.models = [known for known in results.models if known.name == model]
+        write_results(results, target)
+
+
+def _find_run(client: MlflowClient, config: TrackingConfig, run_id: str) -> Run:
+    """The run whose id begins so: the terminal shows eight characters."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    runs = client.search_runs([experiment.experiment_id], max_results=10_000) if experiment else []
+    found = [run for run in runs if run.info.run_id.startswith(run_id)]
+    if len(found) != 1:
+        what = "no run" if not found else f"{len(found)} runs"
+        raise UserInputError(
+            f"MLflow has {what} whose id begins with {run_id}",
+            hint="see the ids with make ui, or name a run's folder",
+        )
+    return found[0]
 
 
 class _Sender:
@@ -125,9 +166,9 @@ class _Sender:
         params = run_params(self._config)
         before = results.run.mlflow_run_id
         try:
-            only = models[0] if len(models) == 1 else None
+            only = models[0] if len(models) == 1 and not results.run.compares else None
             top = self._make(experiment, results.run.name, params, only, parent=self._sweep(experiment))
-            if only is None:
+            if only is None and not results.run.compares:  # else they are in MLflow as what they were
                 shared = {
                     k: v for k, v in params.items() if not k.startswith(("model.", "models", "backend."))
                 }

@@ -57,6 +57,7 @@ def run_params(config: Mapping[str, Any]) -> dict[str, str]:
 
 def model_metrics(model: ModelResult) -> dict[str, float]:
     """All numbers of a model under their MLflow names, e.g. `c8/ttft_s.p50`, `quality/heuristic.score`."""
+    groups = ("memory", "ramp", "quality")
     plain: dict[str, Any] = msgspec.to_builtins(model)
     found: dict[str, float] = {}
 
@@ -65,8 +66,8 @@ def model_metrics(model: ModelResult) -> dict[str, float]:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 found[prefix + name] = float(value)
 
-    add({name: value for name, value in plain.items() if name not in ("loads", "memory", "quality")})
-    for group in ("memory", "quality"):
+    add({name: value for name, value in plain.items() if name not in ("loads", *groups)})
+    for group in groups:
         add(plain[group] or {}, f"{group}/")
     for load, values in zip(model.loads, plain["loads"], strict=True):
         values.pop("shape")

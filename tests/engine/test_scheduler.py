@@ -12,6 +12,7 @@ from lqmf_runner.engine.protocol import Delta, Failed, Reply
 from lqmf_runner.engine.runners.base import ModelRunner, Span, Tokenizer
 from lqmf_runner.engine.sampling import Sampler
 from lqmf_runner.engine.scheduler import RequestState, Scheduler, SchedulerLimits
+from lqmf_runner.engine.sinks import ScoreSink
 from lqmf_runner.engine.text import AnswerText, BytesDetokenizer
 from lqmf_runner.errors import QueueFullError
 from lqmf_runner.types import Chunk, ModelInfo, SamplingParams
@@ -103,7 +104,10 @@ class Bench:
         )
 
     def score(self, request_id: int, tokens: Sequence[int]) -> None:
-        self.scheduler.add(RequestState(request_id, list(tokens), len(tokens), 0, SamplingParams()))
+        sink = ScoreSink(tokens)
+        self.scheduler.add(
+            RequestState(request_id, list(tokens), len(tokens), 0, SamplingParams(), sink=sink)
+        )
 
     def run(self, steps: int = 10_000) -> None:
         for _ in range(steps):

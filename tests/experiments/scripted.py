@@ -119,3 +119,35 @@ class ScriptedEngine(EngineClient):
 
     async def close(self) -> None:
         self.closed = True
+
+
+class QueueEngine(ScriptedEngine):
+    """`servers` that work on one request each, `service_s` long, in order of arrival."""
+
+    def __init__(self, service_s: float, servers: int = 1) -> None:
+        super().__init__(lambda *_: [Say(service_s, "x")])
+        self._free = asyncio.Semaphore(servers)
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+        async with self._free:
+            async for chunk in super().generate(request):
+                yield chunk
+
+
+class WordTokens(ScriptedEngine):
+    """Tokenizes into single characters, except that "ab" is one token wherever it stands; one token goes in front.
+
+    A text cut between "a" and "b" is thus one token longer or shorter than what it was cut from, as with real ones.
+    """
+
+    async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        tokens = [1] if special else []
+        at = 0
+        while at < len(text):
+            pair = text[at : at + 2] == "ab"
+            tokens.append(2 if pair else ord(text[at]))
+            at += 2 if pair else 1
+        return tokens
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        return "".join("ab" if token == 2 else chr(token) for token in tokens)

@@ -17,15 +17,17 @@ from lqmf_runner.config import (
     ObjectivesConfig,
     Prompt,
     PromptsConfig,
+    RampConfig,
     RunConfig,
+    SyntheticConfig,
     TrackingConfig,
 )
 from lqmf_runner.errors import DoesNotFitError, EngineLostError, ModelNotFoundError, UserInputError
-from lqmf_runner.experiments.results import Results, read_requests, read_results
+from lqmf_runner.experiments.results import RampResult, Results, read_requests, read_results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
 from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec
-from tests.experiments.scripted import Fail, Say, ScriptedEngine
+from tests.experiments.scripted import Fail, Say, ScriptedEngine, WordTokens
 
 QUESTION = "What is the capital of France?"
 PROMPTS = PromptsConfig(name="few", entries=[Prompt(id=f"p{n}", prompt=QUESTION) for n in range(4)])
@@ -45,6 +47,7 @@ class Bench:
         self.engines: list[ScriptedEngine] = []
         self.scripts: dict[str, Script | Exception] = {}
         self.missing: set[str] = set()
+        self.engine: type[ScriptedEngine] = ScriptedEngine
         self.stats: list[EngineStats] = []
         self.tracking = TrackingConfig(enabled=False)
         self.mode = BenchmarkMode(concurrency=[1, 3], requests=6, warmup=2)
@@ -76,7 +79,7 @@ class Bench:
             raise script
         if on_progress is not None:
             on_progress(0.5)
-        self.engines.append(ScriptedEngine(script, stats=self.stats))
+        self.engines.append(self.engine(script, stats=self.stats))
         return self.engines[-1]
 
 
@@ -113,6 +116,56 @@ def test_a_whole_run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "heuristic" in text
     assert "report.html" in text
+
+
+def test_all_kinds_of_load_in_one_run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.mode = BenchmarkMode(
+        concurrency=[2], rate=[200.0], arrival="constant", requests=4, repeats=3, warmup=1,
+        ramp=RampConfig(start=400.0, max_rate=500.0, step_s=0.02), objectives=ObjectivesConfig(ttft_s=10.0),
+    )  # fmt: skip
+    assert bench.run("a") == 0
+    model = bench.results.models[0]
+    kinds = [load.shape.kind for load in model.loads]
+    assert kinds[:3] == ["closed", "constant", "ramp"]
+    assert len(kinds) <= 6
+    assert [load.requests for load in model.loads][:2] == [12, 12]
+    for load in model.loads[:2]:
+        assert load.repeats["output_tokens_per_s"].n == 3
+        assert load.repeats["goodput_rps"].ci95 > 0
+    assert model.loads[2].repeats == {}
+    assert model.ramp is not None
+    assert model.ramp != RampResult()
+    records = read_requests(bench.folder)
+    assert [sum(r.repeat == n for r in records if r.load == "c2") for n in range(3)] == [4, 4, 4]
+    assert all((r.due_s is None) == (r.load == "c2") for r in records)
+    assert {r.prompt for r in records} == {QUESTION}
+    per_repeat = []
+    for n in range(3):  # the estimate is over the repeats' own rates
+        mine = [r for r in records if (r.load, r.repeat) == ("c2", n)]
+        per_repeat.append(len(mine) / max(r.sent_s + (r.e2e_s or 0) for r in mine))
+    assert model.loads[0].repeats["requests_per_s"].mean == pytest.approx(sum(per_repeat) / 3, rel=0.05)
+    shown = capsys.readouterr().out
+    for head in ("±", "sustained", "goodput", "constant 200/s"):
+        assert head in shown
+
+
+def test_a_duration_ends_a_closed_loop(bench: Bench) -> None:
+    bench.mode = BenchmarkMode(concurrency=[2], duration_s=0.05, warmup=0)
+    assert bench.run("a") == 0
+    (load,) = bench.results.models[0].loads
+    assert load.duration_s >= 0.05
+    assert all(r.sent_s < 0.05 for r in read_requests(bench.folder))
+    assert load.requests > len(PROMPTS.entries)  # the prompt set is repeated
+
+
+def test_synthetic_requests_are_not_scored(bench: Bench) -> None:
+    bench.engine = WordTokens
+    bench.mode = BenchmarkMode(
+        concurrency=[1], requests=3, synthetic=SyntheticConfig(prompt_tokens=12, output_tokens=4)
+    )
+    assert bench.run("a") == 0
+    assert bench.results.models[0].quality.heuristic is None
+    assert {request.sampling.max_tokens for request in bench.engines[0].requests} == {4}
 
 
 def test_results_json_has_the_documented_shape(bench: Bench) -> None:
@@ -258,6 +311,12 @@ def test_a_tracking_server_that_is_down_costs_one_line(
         (BenchmarkMode(concurrency=[2, 2]), "twice"),
         (BenchmarkMode(requests=0), "requests=0"),
         (BenchmarkMode(warmup=-1), "warmup=-1"),
+        (BenchmarkMode(repeats=0), "repeats=0"),
+        (BenchmarkMode(rate=[0.0]), "rate=0"),
+        (BenchmarkMode(rate=[2.0, 2.0]), "twice"),
+        (BenchmarkMode(duration_s=0.0), "duration_s=0"),
+        (BenchmarkMode(duration_s=5.0, requests=3), "contradict"),
+        (BenchmarkMode(ramp=RampConfig(start=-1.0)), "ramp.start"),
     ],
 )
 def test_settings_that_cannot_be_run_are_refused_before_a_load(

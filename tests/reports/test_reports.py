@@ -17,6 +17,7 @@ from rich.console import Console
 
 from lqmf_runner.experiments.request_log import RequestLog
 from lqmf_runner.experiments.results import ModelResult, Results, read_requests, read_results
+from lqmf_runner.quality.verdict import Verdict
 from lqmf_runner.reports import figures as fig
 from lqmf_runner.reports import write_reports
 from lqmf_runner.reports.answers import compare_answers, split_at_parting
@@ -70,9 +71,7 @@ class Page(HTMLParser):
         return "".join(self.within.get("pre", []))
 
 
-VERDICT = {
-    "winner": None, "headline": "None qualifies.", "sentences": ["b is nearest."], "cautions": [], "reference": "ref",
-}  # fmt: skip
+VERDICT = Verdict(winner=None, headline="None qualifies", sentences=["b is nearest."], reference="ref")
 
 
 def page_of(folder: Path, results: Results) -> str:
@@ -172,7 +171,7 @@ def test_the_verdict_comes_first_and_the_command_can_be_copied(tmp_path: Path) -
     results.run.command = "python -m lqmf_runner mode=compare 'models=[a,b]'"
     page = Page(page_of(tmp_path, results))
     assert page.within["h2"][0] == "Verdict"
-    assert VERDICT["headline"] in page.within["section"][0]
+    assert VERDICT.headline in page.within["section"][0]
     assert results.run.command in page.within["pre"]
     assert "> **Verdict:" in (tmp_path / "report.md").read_text("utf-8")
 

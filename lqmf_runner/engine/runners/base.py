@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,23 +27,18 @@ class Span:
         slot: the sequence they belong to.
         tokens: their ids.
         start: position of the first in the sequence; everything before it is in the slot's KV cache.
-        logits: for which of the tokens the next-token logits are wanted.
+        n_rows: for how many of the last tokens the next-token logits are wanted.
     """
 
     slot: int
     tokens: Sequence[int]
     start: int
-    logits: Literal["none", "last", "all"]
+    n_rows: int
 
     @property
     def end(self) -> int:
         """Position after the last token."""
         return self.start + len(self.tokens)
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of logits it asks for."""
-        return {"none": 0, "last": 1, "all": len(self.tokens)}[self.logits]
 
 
 def plan_cache(

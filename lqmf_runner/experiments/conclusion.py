@@ -1,0 +1,121 @@
+"""From results to a verdict: the figures that models are judged by, and how sure each of them is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ..config import VerdictConfig
+from ..errors import UserInputError
+from ..quality.ranking import NOISE_Z, Candidate, Measure
+from ..quality.verdict import Verdict, judge
+from .results import LoadResult, ModelResult, Quality
+
+# Relative standard errors of what was not repeated: what runs of one model on one machine usually differ by.
+SPEED_NOISE = 0.025
+TTFT_NOISE = 0.05
+MEMORY_NOISE = 0.01
+FIDELITY_NOISE = 0.1  # of one window, which has no standard error
+
+
+def draw_verdict(models: Sequence[ModelResult], config: VerdictConfig) -> Verdict | None:
+    """The verdict over what was measured; None if there is nothing to judge."""
+    if not models:
+        return None
+    concurrency = verdict_concurrency(models, config)
+    references = {model.quality.reference.name for model in models if model.quality.reference}
+    reference = references.pop() if len(references) == 1 else None
+    candidates = [candidate(model, concurrency) for model in models]
+    return judge(candidates, config, concurrency=concurrency, reference=reference)
+
+
+def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None:
+    """Refuse a constraint on what was measured of no model.
+
+    Raises:
+        UserInputError: there is one.
+    """
+    users = verdict_concurrency(models, config)
+    measured = {key for model in models for key in candidate(model, users).measures}
+    for name in config.bounds:
+        if name.split("_", 1)[1] not in measured:
+            at = f" at verdict.concurrency={config.concurrency}" if config.concurrency is not None else ""
+            raise UserInputError(
+                f"verdict.{name} bounds what these runs did not measure{at}",
+                hint=f"they measured: {', '.join(sorted(measured)) or 'nothing'}",
+            )
+
+
+def verdict_concurrency(models: Iterable[ModelResult], config: VerdictConfig) -> int | None:
+    """Of the load that speed is taken from: the one asked for, else the lowest that any model was measured under."""
+    if config.concurrency is not None:
+        return config.concurrency
+    measured = (load.shape.concurrency for model in models for load in model.loads)
+    return min((users for users in measured if users is not None), default=None)
+
+
+def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
+    """A model as the verdict sees it. Figures that are not finite, or 0 where there must be some, were not measured."""
+    load = next((load for load in model.loads if load.shape.concurrency == concurrency is not None), None)
+    memory, quality = model.memory, model.quality
+    heuristic = quality.heuristic.score if quality.heuristic else None
+    rss = memory.rss_mb + memory.gpu_mb if memory else None
+    found = {
+        "tokens_per_s": _speed(load) if load else None,
+        "ttft_s": _repeated(load, "ttft_s.p50", load.ttft_s.p50, TTFT_NOISE) if load else None,
+        "success_rate": _measure(load.success_rate, zero=True) if load else None,
+        "memory_mb": _measure(rss, MEMORY_NOISE),
+        "size_mb": _measure(model.size_mb),
+        "load_time_s": _measure(model.load_time_s),
+        "kld": _kld(quality),
+        "top1": _known(quality.top1_agreement, quality.top1_agreement_se, zero=True),
+        "perplexity": _known(quality.perplexity, quality.perplexity_se),
+        "heuristic": _measure(heuristic, zero=True),
+    }
+    speeds = {
+        load.shape.concurrency: speed
+        for load in model.loads
+        if load.shape.concurrency is not None and (speed := _speed(load)) is not None
+    }
+    return Candidate(
+        name=model.name,
+        measures={key: measure for key, measure in found.items() if measure is not None},
+        speeds=speeds,
+        parts_after=quality.divergence.median if quality.divergence else None,
+        error=model.error,
+    )
+
+
+def _speed(load: LoadResult) -> Measure | None:
+    return _repeated(load, "output_tokens_per_s", load.output_tokens_per_s, SPEED_NOISE)
+
+
+def _repeated(load: LoadResult, name: str, value: float | None, noise: float) -> Measure | None:
+    """A figure with the interval of its repeats, if there were any."""
+    found = load.repeats.get(name)
+    if found is None or found.mean <= 0:
+        return _measure(value, noise)
+    return Measure(found.mean, found.ci95 / NOISE_Z)
+
+
+def _kld(quality: Quality) -> Measure | None:
+    """Mean KL divergence; what arithmetic alone does to the reference counts as noise."""
+    if quality.kld is None:
+        return None
+    found = _known(quality.kld.mean, quality.kld.mean_se, zero=True)
+    floor = quality.reference.noise_floor if quality.reference else None
+    if found is None or floor is None:
+        return found
+    return Measure(found.value, math.hypot(found.error, (floor.kld.mean or 0.0) / NOISE_Z))
+
+
+def _known(value: float | None, error: float | None, *, zero: bool = False) -> Measure | None:
+    """A figure with the standard error that was measured with it."""
+    found = _measure(value, FIDELITY_NOISE, zero=zero)
+    return found if found is None or error is None else Measure(found.value, error)
+
+
+def _measure(value: float | None, noise: float = 0.0, *, zero: bool = False) -> Measure | None:
+    if value is None or not math.isfinite(value) or not (value > 0 or (zero and value == 0)):
+        return None
+    return Measure(value, noise * value)

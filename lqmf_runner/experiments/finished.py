@@ -1,0 +1,154 @@
+"""Runs that are finished, read from their folders and laid side by side: which models, and what makes them differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from ..errors import UserInputError
+from .results import ModelResult, Results, read_config, read_results
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run's results, its resolved configuration (empty if it was not saved), and a short name."""
+
+    label: str
+    results: Results
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Something that differs between runs. `invalidates`: figures measured under it cannot be compared."""
+
+    what: str
+    values: tuple[str, ...]
+    invalidates: bool = False
+
+    @property
+    def text(self) -> str:
+        """ "the prompts differ: general; code"."""
+        return f"the {self.what} differ: {'; '.join(self.values)}"
+
+
+def read_finished(folder: Path) -> list[FinishedRun]:
+    """The run in a folder; of a sweep's folder, its jobs.
+
+    Raises:
+        UserInputError: there are no results.
+    """
+    jobs = sweep_jobs(folder)
+    if not jobs:
+        return [FinishedRun(folder.name, read_results(folder), read_config(folder))]
+    labels = _job_labels(jobs)
+    return [
+        FinishedRun(label, read_results(job), read_config(job))
+        for job, label in zip(jobs, labels, strict=True)
+        if (job / "results.json").exists()
+    ]
+
+
+def sweep_jobs(folder: Path) -> list[Path]:
+    """Folders of the jobs of a sweep, in order; none if the folder is not a sweep's."""
+    if not (folder / "multirun.yaml").exists():
+        return []
+    found = [path for path in folder.iterdir() if (path / ".hydra" / "overrides.yaml").exists()]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def gather(runs: Sequence[FinishedRun]) -> list[list[ModelResult]]:
+    """The models of each run, as copies under names of their own: those that occur twice get their run's label."""
+    names = Counter(model.name for run in runs for model in run.results.models)
+    gathered = []
+    for run in runs:
+        models = []
+        for model in run.results.models:
+            name = model.name if names[model.name] == 1 or not run.label else f"{model.name} {run.label}"
+            models.append(msgspec.structs.replace(model, name=name))
+        gathered.append(models)
+    doubled = [name for name, n in Counter(m.name for models in gathered for m in models).items() if n > 1]
+    if doubled:
+        raise UserInputError(f"{doubled[0]} is there twice", hint="name each run once")
+    return gathered
+
+
+def contrasts(runs: Sequence[FinishedRun]) -> list[Contrast]:
+    """What differs between the runs besides the models and their backends."""
+    found = []
+    facets: tuple[tuple[str, Callable[[FinishedRun], Any], bool], ...] = (
+        ("prompts", _prompts, True),
+        ("sampling settings", _sampling, True),
+        ("references", _reference, all(map(_reference, runs))),
+        ("loads", _loads, False),
+        ("machines", _machine, False),
+        ("package versions", lambda run: run.results.system.packages, False),
+    )
+    for what, value_of, invalidates in facets:
+        values = [value_of(run) for run in runs]
+        if any(value != values[0] for value in values):
+            shown = tuple(dict.fromkeys(_shown(value, values) for value in values))
+            found.append(Contrast(what, shown, invalidates))
+    return found
+
+
+def _prompts(run: FinishedRun) -> Any:
+    return run.config.get("prompts") or {}
+
+
+def _sampling(run: FinishedRun) -> Any:
+    return (run.config.get("mode") or {}).get("sampling") or {}
+
+
+def _reference(run: FinishedRun) -> Any:
+    """What fidelity was measured against, and on which text; nothing where it was not."""
+    found = next((model.quality.reference for model in run.results.models if model.quality.reference), None)
+    if found is None:
+        return {}
+    return {name: getattr(found, name) for name in ("name", "version", "text", "text_digest", "tokens")}
+
+
+def _loads(run: FinishedRun) -> Any:
+    mode = run.config.get("mode") or {}
+    names = ("requests", "duration_s", "warmup", "seed", "synthetic")
+    return {name: mode[name] for name in names if name in mode}
+
+
+def _machine(run: FinishedRun) -> Any:
+    system = run.results.system
+    gpus = [gpu.name for gpu in system.gpus]
+    return {"cpu": system.cpu, "cores": system.cores, "ram": round(system.ram_mb / 1e3), "gpus": gpus}
+
+
+def _shown(value: Any, values: Sequence[Any]) -> str:
+    """A value in a few words: of mappings, what is not the same in all."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    if not value:
+        return "none"
+    if "entries" in value:
+        return f"{value.get('name')} ({len(value['entries'])})"
+    parts = []
+    for key, part in value.items():
+        if any(not isinstance(other, Mapping) or other.get(key) != part for other in values):
+            parts.append(f"{key} {part}")
+    return ", ".join(parts)
+
+
+def _job_labels(jobs: Sequence[Path]) -> list[str]:
+    """What each job of a sweep has set that not all have, without the model's name: "n_ctx=512"."""
+    settings = [yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text("utf-8")) or [] for job in jobs]
+    return [
+        " ".join(
+            f"{key.rpartition('.')[2]}={value}"
+            for key, _, value in (setting.partition("=") for setting in own)
+            if key != "model" and not all(f"{key}={value}" in other for other in settings)
+        )
+        for own in settings
+    ]

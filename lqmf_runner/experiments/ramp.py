@@ -1,0 +1,92 @@
+"""A ramp: offer more and more requests per second until the engine no longer keeps up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import UserInputError
+from .metrics import Objectives
+from .open_loop import OpenLoop
+from .results import RampResult, RequestRecord
+
+LEAST_SERVED = 0.9
+LEAST_GOOD = 0.9
+STEP_REQUESTS = 40  # so that a tenth of those in the second half is more than one that just missed its end
+
+
+@dataclass
+class Ramp:
+    """Chooses the rates to try: each `factor` times the last, then, between the highest that was sustained and the
+    lowest that was not, `refine` times their geometric mean.
+
+    Attributes:
+        start, max_rate: the first rate and the highest, in requests per second.
+        step_s: length of a step, in seconds; low rates take longer, so that enough requests arrive to judge by.
+
+    Raises:
+        UserInputError: a number is out of range.
+    """
+
+    start: float
+    factor: float = 1.5
+    max_rate: float = 64.0
+    step_s: float = 10.0
+    refine: int = 2
+    result: RampResult = field(default_factory=RampResult)
+
+    def __post_init__(self) -> None:
+        for name, value, fits, what in (
+            ("start", self.start, 0 < self.start < math.inf, "it is a rate, more than 0"),
+            ("factor", self.factor, self.factor > 1, "it must be more than 1"),
+            ("max_rate", self.max_rate, self.start <= self.max_rate < math.inf, "at least mode.ramp.start"),
+            ("step_s", self.step_s, 0 < self.step_s < math.inf, "it is a time, more than 0 s"),
+            ("refine", self.refine, self.refine >= 0, "it must be at least 0"),
+        ):
+            if not fits:
+                raise UserInputError(f"mode.ramp.{name}={value:g} is not valid", hint=what)
+
+    def steps(self) -> Iterator[OpenLoop]:
+        """The loads of the ramp. Call `judge` with the requests of each before taking the next."""
+        rate, refined = self.start, 0
+        while True:
+            rate = float(f"{rate:.3g}")
+            duration = max(self.step_s, STEP_REQUESTS / rate)
+            yield OpenLoop(rate, "constant", duration_s=duration, kind="ramp")
+            low, high = self.result.sustained_rps, self.result.saturated_rps
+            if high is None:
+                if rate >= self.max_rate:
+                    return
+                rate = min(rate * self.factor, self.max_rate)
+            elif low is None or refined == self.refine:
+                return
+            else:
+                rate, refined = math.sqrt(low * high), refined + 1
+
+    def judge(self, step: OpenLoop, records: Sequence[RequestRecord], objectives: Objectives) -> None:
+        """Take down whether a step was sustained."""
+        assert step.duration_s is not None
+        if is_sustained(records, step.duration_s, objectives):
+            self.result = RampResult(step.rate, self.result.saturated_rps)
+        else:
+            self.result = RampResult(self.result.sustained_rps, step.rate)
+
+
+def is_sustained(records: Sequence[RequestRecord], window_s: float, objectives: Objectives) -> bool:
+    """Whether an engine kept up with requests that arrived over `window_s` seconds.
+
+    It did when no request failed, nine in ten met the objectives (if there are any), and in the second half of the
+    window at least 0.9 times as many requests ended as arrived. In other words, the served rate does not fall behind
+    the offered one, and the queue does not grow. The first half is left out, as the engine fills up in it.
+    """
+    if not records or any(record.error is not None for record in records):
+        return False
+    if objectives.given and sum(map(objectives.met, records)) < LEAST_GOOD * len(records):
+        return False
+    began = [record.sent_s if record.due_s is None else record.due_s for record in records]
+    ended = [at + (record.e2e_s or 0.0) for at, record in zip(began, records, strict=True)]
+    half = window_s / 2
+    arrived = sum(half <= at < window_s for at in began)
+    served = sum(half <= at < window_s for at in ended)
+    return served >= LEAST_SERVED * arrived

@@ -1,0 +1,51 @@
+"""How sure a figure is: means over repeats of a load, with confidence intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from .results import Estimate, LoadResult
+
+# Student's t for a two-sided 95 % interval, by degrees of freedom (from 1).
+_T95 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+def t95(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t distribution; beyond 30 degrees of freedom by its expansion in 1/degrees
+    (Abramowitz and Stegun 26.7.5), which is good to three digits there."""
+    if degrees <= len(_T95):
+        return _T95[degrees - 1]
+    z = statistics.NormalDist().inv_cdf(0.975)
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and 95 % t-interval of two or more independent measurements of one quantity."""
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return Estimate(statistics.fmean(values), t95(len(values) - 1) * spread, len(values))
+
+
+def headline_estimates(repeats: Sequence[LoadResult]) -> dict[str, Estimate]:
+    """The metrics that people quote, estimated from the repeats of a load; those that a repeat lacks are left out."""
+    if len(repeats) < 2:
+        return {}
+    found = {
+        "output_tokens_per_s": [load.output_tokens_per_s for load in repeats],
+        "requests_per_s": [load.requests_per_s for load in repeats],
+        "goodput_rps": [load.goodput_rps for load in repeats],
+        **{
+            f"{name}.{point}": [getattr(getattr(load, name), point) for load in repeats]
+            for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s")
+            for point in ("p50", "p99")
+        },
+    }
+    return {
+        name: estimate([value for value in values if value is not None])
+        for name, values in found.items()
+        if None not in values
+    }

@@ -1,0 +1,124 @@
+"""mode=compare: which of these models should I run? A benchmark of each, fidelity to a reference, and a verdict.
+
+Every model gets the same prompts, in a worker process of its own. One that fails is reported, and the verdict is drawn
+over those that are there. Runs that are finished can be laid side by side later.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..config import CompareMode, TrackingConfig
+from ..errors import UserInputError
+from ..experiments.benchmark import LoadEngine
+from ..experiments.conclusion import candidate, check_measured, draw_verdict, verdict_concurrency
+from ..experiments.finished import FinishedRun, contrasts, gather, read_finished
+from ..experiments.results import ModelResult, Results
+from ..quality.differences import Difference, differences
+from ..tracking import MlflowTracker
+from . import benchmark
+
+if TYPE_CHECKING:
+    from . import RunContext
+
+_RUN_ID = re.compile(r"[0-9a-f]{6,32}")
+
+
+def run(context: RunContext) -> int:
+    """Compare the chosen models, or runs that are finished, and return the exit code.
+
+    Raises:
+        UserInputError: there is nothing to run, or the runs cannot be compared.
+        LqmfError: the only model could not be run.
+    """
+    from ..engine import load_engine
+
+    if context.config.runs:
+        return compare_runs(context)
+    return run_with(context, locate=benchmark.locate_model, load=load_engine)
+
+
+def run_with(context: RunContext, *, locate: benchmark.Locate, load: LoadEngine) -> int:
+    """The same for models, with the given ways to find one and to load it."""
+    config = context.config
+
+    def conclude(results: Results) -> None:
+        results.verdict = draw_verdict(results.models, config.verdict)
+
+    return benchmark.run_with(context, locate=locate, load=load, conclude=conclude)
+
+
+def compare_runs(context: RunContext) -> int:
+    """Lay finished runs side by side: the verdict over all their models, and whether differences are more than noise.
+
+    Raises:
+        UserInputError: a run is not there, the runs differ in what makes figures comparable, or a constraint is about
+            what none of them measured.
+    """
+    from ..reports.terminal import BenchmarkDisplay
+
+    config = context.config
+    assert isinstance(config.mode, CompareMode)
+    runs = [run for name in config.runs for run in _read(name, config.tracking)]
+    found = contrasts(runs)
+    invalid = [contrast.text for contrast in found if contrast.invalidates]
+    if invalid and not config.mode.allow_different:
+        raise UserInputError(
+            f"these runs cannot be compared: {'; '.join(invalid)}",
+            hint="mode.allow_different=true compares them all the same, and says so",
+        )
+    results = benchmark.begin(context, " / ".join(run.label for run in runs))
+    results.run.reason, results.run.compares = None, [run.results.run.id for run in runs]
+    results.system = runs[0].results.system
+    gathered = gather(runs)
+    results.models = [model for models in gathered for model in models]
+    check_measured(results.models, config.verdict)
+    verdict = draw_verdict(results.models, config.verdict)
+    assert verdict is not None
+    users = verdict_concurrency(results.models, config.verdict)
+    results.verdict = msgspec.structs.replace(
+        verdict,
+        cautions=[*(f"Mind that {contrast.text}." for contrast in found), *verdict.cautions],
+        differences=_differences(runs, gathered, users),
+    )
+    display = BenchmarkDisplay(["compare", f"{len(runs)} finished runs", f"{len(results.models)} models"])
+    with display:
+        problems = benchmark.leave(context, results, display)
+    return 1 if problems else 0
+
+
+def _read(name: str, tracking: TrackingConfig) -> list[FinishedRun]:
+    """The run of a folder, the jobs of a sweep's folder, or an MLflow run by its id."""
+    folder = Path(name)
+    if folder.is_dir():
+        return read_finished(folder)
+    if not _RUN_ID.fullmatch(name):
+        raise UserInputError(
+            f"there is no run '{name}'",
+            hint="name a folder as in outputs/<date>/<time>-<mode>, or an MLflow run id",
+        )
+    with tempfile.TemporaryDirectory() as fetched:
+        target = Path(fetched) / name
+        target.mkdir()
+        MlflowTracker(tracking).fetch(name, target)
+        return read_finished(target)
+
+
+def _differences(
+    runs: Sequence[FinishedRun], gathered: Sequence[Sequence[ModelResult]], users: int | None
+) -> list[Difference]:
+    """Each model against the first run's model of the same name, else against the first run's first one."""
+    names = [[model.name for model in run.results.models] for run in runs]
+    found: list[Difference] = []
+    for own, models in zip(names[1:], gathered[1:], strict=True):
+        for name, model in zip(own, models, strict=True):
+            if gathered[0]:
+                baseline = gathered[0][names[0].index(name) if name in names[0] else 0]
+                found += differences(candidate(baseline, users), candidate(model, users))
+    return found

@@ -1,0 +1,68 @@
+"""Is the difference between two measurements more than noise? A statement for each figure that both have."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .ranking import METRICS, Candidate, Measure, Metric
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of two models, or of one model in two runs.
+
+    Attributes:
+        metric: its key, `label` what people call it.
+        before, after: the figures of `baseline` and `model`.
+        change: after / before - 1; null where `before` is 0.
+        beyond_noise: it is more than the standard errors explain (95 %).
+        better: whether `after` is the better one; null within the noise.
+        text: the same in words.
+    """
+
+    baseline: str
+    model: str
+    metric: str
+    label: str
+    before: float
+    after: float
+    change: float | None
+    beyond_noise: bool
+    better: bool | None
+    text: str
+
+
+def differences(baseline: Candidate, other: Candidate) -> list[Difference]:
+    """A statement for each figure that both have."""
+    pairs = (
+        (metric, baseline.measures.get(metric.key), other.measures.get(metric.key))
+        for metric in METRICS.values()
+    )
+    return [
+        _difference(baseline.name, other.name, metric, before, after)
+        for metric, before, after in pairs
+        if before is not None and after is not None
+    ]
+
+
+def _difference(baseline: str, model: str, metric: Metric, before: Measure, after: Measure) -> Difference:
+    tie = before.ties_with(after)
+    change = after.value / before.value - 1 if before.value else None
+    figures = f"{metric.write(before.value)} → {metric.write(after.value)}"
+    if after.value == before.value:
+        said = "equal"
+    else:
+        way = "more" if after.value > before.value else "less"
+        amount = f"{abs(change) * 100:.2g} % {way}" if change is not None else way
+        said = f"{amount}, within the noise" if tie else f"{amount}, beyond the noise"
+    return Difference(
+        baseline=baseline,
+        model=model,
+        metric=metric.key,
+        label=metric.label,
+        before=before.value,
+        after=after.value,
+        change=change,
+        beyond_noise=not tie,
+        better=None if tie else (after.value > before.value) == metric.higher,
+        text=f"{metric.label}: {figures} ({said})",
+    )

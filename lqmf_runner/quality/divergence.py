@@ -1,0 +1,72 @@
+"""Where a model's greedy answers part from those of the reference: what a reader would notice of a quantization."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from ..config import PromptsConfig
+from ..engine.client import EngineClient
+from ..types import GenerationRequest, Message, SamplingParams
+from .concurrent import for_each
+from .measures import Divergence
+
+_AT_A_TIME = 8
+
+
+def greedy_requests(prompts: PromptsConfig, max_tokens: int, *, chat: bool) -> dict[str, GenerationRequest]:
+    """A greedy request for the first turn of every prompt, by prompt id; plain text where there is no chat template."""
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=0)
+    requests = {}
+    for entry in prompts.entries:
+        text = entry.prompt or entry.turns[0]
+        if chat:
+            system = (Message("system", prompts.system),) if prompts.system else ()
+            requests[entry.id] = GenerationRequest(
+                messages=(*system, Message("user", text)), sampling=sampling
+            )
+        else:
+            requests[entry.id] = GenerationRequest(prompt=text, sampling=sampling)
+    return requests
+
+
+async def greedy_answers(
+    client: EngineClient,
+    requests: Mapping[str, GenerationRequest],
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, list[int]]:
+    """Token ids of the answers, the end-of-sequence token included.
+
+    Raises:
+        LqmfError: a request failed.
+    """
+    answers: dict[str, list[int]] = {}
+
+    async def ask(prompt_id: str) -> None:
+        answers[prompt_id] = list((await client.complete(requests[prompt_id])).token_ids)
+        on_progress(len(answers))
+
+    await for_each(requests, ask, at_a_time=_AT_A_TIME)
+    return answers
+
+
+def first_divergence(answer: Sequence[int], reference: Sequence[int]) -> int | None:
+    """Index of the first token in which two lists differ, the end of one of them included; None if they are equal."""
+    for at, (x, y) in enumerate(zip(answer, reference, strict=False)):
+        if x != y:
+            return at
+    return None if len(answer) == len(reference) else min(len(answer), len(reference))
+
+
+def divergence(
+    answers: Mapping[str, Sequence[int]], reference: Mapping[str, Sequence[int]], max_tokens: int
+) -> Divergence:
+    """Where each answer parts from the reference's; answers that never do count as beyond the last token."""
+    first = {prompt: first_divergence(answers[prompt], tokens) for prompt, tokens in reference.items()}
+    median = statistics.median(max_tokens if at is None else at for at in first.values())
+    return Divergence(
+        tokens=max_tokens,
+        median=None if median >= max_tokens else median,
+        identical=sum(at is None for at in first.values()) / len(first),
+        first=first,
+    )

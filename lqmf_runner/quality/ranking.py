@@ -1,0 +1,248 @@
+"""Candidates, the figures they are judged by, and what follows from numbers alone: misses, domination, ranking.
+
+The ranking is a weighted geometric mean of speed, smallness in memory and fidelity, kept in powers of two: one more is
+twice the speed, half the memory, or `KLD_PER_HALF` less KL divergence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ..config import VerdictConfig, WeightsConfig
+
+NOISE_Z = 1.96  # a difference counts when it leaves the 95 % interval around none
+KLD_PER_HALF = 0.1
+DIMENSIONS = ("fidelity", "speed", "memory")
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """A finite figure and its standard error; 0 is exact."""
+
+    value: float
+    error: float = 0.0
+
+    def ties_with(self, other: Measure) -> bool:
+        """Whether the difference is within the noise of both."""
+        return abs(self.value - other.value) <= NOISE_Z * math.hypot(self.error, other.error)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that can be bound. `label`, `form` and `scale` write it; `higher` says which way is better."""
+
+    key: str
+    label: str
+    form: str
+    higher: bool = False
+    scale: float = 1.0
+
+    def write(self, value: float) -> str:
+        """The value with its unit."""
+        return self.form.format(value * self.scale)
+
+    def wanted(self, limit: float) -> str:
+        """A bound in words: "KLD at most 0.1"."""
+        return f"{self.label} {'at least' if self.higher else 'at most'} {self.write(limit)}"
+
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("tokens_per_s", "speed", "{:.1f} tok/s", higher=True),
+        Metric("ttft_s", "TTFT p50", "{:.3f} s"),
+        Metric("success_rate", "success rate", "{:.1f} %", higher=True, scale=100),
+        Metric("memory_mb", "memory", "{:,.0f} MB"),
+        Metric("size_mb", "size", "{:,.0f} MB"),
+        Metric("load_time_s", "load time", "{:.2f} s"),
+        Metric("kld", "KLD", "{:.3g}"),
+        Metric("top1", "top-1", "{:.1f} %", higher=True, scale=100),
+        Metric("perplexity", "perplexity", "{:.2f}"),
+        Metric("heuristic", "heuristic quality", "{:.2f}", higher=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was measured of one model.
+
+    Attributes:
+        measures: figures by their key in `METRICS`; what was not measured is missing. Speed, memory and perplexity are
+            positive.
+        speeds: output tokens per second at each concurrency.
+        error: why the model's run failed; such a model is reported and not judged.
+        parts_after: tokens after which half of the greedy answers have parted from the reference's.
+    """
+
+    name: str
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    speeds: Mapping[int, Measure] = field(default_factory=dict)
+    error: str | None = None
+    parts_after: float | None = None
+
+
+class Miss(msgspec.Struct, frozen=True, kw_only=True):
+    """A constraint that a model does not meet.
+
+    Attributes:
+        constraint: its name in the configuration, "max_kld".
+        label: what people call the figure.
+        value: what was measured; null if nothing was.
+        shortfall: |value - limit| / limit; null if nothing was measured.
+        within_noise: the limit lies within the figure's 95 % interval.
+        text: the same in words, "KLD 0.213 (at most 0.1)".
+    """
+
+    constraint: str
+    label: str
+    limit: float
+    value: float | None
+    shortfall: float | None
+    within_noise: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate on its way through the verdict.
+
+    Attributes:
+        figures: by dimension, the figure it is taken from, negated where lower is better.
+        score: of the ranking; None if a figure that has a weight is missing.
+    """
+
+    candidate: Candidate
+    misses: tuple[Miss, ...]
+    figures: Mapping[str, float]
+    score: Measure | None
+
+    @property
+    def name(self) -> str:
+        """Name of the candidate."""
+        return self.candidate.name
+
+    @property
+    def qualifies(self) -> bool:
+        """Whether it meets every constraint."""
+        return not self.misses
+
+    @property
+    def shortfall(self) -> float:
+        """The worst relative shortfall; infinite where a bound figure is missing, 0 if all bounds are met."""
+        worst = (math.inf if miss.shortfall is None else miss.shortfall for miss in self.misses)
+        return max(worst, default=0.0)
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Sort key, the best first; figures settle what the score leaves equal, so that none precedes its better."""
+        if self.score is None:
+            return (not self.qualifies, self.shortfall, True)
+        figures = (-self.figures.get(name, -math.inf) for name in DIMENSIONS)
+        return (not self.qualifies, self.shortfall, False, -self.score.value, *figures)
+
+
+def rank(candidates: Sequence[Candidate], config: VerdictConfig) -> list[Ranked]:
+    """The candidates in order: qualifying ones by score, then the others by how far they miss."""
+    sources = dimension_sources(candidates)
+    return sorted((_ranked(c, config, sources) for c in candidates), key=lambda row: row.order)
+
+
+def dimension_sources(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Dimension → key of the figure it is taken from, for those that any candidate was measured in."""
+    measured = {key for candidate in candidates for key in candidate.measures}
+    sources = {
+        "fidelity": "kld" if "kld" in measured else "perplexity",
+        "speed": "tokens_per_s",
+        "memory": "memory_mb",
+    }
+    return {name: key for name, key in sources.items() if key in measured}
+
+
+def missing(candidate: Candidate, weights: WeightsConfig, sources: Mapping[str, str]) -> list[str]:
+    """Labels of the figures that the ranking wants and the candidate has not."""
+    wanted = (key for name, key in sources.items() if getattr(weights, name) > 0)
+    return [METRICS[key].label for key in wanted if key not in candidate.measures]
+
+
+def misses_of(candidate: Candidate, config: VerdictConfig) -> tuple[Miss, ...]:
+    """The constraints that a candidate does not meet. A bound figure that was not measured is a miss."""
+    misses = (
+        _miss(name, limit, candidate.measures.get(name.split("_", 1)[1]))
+        for name, limit in config.bounds.items()
+    )
+    return tuple(miss for miss in misses if miss is not None)
+
+
+def pareto_front(rows: Sequence[Ranked]) -> list[str]:
+    """Names of those that no other one dominates, among those with all figures that any has."""
+    most = max((len(row.figures) for row in rows), default=0)
+    complete = [row for row in rows if len(row.figures) == most > 0]
+    return [
+        row.name for row in complete if not any(dominates(other.figures, row.figures) for other in complete)
+    ]
+
+
+def dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether `one` is nowhere worse and somewhere better than `other`; both have the same keys."""
+    pairs = [(one[name], other[name]) for name in one]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def _ranked(candidate: Candidate, config: VerdictConfig, sources: Mapping[str, str]) -> Ranked:
+    found = {name: candidate.measures[key] for name, key in sources.items() if key in candidate.measures}
+    score = None
+    if found and not missing(candidate, config.weights, sources):
+        weighed = [
+            (getattr(config.weights, name), _utility(sources[name], measure))
+            for name, measure in found.items()
+        ]
+        score = Measure(
+            sum(weight * utility.value for weight, utility in weighed if weight),
+            math.hypot(*(weight * utility.error for weight, utility in weighed if weight)),
+        )
+    figures = {
+        name: measure.value if METRICS[sources[name]].higher else -measure.value
+        for name, measure in found.items()
+    }
+    return Ranked(candidate, misses_of(candidate, config), figures, score)
+
+
+def _utility(key: str, measure: Measure) -> Measure:
+    """A figure in powers of two, more is better.
+
+    The logarithm of a perplexity is a mean loss, whose growth over the reference's the KL divergence estimates.
+    """
+    value, error = measure.value, measure.error
+    if key == "kld":
+        return Measure(-value / KLD_PER_HALF, error / KLD_PER_HALF)
+    if key == "perplexity":
+        return Measure(-math.log(value) / KLD_PER_HALF, error / value / KLD_PER_HALF)
+    sign = 1 if METRICS[key].higher else -1
+    return Measure(sign * math.log2(value), error / value / math.log(2))
+
+
+def _miss(name: str, limit: float, measure: Measure | None) -> Miss | None:
+    metric = METRICS[name.split("_", 1)[1]]
+    bound = f"{'at least' if metric.higher else 'at most'} {metric.write(limit)}"
+    if measure is None:
+        value = shortfall = None
+        text = f"{metric.label} was not measured ({bound})"
+    elif measure.value == limit or (measure.value > limit) == metric.higher:
+        return None
+    else:
+        value = measure.value
+        shortfall = abs(value - limit) / limit if limit else math.inf
+        text = f"{metric.label} {metric.write(value)} ({bound})"
+    return Miss(
+        constraint=name,
+        label=metric.label,
+        limit=limit,
+        value=value,
+        shortfall=shortfall,
+        within_noise=measure is not None and measure.ties_with(Measure(limit)),
+        text=text,
+    )

@@ -1,0 +1,143 @@
+"""mode=compare with scripted engines: the verdict over what is there, whatever has failed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lqmf_runner.config import CompareMode, ModelConfig, RunConfig, VerdictConfig
+from lqmf_runner.errors import DoesNotFitError, UserInputError
+from lqmf_runner.modes import RunContext
+from lqmf_runner.modes.compare import run_with
+from lqmf_runner.types import GenerationRequest
+from tests.conftest import Compose, Run
+from tests.experiments.scripted import Fail, Say
+from tests.modes.test_benchmark import PROMPTS, Bench, answer
+
+
+class Comparison(Bench):
+    """A comparison in a folder of its own; engines are made by script."""
+
+    verdict = VerdictConfig()
+
+    def run(self, *models: str) -> int:
+        configs = tuple(
+            RunConfig(
+                model=ModelConfig(name=name), prompts=PROMPTS, mode=CompareMode(concurrency=[1, 3], requests=6),
+                tracking=self.tracking, verdict=self.verdict,
+            )
+            for name in models
+        )  # fmt: skip
+        context = RunContext(
+            config=configs[0],
+            models=configs,
+            resolved={},
+            run_dir=self.folder,
+            command="python -m lqmf_runner",
+        )
+        return run_with(context, locate=self._locate, load=self._load)
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Comparison:
+    return Comparison(tmp_path)
+
+
+def slow(_: int, __: GenerationRequest) -> Sequence[Say | Fail]:
+    return [Say(0.02, "The capital of France"), Say(0.02, " is Paris.", 3)]
+
+
+def test_the_verdict_is_printed_stored_and_reported(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison.scripts["b"] = slow
+    assert comparison.run("b", "a") == 0
+    results = comparison.results
+    assert results.run.mode == "compare"
+    verdict = results.verdict
+    assert verdict is not None
+    assert (verdict.winner, verdict.concurrency) == ("a", 1)
+    assert [m.name for m in verdict.models] == ["a", "b"]
+    shown = capsys.readouterr()
+    assert "lqmf · compare · 2 models" in shown.err
+    assert "Verdict: a." in shown.out
+    assert "nothing speaks for it" in shown.out
+    assert "Fidelity was not measured" in shown.out
+    for name in ("report.md", "report.html"):
+        text = (comparison.folder / name).read_text()
+        assert text.index("Verdict: a") < text.index("tok/s @1")
+
+
+def test_a_model_that_fails_is_named_and_the_verdict_is_over_the_rest(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison.scripts |= {"b": DoesNotFitError("b needs 90 GB"), "c": slow}
+    assert comparison.run("c", "b", "a") == 1
+    verdict = comparison.results.verdict
+    assert verdict is not None
+    assert verdict.winner == "a"
+    assert [(m.name, m.rank) for m in verdict.models] == [("a", 1), ("c", 2), ("b", None)]
+    assert verdict.cautions[0] == "b failed and is not judged: DoesNotFitError: b needs 90 GB"
+    assert "b failed and is not judged" in capsys.readouterr().out
+
+
+def test_none_qualifies(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison.verdict = VerdictConfig(max_memory_mb=100)
+    assert comparison.run("a", "b") == 0
+    assert comparison.results.verdict is not None
+    assert comparison.results.verdict.winner is None
+    shown = capsys.readouterr().out
+    assert "none qualifies; nearest is" in shown
+    assert "memory 200 MB (at most 100 MB)" in shown
+
+
+def test_ctrl_c_leaves_a_verdict_over_the_models_that_were_done(comparison: Comparison) -> None:
+    def interrupt(number: int, request: GenerationRequest) -> Sequence[Say | Fail]:
+        if number == 5:
+            signal.raise_signal(signal.SIGINT)
+        return answer(number, request)
+
+    comparison.scripts["b"] = interrupt
+    assert comparison.run("a", "b", "c") == 130
+    results = comparison.results
+    assert (results.run.status, results.run.reason) == ("partial", "interrupted")
+    assert results.verdict is not None
+    assert [(m.name, m.error) for m in results.verdict.models] == [("a", None), ("b", "interrupted")]
+    assert results.verdict.winner == "a"
+    assert all(engine.closed for engine in comparison.engines)
+    assert {p.name for p in comparison.folder.iterdir()} >= {"results.json", "requests.jsonl", "report.html"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ([], "nothing to compare"),
+        (["models=[smollm2_gguf,smollm2_gguf]"], "names one twice"),
+        (["models=[smollm2_gguf]", "runs=[x,y]"], "both given"),
+        (["runs=[x]"], "not enough"),
+        (["models=[smollm2_gguf]", "verdict.max_kld=0.1"], "max_kld bounds what this run does not measure"),
+        (["models=[smollm2_gguf]", "verdict.min_top1=0.9"], "min_top1 bounds"),
+        (
+            ["models=[smollm2_gguf]", "verdict.min_heuristic=0.9", "mode.heuristic=false"],
+            "min_heuristic bounds",
+        ),
+        (["models=[smollm2_gguf]", "verdict.concurrency=5"], "not among"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(compose_config: Compose, settings: list[str], what: str) -> None:
+    config = compose_config("mode=compare", *settings)
+    with pytest.raises(UserInputError, match=what):
+        config.mode.check(config)
+
+
+def test_a_refused_comparison_leaves_nothing_behind(run_program: Run, tmp_path: Path) -> None:
+    result = run_program("mode=compare", "models=[smollm2_gguf]", "verdict.max_kld=0.1")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "error: verdict.max_kld bounds what this run does not measure",
+        "hint: name the unquantized model: reference=<model>",
+    ]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,249 @@
+"""The verdict, on cases that can be worked out by hand, and what must hold for any models and constraints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lqmf_runner.config import VerdictConfig, WeightsConfig
+from lqmf_runner.errors import UserInputError
+from lqmf_runner.quality.ranking import Candidate, Measure, misses_of, rank
+from lqmf_runner.quality.verdict import judge
+
+
+def candidate(
+    name: str, speed: float, memory: float, kld: float | None, *, noise: float = 0.0, **more: float
+) -> Candidate:
+    """A model with these figures, each with a relative standard error of `noise`."""
+    values = {"tokens_per_s": speed, "memory_mb": memory, "kld": kld, **more}
+    return Candidate(name, {k: Measure(v, noise * v) for k, v in values.items() if v is not None})
+
+
+Q4 = candidate("q4", 160, 300, 0.02, top1=0.93)
+NF4 = candidate("nf4", 140, 140, 0.20, top1=0.77)
+BF16 = candidate("bf16", 80, 600, 0.0, top1=1.0)
+DAMAGED = candidate("damaged", 170, 290, 6.0, top1=0.03)
+PLAIN = VerdictConfig()
+
+
+def test_ranking_of_a_hand_worked_case() -> None:
+    """In powers of two: q4 -0.2 + 7.32 - 8.23 = -1.11; nf4 -2 + 7.13 - 7.13 = -2; bf16 0 + 6.32 - 9.23 = -2.91."""
+    verdict = judge([NF4, BF16, Q4], PLAIN, concurrency=1, reference="bf16")
+    assert verdict.winner == "q4"
+    assert [(m.name, m.rank) for m in verdict.models] == [("q4", 1), ("nf4", 2), ("bf16", 3)]
+    scores = [m.score for m in verdict.models]
+    by_hand = [(160 / 300 * 2**-0.2), (140 / 140 * 2**-2.0), (80 / 600)]
+    assert scores == pytest.approx([(s / by_hand[0]) ** (1 / 3) for s in by_hand])
+    assert verdict.pareto == ["q4", "nf4", "bf16"]  # each is the best in something
+
+
+def test_the_reasons_are_in_plain_words() -> None:
+    said = judge([NF4, BF16, Q4], PLAIN, concurrency=1).sentences
+    assert said[0] == "It is the fastest at one request at a time (14 % faster than nf4)."
+    assert said[1] == (
+        "nf4 is 2.1 × smaller in memory, 12 % slower and farther from the reference (KLD 0.2 against 0.02, "
+        "top-1 77.0 %): choose q4 unless you need the memory."
+    )
+    assert said[2].startswith(
+        "bf16 is closer to the reference (KLD 0 against 0.02, top-1 100.0 %), 2.0 × larger"
+    )
+    assert said[2].endswith("choose q4 unless you need the fidelity.")
+
+
+def test_constraints_decide_who_qualifies() -> None:
+    verdict = judge([NF4, BF16, Q4], VerdictConfig(max_kld=0.1, max_memory_mb=500), concurrency=1)
+    assert verdict.winner == "q4"
+    assert [m.name for m in verdict.models if m.qualifies] == ["q4"]
+    assert verdict.sentences[0] == "It alone meets memory at most 500 MB and KLD at most 0.1."
+    assert any(s.startswith("nf4 does not qualify: KLD 0.2 (at most 0.1)") for s in verdict.sentences)
+    assert verdict.constraints == {"max_memory_mb": 500, "max_kld": 0.1}
+
+
+def test_none_qualifies_names_the_nearest_by_relative_shortfall() -> None:
+    """bf16 lacks 50 % of the speed and has 2 × the memory (100 %); nf4 has 20 × the KLD; q4 needs 50 % less memory."""
+    config = VerdictConfig(min_tokens_per_s=150, max_memory_mb=200, max_kld=0.01)
+    verdict = judge([NF4, BF16, Q4], config, concurrency=1)
+    assert verdict.winner is None
+    assert verdict.nearest == "q4"
+    assert verdict.headline == "none qualifies; nearest is q4"
+    assert verdict.sentences[0] == "q4: memory 300 MB (at most 200 MB) and KLD 0.02 (at most 0.01)."
+    shortfalls = {m.constraint: m.shortfall for m in verdict.models[0].misses}
+    assert shortfalls == {"max_memory_mb": pytest.approx(0.5), "max_kld": pytest.approx(1.0)}
+    assert [m.name for m in verdict.models] == ["q4", "bf16", "nf4"]
+
+
+def test_a_bound_is_met_exactly_at_the_limit() -> None:
+    assert misses_of(Q4, VerdictConfig(max_kld=0.02, min_top1=0.93, max_memory_mb=300)) == ()
+
+
+def test_a_damaged_model_is_ranked_last() -> None:
+    """It is the fastest and among the smallest, and its answers are worthless."""
+    verdict = judge([DAMAGED, NF4, BF16, Q4], PLAIN)
+    assert [m.name for m in verdict.models][-1] == "damaged"
+    assert "damaged" in verdict.pareto  # honestly: nothing else is as fast
+    judged = judge([DAMAGED, NF4, BF16, Q4], VerdictConfig(max_kld=0.5))
+    assert not judged.models[-1].qualifies
+
+
+def test_a_difference_within_the_noise_is_a_tie() -> None:
+    one, other = (
+        candidate(name, speed, 100, 0.05, noise=0.03) for name, speed in (("a", 104.0), ("b", 100.0))
+    )
+    verdict = judge([other, one], PLAIN)
+    assert (verdict.winner, verdict.ties) == ("a", ["b"])
+    assert verdict.headline == "a, tied with b"
+    assert "b does not differ from a by more than the noise." in verdict.sentences
+    assert not any("fast" in s for s in verdict.sentences)
+    exact = judge(
+        [replace(other, measures=candidate("b", 100, 100, 0.05).measures), candidate("a", 104, 100, 0.05)],
+        PLAIN,
+    )
+    assert exact.ties == []
+    assert "It is the fastest (4 % faster than b)." in exact.sentences
+
+
+def test_noise_of_a_difference_is_that_of_both() -> None:
+    """1.96 × √(3² + 4²) = 9.8."""
+    assert Measure(100, 3).ties_with(Measure(109.7, 4))
+    assert not Measure(100, 3).ties_with(Measure(109.9, 4))
+
+
+def test_a_limit_within_the_noise_is_said() -> None:
+    verdict = judge([candidate("a", 100, 100, 0.099, noise=0.02)], VerdictConfig(max_kld=0.1))
+    assert verdict.cautions == ["a meets max_kld by less than the noise: KLD 0.099 ± 0.00388."]
+
+
+def test_weights_turn_the_ranking() -> None:
+    config = VerdictConfig(weights=WeightsConfig(speed=0, memory=1, fidelity=0))
+    assert judge([Q4, NF4, BF16], config).winner == "nf4"
+    assert judge([Q4, NF4, BF16], VerdictConfig(weights=WeightsConfig(0, 0, 1))).winner == "bf16"
+
+
+def test_a_model_that_crosses_over_is_named_with_its_concurrency() -> None:
+    fast = replace(Q4, speeds={1: Measure(160), 4: Measure(200), 8: Measure(220)})
+    wide = replace(NF4, speeds={1: Measure(140), 4: Measure(190), 8: Measure(310)})
+    said = judge([fast, wide], PLAIN, concurrency=1).sentences
+    assert said[-1] == "nf4 is faster than q4 from 8 concurrent requests on (310 against 220 tok/s)."
+    never = replace(NF4, speeds={1: Measure(140), 8: Measure(210)})
+    assert not any(" on (" in s for s in judge([fast, never], PLAIN, concurrency=1).sentences)
+
+
+def test_failed_models_are_named_and_the_rest_is_judged() -> None:
+    verdict = judge([Candidate("broken", error="does not fit"), Q4, NF4], PLAIN)
+    assert verdict.winner == "q4"
+    assert verdict.models[-1].error == "does not fit"
+    assert verdict.models[-1].rank is None
+    assert verdict.cautions == ["broken failed and is not judged: does not fit"]
+    assert judge([Candidate("broken", error="x")], PLAIN).headline == "none: no model was measured"
+
+
+def test_a_model_without_a_figure_is_not_ranked_and_cannot_win() -> None:
+    unknown = candidate("unknown", 1000, 10, None)
+    verdict = judge([unknown, Q4], PLAIN)
+    assert verdict.winner == "q4"
+    assert verdict.models[1].rank is None
+    assert "unknown is not ranked: KLD not measured." in verdict.cautions
+    assert misses_of(unknown, VerdictConfig(max_kld=0.1))[0].text == "KLD was not measured (at most 0.1)"
+
+
+def test_without_fidelity_the_verdict_says_so() -> None:
+    verdict = judge([candidate("a", 100, 100, None), candidate("b", 50, 100, None)], PLAIN)
+    assert verdict.winner == "a"
+    assert verdict.cautions[0].startswith("Fidelity was not measured")
+    broken = judge([candidate("a", 100, 100, None, heuristic=0.1)], PLAIN)
+    assert "look broken" in broken.cautions[1]
+
+
+def test_perplexity_stands_in_where_there_is_no_reference() -> None:
+    one, other = (
+        candidate("a", 100, 100, None, perplexity=20.0),
+        candidate("b", 100, 100, None, perplexity=30.0),
+    )
+    verdict = judge([other, one], PLAIN)
+    assert verdict.winner == "a"
+    assert verdict.models[1].score == pytest.approx(2 ** (-math.log(30 / 20) / 0.1 / 3))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_memory_mb": -1},
+        {"min_top1": 1.2},
+        {"max_kld": -0.1},
+        {"max_perplexity": 0.5},
+        {"max_kld": math.nan},
+    ],
+)
+def test_bounds_that_can_never_be_met_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(UserInputError, match="can never be met"):
+        VerdictConfig(**values)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_all_zero_are_refused() -> None:
+    with pytest.raises(UserInputError, match=r"all verdict\.weights are 0"):
+        WeightsConfig(0, 0, 0)
+
+
+positive = st.floats(min_value=1e-3, max_value=1e6)
+maybe = st.none() | positive
+candidates = st.lists(
+    st.builds(
+        candidate, st.just(""), positive, positive, st.floats(0, 50), noise=st.sampled_from([0.0, 0.02])
+    ),
+    min_size=1,
+    max_size=6,
+).map(lambda made: [replace(one, name=f"m{number}") for number, one in enumerate(made)])
+weights = st.builds(WeightsConfig, *[st.sampled_from([0.0, 0.5, 1.0, 3.0])] * 2, st.sampled_from([0.5, 1.0]))
+configs = st.builds(
+    VerdictConfig,
+    max_memory_mb=maybe,
+    min_tokens_per_s=maybe,
+    max_kld=st.none() | st.floats(0, 50),
+    weights=weights,
+)
+
+
+@given(candidates, configs)
+def test_a_dominated_model_never_wins_nor_stands_on_the_front(
+    made: list[Candidate], config: VerdictConfig
+) -> None:
+    verdict = judge(made, config)
+    qualifying = {m.name for m in verdict.models if m.qualifies}
+    assert (verdict.winner is not None) == bool(qualifying)
+
+    def figures(c: Candidate) -> tuple[float, ...]:
+        return c.measures["tokens_per_s"].value, -c.measures["memory_mb"].value, -c.measures["kld"].value
+
+    for one in made:
+        better = [
+            o for o in made if figures(o) != figures(one) and all(map(float.__ge__, figures(o), figures(one)))
+        ]
+        if better:
+            assert one.name not in verdict.pareto
+        if any(o.name in qualifying for o in better):
+            assert one.name != verdict.winner
+
+
+@given(candidates, configs, configs)
+def test_adding_constraints_never_enlarges_the_set_that_qualifies(
+    made: list[Candidate], config: VerdictConfig, more: VerdictConfig
+) -> None:
+    both = replace(
+        config, **{name: bound for name, bound in more.bounds.items() if name not in config.bounds}
+    )
+    few = {row.name for row in rank(made, both) if row.qualifies}
+    assert few <= {row.name for row in rank(made, config) if row.qualifies}
+
+
+@given(candidates, configs)
+def test_every_model_is_judged_once_whatever_the_figures(
+    made: list[Candidate], config: VerdictConfig
+) -> None:
+    verdict = judge(made, config, concurrency=1, reference="r")
+    assert sorted(m.name for m in verdict.models) == sorted(c.name for c in made)
+    assert all(m.score is None or 0 <= m.score <= 1 for m in verdict.models)
+    assert verdict.pareto
