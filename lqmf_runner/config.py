@@ -357,6 +357,37 @@ class CompareMode(BenchmarkMode):
 
 
 @dataclass(frozen=True)
+class BatchMode(ModeConfig):
+    """Answer every line of a file.
+
+    Attributes:
+        input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format; which, is seen from its content.
+        output: JSONL with an answer a line, OpenAI's format for OpenAI's; null is `<input>.answers.jsonl`. Lines that
+            it answers already are not asked again.
+        prompt_field: name of the prompt in JSONL and CSV.
+        system: system prompt for lines that bring none of their own.
+        concurrency: lines under way at the same time.
+        retries: times a line is tried again after an error that may pass: a busy engine, a broken connection.
+        retry_wait_s: wait before the first of them; each next one waits twice as long.
+        sampling: for what a line does not say itself.
+    """
+
+    name: str = "batch"
+    input: str | None = None
+    output: str | None = None
+    prompt_field: str = "prompt"
+    system: str | None = None
+    concurrency: int = 8
+    retries: int = 3
+    retry_wait_s: float = 1.0
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(max_tokens=512))
+
+    def __post_init__(self) -> None:
+        for name, low in (("concurrency", 1), ("retries", 0)):
+            _at_least(f"mode.{name}", getattr(self, name), low)
+
+
+@dataclass(frozen=True)
 class QuantizeMode(ModeConfig):
     """Make a quantized model from `model` (unquantized, or a GGUF).
 
@@ -433,10 +464,12 @@ class HistoryMode(ModeConfig):
 
 @dataclass(frozen=True)
 class ChatMode(ModeConfig):
-    """Talk to a model. With `message` it answers that and ends; without, it reads from the terminal."""
+    """Talk to a model. With `message` it answers that and ends, with `script` it plays the entry of the prompt set that
+    has this id; without, it reads from the terminal."""
 
     name: str = "chat"
     message: str | None = None
+    script: str | None = None
     system: str | None = None
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(max_tokens=512, temperature=0.7, top_p=0.95, seed=None)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.conf import HydraConf
@@ -27,7 +27,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from . import __version__
 from . import config as schemas
-from .cli import PROGRAM, conf_dir, report
+from .cli import INTERRUPTED, PROGRAM, conf_dir, report
 from .config import RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .modes import MODES, RunContext
@@ -48,6 +48,7 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
     "prompts": {"prompts": schemas.PromptsConfig},
     "mode": {
         "benchmark": schemas.BenchmarkMode,
+        "batch": schemas.BatchMode,
         "compare": schemas.CompareMode,
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
@@ -74,13 +75,25 @@ def run(args: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its exceptions through, and `cli` words them
     register_schemas()
     sys.argv = [sys.argv[0], *args]
+    BeforeRun.sweep = None
+    exit_code = 0
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
     except JobError:
-        return 1
+        exit_code = 1
+    except KeyboardInterrupt:
+        if BeforeRun.sweep is None:
+            raise
+        exit_code = INTERRUPTED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
-    return 0
+    except Exception:
+        if BeforeRun.sweep is not None:
+            _remove_refused(BeforeRun.sweep)
+        raise
+    if BeforeRun.sweep is not None:
+        _conclude(BeforeRun.sweep)
+    return exit_code
 
 
 def register_schemas() -> None:
@@ -107,6 +120,8 @@ def run_job(composed: DictConfig) -> None:
         exit_code = report(
             error, job=f"job {settings.job.num} ({settings.job.override_dirname})" if sweep else ""
         )
+    if exit_code == INTERRUPTED and sweep:
+        raise KeyboardInterrupt  # Hydra would go on with the next job
     if exit_code:
         raise JobError if sweep else SystemExit(exit_code)
 
@@ -114,8 +129,11 @@ def run_job(composed: DictConfig) -> None:
 class BeforeRun(Callback):
     """Refuses a wrong configuration before a folder is made, and gives every run a folder of its own.
 
-    Hydra calls it with the composed configuration; `SystemExit` is the way out, as it only logs exceptions.
+    Hydra calls it with the composed configuration; `SystemExit` is the way out, as it only logs exceptions. Hydra makes
+    the object, so that `sweep`, the configuration of the sweep that has begun, is the class's.
     """
+
+    sweep: ClassVar[DictConfig | None] = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim `hydra.run.dir`."""
@@ -129,6 +147,7 @@ class BeforeRun(Callback):
         """Claim `hydra.sweep.dir`. The jobs are checked one by one."""
         try:
             _claim_folder(config, "sweep")
+            BeforeRun.sweep = config
         except Exception as error:
             raise SystemExit(report(error)) from None
 
@@ -156,11 +175,15 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     run_dir = Path(settings.runtime.output_dir)
     sweep_dir = Path(settings.sweep.dir).absolute() if sweep else None
     _redact_files(run_dir, sweep_dir, secrets)
+    resolved = _redact(resolved, secrets)
+    if sweep and _is_complete(run_dir, resolved):
+        print(f"job {settings.job.num} is complete already: {run_dir}", file=sys.stderr)
+        return 0
     compose = _Composer(settings)
     context = RunContext(
         config=config,
         models=tuple(map(compose, config.models)) or (config,),
-        resolved=_redact(resolved, secrets),
+        resolved=resolved,
         run_dir=run_dir,
         command=_redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
         sweep_dir=sweep_dir,
@@ -170,6 +193,12 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     )
     log.info("lqmf-runner %s: %s", __version__, context.command)
     return MODES[config.mode.name].load()(context)
+
+
+def _is_complete(job: Path, resolved: dict[str, Any]) -> bool:
+    from .modes.sweep import is_complete
+
+    return is_complete(job, resolved)
 
 
 class _Composer:
@@ -221,6 +250,32 @@ def _check(config: RunConfig) -> None:
         if name not in valid:
             raise unknown("model", name, valid)
     config.mode.check(config)
+
+
+def _conclude(sweep: DictConfig) -> None:
+    """The table and the verdict over all jobs."""
+    from .modes.sweep import conclude
+
+    command = f"{PROGRAM} {shlex.join(sys.argv[1:])}"
+    secrets = list(_secrets(OmegaConf.to_container(sweep.tracking)))
+    conclude(
+        Path(sweep.hydra.sweep.dir),
+        _redact(command, secrets),
+        _plain(sweep, "verdict"),
+        _plain(sweep, "tracking"),
+    )
+
+
+def _remove_refused(sweep: DictConfig) -> None:
+    """Remove the folder of a sweep that was refused before its first job, and its parents if that leaves them empty."""
+    folder = Path(sweep.hydra.sweep.dir)
+    if {path.name for path in folder.glob("*")} <= {"multirun.yaml"}:
+        (folder / "multirun.yaml").unlink(missing_ok=True)
+        for empty in (folder, *folder.parents[:2]):
+            try:
+                empty.rmdir()
+            except OSError:
+                return
 
 
 def _claim_folder(config: DictConfig, kind: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,6 +13,7 @@ from lqmf_runner.config import (
     BackendConfig,
     BenchmarkMode,
     BnbBackend,
+    FidelityConfig,
     GgufBackend,
     GptqBackend,
     OpenAIBackend,
@@ -21,10 +23,10 @@ from lqmf_runner.config import (
     TransformersBackend,
 )
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.hydra_app import GROUP_SCHEMAS
+from lqmf_runner.hydra_app import GROUP_SCHEMAS, _Composer
 from lqmf_runner.modes import MODES
 
-from .conftest import Compose
+from .conftest import Compose, Run
 
 PROMISED_MODELS = [
     *("smollm2_gguf", "smollm2_bnb4", "smollm2_bnb8", "smollm2_gptq4", "smollm2_bf16"),
@@ -172,3 +174,43 @@ def test_shipped_yaml_has_no_interpolation_that_needs_this_machine() -> None:
         text = path.read_text("utf-8")
         assert "oc.env:HOME" not in text
         assert OmegaConf.create(text) is not None
+
+
+def test_the_reference_keeps_its_own_backend(compose_config: Compose) -> None:
+    """Settings of the models' formats would make no sense to it; those that every backend knows are shared."""
+    task = [
+        "mode=benchmark",
+        "model=smollm2_gguf",
+        "backend.kv_type=f32",
+        "backend.n_threads=3",
+        "reference=smollm2_bf16",
+    ]
+    settings = SimpleNamespace(
+        job=SimpleNamespace(config_name="config"), overrides=SimpleNamespace(task=task)
+    )
+    reference = _Composer(settings).reference("smollm2_bf16")  # type: ignore[arg-type]
+    assert type(reference.backend) is TransformersBackend
+    assert reference.backend.n_threads == 3
+    assert reference.model.name == "smollm2_bf16"
+
+
+def test_a_reference_that_is_not_there_is_named_with_those_that_are(run_program: Run) -> None:
+    done = run_program("mode=benchmark", "model=smollm2_gguf", "reference=smollm3")
+    assert done.returncode == 2
+    assert "smollm3" in done.stderr
+    assert "smollm2_bf16" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FidelityConfig(max_tokens=100),
+        lambda: FidelityConfig(divergence_tokens=-1),
+        lambda: FidelityConfig(dtype="int8"),
+        lambda: FidelityConfig(text="a", dataset="b/c"),
+    ],
+)
+def test_fidelity_settings_that_cannot_be_run_are_refused(make: type) -> None:
+    with pytest.raises(UserInputError) as caught:
+        make()
+    assert caught.value.hint

@@ -9,22 +9,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..config import ChatMode, RunConfig
+from ..config import ChatMode, PromptsConfig, RunConfig
 from ..engine import EngineClient, load_engine
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, UserInputError
 from ..models import locate
-from ..types import Chunk, GenerationRequest, Message
+from ..types import Chunk, GenerationRequest, Message, SamplingParams
 
 _HELP = "/reset starts over · /exit or Ctrl-D ends · Ctrl-C stops an answer"
 
 
 def run_chat(config: RunConfig) -> int:
-    """Load the model and chat until the user ends it; with `mode.message`, answer that and return.
+    """Load the model and chat until the user ends it; with `mode.message` or `mode.script`, answer that and return.
 
-    The answer goes to standard output, everything else to standard error.
+    The answer goes to standard output, everything else to standard error; a script's turns go along with the answers.
+
+    Raises:
+        UserInputError: the prompt set has no such entry, or both are given.
     """
     mode = config.mode
     assert isinstance(mode, ChatMode)
+    turns = _script(mode, config.prompts)
     notices = Console(stderr=True, highlight=False)
     spec = locate(config.model, config.backend, Path(config.models_dir))
     with asyncio.Runner() as runner:
@@ -33,9 +37,15 @@ def run_chat(config: RunConfig) -> int:
         try:
             for note in engine.info.notes:
                 notices.print(f"note: {note}", style="yellow", markup=False)
-            chat = Chat(engine, mode)
+            system = mode.system or (config.prompts.system if mode.script is not None else None)
+            chat = Chat(engine, mode.sampling.params, system)
             if mode.message is not None:
                 runner.run(chat.answer(mode.message))
+            elif turns:
+                for turn in turns:
+                    print(f"› {turn}")
+                    runner.run(chat.answer(turn))
+                    print()
             else:
                 info = engine.info
                 notices.print(
@@ -50,16 +60,17 @@ def run_chat(config: RunConfig) -> int:
 class Chat:
     """A conversation that remembers its turns."""
 
-    def __init__(self, engine: EngineClient, mode: ChatMode) -> None:
+    def __init__(self, engine: EngineClient, sampling: SamplingParams, system: str | None = None) -> None:
         self._engine = engine
-        self._mode = mode
+        self._sampling = sampling
+        self._system = system
         self._messages: list[Message] = []
         self.last: Chunk | None = None
         self.reset()
 
     def reset(self) -> None:
         """Forget all turns but the system prompt."""
-        self._messages = [Message("system", self._mode.system)] if self._mode.system else []
+        self._messages = [Message("system", self._system)] if self._system else []
 
     async def answer(self, text: str) -> None:
         """Print the answer to the next user turn as it comes. A turn that fails or is stopped is not remembered."""
@@ -76,10 +87,24 @@ class Chat:
         self._messages = [*turn, Message("assistant", "".join(parts))]
 
     def _request(self, turn: list[Message]) -> GenerationRequest:
-        sampling = self._mode.sampling.params
         if not self._engine.info.chat_template:
-            return GenerationRequest(prompt=turn[-1].content, sampling=sampling)
-        return GenerationRequest(messages=tuple(turn), sampling=sampling)
+            return GenerationRequest(prompt=turn[-1].content, sampling=self._sampling)
+        return GenerationRequest(messages=tuple(turn), sampling=self._sampling)
+
+
+def _script(mode: ChatMode, prompts: PromptsConfig) -> list[str]:
+    """The user's turns to play; none without a script."""
+    if mode.script is None:
+        return []
+    if mode.message is not None:
+        raise UserInputError("mode.message and mode.script are both given", hint="give one of them")
+    for entry in prompts.entries:
+        if entry.id == mode.script:
+            return entry.turns or [entry.prompt or ""]
+    names = ", ".join(entry.id for entry in prompts.entries)
+    raise UserInputError(
+        f"the prompt set '{prompts.name}' has no entry '{mode.script}'", hint=f"choose one of: {names}"
+    )
 
 
 def _talk(runner: asyncio.Runner, chat: Chat, notices: Console) -> None:

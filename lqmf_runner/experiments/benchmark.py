@@ -81,7 +81,7 @@ async def benchmark_model(
     client = await load(spec, lambda share: observer.loading(result.name, share))
     try:
         result.load_time_s = clock() - started
-        _describe(result, client.info, spec)
+        describe(result, client.info, spec)
         observer.loaded(result)
         if reference is not None and client.info.format == "openai":
             result.notes.append("fidelity is not measured: an endpoint does not give full distributions")
@@ -198,7 +198,7 @@ class _ModelRun:
         self.observer.load_ended(self.result.name, shape.key, load)
 
 
-def _describe(result: ModelResult, info: ModelInfo, spec: ModelSpec) -> None:
+def describe(result: ModelResult, info: ModelInfo, spec: ModelSpec) -> None:
     """Copy what is known of a loaded model. An endpoint knows little of its model: zeros become null."""
     result.format, result.method, result.device = info.format, info.method or None, info.device or None
     result.bits, result.bits_per_weight = info.bits or None, info.bits_per_weight or None

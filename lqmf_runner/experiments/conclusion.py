@@ -100,9 +100,9 @@ def _repeated(load: LoadResult, name: str, value: float | None, noise: float) ->
 
 def _kld(quality: Quality) -> Measure | None:
     """Mean KL divergence; what arithmetic alone does to the reference counts as noise."""
-    if quality.kld is None:
+    if quality.kld is None or quality.kld.mean is None:
         return None
-    found = _known(quality.kld.mean, quality.kld.mean_se, zero=True)
+    found = _known(max(quality.kld.mean, 0.0), quality.kld.mean_se, zero=True)  # rounding may leave less
     floor = quality.reference.noise_floor if quality.reference else None
     if found is None or floor is None:
         return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import msgspec
 
+from .line_file import LineFile
 from .results import RequestRecord
 
 
@@ -22,9 +23,8 @@ class RequestLog:
         self.path = folder / "requests.jsonl"
         self.problem: OSError | None = None
         self._encoder = msgspec.json.Encoder()
-        self._file: BinaryIO | None = None
+        self._file: LineFile | None = None
         self._waiting: list[bytes] = []
-        self._size = 0
 
     def write(self, record: RequestRecord) -> None:
         """Add one record. Never raises for a disk's sake."""
@@ -35,10 +35,9 @@ class RequestLog:
         """Try to bring all lines to disk; see `problem` for the outcome."""
         try:
             if self._file is None:
-                self._file = self.path.open("ab", buffering=0)
-                self._size = self._file.seek(0, 2)
+                self._file = LineFile(self.path)
             while self._waiting:
-                self._append(self._file, self._waiting[0])
+                self._file.append(self._waiting[0])
                 del self._waiting[0]
             self.problem = None
         except OSError as error:
@@ -58,14 +57,3 @@ class RequestLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _append(self, file: BinaryIO, line: bytes) -> None:
-        """Write a whole line or none of it."""
-        written = file.write(line)
-        if written != len(line):
-            file.truncate(self._size)
-            file.seek(self._size)
-            file.write(line[written:])  # nothing fits: raises the disk's own error
-            file.truncate(self._size)
-            raise OSError(f"only {written} of {len(line)} bytes fit on the disk")
-        self._size += written

@@ -69,6 +69,11 @@ MODES: dict[str, Mode] = {
         "talk to a model in the terminal, or ask it one question",
         'mode=chat model=smollm2_gguf mode.message="Why is the sky blue?"',
     ),
+    "batch": Mode(
+        "batch:run",
+        "answer every line of a file (JSONL, CSV, text, OpenAI batch); run it again to go on",
+        "mode=batch model=smollm2_gguf mode.input=questions.txt",
+    ),
     "benchmark": Mode(
         "benchmark:run",
         "measure speed, memory and answer quality of a model under load",

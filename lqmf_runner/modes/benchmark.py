@@ -109,7 +109,7 @@ def leave(
         display.table(results)
     if results.verdict is not None:
         display.verdict(results.verdict)
-    note = _track(context, results) if measured else None
+    note = track(context, results) if measured else None
     display.footer(results, context.run_dir, problems, note)
     return problems
 
@@ -210,7 +210,7 @@ class _Benchmark:
             log.debug("results.json not written yet: %s", error)
 
 
-def _track(context: RunContext, results: Results) -> str | None:
+def track(context: RunContext, results: Results) -> str | None:
     """Send the run to MLflow. What went wrong, and how to send it later, as one line; None if all is well."""
     from ..tracking import create_tracker, send_later_command
 

@@ -17,7 +17,7 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, 
         for item in left:
             await work(item)
 
-    tasks = [asyncio.create_task(take()) for _ in range(at_a_time)]
+    tasks = [asyncio.create_task(take()) for _ in range(max(at_a_time, 1))]
     try:
         await asyncio.gather(*tasks)
     finally:

@@ -9,7 +9,7 @@ from ..config import PromptsConfig
 from ..engine.client import EngineClient
 from ..types import GenerationRequest, Message, SamplingParams
 from .concurrent import for_each
-from .measures import Divergence
+from .measures import Divergence, Parting
 
 _AT_A_TIME = 8
 
@@ -46,7 +46,7 @@ async def greedy_answers(
         answers[prompt_id] = list((await client.complete(requests[prompt_id])).token_ids)
         on_progress(len(answers))
 
-    await for_each(requests, ask, at_a_time=_AT_A_TIME)
+    await for_each(requests, ask, at_a_time=min(_AT_A_TIME, client.info.max_slots))
     return answers
 
 
@@ -62,11 +62,13 @@ def divergence(
     answers: Mapping[str, Sequence[int]], reference: Mapping[str, Sequence[int]], max_tokens: int
 ) -> Divergence:
     """Where each answer parts from the reference's; answers that never do count as beyond the last token."""
-    first = {prompt: first_divergence(answers[prompt], tokens) for prompt, tokens in reference.items()}
-    median = statistics.median(max_tokens if at is None else at for at in first.values())
+    first = [
+        Parting(prompt, first_divergence(answers[prompt], tokens)) for prompt, tokens in reference.items()
+    ]
+    median = statistics.median(max_tokens if parting.token is None else parting.token for parting in first)
     return Divergence(
         tokens=max_tokens,
         median=None if median >= max_tokens else median,
-        identical=sum(at is None for at in first.values()) / len(first),
+        identical=sum(parting.token is None for parting in first) / len(first),
         first=first,
     )

@@ -56,7 +56,8 @@ def _read_dataset(config: FidelityConfig, limit: int) -> str:
         from datasets import load_dataset
     except ImportError as error:
         raise MissingDependencyError(
-            "hub data sets need a package that is not installed: datasets", hint="pip install datasets"
+            "hub data sets need a package that is not installed: datasets",
+            hint="pip install 'lqmf-runner[datasets]'",
         ) from error
     from ..models.hub import hub_status
 

@@ -68,6 +68,10 @@ class PositionScores:
     top: NDArray[np.int32]
     kld: NDArray[np.float64] | None = None
 
+    def head(self, n: int) -> PositionScores:
+        """Those of the first n windows."""
+        return PositionScores(self.nll[:n], self.top[:n], None if self.kld is None else self.kld[:n])
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -137,7 +141,7 @@ async def _each_window(
         done += 1
         on_progress(done)
 
-    await for_each(range(len(windows)), score, at_a_time=IN_FLIGHT)
+    await for_each(range(len(windows)), score, at_a_time=min(IN_FLIGHT, info.max_slots))
     whole = [score for score in scores if score is not None]
     return PositionScores(
         nll=np.array([score.nll for score in whole]),

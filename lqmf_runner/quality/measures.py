@@ -16,11 +16,15 @@ class KldSummary(msgspec.Struct, frozen=True):
 
 
 class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
-    """The reference against itself, run in `dtype`: what arithmetic alone does. Smaller differences mean nothing."""
+    """The reference against itself, run in `dtype`: what arithmetic alone does. Smaller differences mean nothing.
+
+    It is taken over the first of the windows, `positions` in all.
+    """
 
     dtype: str
     kld: KldSummary
     top1_agreement: float
+    positions: int
 
 
 class ReferenceFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,13 @@ class ReferenceFigures(msgspec.Struct, frozen=True, kw_only=True):
     noise_floor: NoiseFloor | None = None
 
 
+class Parting(msgspec.Struct, frozen=True):
+    """Index of the first token in which the answer to `prompt` differs from the reference's; None if none does."""
+
+    prompt: str
+    token: int | None
+
+
 class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     """Where greedy answers first differ from the reference's, as index of the first differing token.
 
@@ -53,10 +64,10 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
         tokens: how many tokens of each answer were compared at most.
         median: over the prompts; None when more than half of the answers never differ.
         identical: share of answers that never differ.
-        first: by prompt id; None where they never differ.
+        first: of each prompt.
     """
 
     tokens: int
     median: float | None
     identical: float
-    first: dict[str, int | None]
+    first: list[Parting]

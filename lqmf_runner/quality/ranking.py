@@ -41,8 +41,9 @@ class Metric:
     scale: float = 1.0
 
     def write(self, value: float) -> str:
-        """The value with its unit."""
-        return self.form.format(value * self.scale)
+        """The value with its unit; without one, it ends where its zeros begin."""
+        text = self.form.format(value * self.scale)
+        return text.rstrip("0").rstrip(".") if self.form.endswith("f}") else text
 
     def wanted(self, limit: float) -> str:
         """A bound in words: "KLD at most 0.1"."""
@@ -58,7 +59,7 @@ METRICS: dict[str, Metric] = {
         Metric("memory_mb", "memory", "{:,.0f} MB"),
         Metric("size_mb", "size", "{:,.0f} MB"),
         Metric("load_time_s", "load time", "{:.2f} s"),
-        Metric("kld", "KLD", "{:.3g}"),
+        Metric("kld", "KLD", "{:.4f}"),
         Metric("top1", "top-1", "{:.1f} %", higher=True, scale=100),
         Metric("perplexity", "perplexity", "{:.2f}"),
         Metric("heuristic", "heuristic quality", "{:.2f}", higher=True),

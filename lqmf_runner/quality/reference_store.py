@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -166,7 +167,7 @@ class ReferenceStore:
             with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
                 tokens, scores = arrays["tokens"].tolist(), PositionScores(arrays["nll"], arrays["top"])
             size = (folder / "rows.bin").stat().st_size
-        except (OSError, ValueError, KeyError, msgspec.DecodeError):
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.DecodeError):
             return None
         if record.key != key or size != rows_size(key, len(scores.nll), record.n_vocab):
             return None

@@ -115,6 +115,7 @@ def run_document(
     blocks += _comparison(results)
     if plots:
         blocks.append(Plots(plots))
+    blocks += _fidelity(results.models)
     blocks += _answers(results, records, config)
     blocks += _loads(results)
     blocks += _failures(records)
@@ -179,10 +180,44 @@ def _comparison(results: Results) -> list[Block]:
     blocks: list[Block] = [Heading(2, "Comparison"), table]
     if any(load.partial for model in results.models for load in model.loads):
         blocks.append(Paragraph("* cut short: over the requests that had ended"))
+    blocks += [Paragraph(sentence) for sentence in fig.references(results.models)]
     for model in results.models:
         blocks += [Paragraph(f"{model.name} ended early: {model.error}", warning=True)] if model.error else []
         blocks += [Paragraph(f"{model.name}: {note}") for note in model.notes]
     return blocks
+
+
+def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
+    """What was measured against the reference, in full."""
+    rows = []
+    for model in models:
+        quality, kld, parting = model.quality, model.quality.kld, model.quality.divergence
+        if kld is not None:
+            rows.append(
+                (
+                    model.name,
+                    fig.kld(model),
+                    *(fig.number(value) for value in (kld.median, kld.p90, kld.p99)),
+                    fig.top1(model),
+                    fig.plus_minus(quality.perplexity, quality.perplexity_se),
+                    fig.divergence(model),
+                    fig.UNKNOWN
+                    if parting is None
+                    else f"{fig.percent(parting.identical)} of {len(parting.first)}",
+                )
+            )
+    heads = (
+        "",
+        "KLD mean",
+        "median",
+        "p90",
+        "p99",
+        "top-1",
+        "perplexity",
+        "differs at token",
+        "never differ",
+    )
+    return [Heading(2, "Fidelity"), Table(heads, rows)] if rows else []
 
 
 def _answers(results: Results, records: Sequence[RequestRecord], config: Mapping[str, Any]) -> list[Block]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..experiments.results import LoadResult, ModelResult, Shape, Summary
+from ..quality.measures import ReferenceFigures
 
 UNKNOWN = "–"
 
@@ -121,6 +124,27 @@ def divergence(model: ModelResult) -> str:
     if found is None:
         return UNKNOWN
     return f"> {found.tokens}" if found.median is None else f"{found.median:g}"
+
+
+def reference(figures: ReferenceFigures) -> str:
+    """What models were compared with, and how much arithmetic alone does, in a sentence or two."""
+    text = (
+        f"Reference {figures.name} ({figures.dtype}): perplexity {number(figures.perplexity)} over "
+        f"{figures.positions:,} positions of the text '{figures.text}' ({figures.tokens:,} tokens)."
+    )
+    floor = figures.noise_floor
+    if floor is None:
+        return text
+    return (
+        f"{text} Noise floor, itself in {floor.dtype}: KLD {plus_minus(floor.kld.mean, floor.kld.mean_se)}, "
+        f"top-1 {floor.top1_agreement * 100:.1f} %."
+    )
+
+
+def references(models: Iterable[ModelResult]) -> list[str]:
+    """One for each reference there was."""
+    found = [model.quality.reference for model in models if model.quality.reference is not None]
+    return list(dict.fromkeys(map(reference, found)))
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:

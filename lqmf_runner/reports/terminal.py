@@ -149,6 +149,8 @@ class BenchmarkDisplay:
         for table in fit_tables(summary_columns(results), results.models, self._out):
             self._out.print()
             self._out.print(table)
+        for sentence in fig.references(results.models):
+            self._out.print(Text(f" {printable(sentence)}", style="dim"), soft_wrap=True)
         if any(load.partial for model in results.models for load in model.loads):
             self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +48,8 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         TrackingError: MLflow refused, or cannot be reached.
     """
     results = read_results(folder)
-    with _connected(config) as client:
+    # Jobs of a sweep may end at the same time: one makes the store and the parent run, the others find them.
+    with _locked(_store_folder(config) or folder.parent), _connected(config) as client:
         sender = _Sender(client, folder, results)
         if results.run.mlflow_run_id and sender.is_sent(results.run.mlflow_run_id):
             return results.run.mlflow_run_id
@@ -66,8 +69,6 @@ def read_past_runs(config: TrackingConfig, most: int) -> list[PastRun]:
 @contextlib.contextmanager
 def _connected(config: TrackingConfig) -> Iterator[MlflowClient]:
     """A client; MLflow's errors become ours."""
-    if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
-        Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -167,7 +168,11 @@ class _Sender:
         before = results.run.mlflow_run_id
         try:
             only = models[0] if len(models) == 1 and not results.run.compares else None
-            top = self._make(experiment, results.run.name, params, only, parent=self._sweep(experiment))
+            sweep = self._sweep(experiment)
+            if sweep is not None and results.run.compares:
+                top = sweep  # the sweep's own table and verdict
+            else:
+                top = self._make(experiment, results.run.name, params, only, parent=sweep)
             if only is None and not results.run.compares:  # else they are in MLflow as what they were
                 shared = {
                     k: v for k, v in params.items() if not k.startswith(("model.", "models", "backend."))
@@ -177,6 +182,8 @@ class _Sender:
             results.run.mlflow_run_id = top
             write_results(results, self._folder)
             for entry in sorted(self._folder.iterdir()):
+                if (entry / "results.json").exists():
+                    continue  # a job of a sweep, which is in MLflow as a run of its own
                 if entry.is_dir():
                     self._client.log_artifacts(top, str(entry), entry.name)
                 else:
@@ -291,6 +298,26 @@ def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
     remote = config.uri.startswith(("http://", "https://", "databricks"))
     location = None if remote else Path(config.artifacts).resolve().as_uri()
     return str(client.create_experiment(config.experiment, artifact_location=location))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes of ours."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _store_folder(config: TrackingConfig) -> Path | None:
+    """Folder of a SQLite store; made if it is not there."""
+    if not config.uri.startswith("sqlite:///") or config.uri.endswith(":memory:"):
+        return None
+    folder = Path(config.uri.removeprefix("sqlite:///")).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _overrides(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import resource
@@ -9,10 +10,12 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lqmf_runner.config import (
     BenchmarkMode,
+    FidelityConfig,
     ModelConfig,
     ObjectivesConfig,
     Prompt,
@@ -26,8 +29,10 @@ from lqmf_runner.errors import DoesNotFitError, EngineLostError, ModelNotFoundEr
 from lqmf_runner.experiments.results import RampResult, Results, read_requests, read_results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
+from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec
 from tests.experiments.scripted import Fail, Say, ScriptedEngine, WordTokens
+from tests.quality.bigram import BigramEngine, table
 
 QUESTION = "What is the capital of France?"
 PROMPTS = PromptsConfig(name="few", entries=[Prompt(id=f"p{n}", prompt=QUESTION) for n in range(4)])
@@ -194,7 +199,11 @@ def test_results_json_has_the_documented_shape(bench: Bench) -> None:
     )
     assert set(measured.split()) <= set(load)
     assert load["goodput_rps"] == load["requests_per_s"]
-    assert set(model["quality"]) == {"heuristic", "perplexity", "kld", "top1_agreement", "tasks"}
+    promised = {"heuristic", "perplexity", "kld", "top1_agreement", "tasks"}
+    assert promised <= set(model["quality"])
+    assert [name for name, value in model["quality"].items() if value] == ["heuristic"], (
+        "no reference was given"
+    )
 
 
 def test_one_model_that_fails_does_not_stop_the_others(
@@ -343,3 +352,80 @@ def test_results_agree_with_the_requests_they_are_made_of(bench: Bench) -> None:
     end = max(r.sent_s + (r.e2e_s or 0) for r in records)
     assert load.duration_s == pytest.approx(end, abs=2e-3)
     assert load.output_tokens_per_s == pytest.approx(sum(r.output_tokens for r in records) / load.duration_s)
+
+
+class Fidelity(Bench):
+    """A run with a reference; engines have a table instead of weights."""
+
+    loaded: list[str]
+
+    def run_against(self, reference: str, *models: str, **settings: object) -> int:
+        self.loaded = []
+        config = FidelityConfig(max_tokens=1024, divergence_tokens=4, cache_dir=str(self.folder / "cache"))
+        configs = [
+            RunConfig(
+                model=ModelConfig(name=name), prompts=PROMPTS, mode=self.mode, tracking=self.tracking,
+                reference=reference, fidelity=dataclasses.replace(config, **settings),
+            )
+            for name in (reference, *models)
+        ]  # fmt: skip
+        context = RunContext(
+            config=configs[1], models=tuple(configs[1:]), resolved={}, run_dir=self.folder, command="x",
+            reference=configs[0],
+        )  # fmt: skip
+        return run_with(context, locate=self._locate, load=self._load_table)
+
+    def _locate(self, config: RunConfig) -> ModelSpec:
+        spec = super()._locate(config)
+        return msgspec.structs.replace(spec, format="gguf")
+
+    async def _load_table(self, spec: ModelSpec, on_progress: Callable[[float], None] | None) -> BigramEngine:
+        self.loaded.append(spec.name)
+        logits = table() + (0 if spec.name == "ref" else 0.3) * table(seed=1)
+        return BigramEngine(logits, format="openai" if spec.name == "far" else "gguf")
+
+
+@pytest.fixture
+def fidelity(tmp_path: Path) -> Fidelity:
+    bench = Fidelity(tmp_path)
+    bench.mode = BenchmarkMode(concurrency=[1], requests=1, warmup=0, heuristic=False)
+    return bench
+
+
+def test_fidelity_to_a_reference_is_in_results_table_and_reports(
+    fidelity: Fidelity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fidelity.run_against("ref", "a", "far") == 0
+    assert fidelity.loaded == ["ref", "a", "far"]
+    near, far = fidelity.results.models
+    quality = near.quality
+    assert quality.kld is not None
+    assert (quality.kld.mean or 0) > 0.01
+    assert quality.reference is not None
+    assert quality.reference.positions == 512
+    assert quality.divergence is not None
+    assert far.quality.kld is None
+    assert far.notes == ["fidelity is not measured: an endpoint does not give full distributions"]
+    shown = capsys.readouterr().out
+    assert "top-1" in shown
+    assert "Reference ref" in shown
+    for report in ("report.md", "report.html"):
+        assert "KL divergence from the reference" in (fidelity.folder / report).read_text()
+    metrics = model_metrics(near)
+    assert metrics["quality/kld.mean"] == quality.kld.mean
+    assert metrics["quality/reference.perplexity"] == quality.reference.perplexity
+    assert metrics["quality/top1_agreement_se"] > 0
+
+
+def test_fidelity_can_be_left_out(fidelity: Fidelity) -> None:
+    assert fidelity.run_against("ref", "a", enabled=False) == 0
+    assert fidelity.loaded == ["a"]
+    assert fidelity.results.models[0].quality.kld is None
+
+
+def test_without_its_reference_nothing_is_measured(fidelity: Fidelity) -> None:
+    fidelity.missing.add("ref")
+    with pytest.raises(ModelNotFoundError, match="no weights for ref"):
+        fidelity.run_against("ref", "a")
+    assert fidelity.loaded == []
+    assert "no weights for ref" in str(fidelity.results.run.reason)

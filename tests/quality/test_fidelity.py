@@ -1,4 +1,7 @@
-"""Perplexity, KL divergence and agreement against float64 computations written here, in every kind of engine."""
+"""Perplexity, KL divergence and agreement against float64 computations written here, in every kind of engine.
+
+Also greedy divergence, the check of tokenizers, standard errors, and the evaluation text.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lqmf_runner.config import FidelityConfig, Prompt, PromptsConfig
 from lqmf_runner.engine.local import LocalEngine
+from lqmf_runner.errors import EngineError, InvalidRequestError, UserInputError
+from lqmf_runner.models.quantize.calibration import SHIPPED as CALIBRATION
+from lqmf_runner.quality.divergence import divergence, first_divergence, greedy_answers, greedy_requests
+from lqmf_runner.quality.evaluation_text import SHIPPED, load_text
 from lqmf_runner.quality.fidelity import (
     PositionScores,
     WindowProtocol,
+    check_tokenizer,
     compare_with_reference,
+    kld_summary,
+    mean_estimate,
+    perplexity,
     record_reference,
+    top1_agreement,
 )
-from lqmf_runner.types import ModelSpec
+from lqmf_runner.types import ModelSpec, Window
 from tests.engine.architectures import Reference, make_architecture, make_gguf_twin
+
+from .bigram import BigramEngine, table
 
 PROTOCOL = WindowProtocol(size=64, first=32)
 RANDOM = np.random.default_rng(7)
@@ -88,3 +103,178 @@ async def test_kld_and_likelihood_agree_with_float64(kind: str, checkpoint: Path
     assert found.kld == pytest.approx(kld, abs=tolerance)
     assert ((found.top == recorded.top) == same).mean() > 0.98
     assert kld.mean() > 0.01
+
+
+async def run(
+    engine: BigramEngine, folder: Path, reference: np.ndarray | None = None
+) -> tuple[PositionScores, PositionScores]:
+    """Scores of a model without weights and of its reference, over the windows of TOKENS."""
+    windows, rows = PROTOCOL.cut(TOKENS), folder / "rows"
+    first = BigramEngine(table() if reference is None else reference)
+    recorded = await record_reference(first, windows, PROTOCOL, rows)
+    found = await compare_with_reference(engine, windows, PROTOCOL, rows, first.info.n_vocab)
+    return found, recorded
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rows").touch()
+    return tmp_path
+
+
+async def test_known_answers(folder: Path) -> None:
+    """A model that knows nothing has the perplexity of its vocabulary; a model is no distance from itself."""
+    flat = np.zeros((256, 256), np.float32)
+    found, recorded = await run(BigramEngine(flat), folder, flat)
+    assert perplexity(recorded).value == pytest.approx(256, rel=1e-5)
+    assert perplexity(recorded).se == pytest.approx(0, abs=1e-3)
+    assert kld_summary(found).p99 == pytest.approx(0, abs=1e-6)
+    assert top1_agreement(found, recorded).value == 1.0
+    found, recorded = await run(BigramEngine(flat), folder)
+    log_p = table().astype(np.float64)[TOKENS[31:63]]
+    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    assert found.kld is not None
+    assert found.kld[0] == pytest.approx((np.exp(log_p) * log_p).sum(axis=1) + np.log(256), abs=1e-4)
+    assert recorded.nll[0] == pytest.approx(-log_p[range(32), TOKENS[32:64]], abs=1e-5)
+
+
+async def test_more_damage_is_further_away_and_agrees_less(folder: Path) -> None:
+    noise = np.random.default_rng(3).normal(0, 1, (256, 256)).astype(np.float32)
+    found = [await run(BigramEngine(table() + noise * size), folder) for size in (0.0, 0.1, 0.5, 2.0)]
+    means = [kld_summary(scores).mean for scores, _ in found]
+    agreements = [top1_agreement(scores, recorded).value for scores, recorded in found]
+    assert means == sorted(means)
+    assert means[0] == pytest.approx(0, abs=1e-6)
+    assert means[3] is not None
+    assert means[3] > 10 * means[1]
+    assert agreements == sorted(agreements, reverse=True)
+    assert agreements[3] < 0.7
+
+
+async def test_nan_is_named_and_nothing_is_averaged(folder: Path) -> None:
+    damaged = table()
+    damaged[TOKENS[64 + 40], 17] = np.nan
+    at = next(i for i in range(31, 63) if TOKENS[64 + i] == TOKENS[64 + 40])
+    with pytest.raises(EngineError, match=rf"NaN or infinite logits at position {at} of window 1"):
+        await run(BigramEngine(damaged), folder)
+
+
+async def test_a_file_of_rows_that_is_cut_short_is_an_error(folder: Path) -> None:
+    windows, rows = PROTOCOL.cut(TOKENS), folder / "rows"
+    await record_reference(BigramEngine(table()), windows, PROTOCOL, rows)
+    rows.write_bytes(rows.read_bytes()[:-100])
+    with pytest.raises(EngineError, match="shorter than it was"):
+        await compare_with_reference(BigramEngine(table()), windows, PROTOCOL, rows, 256)
+
+
+async def test_windows_that_cannot_be_scored_are_refused() -> None:
+    engine = BigramEngine(table())
+    window = Window(tokens=[1, 2, 3], first=0, index=0, rows="", n_vocab=256, record=True)
+    with pytest.raises(InvalidRequestError, match="cannot be scored from token 0"):
+        await engine.score_window(window)
+    with pytest.raises(UserInputError, match="has 20 tokens, a window takes 64"):
+        PROTOCOL.cut(TOKENS[:20])
+    with pytest.raises(UserInputError, match="a context of 32 tokens, a window takes 64"):
+        await record_reference(BigramEngine(table(), n_ctx=32), [TOKENS[:64]], PROTOCOL, Path("rows"))
+
+
+def test_windows_follow_one_another_and_the_rest_is_dropped() -> None:
+    assert WindowProtocol(4, 2).cut(range(11)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert WindowProtocol() == WindowProtocol(size=512, first=256)
+    assert WindowProtocol().scored == 256
+
+
+def test_standard_errors_are_those_of_the_windows_means() -> None:
+    values = np.array([[1.0, 3.0], [5.0, 7.0], [3.0, 5.0]])  # means 2, 6 and 4
+    estimate = mean_estimate(values)
+    assert (estimate.value, estimate.se) == (4.0, pytest.approx(2 / 3**0.5))
+    assert mean_estimate(values[:1]).se is None
+    scores = PositionScores(values, np.zeros((3, 2), np.int32))
+    assert perplexity(scores).value == pytest.approx(np.exp(4))
+    assert perplexity(scores).se == pytest.approx(np.exp(4) * 2 / 3**0.5)
+
+
+async def test_another_tokenizer_is_refused_and_the_first_difference_named() -> None:
+    engine = BigramEngine(table())
+    text = "The quick brown fox"
+    await check_tokenizer(engine, text, "ref", list(text.encode()))
+    await check_tokenizer(engine, text, "ref", list(text.encode())[:8])  # as much of it as is used
+    other = list(text.encode())
+    other[10] = 65
+    with pytest.raises(
+        UserInputError, match=r"token 10, after 'The quick ', is token 98 \('b'\) and token 65"
+    ):
+        await check_tokenizer(engine, text, "ref", other)
+    with pytest.raises(UserInputError, match=r"token 19, .* is none and token 33"):
+        await check_tokenizer(engine, text, "ref", [*text.encode(), 33])
+
+
+def test_first_divergence() -> None:
+    assert first_divergence([1, 2, 3], [1, 2, 3]) is None
+    assert first_divergence([1, 9, 3], [1, 2, 3]) == 1
+    assert first_divergence([1, 2], [1, 2, 3]) == 2
+    assert first_divergence([], [1]) == 0
+
+
+def test_answers_that_never_part_lie_beyond_the_last_token() -> None:
+    reference = {"a": [1, 2, 3, 4], "b": [1, 2, 3, 4], "c": [1, 2, 3, 4]}
+    found = divergence({"a": [1, 2, 3, 4], "b": [1, 9, 9, 9], "c": [1, 2, 9, 9]}, reference, 4)
+    assert (found.median, found.identical) == (2, pytest.approx(1 / 3))
+    assert [(p.prompt, p.token) for p in found.first] == [("a", None), ("b", 1), ("c", 2)]
+    assert divergence(reference, reference, 4).median is None
+
+
+async def test_greedy_answers_are_collected_for_each_prompt() -> None:
+    prompts = PromptsConfig(
+        name="p",
+        system="Be brief.",
+        entries=[Prompt(id="one", prompt="hi"), Prompt(id="two", turns=["a", "b"])],
+    )
+    chat = greedy_requests(prompts, 5, chat=True)
+    assert [m.content for m in chat["two"].messages or ()] == ["Be brief.", "a"]
+    requests = greedy_requests(prompts, 5, chat=False)
+    assert {r.sampling.temperature for r in requests.values()} == {0}
+    answers = await greedy_answers(BigramEngine(table()), requests)
+    assert {prompt: len(tokens) for prompt, tokens in answers.items()} == {"one": 5, "two": 5}
+    assert answers["two"][0] == table()[ord("a")].argmax()
+
+
+def test_the_shipped_text_is_varied_and_new() -> None:
+    words, known = SHIPPED.read_text("utf-8").split(), CALIBRATION.read_text("utf-8").split()
+    phrases = [tuple(words[i : i + 8]) for i in range(len(words) - 8)]
+    assert len(set(phrases)) == len(phrases), "nothing is said twice"
+    assert not set(phrases) & {tuple(known[i : i + 8]) for i in range(len(known) - 8)}
+    text = load_text(FidelityConfig()).text
+    assert len(text) > 40_000
+    for sample in (
+        "def parse_duration",
+        "SELECT s.id",
+        "Die Brücke",
+        "La première fois",
+        "北の町",
+        "| Tungsten",
+        "KING.",
+    ):
+        assert sample in text
+
+
+def test_any_file_is_a_text_and_no_more_of_it_is_read_than_needed(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("word " * 10_000)
+    text = load_text(FidelityConfig(text=str(file), max_tokens=512))
+    assert (text.name, len(text.text)) == ("mine.txt", 512 * 32)
+    assert text.digest != load_text(FidelityConfig()).digest
+    file.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UserInputError, match=r"mine\.txt cannot be read: it is not UTF-8"):
+        load_text(FidelityConfig(text=str(file)))
+    with pytest.raises(UserInputError, match=r"none\.txt cannot be read: No such file"):
+        load_text(FidelityConfig(text=str(tmp_path / "none.txt")))
+
+
+def test_a_data_set_that_cannot_be_fetched_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("lqmf_runner.models.hub.hub_status", lambda what: "ConnectError")
+    with pytest.raises(
+        UserInputError, match=r"data set owner/name cannot be fetched from the hub \(ConnectError\)"
+    ):
+        load_text(FidelityConfig(dataset="owner/name"))

@@ -114,7 +114,7 @@ def test_noise_of_a_difference_is_that_of_both() -> None:
 
 def test_a_limit_within_the_noise_is_said() -> None:
     verdict = judge([candidate("a", 100, 100, 0.099, noise=0.02)], VerdictConfig(max_kld=0.1))
-    assert verdict.cautions == ["a meets max_kld by less than the noise: KLD 0.099 ± 0.00388."]
+    assert verdict.cautions == ["a meets max_kld by less than the noise: KLD 0.099 ± 0.0039."]
 
 
 def test_weights_turn_the_ranking() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from mlflow.exceptions import MlflowException
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
-from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality, read_results
+from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality, read_results, write_results
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
-from tests.experiments.sample import sample_model
+from tests.experiments.sample import sample_model, sample_results
 from tests.tracking.conftest import make_folder
 
 
@@ -115,6 +116,23 @@ def test_jobs_of_a_sweep_share_a_parent(here: Path, store: TrackingConfig) -> No
     runs = [client.get_run(send_folder(make_folder(here, sample_model(n), sweep=sweep), store)) for n in "ab"]
     parents = {run.data.tags["mlflow.parentRunId"] for run in runs}
     assert len(parents) == 1
+
+
+def test_jobs_that_end_together_share_a_parent_which_gets_the_table_of_the_sweep(here: Path) -> None:
+    """In a store that is not there yet: one of them makes it, the other waits."""
+    store = TrackingConfig(uri=f"sqlite:///{here}/new/mlflow.db", artifacts=str(here / "new/artifacts"))
+    folders = [make_folder(here, sample_model(name), sweep="day/time") for name in "ab"]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda folder: send_folder(folder, store), folders))
+    whole = here / "outputs"
+    results = sample_results(sample_model("a"), sample_model("b"))
+    results.run.sweep, results.run.compares = "day/time", ["0", "1"]
+    write_results(results, whole)
+    top = send_folder(whole, store)
+    client = MlflowClient(tracking_uri=store.uri)
+    runs = client.search_runs([client.get_run(top).info.experiment_id])
+    assert sorted(run.data.tags.get("mlflow.parentRunId", "") for run in runs) == ["", top, top]
+    assert [file.path for file in client.list_artifacts(top)] == ["results.json"]
 
 
 def test_a_server_that_refuses_loses_nothing(here: Path) -> None:

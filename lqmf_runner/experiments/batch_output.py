@@ -1,0 +1,246 @@
+"""The answers to a batch: a line of JSON each, on disk as soon as it is there, and what a later run needs to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidRequestError, LqmfError, UserInputError
+from ..types import Completion
+from .batch_input import OPENAI, BadLine, BatchItem
+from .line_file import LineFile
+
+_BEGINNINGS = (b'{"line":', b'{"id":')
+_RESUME = "run the same command again: it goes on where it stopped"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an item: its completion, or the last error.
+
+    Attributes:
+        attempts: how often it was sent.
+        e2e_s: sent → last chunk, of the last attempt.
+    """
+
+    completion: Completion | None = None
+    error: LqmfError | None = None
+    attempts: int = 1
+    e2e_s: float = 0.0
+
+
+class OutputError(LqmfError):
+    """Answers can no longer be written."""
+
+
+class BatchOutput:
+    """The output file. Opening it brings it into order: a torn last line and failed lines are gone, to be done again.
+
+    `done` maps the key of each answered item to its digest. A second run on the same file is refused while one works.
+
+    Raises:
+        UserInputError: the file holds something else, or another run is writing it.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, format: str, model: str) -> None:
+        self.path = path
+        self.done: dict[str, str] = {}
+        self._openai = format == OPENAI
+        self._model = model
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._lock(LineFile(path))
+            kept = self._read()
+            if kept is not None:
+                self._rewrite(kept)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def check(self, item: BatchItem) -> bool:
+        """Whether the item is answered already.
+
+        Raises:
+            UserInputError: that answer is to another request, model or sampling.
+        """
+        digest = self.done.get(item.key)
+        if digest is not None and digest != item.digest:
+            raise UserInputError(
+                f"{self.path} answers {item.key} of another batch: its prompt, the model or the sampling differs",
+                hint="choose another mode.output=, or remove the file to begin again",
+            )
+        return digest is not None
+
+    def write(self, item: BatchItem, outcome: Outcome) -> None:
+        """Add an answer, or what an item failed with.
+
+        Raises:
+            OutputError: the disk is full or gone. The file holds whole lines all the same.
+        """
+        if self._openai:
+            self._append(_openai_line(item, outcome, self._model))
+            return
+        done, error = outcome.completion, outcome.error
+        self._append(
+            _named(item)
+            | {"model": self._model, "prompt": _prompt(item)}
+            | (
+                {
+                    "response": done.text,
+                    "finish_reason": done.finish_reason,
+                    "prompt_tokens": done.usage.prompt_tokens,
+                    "output_tokens": done.usage.completion_tokens,
+                    "e2e_s": round(outcome.e2e_s, 6),
+                }
+                if done
+                else {"error": str(error)}
+            )
+            | {"attempts": outcome.attempts, "request": item.digest}
+        )
+
+    def write_bad(self, bad: BadLine) -> None:
+        """Add a line that was no request. Raises OutputError as `write` does."""
+        if self._openai:
+            error = {"code": "invalid_request", "message": f"line {bad.line}: {bad.reason}"}
+            custom_id = None if bad.key == f"line {bad.line}" else bad.key
+            self._append({"id": None, "custom_id": custom_id, "response": None, "error": error})
+        else:
+            self._append(_named(bad) | {"error": bad.reason})
+
+    def close(self) -> None:
+        """Close the file and let other runs have it."""
+        self._file.close()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        try:
+            self._file.append(msgspec.json.encode(record) + b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"answers cannot be written to {self.path}: {error.strerror or error}",
+            hint=f"make room, or choose another mode.output=; then {_RESUME}",
+        )
+
+    def _lock(self, file: LineFile) -> LineFile:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserInputError(
+                f"another run is writing {self.path}", hint="wait for it, or choose another mode.output="
+            ) from None
+        return file
+
+    def _read(self) -> list[tuple[int, int]] | None:
+        """Fill `done`. Where the file must be put in order, the byte ranges to keep; else None."""
+        kept: list[tuple[int, int]] = []
+        in_order = True
+        at = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                found = _answered(line)
+                if isinstance(found, tuple):
+                    self.done[found[0]] = found[1]
+                    kept.append((at, len(line)))
+                elif found is None and not _is_torn(line):
+                    raise UserInputError(
+                        f"{self.path} is not the output of a batch: line {number} is something else",
+                        hint="choose another mode.output=; nothing was changed",
+                    )
+                else:
+                    in_order = False
+                at += len(line)
+        return None if in_order else kept
+
+    def _rewrite(self, kept: list[tuple[int, int]]) -> None:
+        draft = self.path.with_name(f".{self.path.name}.part")
+        try:
+            draft.unlink(missing_ok=True)
+            replacement = self._lock(LineFile(draft))
+            with self.path.open("rb") as file:
+                for at, size in kept:
+                    file.seek(at)
+                    replacement.append(file.read(size))
+            os.fsync(replacement.fileno())
+            draft.replace(self.path)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._file.close()
+        self._file = replacement
+
+
+def _answered(line: bytes) -> tuple[str, str] | bool | None:
+    """Key and digest of an answer; False for a failed line; None for what this program has not written whole."""
+    if not line.endswith(b"\n"):
+        return None
+    with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
+        record = msgspec.json.decode(line)
+        if "custom_id" in record and "response" in record:
+            if record["error"] is not None:
+                return False
+            return str(record["custom_id"]), str(record["id"]).removeprefix("batch_req_")
+        if "line" in record:
+            if "error" in record:
+                return False
+            return str(record.get("id") or f"line {record['line']}"), record["request"]
+    return None
+
+
+def _is_torn(line: bytes) -> bool:
+    return not line.endswith(b"\n") and any(line.startswith(begin[: len(line)]) for begin in _BEGINNINGS)
+
+
+def _named(item: BatchItem | BadLine) -> dict[str, Any]:
+    own = {} if item.key == f"line {item.line}" else {"id": item.key}
+    return {"line": item.line, **own}
+
+
+def _prompt(item: BatchItem) -> str:
+    return item.request.prompt or (item.request.messages or ())[-1].content
+
+
+def _openai_line(item: BatchItem, outcome: Outcome, model: str) -> dict[str, Any]:
+    done, error = outcome.completion, outcome.error
+    record = {"id": f"batch_req_{item.digest}", "custom_id": item.key}
+    if done is not None:
+        return record | {
+            "response": {
+                "status_code": 200,
+                "request_id": f"req_{item.digest}",
+                "body": _body(item, done, model),
+            },
+            "error": None,
+        }
+    assert error is not None
+    refused = isinstance(error, InvalidRequestError)
+    kind = "invalid_request_error" if refused else "server_error"
+    body = {"error": {"message": error.message, "type": kind, "param": None, "code": None}}
+    return record | {
+        "response": {"status_code": error.status, "request_id": f"req_{item.digest}", "body": body},
+        "error": {"code": kind, "message": error.message},
+    }
+
+
+def _body(item: BatchItem, done: Completion, model: str) -> dict[str, Any]:
+    usage = done.usage
+    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": done.finish_reason}
+    choice |= {"message": {"role": "assistant", "content": done.text}} if item.chat else {"text": done.text}
+    return {
+        "id": f"{'chatcmpl' if item.chat else 'cmpl'}-{item.digest}",
+        "object": "chat.completion" if item.chat else "text_completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        },
+    }

@@ -1,0 +1,251 @@
+"""mode=batch: answer every line of a file, and go on where the last run stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from ..config import BatchMode, RunConfig
+from ..engine import load_engine
+from ..errors import LqmfError, UserInputError
+from ..experiments.batch import BatchPlan, run_batch
+from ..experiments.batch_input import BadLine, BatchFile, BatchItem, open_batch
+from ..experiments.batch_output import BatchOutput, Outcome
+from ..experiments.benchmark import LoadEngine, describe
+from ..experiments.metrics import load_result
+from ..experiments.results import ModelResult, RequestRecord, Shape
+from ..reports.terminal import printable
+from ..types import Usage
+from .benchmark import Locate, begin, locate_model, track
+
+if TYPE_CHECKING:
+    from . import RunContext
+
+INTERRUPTED = 130
+_SHOWN_FAILURES = 10
+_REFRESHES_PER_S = 2
+
+
+def run(context: RunContext) -> int:
+    """Answer what is not answered yet; returns 1 if a line failed, 130 if interrupted.
+
+    Raises:
+        UserInputError: the input is missing, empty or no text, or the output belongs to something else.
+        LqmfError: the model could not be run, or the output not be written; what was answered is kept.
+    """
+    return run_with(context, locate=locate_model, load=load_engine)
+
+
+def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
+    """The same with the given ways to find a model and to load it."""
+    config = context.config
+    source, path = _files(_mode(config))
+    output = BatchOutput(path, source.format, config.model.name)
+    try:
+        batch = _Batch(context, source, output, locate, load)
+        batch.scan()
+        return batch.run()
+    finally:
+        output.close()
+
+
+def _files(mode: BatchMode) -> tuple[BatchFile, Path]:
+    if not mode.input:
+        raise UserInputError("there is no file to answer", hint="name it: mode.input=questions.txt")
+    source = open_batch(Path(mode.input), mode.prompt_field)
+    path = Path(mode.output) if mode.output else Path(mode.input).with_suffix(".answers.jsonl")
+    if path.exists() and path.samefile(source.path):
+        raise UserInputError(f"{path} is input and output at once", hint="choose another mode.output=")
+    return source, path
+
+
+@dataclass
+class _Tally:
+    """What has happened so far."""
+
+    answered: int = 0
+    failed: int = 0
+    tokens: int = 0
+    failures: list[str] = field(default_factory=list)  # the first of them
+    started: float = field(default_factory=time.perf_counter)
+
+    def __str__(self) -> str:
+        elapsed = max(time.perf_counter() - self.started, 1e-9)
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        return f"{self.answered:,} answered{failed}, {self.tokens / elapsed:,.0f} tok/s"
+
+
+class _Batch:
+    """One run over a file."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        source: BatchFile,
+        output: BatchOutput,
+        locate: Locate,
+        load: LoadEngine,
+    ) -> None:
+        self._context = context
+        self._config = context.config
+        self._mode = _mode(context.config)
+        self._locate = locate
+        self._load = load
+        self._source = source
+        self._output = output
+        self._model = ModelResult(name=self._config.model.name)
+        self._records: list[RequestRecord] = []
+        self._started_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self._total = self._left = self._bad = 0
+        self._tally = _Tally()
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._progress = Progress(
+            TextColumn(" {task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[tally]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            refresh_per_second=_REFRESHES_PER_S,
+            disable=not self._console.is_terminal,
+        )
+
+    def scan(self) -> None:
+        """Count what there is to do, before a model is loaded for it."""
+        for item in self._items():
+            self._total += 1
+            if isinstance(item, BadLine):
+                self._bad += 1
+            else:
+                self._left += not self._output.check(item)
+
+    def run(self) -> int:
+        """Answer, show how it goes, and sum up."""
+        done = self._total - self._left - self._bad
+        source = f"{self._source.path.name} ({self._source.format}, {self._total:,} lines)"
+        already = f" · {done:,} answered before" if done else ""
+        self._say(f"lqmf · batch · {self._config.model.name} · {source}{already}", "bold")
+        with self._progress:
+            self._task = self._progress.add_task(
+                self._config.model.name, total=self._total, completed=done, tally=""
+            )
+            try:
+                if self._left:
+                    asyncio.run(self._answer())
+                else:
+                    list(self._todo())
+            except KeyboardInterrupt:
+                self._stopped("interrupted")
+                return INTERRUPTED
+            except LqmfError:
+                self._stopped("stopped")
+                raise
+        self._leave(None)
+        return self._sum_up()
+
+    async def _answer(self) -> None:
+        plan = BatchPlan(self._mode.concurrency, self._mode.retries, self._mode.retry_wait_s)
+        self._progress.update(self._task, tally="loading")
+        spec, began = self._locate(self._config), time.perf_counter()
+        client = await self._load(spec, None)
+        try:
+            self._model.load_time_s = time.perf_counter() - began
+            describe(self._model, client.info, spec)
+            for note in client.info.notes:
+                self._say(f"note: {note}", "yellow")
+            self._tally.started = time.perf_counter()
+            await run_batch(client, self._todo(), plan, on_outcome=self._on_outcome)
+            self._model.memory = await client.memory()
+        finally:
+            await client.close()
+
+    def _items(self) -> Iterator[BatchItem | BadLine]:
+        return self._source.items(self._config.model.name, self._mode.system, self._mode.sampling.params)
+
+    def _todo(self) -> Iterator[BatchItem]:
+        """The items without an answer. Bad lines are dealt with on the way."""
+        for item in self._items():
+            if isinstance(item, BadLine):
+                self._output.write_bad(item)
+                self._count(f"line {item.line}: {item.reason}")
+            elif not self._output.check(item):
+                yield item
+
+    def _on_outcome(self, item: BatchItem, outcome: Outcome) -> None:
+        self._output.write(item, outcome)
+        self._records.append(_record(self._model.name, item, outcome))
+        if outcome.completion is None:
+            self._count(f"line {item.line}: {outcome.error}")
+        else:
+            self._tally.answered += 1
+            self._tally.tokens += outcome.completion.usage.completion_tokens
+            self._count(None)
+
+    def _count(self, failure: str | None) -> None:
+        if failure is not None:
+            self._tally.failed += 1
+            if self._tally.failed <= _SHOWN_FAILURES:
+                self._tally.failures.append(failure)
+        self._progress.update(self._task, advance=1, tally=str(self._tally))
+
+    def _stopped(self, why: str) -> None:
+        self._progress.stop()
+        left = self._left - self._tally.answered
+        self._say(f"{why}: {self._tally}, {left:,} left; run the same command again to go on", "yellow")
+        self._leave(why)
+
+    def _leave(self, reason: str | None) -> None:
+        """Results and reports in the run's folder, and MLflow: the batch as the closed loop that it is."""
+        if not self._records:
+            return
+        from ..reports import write_reports
+
+        results = begin(self._context, self._model.name)
+        results.run.started_at = self._started_at
+        results.run.reason, results.run.status = reason, "partial" if reason else "complete"
+        elapsed = time.perf_counter() - self._tally.started
+        shape = Shape("closed", self._mode.concurrency)
+        self._model.loads = [load_result(shape, self._records, elapsed, partial=reason is not None)]
+        results.models = [self._model]
+        for problem in write_reports(results, self._context.run_dir):
+            self._say(f"error: {problem}", "red")
+        if note := track(self._context, results):
+            self._say(note, "yellow")
+
+    def _sum_up(self) -> int:
+        self._say(f" {self._tally}")
+        for failure in self._tally.failures:
+            self._say(f" {failure}", "red")
+        if (more := self._tally.failed - len(self._tally.failures)) > 0:
+            self._say(f" and {more:,} more, see the output", "red")
+        if self._tally.failed:
+            self._say(" run the same command again to retry them", "dim")
+        print(self._output.path)
+        return 1 if self._tally.failed else 0
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
+    usage = outcome.completion.usage if outcome.completion else Usage()
+    return RequestRecord(
+        model=model, load="batch", prompt_id=item.key, turn=0, user=0, e2e_s=outcome.e2e_s,
+        error=None if outcome.error is None else str(outcome.error), prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens, output_tokens=usage.completion_tokens,
+    )  # fmt: skip
+
+
+def _mode(config: RunConfig) -> BatchMode:
+    assert isinstance(config.mode, BatchMode)
+    return config.mode

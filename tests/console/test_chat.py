@@ -1,0 +1,40 @@
+"""A scripted conversation and a single question, as a user asks for them, beside a real endpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Run
+from tests.experiments.endpoint import serve
+
+FAR = ("mode=chat", "model=remote", "prompts=conversation")
+HERE = {"NO_PROXY": "127.0.0.1"}
+
+
+def test_a_script_is_played_with_its_context(run_program: Run) -> None:
+    with serve(lambda prompt: f"({len(prompt)} characters)") as endpoint:
+        result = run_program(*FAR, f"backend.base_url={endpoint.url}", "mode.script=learn-spanish", env=HERE)
+        assert result.returncode == 0, result.stderr
+    shown = [line for line in result.stdout.splitlines() if line]
+    assert len(shown) == 6
+    assert shown[0].startswith("› I want to learn Spanish")
+    assert shown[1] == f"({len(shown[0]) - 2} characters)"
+    last = [(message["role"], message["content"]) for message in endpoint.bodies[-1]["messages"]]
+    assert [role for role, _ in last] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert last[2][1] == shown[1]
+
+
+def test_one_question(run_program: Run) -> None:
+    with serve(lambda prompt: f"you said {prompt}") as endpoint:
+        result = run_program(*FAR, f"backend.base_url={endpoint.url}", "mode.message=hi", env=HERE)
+    assert result.stdout == "you said hi\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"), [(["mode.script=nobody"], "has no entry 'nobody'"),
+                          (["mode.script=trip-japan", "mode.message=x"], "both given")],
+)  # fmt: skip
+def test_scripts_that_are_not_there_are_refused(settings: list[str], why: str, run_program: Run) -> None:
+    result = run_program(*FAR, "backend.base_url=http://127.0.0.1:9/v1", *settings)
+    assert result.returncode == 2
+    assert why in result.stderr

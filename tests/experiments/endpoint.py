@@ -1,0 +1,78 @@
+"""A small OpenAI endpoint over real HTTP, in threads, for programs that run as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = Callable[[str], str]
+
+
+class Asked(ThreadingHTTPServer):
+    """`asked` has the prompts in the order in which they came. `on_asked` is told how many that makes."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer = answer
+        self.asked: list[str] = []
+        self.bodies: list[Any] = []
+        self.on_asked: Callable[[int], None] = lambda _: None
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, *_: Any) -> None:
+        """Clients that are killed are part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Asked
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._reply(json.dumps({"data": [{"id": "m"}]}).encode(), "application/json")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        prompt = body["messages"][-1]["content"]
+        with self.server.lock:
+            self.server.asked.append(prompt)
+            self.server.bodies.append(body)
+            self.server.on_asked(len(self.server.asked))
+        text = self.server.answer(prompt)
+        events = [
+            {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
+        ]
+        self._reply(
+            b"".join(b"data: " + json.dumps(e).encode() + b"\n\n" for e in events), "text/event-stream"
+        )
+
+    def _reply(self, data: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@contextmanager
+def serve(answer: Answer) -> Iterator[Asked]:
+    """An endpoint that answers a prompt with `answer(prompt)`."""
+    with Asked(answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

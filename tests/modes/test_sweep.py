@@ -1,0 +1,154 @@
+"""Sweeps as a user runs them, over an endpoint that answers at once: one table at the end, resume, failing jobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from lqmf_runner.errors import UserInputError
+from lqmf_runner.experiments.results import Results, read_results, write_results
+from lqmf_runner.modes.sweep import is_complete
+from tests.conftest import Run
+from tests.experiments.sample import sample_model, sample_results
+
+Sweep = Callable[..., subprocess.CompletedProcess[str]]
+ANSWER = [
+    {"choices": [{"index": 0, "delta": {"content": "Paris."}, "finish_reason": None}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
+]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._send(b'{"data": [{"id": "m"}]}', "application/json")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        type(self).asked += 1
+        lines = [f"data: {json.dumps(part)}\n\n" for part in ANSWER]
+        self._send("".join([*lines, "data: [DONE]\n\n"]).encode(), "text/event-stream")
+
+    def _send(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    asked = 0
+
+
+@pytest.fixture
+def asked() -> Callable[[], int]:
+    """How many answers the endpoint has given so far."""
+    return lambda: _Handler.asked
+
+
+@pytest.fixture
+def sweep(run_program: Run, tmp_path: Path) -> Iterator[Sweep]:
+    """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
+    _Handler.asked = 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    models = tmp_path / "own" / "model"
+    models.mkdir(parents=True)
+    for name, port in (("a", server.server_port), ("b", server.server_port), ("c", 9)):
+        (models / f"{name}.yaml").write_text(
+            "# @package _global_\n"
+            "defaults: [model_schema@model, {override /backend@_global_.backend: openai}]\n"
+            f"model: {{name: {name}}}\nbackend: {{base_url: 'http://127.0.0.1:{port}/v1'}}\n"
+        )
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return run_program(
+            "-m", "mode=benchmark", "--config-dir", "own", "tracking=none", "mode.concurrency=[1]", "mode.requests=2",
+            "mode.warmup=0", *args, env={"NO_PROXY": "127.0.0.1"},
+        )  # fmt: skip
+
+    yield run
+    server.shutdown()
+    server.server_close()
+
+
+def the_sweep(root: Path) -> Path:
+    (folder,) = (root / "outputs").glob("*/*")
+    return folder
+
+
+def results_of(root: Path) -> Results:
+    return read_results(the_sweep(root))
+
+
+def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
+    sweep: Sweep, asked: Callable[[], int], tmp_path: Path
+) -> None:
+    """The failing job is reported and the rest goes on; a second run does what is missing and nothing else."""
+    first = sweep("model=a,c", "mode.sampling.max_tokens=4,8")
+    assert first.returncode == 1
+    for job in (2, 3):
+        assert f"error: job {job} (" in first.stderr
+    results = results_of(tmp_path)
+    assert (results.run.status, results.run.reason) == ("partial", "2 of 4 jobs are not complete")
+    assert [m.name for m in results.models] == [f"{model} max_tokens={n}" for model in "ac" for n in (4, 8)]
+    assert results.verdict is not None
+    assert sorted(m.name for m in results.verdict.models if m.error) == ["c max_tokens=4", "c max_tokens=8"]
+    assert "Verdict: " in first.stdout
+    assert "sampling settings differ" in first.stdout
+    assert "c max_tokens=4 failed and is not judged" in first.stdout
+    folder = the_sweep(tmp_path)
+    assert {p.name for p in folder.iterdir()} >= {"report.html", "report.md", "results.json", "0", "3"}
+    assert asked() == 4
+
+    kept = (folder / "0" / "requests.jsonl").read_bytes()
+    (folder / "1" / "results.json").write_text("{")  # killed while it was at it
+    again = sweep("model=a,c", "mode.sampling.max_tokens=4,8", f"hydra.sweep.dir={folder}")
+    assert "job 0 is complete already" in again.stderr
+    assert asked() == 6
+    assert (folder / "0" / "requests.jsonl").read_bytes() == kept
+    assert len((folder / "1" / "requests.jsonl").read_text().splitlines()) == 2
+    assert len(results_of(tmp_path).models) == 4
+
+
+def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:
+    results = sample_results(sample_model("a"))
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "resolved.json").write_text('{"mode": {"warmup": 2}}')
+    write_results(results, tmp_path)
+    assert is_complete(tmp_path, {"mode": {"warmup": 2}})
+    with pytest.raises(UserInputError, match="other settings"):
+        is_complete(tmp_path, {"mode": {"warmup": 3}})
+    results.run.status = "partial"
+    write_results(results, tmp_path)
+    (tmp_path / "requests.jsonl").touch()
+    assert not is_complete(tmp_path, {"mode": {"warmup": 2}})
+    assert not (tmp_path / "requests.jsonl").exists()
+    assert not is_complete(tmp_path / "elsewhere", {})
+
+
+def test_a_sweep_that_is_refused_leaves_nothing_behind(run_program: Run, tmp_path: Path) -> None:
+    result = run_program("-m", "mode=benchmark", "model=smollm2_gguf,smolm2_bnb4")
+    assert result.returncode == 2
+    assert "did you mean smollm2_bnb4?" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jobs_of_the_joblib_launcher_are_gathered_too(sweep: Sweep, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    result = sweep("model=a,b", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert result.returncode == 0, result.stderr
+    results = results_of(tmp_path)
+    assert results.run.status == "complete"
+    assert [model.name for model in results.models] == ["a", "b"]
+    for job in "01":
+        command = read_results(the_sweep(tmp_path) / job).run.command
+        assert "hydra/launcher=joblib" in command, "the command of a job is that of the sweep"
