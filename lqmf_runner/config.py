@@ -273,9 +273,13 @@ class BenchmarkMode(ModeConfig):
         requests: requests in each load; null is the larger of 16 and twice the concurrency or 10 seconds' worth.
         duration_s: a load lasts so many seconds instead, and the requests under way are then waited for.
         repeats: times each load is run, for confidence intervals.
+        interleave: the models take turns, one repeat and one load of the weights each, so that a drift of the machine's
+            speed falls on all of them alike.
         warmup: requests before the measurement, not counted.
         seed: of arrivals and synthetic requests.
         heuristic: report the heuristic quality of the answers.
+        tasks: measure the accuracy on these after the loads: names of lm-evaluation-harness's tasks, or YAML files.
+        tasks_limit: documents of each task; null takes all.
         objectives: report goodput under these.
     """
 
@@ -288,15 +292,20 @@ class BenchmarkMode(ModeConfig):
     requests: int | None = None
     duration_s: float | None = None
     repeats: int = 1
+    interleave: bool = False
     warmup: int = 2
     seed: int = 0
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     heuristic: bool = True
+    tasks: list[str] = field(default_factory=list)
+    tasks_limit: int | None = None
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
 
     def __post_init__(self) -> None:
         _one_of("mode.arrival", self.arrival, ("poisson", "constant", "burst"))
+        if self.tasks_limit is not None:
+            _at_least("mode.tasks_limit", self.tasks_limit, 1)
 
     def check(self, run: RunConfig) -> None:
         """Refuse a verdict over figures that this run does not measure."""

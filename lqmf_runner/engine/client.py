@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
 
 from ..errors import UserInputError
 from ..types import (
@@ -12,12 +13,16 @@ from ..types import (
     EngineStats,
     GenerationRequest,
     MemoryUse,
+    Message,
     ModelInfo,
+    OptionLogprobs,
     Score,
     TokenLogprob,
     Window,
     WindowScore,
 )
+from . import decisions
+from .decisions import Decision, Question
 
 
 class EngineClient(ABC):
@@ -41,8 +46,12 @@ class EngineClient(ABC):
         """
 
     @abstractmethod
-    async def score(self, tokens: Sequence[int] | str) -> Score:
-        """Log-probability of every token given the ones before it. A string is tokenized without special tokens."""
+    async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
+        """Log-probability of every token given the ones before it. A string is tokenized without special tokens.
+
+        Args:
+            top: how many of the most likely tokens to report at each position, at most 20.
+        """
 
     async def score_window(self, window: Window) -> WindowScore:
         """Score the later tokens of a window, and record or compare the full next-token distributions.
@@ -54,6 +63,35 @@ class EngineClient(ABC):
         raise UserInputError(
             f"'{self.info.name}' runs behind an endpoint, which does not give full next-token distributions",
             hint="perplexity and KL divergence need a model on this machine; leave out reference=",
+        )
+
+    @abstractmethod
+    async def option_logprobs(
+        self, request: GenerationRequest, options: Sequence[Sequence[str]]
+    ) -> OptionLogprobs:
+        """How likely each option is as the beginning of the answer; nothing is generated.
+
+        Args:
+            request: the prompt; its sampling settings do not matter.
+            options: each as the forms it may take ("yes", "Yes", " yes"), whose probabilities are added. Forms of
+                several tokens count only for an option that has no form of one token, and then the first does.
+
+        Raises:
+            InvalidRequestError: the prompt is too long, or two options are the same to this model.
+            RemoteEngineError: the endpoint does not tell the log-probabilities of its most likely tokens.
+        """
+
+    async def decide(
+        self,
+        state: str | Sequence[Message],
+        questions: Sequence[Question],
+        *,
+        instructions: str = "",
+        template_options: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Answer typed questions about a state with a probability for every option (see `decisions.decide`)."""
+        return await decisions.decide(
+            self, state, questions, instructions=instructions, template_options=template_options
         )
 
     @abstractmethod

@@ -37,10 +37,11 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
 
 
 class ScoreTokens(msgspec.Struct, frozen=True, tag=True):
-    """Answered with a `Reply` that holds a `Score`."""
+    """Answered with a `Reply` that holds a `Score`, with `top` alternatives at each position."""
 
     id: int
     tokens: list[int] | str
+    top: int = 0
 
 
 class ScoreWindow(msgspec.Struct, frozen=True, tag=True):
@@ -48,6 +49,22 @@ class ScoreWindow(msgspec.Struct, frozen=True, tag=True):
 
     id: int
     window: Window
+
+
+class PrepareOptions(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds `PreparedOptions`: tokens of a prompt, and of options with their forms."""
+
+    id: int
+    request: GenerationRequest
+    options: list[list[str]]
+
+
+class NextTokens(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds `NextTokenLogprobs` of the candidates after the tokens."""
+
+    id: int
+    tokens: list[int]
+    candidates: list[int]
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
@@ -78,7 +95,17 @@ class ResetPrefixCache(msgspec.Struct, frozen=True, tag=True):
 
 
 Command = (
-    Load | Generate | Cancel | ScoreTokens | ScoreWindow | Tokenize | Detokenize | GetStats | ResetPrefixCache
+    Load
+    | Generate
+    | Cancel
+    | ScoreTokens
+    | ScoreWindow
+    | PrepareOptions
+    | NextTokens
+    | Tokenize
+    | Detokenize
+    | GetStats
+    | ResetPrefixCache
 )
 
 

@@ -58,6 +58,10 @@ class RequestState:
     sink: RowSink | None = None
 
     @property
+    def can_share(self) -> bool:
+        return self.sink is None or self.sink.can_share
+
+    @property
     def n_generated(self) -> int:
         return len(self.tokens) - self.n_prompt
 
@@ -143,7 +147,7 @@ class Scheduler:
         postponed: list[RequestState] = []
         while self._waiting:
             request = self._waiting[0]
-            reuse = self._reuse and request.sink is None
+            reuse = self._reuse and request.can_share
             placement = self._table.place(request.tokens, reuse=reuse)
             if placement is None:
                 break
@@ -181,7 +185,7 @@ class Scheduler:
         lengths = [
             common_prefix(other.tokens, request.tokens)
             for other in self._running
-            if not other.decoding and other.sink is None
+            if not other.decoding and other.can_share
         ]
         return min(max(lengths, default=0), request.n_prompt - 1)
 
@@ -242,7 +246,8 @@ class Scheduler:
             text = request.answer.add(token)
             if n_top is not None:
                 logprobs = (token_logprob(logits, token, n_top, self._runner.tokenizer.token_text),)
-            if request.answer.stopped:
+            matcher = request.sampler.matcher
+            if request.answer.stopped or (matcher is not None and matcher.complete):
                 finish_reason = "stop"
             elif request.n_generated >= request.max_tokens:
                 finish_reason = "length"

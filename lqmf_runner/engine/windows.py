@@ -81,6 +81,7 @@ class WindowSink:
     """Scores the rows of one window as they come (a `RowSink`)."""
 
     chunk = _CHUNK
+    can_share = False
 
     def __init__(self, window: Window, scorer: WindowScorer, score: _Score) -> None:
         self.first_row = window.first - 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -13,9 +14,10 @@ import msgspec
 from ..engine import load_engine
 from ..engine.client import EngineClient
 from ..quality.heuristic import score_answer
+from ..quality.tasks import Tasks
 from ..types import EngineStats, ModelInfo, ModelSpec
 from .load import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
-from .metrics import bandwidth_utilisation, engine_rates, load_result, mean_heuristic
+from .metrics import add_work, bandwidth_utilisation, engine_rates, load_result, mean_heuristic
 from .plan import BenchmarkPlan, PlannedLoad
 from .repeats import headline_estimates
 from .request_log import RequestLog
@@ -55,6 +57,22 @@ class Observer(Protocol):
         """The work is done; `summary` says how it went."""
 
 
+@dataclass
+class Turns:
+    """What a model has measured so far, if its repeats are spread over several turns, each with a load of its own.
+
+    Attributes:
+        done: turns that are over.
+        logs, work: by load, what each repeat measured, and the engine's work in all of them.
+        records: all requests.
+    """
+
+    done: int = 0
+    logs: dict[str, list[LoadLog]] = field(default_factory=dict)
+    work: dict[str, EngineStats] = field(default_factory=dict)
+    records: list[RequestRecord] = field(default_factory=list)
+
+
 async def benchmark_model(
     spec: ModelSpec,
     plan: BenchmarkPlan,
@@ -65,34 +83,49 @@ async def benchmark_model(
     memory_bandwidth_gb_s: float | None = None,
     on_progress: Callable[[], None] = lambda: None,
     reference: Reference | None = None,
+    turns: Turns | None = None,
     load: LoadEngine = load_engine,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Benchmark one model and fill in `result` as it goes, so that it holds what was measured however this ends.
 
     `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
-    `reference` comes last, so that what it takes is not in the memory figures; an endpoint has none.
+    `reference` and tasks come last, so that what they take is not in the memory figures; an endpoint has no fidelity.
+    Of an interleaved plan this is one turn: one repeat of each load. Fidelity, tasks and the ramp belong to the first.
 
     Raises:
         LqmfError: the model could not be loaded, or its engine was lost.
         asyncio.CancelledError: interrupted; the load under way is in `result`, marked partial, if a request ended.
     """
+    turns = Turns() if turns is None else turns
+    if turns.done:
+        reference = None
+    tasks = None
+    if plan.tasks and not turns.done:  # before the model: what is wrong with a task is known then
+        tasks = await asyncio.to_thread(Tasks, plan.tasks, plan.tasks_limit)
     started = clock()
     client = await load(spec, lambda share: observer.loading(result.name, share))
     try:
-        result.load_time_s = clock() - started
-        describe(result, client.info, spec)
+        if not turns.done:
+            result.load_time_s = clock() - started
+            describe(result, client.info, spec)
         observer.loaded(result)
         if reference is not None and client.info.format == "openai":
             result.notes.append("fidelity is not measured: an endpoint does not give full distributions")
             reference = None
         if reference is not None:
             await reference.check(client)
-        runner = _ModelRun(client, plan, result, observer, log, memory_bandwidth_gb_s, on_progress, clock)
+        runner = _ModelRun(
+            client, plan, result, observer, log, memory_bandwidth_gb_s, on_progress, turns, clock
+        )
         await runner.run_all()
         if reference is not None:
             await reference.measure(client, result, observer)
             on_progress()
+        if tasks is not None:
+            await _measure_tasks(tasks, client, result, observer)
+            on_progress()
+        turns.done += 1
     finally:
         await client.close()
 
@@ -108,20 +141,21 @@ class _ModelRun:
     log: RequestLog
     memory_bandwidth_gb_s: float | None
     on_progress: Callable[[], None]
+    turns: Turns
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
-        self._records: list[RequestRecord] = []
         self._conversations: list[Conversation] = []
 
     async def run_all(self) -> None:
         """Warm up, run the loads, then the ramp."""
         self._conversations = await self.plan.conversations(self.client)
         await self.warm_up()
-        by_repeat = [list(self.plan.loads(repeat)) for repeat in range(self.plan.repeats)]
-        for repeats in zip(*by_repeat, strict=True):
+        turn = self.turns.done
+        numbers = [turn] if self.plan.interleave else range(self.plan.repeats)
+        for repeats in zip(*(self.plan.loads(number) for number in numbers), strict=True):
             await self.run(repeats)
-        if ramp := self.plan.new_ramp():
+        if not turn and (ramp := self.plan.new_ramp()):
             for step in ramp.steps():
                 records = await self.run([PlannedLoad(step, None)])
                 ramp.judge(step, records, self.plan.objectives)
@@ -142,16 +176,16 @@ class _ModelRun:
         total = None if first.requests is None else first.requests * len(repeats)
         self.observer.load_started(self.result.name, first.shape.key, total)
         before = after = await self.client.stats()
-        logs: list[LoadLog] = []
+        logs = self.turns.logs.setdefault(first.shape.key, [])
         whole = False
         try:
-            for number, load in enumerate(repeats):
+            for load in repeats:
                 # Else the last prompts would still be in the cache, and TTFT would be that of a replay.
                 await self.client.reset_prefix_cache()
                 logs.append(LoadLog())
                 await run_load(
                     self.client, load.shape, cycle_conversations(self._conversations, load.requests),
-                    self.plan.sampling, model=self.result.name, repeat=number, log=logs[-1],
+                    self.plan.sampling, model=self.result.name, repeat=len(logs) - 1, log=logs[-1],
                     on_record=self._on_record, clock=self.clock,
                 )  # fmt: skip
             after = await self.client.stats()
@@ -168,7 +202,7 @@ class _ModelRun:
             record.heuristic = score_answer(
                 record.prompt, record.text, cut_off=record.finish_reason == "length"
             )
-        self._records.append(record)
+        self.turns.records.append(record)
         self.log.write(record)
         self.observer.request_ended(record)
 
@@ -181,7 +215,9 @@ class _ModelRun:
         *,
         partial: bool,
     ) -> None:
-        rates = engine_rates(before, after)
+        work = add_work(self.turns.work.get(shape.key, EngineStats()), before, after)
+        self.turns.work[shape.key] = work
+        rates = engine_rates(EngineStats(), work)
         share = bandwidth_utilisation(self.client.info, rates, self.memory_bandwidth_gb_s)
         measure = functools.partial(load_result, shape.shape, objectives=self.plan.objectives)
         pooled = measure(
@@ -191,11 +227,29 @@ class _ModelRun:
         ended = logs[:-1] if partial else logs
         estimates = headline_estimates([measure(log.records, log.duration_s) for log in ended])
         load = msgspec.structs.replace(pooled, repeats=estimates)
-        self.result.loads.append(load)
+        self.result.loads = [known for known in self.result.loads if known.shape != load.shape] + [load]
         self.result.quality = msgspec.structs.replace(
-            self.result.quality, heuristic=mean_heuristic(self._records)
+            self.result.quality, heuristic=mean_heuristic(self.turns.records)
         )
         self.observer.load_ended(self.result.name, shape.key, load)
+
+
+async def _measure_tasks(tasks: Tasks, client: EngineClient, result: ModelResult, observer: Observer) -> None:
+    under_way: list[tuple[str, int]] = []
+
+    def end_kind() -> None:
+        if under_way:
+            kind, requests = under_way.pop()
+            observer.work_ended(result.name, kind, f"{requests:,} requests")
+
+    def begin_kind(kind: str, requests: int) -> None:
+        end_kind()
+        under_way.append((f"tasks, {kind}", requests))
+        observer.work_started(result.name, f"tasks, {kind}", requests)
+
+    found = await tasks.measure(client, on_batch=begin_kind, on_answer=observer.work_advanced)
+    end_kind()
+    result.quality = msgspec.structs.replace(result.quality, tasks=found)
 
 
 def describe(result: ModelResult, info: ModelInfo, spec: ModelSpec) -> None:

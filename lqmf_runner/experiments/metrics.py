@@ -89,6 +89,14 @@ def engine_rates(before: EngineStats, after: EngineStats) -> EngineRates:
     return EngineRates(prefill, decode, steps)
 
 
+def add_work(total: EngineStats, before: EngineStats, after: EngineStats) -> EngineStats:
+    """`total` and what the counters have grown by between two readings: work of several loads of a model in one."""
+    names = EngineStats.__struct_fields__
+    return EngineStats(
+        **{name: getattr(total, name) + getattr(after, name) - getattr(before, name) for name in names}
+    )
+
+
 def bandwidth_utilisation(
     info: ModelInfo, rates: EngineRates, memory_bandwidth_gb_s: float | None
 ) -> float | None:

@@ -48,10 +48,13 @@ class BenchmarkPlan:
     requests: int | None = None
     duration_s: float | None = None
     repeats: int = 1
+    interleave: bool = False
     warmup: int = 2
     seed: int = 0
     synthetic: Synthetic | None = None
     heuristic: bool = True
+    tasks: tuple[str, ...] = ()
+    tasks_limit: int | None = None
     objectives: Objectives = field(default_factory=Objectives)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,10 @@ class BenchmarkPlan:
         if self.duration_s is not None and not 0 < self.duration_s < math.inf:
             raise UserInputError(
                 f"mode.duration_s={self.duration_s:g} is not valid", hint="it is a time, more than 0 s"
+            )
+        if self.interleave and self.repeats < 2:
+            raise UserInputError(
+                "mode.interleave=true has nothing to interleave", hint="repeat the loads: mode.repeats=3"
             )
         if self.duration_s is not None and self.requests is not None:
             raise UserInputError(
@@ -99,10 +106,13 @@ class BenchmarkPlan:
             requests=mode.requests,
             duration_s=mode.duration_s,
             repeats=mode.repeats,
+            interleave=mode.interleave,
             warmup=mode.warmup,
             seed=mode.seed,
             synthetic=_synthetic(mode.synthetic, mode.sampling.max_tokens, mode.seed),
             heuristic=mode.heuristic,
+            tasks=tuple(mode.tasks),
+            tasks_limit=mode.tasks_limit,
             objectives=Objectives(**dataclasses.asdict(mode.objectives)),
         )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..config import BenchmarkMode, RunConfig
 from ..errors import LqmfError
-from ..experiments.benchmark import LoadEngine, benchmark_model
+from ..experiments.benchmark import LoadEngine, Turns, benchmark_model
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
 from ..experiments.results import ModelResult, Results, RunRecord, write_results
@@ -159,21 +159,26 @@ class _Benchmark:
         return False
 
     def run_all(self, configs: Sequence[RunConfig], plans: Sequence[BenchmarkPlan]) -> bool:
-        """Run all models; a model that fails does not stop the others. True if interrupted."""
-        for config, plan in zip(configs, plans, strict=True):
-            result = ModelResult(name=config.model.name)
-            self.results.models.append(result)
-            try:
-                self._run_one(config, plan, result)
-            except KeyboardInterrupt:
-                result.error = "interrupted"
-                return True
-            except Exception as error:
-                self._failed(result, error, only=len(configs) == 1)
-            self._save()
+        """Run all models, or their turns; one that fails does not stop the others. True if interrupted."""
+        results = [ModelResult(name=config.model.name) for config in configs]
+        turns = [Turns() for _ in configs]
+        for turn in range(plans[0].repeats if plans[0].interleave else 1):
+            for config, plan, result, own in zip(configs, plans, results, turns, strict=True):
+                if result.error is not None:
+                    continue
+                if not turn:
+                    self.results.models.append(result)
+                try:
+                    self._run_one(config, plan, result, own)
+                except KeyboardInterrupt:
+                    result.error = "interrupted"
+                    return True
+                except Exception as error:
+                    self._failed(result, error, only=len(configs) == 1)
+                self._save()
         return False
 
-    def _run_one(self, config: RunConfig, plan: BenchmarkPlan, result: ModelResult) -> None:
+    def _run_one(self, config: RunConfig, plan: BenchmarkPlan, result: ModelResult, turns: Turns) -> None:
         spec = self._locate(config)
         result.format, result.version = spec.format, spec.version or None
         system = self.results.system
@@ -190,6 +195,7 @@ class _Benchmark:
                 memory_bandwidth_gb_s=system.memory_bandwidth_gb_s,
                 on_progress=self._save,
                 reference=self._reference,
+                turns=turns,
                 load=self._load,
             )
         )

@@ -193,13 +193,14 @@ class ReferenceStore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield ReferenceDraft(folder, key)
-            self._publish(folder, self._root / key.digest)
+            if self.find(key) is None:  # else another run was faster, and may be reading what it made
+                self._publish(folder, self._root / key.digest)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
     def _publish(self, folder: Path, place: Path) -> None:
-        """Give an entry its name. One that is there already is damaged, or as good: two runs made it at a time."""
+        """Give an entry its name; a damaged one that has it makes room."""
         try:
             folder.rename(place)
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -78,6 +79,10 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
             for shape in shapes
         ]
     columns += _fidelity_columns(results)
+    for name, metric in _tasks(results):
+        columns.append(
+            Column(f"{name}\n{metric} ± SE", functools.partial(fig.task, name=name, metric=metric))
+        )
     columns.append(Column("heuristic", fig.heuristic))
     return columns
 
@@ -96,6 +101,12 @@ def _fidelity_columns(results: Results) -> list[Column[ModelResult]]:
         ),
         Column("differs\nat token", fig.divergence),
     ]
+
+
+def _tasks(results: Results) -> list[tuple[str, str]]:
+    """The tasks that any model was measured on, each with its first metric."""
+    found = {name: values for model in results.models for name, values in model.quality.tasks.items()}
+    return [(name, next((key for key in values if key != "n"), "")) for name, values in found.items()]
 
 
 def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelResult]) -> set[tuple[int, int]]:

@@ -147,6 +147,13 @@ def references(models: Iterable[ModelResult]) -> list[str]:
     return list(dict.fromkeys(map(reference, found)))
 
 
+def task(model: ModelResult, name: str, metric: str) -> str:
+    """A metric of a task with its standard error: "0.955 ± 0.032"."""
+    found = model.quality.tasks.get(name, {})
+    error = found.get(f"{metric}_stderr")
+    return number(found.get(metric)) + ("" if error is None else f" ± {error:.3f}")
+
+
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:
     """The model's load of that shape, if it got that far."""
     return next((load for load in model.loads if load.shape == shape), None)

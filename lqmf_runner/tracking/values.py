@@ -17,6 +17,7 @@ REDACTED = "***"
 ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
 _SECRET_KEY = re.compile(r"(key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
+_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "objectives", "repeats", "interleave", "tasks"}
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s?#]*@")
 _URL_SECRET = re.compile(r"([?&][^=&\s]*(?:key|token|secret|password)=)[^&\s]+", re.IGNORECASE)
 
@@ -98,16 +99,14 @@ def system_digest(system: SystemInfo) -> str:
 def conditions_digest(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """Equal for runs whose figures can be compared, model by model and load by load.
 
-    That is the prompts, the settings of the mode but for which loads are run and what is reported of them, and
-    what the command line says of the backend.
+    That is the prompts, the settings of the mode but for which loads are run and what is reported of them, the
+    reference and its text, and what the command line says of the backend.
     """
-    mode = {
-        key: value
-        for key, value in (config.get("mode") or {}).items()
-        if key not in ("concurrency", "rate", "ramp", "heuristic", "objectives", "repeats")
-    }
+    mode = {key: value for key, value in (config.get("mode") or {}).items() if key not in _NO_CONDITIONS}
+    reference = config.get("reference")
+    fidelity = {key: value for key, value in (config.get("fidelity") or {}).items() if key != "cache_dir"}
     backend = sorted(override for override in overrides if override.lstrip("+").startswith("backend"))
-    return _digest([config.get("prompts"), mode, backend])
+    return _digest([config.get("prompts"), mode, backend, [reference, fidelity] if reference else None])
 
 
 def prompts_dataset(config: Mapping[str, Any]) -> dict[str, str] | None:

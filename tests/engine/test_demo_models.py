@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from lqmf_runner.engine import EngineClient, load_engine
+from lqmf_runner.quality.evaluation_text import SHIPPED
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
 
 pytestmark = [pytest.mark.demo, pytest.mark.asyncio(loop_scope="module")]
@@ -63,12 +65,7 @@ async def test_it_knows_the_capital_of_france(engine: EngineClient) -> None:
         assert "Paris" in answer.text
 
 
-async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(
-    engine: EngineClient, request: pytest.FixtureRequest
-) -> None:
-    if engine.info.name == "int8":
-        reason = "LLM.int8 chooses its outlier columns over all rows of a batch (threshold 6)"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(engine: EngineClient) -> None:
     questions = [ask(f"Tell me {'something ' * i} about the number {i}.", 16 + i) for i in range(8)]
     alone = [await engine.complete(question) for question in questions]
     await engine.reset_prefix_cache()
@@ -100,3 +97,9 @@ async def test_an_answer_joins_to_whole_characters(engine: EngineClient) -> None
     request = GenerationRequest(prompt="An animal:", sampling=sampling)
     chunks = [chunk async for chunk in engine.generate(request)]
     assert [chunk.text for chunk in chunks] == [""] * (len(emoji) - 1) + ["🦙"]
+
+
+async def test_every_format_cuts_the_evaluation_text_into_the_same_tokens(engine: EngineClient) -> None:
+    tokens = await engine.tokenize(SHIPPED.read_text("utf-8"))
+    assert len(tokens) == 12_829
+    assert hashlib.sha256(repr(tokens).encode()).hexdigest()[:16] == "a825690acf755fd4", "as llama.cpp has it"

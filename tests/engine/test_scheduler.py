@@ -29,10 +29,13 @@ class ScriptedTokenizer(Tokenizer):
         return [ord(c) - ord("a") for c in text]
 
     def detokenizer(self) -> BytesDetokenizer:
-        return BytesDetokenizer(lambda token: bytes([ord("a") + token % 26]))
+        return BytesDetokenizer(self.token_bytes)
 
     def token_text(self, token: int) -> str:
         return chr(ord("a") + token % 26)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.token_text(token).encode()
 
 
 class ScriptedRunner(ModelRunner):

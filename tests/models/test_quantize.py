@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from lqmf_runner.config import QuantizeMode
 from lqmf_runner.errors import MissingDependencyError, QuantizationError, UserInputError
@@ -72,6 +73,9 @@ def test_gguf_becomes_a_checkpoint_and_other_types(gguf_file: Path, tmp_path: Pa
     plain = make(gguf_file, QuantizeMode(method="bf16"), tmp_path)
     assert inspect_model(plain.path).parameters == inspect_model(gguf_file).parameters
     assert plain.record.proof.top1_agreement == 1.0
+    # The pieces that llama.cpp cuts a text of this kind of vocabulary ("smollm") into before it merges.
+    splitter = Tokenizer.from_file(str(Path(plain.path) / "tokenizer.json")).pre_tokenizer
+    assert [piece for piece, _ in splitter.pre_tokenize_str("a  12 b")] == ["a", "ĠĠ", "1", "2", "Ġb"]
     smaller = make(gguf_file, QuantizeMode(method="gguf", type="q8_0"), tmp_path)
     found = inspect_model(smaller.path)
     assert (Path(smaller.path).name, found.method) == ("tiny_gguf_Q8_0", "Q8_0")

@@ -9,7 +9,10 @@ import numpy as np
 
 HIDDEN, INTERMEDIATE, LAYERS, HEADS, KV_HEADS = 64, 128, 2, 4, 2
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+TEMPLATE = (
+    "{{ opening }}{% if tools %}{{ tools|tojson }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+)
 
 
 def vocabulary() -> list[str]:
@@ -63,11 +66,11 @@ def make_tokenizer() -> Any:
     return tokenizer
 
 
-def make_gguf(path: Path, *, seed: int = 0) -> Path:
-    """A GGUF that llama.cpp and transformers can load."""
+def make_gguf(path: Path, *, seed: int = 0, damage: float = 0.0) -> Path:
+    """A GGUF that llama.cpp and transformers can load. `damage` adds noise to its weights, 1 as much as they are."""
     import gguf
 
-    random = np.random.default_rng(seed)
+    random, noise = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     tokens = vocabulary()
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)
@@ -94,6 +97,8 @@ def make_gguf(path: Path, *, seed: int = 0) -> Path:
 
     def add(name: str, *shape: int) -> None:
         weights = random.normal(0, 0.08, shape) if len(shape) > 1 else np.ones(shape)
+        if len(shape) > 1:
+            weights = weights + damage * noise.normal(0, 0.08, shape)
         writer.add_tensor(name, weights.astype(np.float32))
 
     kv = HIDDEN // HEADS * KV_HEADS

@@ -33,6 +33,7 @@ from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec
 from tests.experiments.scripted import Fail, Say, ScriptedEngine, WordTokens
 from tests.quality.bigram import BigramEngine, table
+from tests.quality.toy import ToyModel
 
 QUESTION = "What is the capital of France?"
 PROMPTS = PromptsConfig(name="few", entries=[Prompt(id=f"p{n}", prompt=QUESTION) for n in range(4)])
@@ -161,6 +162,30 @@ def test_a_duration_ends_a_closed_loop(bench: Bench) -> None:
     assert load.duration_s >= 0.05
     assert all(r.sent_s < 0.05 for r in read_requests(bench.folder))
     assert load.requests > len(PROMPTS.entries)  # the prompt set is repeated
+
+
+def test_tasks_come_after_the_loads(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.engine = lambda *_, **__: ToyModel()  # type: ignore[assignment, return-value]
+    bench.mode = BenchmarkMode(
+        concurrency=[1], requests=2, warmup=0, tasks=["lqmf_everyday", "lqmf_opposites"], tasks_limit=3
+    )
+    assert bench.run("a") == 0
+    model = bench.results.models[0]
+    assert {name: found["n"] for name, found in model.quality.tasks.items()} == {
+        "lqmf_everyday": 3, "lqmf_opposites": 3,
+    }  # fmt: skip
+    assert model.loads[0].succeeded == 2
+    shown = capsys.readouterr()
+    assert "exact_match" in shown.out
+    assert "generate_until" in shown.err
+    assert "it/s" not in shown.err  # the harness's own bars
+
+
+def test_a_task_that_is_wrong_is_told_before_a_model_is_loaded(bench: Bench) -> None:
+    bench.mode = BenchmarkMode(concurrency=[1], tasks=["nowhere.yaml"])
+    with pytest.raises(UserInputError, match="no task file"):
+        bench.run("a")
+    assert not bench.engines
 
 
 def test_synthetic_requests_are_not_scored(bench: Bench) -> None:

@@ -10,23 +10,27 @@ import pytest
 
 from lqmf_runner.config import CompareMode, ModelConfig, RunConfig, VerdictConfig
 from lqmf_runner.errors import DoesNotFitError, UserInputError
+from lqmf_runner.experiments.results import read_requests
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.compare import run_with
-from lqmf_runner.types import GenerationRequest
+from lqmf_runner.types import EngineStats, GenerationRequest
 from tests.conftest import Compose, Run
 from tests.experiments.scripted import Fail, Say
-from tests.modes.test_benchmark import PROMPTS, Bench, answer
+from tests.modes.test_benchmark import PROMPTS, Bench, Script, answer
 
 
 class Comparison(Bench):
     """A comparison in a folder of its own; engines are made by script."""
 
-    verdict = VerdictConfig()
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.verdict = VerdictConfig()
+        self.mode = CompareMode(concurrency=[1, 3], requests=6)
 
     def run(self, *models: str) -> int:
         configs = tuple(
             RunConfig(
-                model=ModelConfig(name=name), prompts=PROMPTS, mode=CompareMode(concurrency=[1, 3], requests=6),
+                model=ModelConfig(name=name), prompts=PROMPTS, mode=self.mode,
                 tracking=self.tracking, verdict=self.verdict,
             )
             for name in models
@@ -141,3 +145,42 @@ def test_a_refused_comparison_leaves_nothing_behind(run_program: Run, tmp_path: 
         "hint: name the unquantized model: reference=<model>",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_models_take_turns_when_interleaved(comparison: Comparison) -> None:
+    """a b a b a b: every turn has a worker of its own, and the repeats end up in one load with an interval."""
+    order: list[str] = []
+
+    def noted(name: str) -> Script:
+        def script(number: int, request: GenerationRequest) -> Sequence[Say | Fail]:
+            if order[-1:] != [name]:
+                order.append(name)
+            return answer(number, request)
+
+        return script
+
+    comparison.scripts |= {"a": noted("a"), "b": noted("b"), "broken": DoesNotFitError("too big")}
+    comparison.mode = CompareMode(concurrency=[1, 3], requests=6, warmup=1, repeats=3, interleave=True)
+    comparison.stats = [
+        reading
+        for _ in range(6 * 2)
+        for reading in (EngineStats(), EngineStats(prefill_tokens=60, prefill_s=0.1))
+    ]
+    assert comparison.run("a", "broken", "b") == 1
+    assert order == ["a", "b"] * 3
+    assert len(comparison.engines) == 6
+    results = comparison.results
+    assert [len(m.loads) for m in results.models] == [2, 0, 2]
+    load = results.models[0].loads[1]
+    assert (load.requests, load.repeats["output_tokens_per_s"].n) == (18, 3)
+    assert load.prefill_tokens_per_s == pytest.approx(600)
+    records = [r for r in read_requests(comparison.folder) if (r.model, r.load) == ("b", "c3")]
+    assert sorted(r.repeat for r in records) == [0] * 6 + [1] * 6 + [2] * 6
+    assert results.verdict is not None
+    assert results.verdict.models[-1].name == "broken"
+
+
+def test_interleaving_without_repeats_is_refused(comparison: Comparison) -> None:
+    comparison.mode = CompareMode(interleave=True)
+    with pytest.raises(UserInputError, match="nothing to interleave"):
+        comparison.run("a", "b")

@@ -130,7 +130,7 @@ def test_a_pass_under_way_is_left_alone(tmp_path: Path) -> None:
     with store.draft(KEY) as draft:
         draft.allocate(2, 10)
         write(store, other)
-        write(store, KEY)  # two runs at a time: the later one to end replaces an equal entry
+        write(store, KEY)  # two runs at a time: the first one to end counts
         draft.finish(RECORD, list(range(16)), SCORES)
     assert store.find(KEY) is not None
     assert store.find(other) is not None

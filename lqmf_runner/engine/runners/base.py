@@ -99,7 +99,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str, *, parse_special: bool) -> list[int]:
-        """Token ids, without adding any; `parse_special` reads `<|im_end|>` and its like as one token."""
+        """Token ids, without adding any; `parse_special` reads `<|im_end|>` and its like as one token.
+
+        May be called from several threads.
+        """
 
     @abstractmethod
     def detokenizer(self) -> Detokenizer:
@@ -108,6 +111,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def token_text(self, token: int) -> str:
         """The text of one token by itself (U+FFFD for a part of a character)."""
+
+    @abstractmethod
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to the text; nothing for a special token, and for an id that is no token."""
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a whole prompt: special tokens are read, and the BOS the model expects comes first."""

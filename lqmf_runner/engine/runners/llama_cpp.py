@@ -62,12 +62,12 @@ class LlamaCppTokenizer(Tokenizer):
             size = -n
 
     def detokenizer(self) -> Detokenizer:
-        return BytesDetokenizer(self._piece)
+        return BytesDetokenizer(self.token_bytes)
 
     def token_text(self, token: int) -> str:
-        return self._piece(token).decode(errors="replace")
+        return self.token_bytes(token).decode(errors="replace")
 
-    def _piece(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         piece = self._pieces.get(token)
         if piece is None:
             size = 64

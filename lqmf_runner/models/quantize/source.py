@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..gguf import read_header
 from .base import Job, Report
 
 if TYPE_CHECKING:
@@ -40,12 +41,28 @@ def load_tokenizer(job: Job) -> Any | None:
     file = Path(job.source)
     if job.source_format == "gguf":
         try:
-            return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         except (KeyError, NotImplementedError):  # a GGUF without a vocabulary
             return None
+        _restore_pre_tokenizer(tokenizer, read_header(file).metadata.get("tokenizer.ggml.pre"))
+        return tokenizer
     if not any((file / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return None
     return AutoTokenizer.from_pretrained(file)
+
+
+def _restore_pre_tokenizer(tokenizer: Any, kind: str | None) -> None:
+    """How text is split before merging, where transformers does not take it from the GGUF.
+
+    "smollm" makes each digit a piece of its own; without that the same text becomes other tokens than in llama.cpp.
+    """
+    if kind != "smollm":
+        return
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
 
 
 def source_folder(job: Job, report: Report) -> Path:
