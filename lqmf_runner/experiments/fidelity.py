@@ -30,6 +30,7 @@ from ..quality.fidelity import (
     compare_with_reference,
     kld_summary,
     perplexity,
+    perplexity_ratio,
     record_reference,
     top1_agreement,
 )
@@ -147,6 +148,7 @@ class Reference:
         """
         scores = await _compare(client, self.stored, result.name, observer)
         mine, same, kld = perplexity(scores), top1_agreement(scores, self.stored.scores), kld_summary(scores)
+        ratio = perplexity_ratio(scores, self.stored.scores)
         parting = None
         if self.requests:
             answers = await _answers(client, self.requests, result.name, observer)
@@ -155,6 +157,8 @@ class Reference:
             result.quality,
             perplexity=mine.value,
             perplexity_se=mine.se,
+            perplexity_ratio=ratio.value,
+            perplexity_ratio_se=ratio.se,
             kld=kld,
             kld_histogram=_histogram(scores),
             top1_agreement=same.value,

@@ -142,6 +142,8 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     heuristic: HeuristicScore | None = None
     perplexity: float | None = None
     perplexity_se: float | None = None
+    perplexity_ratio: float | None = None
+    perplexity_ratio_se: float | None = None
     kld: KldSummary | None = None
     kld_histogram: Histogram | None = None
     top1_agreement: float | None = None

@@ -176,6 +176,14 @@ def perplexity(scores: PositionScores) -> Estimate:
     return Estimate(value, None if mean.se is None else value * mean.se)
 
 
+def perplexity_ratio(scores: PositionScores, reference: PositionScores) -> Estimate:
+    """Perplexity over the reference's: exp(mean of the differences in log-likelihood, position by position).
+
+    How hard the text is cancels, so that it is far surer than either perplexity.
+    """
+    return perplexity(PositionScores(scores.nll - reference.nll, scores.top))
+
+
 def top1_agreement(scores: PositionScores, reference: PositionScores) -> Estimate:
     """Share of positions at which both models find the same token the most likely."""
     return mean_estimate((scores.top == reference.top).astype(np.float64))

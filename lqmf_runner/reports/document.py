@@ -200,6 +200,7 @@ def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
                     *(fig.number(value) for value in (kld.median, kld.p90, kld.p99)),
                     fig.top1(model),
                     fig.plus_minus(quality.perplexity, quality.perplexity_se),
+                    fig.plus_minus(quality.perplexity_ratio, quality.perplexity_ratio_se),
                     fig.divergence(model),
                     fig.UNKNOWN
                     if parting is None
@@ -214,6 +215,7 @@ def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
         "p99",
         "top-1",
         "perplexity",
+        "of the reference's",
         "differs at token",
         "never differ",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ..experiments.results import LoadResult, ModelResult, Shape, Summary
@@ -102,8 +103,11 @@ def heuristic(model: ModelResult) -> str:
 
 
 def plus_minus(value: float | None, error: float | None) -> str:
-    """A figure and its standard error, where there is one."""
-    return number(value) + (f" ± {number(error)}" if error is not None else "")
+    """A figure and its standard error, where there is one, with two digits of the error: 0.0032 ± 0.00036."""
+    if value is None or not error:
+        return number(value)
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 8)
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
 
 
 def kld(model: ModelResult) -> str:

@@ -24,6 +24,7 @@ from lqmf_runner.quality.fidelity import (
     kld_summary,
     mean_estimate,
     perplexity,
+    perplexity_ratio,
     record_reference,
     top1_agreement,
 )
@@ -190,6 +191,9 @@ def test_standard_errors_are_those_of_the_windows_means() -> None:
     assert (estimate.value, estimate.se) == (4.0, pytest.approx(2 / 3**0.5))
     assert mean_estimate(values[:1]).se is None
     scores = PositionScores(values, np.zeros((3, 2), np.int32))
+    easier = PositionScores(values - np.array([[0.1], [0.2], [0.3]]), scores.top)
+    assert perplexity_ratio(scores, easier).value == pytest.approx(np.exp(0.2))
+    assert perplexity_ratio(scores, easier).se == pytest.approx(np.exp(0.2) * 0.1 / 3**0.5)
     assert perplexity(scores).value == pytest.approx(np.exp(4))
     assert perplexity(scores).se == pytest.approx(np.exp(4) * 2 / 3**0.5)
 
