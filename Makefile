@@ -39,7 +39,8 @@ lint: setup ## ruff and mypy, as in CI
 	$(BIN)/mypy
 
 ui: setup ## open MLflow on the runs of this folder
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
+	@# where litellm is installed too, MLflow imports it, and its download of a price list can block the start for ever
+	MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
 
 peers: setup ## set up the programs that benchmarks compare with, in an environment of their own
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers

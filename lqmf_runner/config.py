@@ -439,6 +439,39 @@ class ModelsMode(ModeConfig):
 
 
 @dataclass(frozen=True)
+class HistoryMode(ModeConfig):
+    """Past runs from MLflow, one line for each model of a run.
+
+    Attributes:
+        show: "all" runs, the "latest" of each model and mode, the "best" of each by `metric`, or the "trend": each run
+            beside the comparable one before it.
+        model, format, mode: only runs of these; `*` stands for any characters ("qwen_*").
+        since: only runs not older than this: "12h", "7d", "4w", or a date like "2026-01-31".
+        metric: an MLflow name, e.g. "c8/ttft_s.p50", for best and trend; null takes the output tokens per second of the
+            lightest load.
+        regressions: only runs that are worse than those before them.
+        limit: most lines to show, the newest.
+        output: "table" or "json".
+    """
+
+    name: str = "history"
+    show: str = "all"
+    model: str | None = None
+    format: str | None = None
+    mode: str | None = None
+    since: str | None = None
+    metric: str | None = None
+    regressions: bool = False
+    limit: int = 30
+    output: str = "table"
+
+    def __post_init__(self) -> None:
+        _one_of("mode.show", self.show, ("all", "latest", "best", "trend"))
+        _one_of("mode.output", self.output, ("table", "json"))
+        _at_least("mode.limit", self.limit, 1)
+
+
+@dataclass(frozen=True)
 class ChatMode(ModeConfig):
     """Talk to a model. With `message` it answers that and ends, with `script` it plays the entry of the prompt set that
     has this id; without, it reads from the terminal."""

@@ -53,6 +53,7 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
         "compare": schemas.CompareMode,
         "quantize": schemas.QuantizeMode,
         "models": schemas.ModelsMode,
+        "history": schemas.HistoryMode,
         "chat": schemas.ChatMode,
         "serve": schemas.ServeMode,
     },

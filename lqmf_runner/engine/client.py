@@ -74,7 +74,6 @@ class EngineClient(ABC):
             hint="perplexity and KL divergence need a model on this machine; leave out reference=",
         )
 
-    @abstractmethod
     async def option_logprobs(
         self, request: GenerationRequest, options: Sequence[Sequence[str]]
     ) -> OptionLogprobs:
@@ -89,6 +88,7 @@ class EngineClient(ABC):
             InvalidRequestError: the prompt is too long, or two options are the same to this model.
             RemoteEngineError: the endpoint does not tell the log-probabilities of its most likely tokens.
         """
+        raise InvalidRequestError(f"'{self.info.name}' does not tell the log-probabilities of next tokens")
 
     async def decide(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import msgspec
 import yaml
 
 from ..errors import UserInputError
-from .results import ModelResult, Results, read_results
+from .results import ModelResult, Results, read_config, read_results
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ def read_finished(folder: Path) -> list[FinishedRun]:
     """
     jobs = sweep_jobs(folder)
     if not jobs:
-        return [FinishedRun(folder.name, read_results(folder), _read_config(folder))]
+        return [FinishedRun(folder.name, read_results(folder), read_config(folder))]
     labels = _job_labels(jobs)
     return [
-        FinishedRun(label, read_results(job), _read_config(job))
+        FinishedRun(label, read_results(job), read_config(job))
         for job, label in zip(jobs, labels, strict=True)
         if (job / "results.json").exists()
     ]
@@ -153,11 +152,3 @@ def _job_labels(jobs: Sequence[Path]) -> list[str]:
         )
         for own in settings
     ]
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / ".hydra" / "resolved.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}

@@ -6,6 +6,7 @@ shares and rates of success are between 0 and 1.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -325,3 +326,12 @@ def read_requests(folder: Path) -> list[RequestRecord]:
         except msgspec.DecodeError:
             continue
     return records
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved configuration that was saved with a run, without secrets; empty if there is none."""
+    try:
+        config = json.loads((folder / ".hydra" / "resolved.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}

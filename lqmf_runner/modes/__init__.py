@@ -99,4 +99,9 @@ MODES: dict[str, Mode] = {
         "list the models there are, and which of them can run",
         "mode=models",
     ),
+    "history": Mode(
+        "history:run",
+        "list past runs: the latest, the best, the trend of a model, and what has become worse",
+        "mode=history mode.show=trend mode.model=smollm2_gguf mode.since=7d",
+    ),
 }

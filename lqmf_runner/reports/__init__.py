@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..experiments.results import Results, read_requests, write_results
+from ..experiments.results import Results, read_config, read_requests, write_results
+
+if TYPE_CHECKING:
+    from .plots.style import Plot
 
 log = logging.getLogger(__name__)
 
@@ -17,25 +22,30 @@ def write_reports(results: Results, folder: Path) -> list[str]:
         What could not be written, one sentence each. A full disk, or a library that is missing, costs the file that
         it concerns and nothing else.
     """
-    from .document import benchmark_document
+    from ..tracking.values import flatten
+    from .document import run_document
     from .html import render_html
     from .markdown import render_markdown
-    from .plots import write_plots
+    from .plots import draw_plots
 
     problems: list[str] = []
-    plots: list[Path] = []
+
+    def attempt(what: str, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            problems.append(f"{what} could not be written: {error.strerror or error}")
+
+    attempt("results.json", lambda: write_results(results, folder))
+    records = read_requests(folder)
+    plots: list[Plot] = []
     try:
-        write_results(results, folder)
-    except OSError as error:
-        problems.append(f"results.json could not be written: {error.strerror or error}")
-    try:
-        plots = write_plots(results, folder)
-    except (OSError, ImportError) as error:
-        problems.append(f"the plots could not be written: {error}")
-    try:
-        blocks = benchmark_document(results, read_requests(folder), plots)
-        (folder / "report.md").write_text(render_markdown(blocks), "utf-8")
-        (folder / "report.html").write_text(render_html(blocks), "utf-8")
-    except OSError as error:
-        problems.append(f"the report could not be written: {error.strerror or error}")
+        plots = draw_plots(results, records)
+    except ImportError as error:
+        problems.append(f"the plots could not be drawn: {error}")
+    for plot in plots:
+        attempt(plot.name, lambda plot=plot: (folder / plot.name).write_bytes(plot.png))  # type: ignore[misc]
+    blocks = run_document(results, records, plots, dict(flatten(read_config(folder))))
+    attempt("report.md", lambda: (folder / "report.md").write_text(render_markdown(blocks), "utf-8"))
+    attempt("report.html", lambda: (folder / "report.html").write_text(render_html(blocks), "utf-8"))
     return problems

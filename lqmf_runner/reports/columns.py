@@ -5,18 +5,25 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ..experiments.results import LoadResult, ModelResult, Results, Shape
 from . import figures as fig
 
+Row = TypeVar("Row")
+
 
 @dataclass(frozen=True)
-class Column:
-    """A head (a narrow terminal breaks it at the newline), and the cell for a model."""
+class Column(Generic[Row]):
+    """A head (a narrow terminal breaks it at the newline), and the cell for a row, such as a model.
+
+    `rank` is what the cells are compared by where a lower or a higher figure is better: the lowest rank is the best.
+    """
 
     head: str
-    cell: Callable[[ModelResult], str]
+    cell: Callable[[Row], str]
     is_number: bool = True
+    rank: Callable[[Row], float | None] | None = None
 
 
 def load_shapes(results: Results) -> list[Shape]:
@@ -24,16 +31,16 @@ def load_shapes(results: Results) -> list[Shape]:
     return list(dict.fromkeys(load.shape for model in results.models for load in model.loads))
 
 
-def summary_columns(results: Results) -> list[Column]:
+def summary_columns(results: Results) -> list[Column[ModelResult]]:
     """Columns of the one table that compares the models. Latency and bandwidth are those of the first load."""
     shapes = [shape for shape in load_shapes(results) if shape.kind != "ramp"]
-    columns = [
+    columns: list[Column[ModelResult]] = [
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
         Column("bits/w", lambda m: fig.number(m.bits_per_weight)),
-        Column("size", lambda m: fig.megabytes(m.size_mb)),
-        Column("memory", fig.memory),
-        Column("load", lambda m: fig.seconds(m.load_time_s)),
+        Column("size", lambda m: fig.megabytes(m.size_mb), rank=lambda m: m.size_mb),
+        Column("memory", fig.memory, rank=fig.total_memory_mb),
+        Column("load", lambda m: fig.seconds(m.load_time_s), rank=lambda m: m.load_time_s),
     ]
     columns += [
         Column(
@@ -41,14 +48,23 @@ def summary_columns(results: Results) -> list[Column]:
             _of_load(
                 shape, lambda load: fig.estimated(load, "output_tokens_per_s", load.output_tokens_per_s)
             ),
+            rank=_rank(shape, lambda load: load.output_tokens_per_s, higher=True),
         )
         for shape in shapes
     ]
     if shapes:
         first, at = shapes[0], fig.load_label(shapes[0])
         columns += [
-            Column(f"TTFT ms {at}\np50 / p99", _of_load(first, lambda load: fig.pair(load.ttft_s))),
-            Column(f"ITL ms {at}\np50", _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50))),
+            Column(
+                f"TTFT ms {at}\np50 / p99",
+                _of_load(first, lambda load: fig.pair(load.ttft_s)),
+                rank=_rank(first, lambda load: load.ttft_s.p50),
+            ),
+            Column(
+                f"ITL ms {at}\np50",
+                _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50)),
+                rank=_rank(first, lambda load: load.itl_s.p50),
+            ),
             Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
         ]
     if any(model.ramp for model in results.models):
@@ -58,6 +74,7 @@ def summary_columns(results: Results) -> list[Column]:
             Column(
                 f"goodput req/s\n{fig.load_label(shape)}",
                 _of_load(shape, lambda load: fig.estimated(load, "goodput_rps", load.goodput_rps)),
+                rank=_rank(shape, lambda load: load.goodput_rps, higher=True),
             )
             for shape in shapes
         ]
@@ -70,14 +87,18 @@ def summary_columns(results: Results) -> list[Column]:
     return columns
 
 
-def _fidelity_columns(results: Results) -> list[Column]:
+def _fidelity_columns(results: Results) -> list[Column[ModelResult]]:
     """Columns of what was measured against the reference; none where nothing was."""
     if not any(model.quality.kld for model in results.models):
         return []
     return [
-        Column("KLD\nmean", fig.kld),
-        Column("top-1", fig.top1),
-        Column("perplexity", lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se)),
+        Column("KLD\nmean", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None),
+        Column("top-1", fig.top1, rank=lambda m: None if (t := m.quality.top1_agreement) is None else -t),
+        Column(
+            "perplexity",
+            lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se),
+            rank=lambda m: m.quality.perplexity,
+        ),
         Column("differs\nat token", fig.divergence),
     ]
 
@@ -86,6 +107,20 @@ def _tasks(results: Results) -> list[tuple[str, str]]:
     """The tasks that any model was measured on, each with its first metric."""
     found = {name: values for model in results.models for name, values in model.quality.tasks.items()}
     return [(name, next((key for key in values if key != "n"), "")) for name, values in found.items()]
+
+
+def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelResult]) -> set[tuple[int, int]]:
+    """(row, column) of the best cells; none in a column where all look the same. `models` are those that compete."""
+    best: set[tuple[int, int]] = set()
+    for number, column in enumerate(columns):
+        if column.rank is None:
+            continue
+        ranks = {row: rank for row, model in enumerate(models) if (rank := column.rank(model)) is not None}
+        cells = {row: column.cell(models[row]) for row in ranks}
+        if len(set(cells.values())) > 1:
+            winner = min(ranks, key=lambda row: ranks[row])
+            best |= {(row, number) for row, cell in cells.items() if cell == cells[winner]}
+    return best
 
 
 def load_heads() -> Sequence[str]:
@@ -127,3 +162,16 @@ def _of_load(shape: Shape, cell: Callable[[LoadResult], str]) -> Callable[[Model
         return cell(load) + ("*" if load.partial else "")
 
     return of_model
+
+
+def _rank(
+    shape: Shape, value: Callable[[LoadResult], float | None], *, higher: bool = False
+) -> Callable[[ModelResult], float | None]:
+    """Ranks models by a figure of a load. A load that was cut short does not compete."""
+
+    def rank(model: ModelResult) -> float | None:
+        load = fig.find_load(model, shape)
+        figure = None if load is None or load.partial else value(load)
+        return None if figure is None else -figure if higher else figure
+
+    return rank

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ..experiments.results import ModelResult, RequestRecord, Results
-from ..quality.verdict import Verdict
 from . import figures as fig
-from .columns import load_heads, load_row, summary_columns
+from .answers import Comparison, compare_answers
+from .columns import best_cells, load_heads, load_row, summary_columns
 
-SAMPLES = 3
+if TYPE_CHECKING:
+    from .plots.style import Plot
+
+PROMPTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of level 1 to 3."""
+    """A heading of level 1 or 2."""
 
     level: int
     text: str
@@ -31,20 +34,31 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class VerdictBox:
+    """Which model to run, and why. `qualifies` is false where none does."""
+
+    headline: str
+    reasons: Sequence[str]
+    cautions: Sequence[str]
+    qualifies: bool
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table. The first `text_columns` are text, the others numbers."""
+    """A table. The first `text_columns` are text, the others numbers; `best` are (row, column) of the best cells."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     text_columns: int = 1
+    best: Collection[tuple[int, int]] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True)
-class Image:
-    """A picture in the run's folder."""
+class Plots:
+    """Pictures that belong together."""
 
-    path: Path
-    alt: str
+    plots: Sequence[Plot]
 
 
 @dataclass(frozen=True)
@@ -55,44 +69,83 @@ class Verbatim:
     text: str
 
 
-Block = Heading | Paragraph | Table | Image | Verbatim
+@dataclass(frozen=True)
+class Answers:
+    """Answers side by side. `is_open`: shown without being asked for."""
+
+    comparison: Comparison
+    is_open: bool
 
 
-def benchmark_document(
-    results: Results, records: Sequence[RequestRecord], plots: Sequence[Path]
+@dataclass(frozen=True)
+class Command:
+    """A command line, ready to be copied."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values; `folded` away under the title until asked for."""
+
+    title: str
+    rows: Sequence[tuple[str, str]] = field(default_factory=list)
+    folded: bool = False
+
+
+Block = Heading | Paragraph | VerdictBox | Table | Plots | Verbatim | Answers | Command | Facts
+
+
+def run_document(
+    results: Results, records: Sequence[RequestRecord], plots: Sequence[Plot], config: Mapping[str, Any]
 ) -> list[Block]:
-    """The report of a benchmark: the comparison first, then the evidence."""
+    """The report of a run: the verdict first, then the comparison, then the evidence.
+
+    Args:
+        config: the resolved configuration, flat and without secrets; empty if it is not known.
+    """
     run = results.run
-    blocks: list[Block] = [Heading(1, f"{run.mode}: {run.name}")]
+    blocks: list[Block] = [
+        Heading(1, _title(results)),
+        Paragraph(_subtitle(results)),
+    ]
     if run.status != "complete":
         blocks.append(Paragraph(f"This run is partial: {run.reason}", warning=True))
-    if results.verdict is not None:
-        blocks += _verdict_blocks(results.verdict)
-    columns = summary_columns(results)
-    blocks.append(
-        Table(
-            heads=[" ".join(c.head.split()) for c in columns],
-            rows=[[c.cell(model) for c in columns] for model in results.models],
-            text_columns=sum(not c.is_number for c in columns),
-        )
-    )
-    if any(load.partial for model in results.models for load in model.loads):
-        blocks.append(Paragraph("* cut short: over the requests that had ended"))
-    blocks += [Paragraph(sentence) for sentence in fig.references(results.models)]
-    blocks += [Image(path, path.stem) for path in plots]
-    for model in results.models:
-        blocks += _model_blocks(model)
-    blocks += _samples(results, records)
-    blocks += _run_blocks(results)
+    blocks += _verdict(results)
+    blocks += _comparison(results)
+    if plots:
+        blocks.append(Plots(plots))
+    blocks += _fidelity(results.models)
+    blocks += _answers(results, records, config)
+    blocks += _loads(results)
+    blocks += _failures(records)
+    blocks += [Heading(2, "Run it again"), Command(run.command)]
+    blocks += _run_blocks(results, config)
     return blocks
 
 
-def _verdict_blocks(verdict: Verdict) -> list[Block]:
-    """The verdict with its reasons, and for each model whether it qualifies and why not."""
-    blocks: list[Block] = [Heading(2, f"Verdict: {verdict.headline}")]
-    blocks += [Paragraph(sentence) for sentence in verdict.sentences]
-    blocks += [Paragraph(caution, warning=True) for caution in verdict.cautions]
-    rows = [
+def _title(results: Results) -> str:
+    """The models by name, or how many there are: the table names them all."""
+    names = [model.name for model in results.models]
+    what = " + ".join(names) if len(names) <= 3 else f"{len(names)} models"
+    return f"{results.run.mode}: {what or results.run.name}"
+
+
+def _subtitle(results: Results) -> str:
+    system, count = results.system, len(results.models)
+    where = ", ".join(gpu.name for gpu in system.gpus) or system.cpu
+    started = results.run.started_at.replace("T", " ")
+    return f"{count} model{'' if count == 1 else 's'} · {started} · {where}, {system.cores} cores"
+
+
+def _verdict(results: Results) -> list[Block]:
+    verdict = results.verdict
+    if verdict is None:
+        return []
+    box = VerdictBox(
+        verdict.headline, verdict.sentences, verdict.cautions, qualifies=verdict.winner is not None
+    )
+    judged = [
         (
             model.name,
             "yes" if model.qualifies else "no",
@@ -103,8 +156,10 @@ def _verdict_blocks(verdict: Verdict) -> list[Block]:
         )
         for model in verdict.models
     ]
-    heads = ("model", "qualifies", "why", "on the Pareto front", "rank", "score")
-    blocks.append(Table(heads, rows, text_columns=4))
+    blocks: list[Block] = [box]
+    if judged:
+        heads = ("model", "qualifies", "why", "on the Pareto front", "rank", "score")
+        blocks.append(Table(heads, judged, text_columns=4))
     if verdict.differences:
         found = [
             (f"{d.model} against {d.baseline}", d.text, "yes" if d.beyond_noise else "no")
@@ -114,69 +169,96 @@ def _verdict_blocks(verdict: Verdict) -> list[Block]:
     return blocks
 
 
-def _model_blocks(model: ModelResult) -> list[Block]:
-    blocks: list[Block] = [Heading(2, model.name)]
-    if model.error:
-        blocks.append(Paragraph(f"Ended early: {model.error}", warning=True))
-    blocks += [Paragraph(note) for note in model.notes]
-    if model.loads:
-        blocks.append(Table(load_heads(), [load_row(load) for load in model.loads]))
-    score = model.quality.heuristic
-    if score is not None:
-        blocks.append(
-            Paragraph(
-                f"Heuristic quality {score.score:.2f} = length {score.length:.2f} of 0.3 + relevance "
-                f"{score.relevance:.2f} of 0.3 + coherence {score.coherence:.2f} of 0.4."
-            )
-        )
-    quality = model.quality
-    kld, parting = quality.kld, quality.divergence
-    if kld is not None:
-        blocks.append(
-            Paragraph(
-                f"KL divergence from the reference {fig.kld(model)} in the mean, median {fig.number(kld.median)}, "
-                f"p90 {fig.number(kld.p90)}, p99 {fig.number(kld.p99)}; the same most likely token at "
-                f"{fig.top1(model)} of positions; perplexity "
-                f"{fig.plus_minus(quality.perplexity, quality.perplexity_se)}, "
-                f"{fig.plus_minus(quality.perplexity_ratio, quality.perplexity_ratio_se)} of the reference's."
-            )
-        )
-    if parting is not None:
-        blocks.append(
-            Paragraph(
-                f"Greedy answers part from the reference's at token {fig.divergence(model)} in the median; "
-                f"{fig.percent(parting.identical)} of {len(parting.first)} never do within {parting.tokens} tokens."
-            )
-        )
+def _comparison(results: Results) -> list[Block]:
+    columns = summary_columns(results)
+    table = Table(
+        heads=[" ".join(c.head.split()) for c in columns],
+        rows=[[c.cell(model) for c in columns] for model in results.models],
+        text_columns=sum(not c.is_number for c in columns),
+        best=best_cells(columns, results.models),
+    )
+    blocks: list[Block] = [Heading(2, "Comparison"), table]
+    if any(load.partial for model in results.models for load in model.loads):
+        blocks.append(Paragraph("* cut short: over the requests that had ended"))
+    blocks += [Paragraph(sentence) for sentence in fig.references(results.models)]
+    for model in results.models:
+        blocks += [Paragraph(f"{model.name} ended early: {model.error}", warning=True)] if model.error else []
+        blocks += [Paragraph(f"{model.name}: {note}") for note in model.notes]
     return blocks
 
 
-def _samples(results: Results, records: Sequence[RequestRecord]) -> list[Block]:
-    """Answers of each model to the same first prompts, and what went wrong."""
-    blocks: list[Block] = []
-    answered = [r for r in records if r.error is None and r.turn == 0]
-    prompts = list(dict.fromkeys(r.prompt_id for r in answered))[:SAMPLES]
-    for prompt in prompts:
-        for model in results.models:
-            record = next((r for r in answered if (r.prompt_id, r.model) == (prompt, model.name)), None)
-            if record is not None:
-                score = f", heuristic {record.heuristic.score:.2f}" if record.heuristic else ""
-                title = (
-                    f"{prompt} · {model.name} · {record.output_tokens} tokens, {record.finish_reason}{score}"
+def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
+    """What was measured against the reference, in full."""
+    rows = []
+    for model in models:
+        quality, kld, parting = model.quality, model.quality.kld, model.quality.divergence
+        if kld is not None:
+            rows.append(
+                (
+                    model.name,
+                    fig.kld(model),
+                    *(fig.number(value) for value in (kld.median, kld.p90, kld.p99)),
+                    fig.top1(model),
+                    fig.plus_minus(quality.perplexity, quality.perplexity_se),
+                    fig.plus_minus(quality.perplexity_ratio, quality.perplexity_ratio_se),
+                    fig.divergence(model),
+                    fig.UNKNOWN
+                    if parting is None
+                    else f"{fig.percent(parting.identical)} of {len(parting.first)}",
                 )
-                blocks.append(Verbatim(title, record.text))
-    if blocks:
-        blocks.insert(0, Heading(2, "Sample answers"))
+            )
+    heads = (
+        "",
+        "KLD mean",
+        "median",
+        "p90",
+        "p99",
+        "top-1",
+        "perplexity",
+        "of the reference's",
+        "differs at token",
+        "never differ",
+    )
+    return [Heading(2, "Fidelity"), Table(heads, rows)] if rows else []
+
+
+def _answers(results: Results, records: Sequence[RequestRecord], config: Mapping[str, Any]) -> list[Block]:
+    """Answers of the models to the same prompts."""
+    entries = config.get("prompts.entries") or []
+    known = {entry["id"]: entry.get("prompt") or (entry.get("turns") or [""])[0] for entry in entries}
+    shown = compare_answers(results, records, known, PROMPTS_SHOWN)
+    if not shown:
+        return []
+    return [Heading(2, "Answers"), *(Answers(each, is_open=n < 2) for n, each in enumerate(shown))]
+
+
+def _loads(results: Results) -> list[Block]:
+    blocks: list[Block] = [_model_loads(model) for model in results.models if model.loads]
+    scored = [(model.name, score) for model in results.models if (score := model.quality.heuristic)]
+    if scored:
+        rows = [
+            [name, *(f"{part:.2f}" for part in (s.score, s.length, s.relevance, s.coherence))]
+            for name, s in scored
+        ]
+        heads = ["", "score", "length of 0.3", "relevance of 0.3", "coherence of 0.4"]
+        blocks.append(Table(heads, rows, title="Heuristic quality"))
+    return [Heading(2, "All loads"), *blocks] if blocks else []
+
+
+def _model_loads(model: ModelResult) -> Table:
+    return Table(load_heads(), [load_row(load) for load in model.loads], title=model.name)
+
+
+def _failures(records: Sequence[RequestRecord]) -> list[Block]:
     errors = list(dict.fromkeys(f"{r.model} {r.load}: {r.error}" for r in records if r.error))
-    if errors:
-        blocks += [Heading(2, "Failed requests"), Verbatim(f"{len(errors)} kinds", "\n".join(errors[:20]))]
-    return blocks
+    if not errors:
+        return []
+    return [Heading(2, "Failed requests"), Verbatim(f"{len(errors)} kinds", "\n".join(errors[:20]))]
 
 
-def _run_blocks(results: Results) -> list[Block]:
+def _run_blocks(results: Results, config: Mapping[str, Any]) -> list[Block]:
     run, system = results.run, results.system
     rows = [
-        ("command", run.command),
         ("started", run.started_at),
         ("finished", run.finished_at or fig.UNKNOWN),
         ("commit", run.git_commit or fig.UNKNOWN),
@@ -189,4 +271,8 @@ def _run_blocks(results: Results) -> list[Block]:
         ("packages", ", ".join(f"{name} {version}" for name, version in system.packages.items())),
         *((f"weights of {m.name}", m.version) for m in results.models if m.version),
     ]
-    return [Heading(2, "Run and machine"), Table(("", ""), rows, text_columns=2)]
+    blocks: list[Block] = [Heading(2, "Run and machine"), Facts("", rows)]
+    if config:
+        settings = [(name, str(value)) for name, value in config.items() if name != "prompts.entries"]
+        blocks.append(Facts("Configuration", settings, folded=True))
+    return blocks

@@ -91,6 +91,11 @@ def memory(model: ModelResult) -> str:
     return megabytes(model.memory.rss_mb) + gpu
 
 
+def total_memory_mb(model: ModelResult) -> float | None:
+    """Resident memory and GPU memory together; None if it is not known."""
+    return model.memory.rss_mb + model.memory.gpu_mb or None if model.memory else None
+
+
 def heuristic(model: ModelResult) -> str:
     """The heuristic score."""
     score = model.quality.heuristic

@@ -27,7 +27,7 @@ from ..experiments.plan import BenchmarkPlan
 from ..experiments.results import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
 from ..quality.verdict import Verdict
 from . import figures as fig
-from .columns import Column, summary_columns
+from .columns import Column, Row, summary_columns
 
 _REFRESHES_PER_S = 2  # each costs the model a few milliseconds of a core
 
@@ -224,7 +224,7 @@ def run_header(
     ]
 
 
-def fit_tables(columns: Sequence[Column], models: Sequence[ModelResult], console: Console) -> list[Table]:
+def fit_tables(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> list[Table]:
     """One table if it fits the console's width; else several that each begin with the first column."""
     tables: list[Table] = []
     rest = list(columns[1:])
@@ -232,10 +232,10 @@ def fit_tables(columns: Sequence[Column], models: Sequence[ModelResult], console
         taken = rest[:1]
         while len(taken) < len(rest):
             wider = rest[: len(taken) + 1]
-            if _width(_table([columns[0], *wider], models), console) > console.width:
+            if _width(_table([columns[0], *wider], rows), console) > console.width:
                 break
             taken = wider
-        tables.append(_table([columns[0], *taken], models))
+        tables.append(_table([columns[0], *taken], rows))
         rest = rest[len(taken) :]
     return tables
 
@@ -245,16 +245,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _table(columns: Sequence[Column], models: Sequence[ModelResult]) -> Table:
+def _table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold", show_edge=False)
     for column in columns:
         table.add_column(
             Text(column.head), justify="right" if column.is_number else "left", no_wrap=column is not columns[0],
             overflow="fold",
         )  # fmt: skip
-    for model in models:
-        style = "red" if model.error and not model.loads else ""
-        table.add_row(*(Text(printable(column.cell(model)), style=style) for column in columns))
+    for row in rows:
+        style = "red" if isinstance(row, ModelResult) and row.error and not row.loads else ""
+        table.add_row(*(Text(printable(column.cell(row)), style=style) for column in columns))
     return table
 
 

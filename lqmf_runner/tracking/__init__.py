@@ -14,8 +14,11 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from ..config import TrackingConfig
 from ..errors import TrackingError, UserInputError
+from ..experiments.history import PastRun
 from .values import redact_text
 
 TIMEOUT_S = 60
@@ -49,7 +52,7 @@ class MlflowTracker:
 
     def send(self, folder: Path) -> str:
         """Send in a child process; see `Tracker.send`."""
-        return self._run(folder).split()[-1]
+        return _run_child(self._config, self._timeout_s, str(folder)).split()[-1]
 
     def fetch(self, run_id: str, folder: Path) -> None:
         """Bring the results of a run, named by its id or the beginning of it, into a folder.
@@ -58,37 +61,49 @@ class MlflowTracker:
             UserInputError: there is no such run.
             TrackingError: MLflow cannot be reached.
         """
-        self._run(folder, "--fetch", run_id)
+        _run_child(self._config, self._timeout_s, str(folder), "--fetch", run_id)
 
-    def _run(self, folder: Path, *options: str) -> str:
-        """Run the child; returns what it prints."""
-        config = self._config
-        command = [
-            sys.executable, "-m", __name__, str(folder), *options,
-            "--artifacts", config.artifacts, "--experiment", config.experiment, "--timeout", str(self._timeout_s),
-        ]  # fmt: skip
-        package_root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        # The URI may hold a password, and a command line is there for everyone to see.
-        environment = {**os.environ, URI_VARIABLE: config.uri, "PYTHONPATH": path}
-        try:
-            child = subprocess.run(
-                command,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=self._timeout_s + 10,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise TrackingError(f"{redact_text(config.uri)} did not answer in {self._timeout_s} s") from None
-        except OSError as error:
-            raise TrackingError(f"the sender could not be started: {error}") from None
-        if child.returncode != 0:
-            lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
-            kind = UserInputError if child.returncode == UserInputError.exit_code else TrackingError
-            raise kind((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
-        return child.stdout
+
+def read_history(config: TrackingConfig, *, most: int = 2000, timeout_s: int = TIMEOUT_S) -> list[PastRun]:
+    """The newest runs of models, newest first, read in a child process.
+
+    Raises:
+        TrackingError: they cannot be read.
+    """
+    path = config.uri.removeprefix("sqlite:///")
+    if path != config.uri and not Path(path).exists():
+        return []  # MLflow would make an empty store
+    return msgspec.json.decode(_run_child(config, timeout_s, "--runs", str(most)), type=list[PastRun])
+
+
+def _run_child(config: TrackingConfig, timeout_s: int, *words: str) -> str:
+    """Run this package as a program; returns what it prints.
+
+    Raises:
+        UserInputError: what it was asked for is not there.
+        TrackingError: it failed, or took too long.
+    """
+    command = [
+        sys.executable, "-m", __name__, *words,
+        "--artifacts", config.artifacts, "--experiment", config.experiment, "--timeout", str(timeout_s),
+    ]  # fmt: skip
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # The URI may hold a password, and a command line is there for everyone to see.
+    environment = {**os.environ, URI_VARIABLE: config.uri, "PYTHONPATH": path}
+    try:
+        child = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout_s + 10, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise TrackingError(f"{redact_text(config.uri)} did not answer in {timeout_s} s") from None
+    except OSError as error:
+        raise TrackingError(f"the sender could not be started: {error}") from None
+    if child.returncode != 0:
+        lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
+        kind = UserInputError if child.returncode == UserInputError.exit_code else TrackingError
+        raise kind((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
+    return child.stdout
 
 
 def create_tracker(config: TrackingConfig) -> Tracker:

@@ -1,4 +1,4 @@
-"""`python -m lqmf_runner.tracking <run folder>`: send a run to MLflow, now or again."""
+"""`python -m lqmf_runner.tracking <run folder>`: send a run to MLflow, now or again; `--runs N` prints past ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import warnings
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+import msgspec
 
 from ..config import TrackingConfig
 from ..errors import LqmfError, TrackingError
@@ -40,7 +42,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lqmf_runner.tracking", description="Send a run's folder to MLflow."
     )
-    parser.add_argument("folder", type=Path, help="outputs/<date>/<time>-<mode>")
+    parser.add_argument("folder", type=Path, nargs="?", help="outputs/<date>/<time>-<mode>")
+    parser.add_argument("--runs", type=int, metavar="N", help="print the newest N runs as JSON instead")
     parser.add_argument(
         "--uri",
         default=os.environ.get(URI_VARIABLE, default.uri),
@@ -55,6 +58,9 @@ def main() -> int:
     )
     parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="SECONDS")
     args = parser.parse_args()
+    if (args.folder is None) == (args.runs is None):
+        parser.error("give a run's folder, or --runs")
+    config = TrackingConfig(True, args.uri, args.artifacts, args.experiment)
 
     def give_up(number: int, frame: FrameType | None) -> NoReturn:
         raise TrackingError(f"{redact_text(args.uri)} did not answer in {args.timeout} s")
@@ -62,10 +68,12 @@ def main() -> int:
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(args.timeout)
     _quiet_environment()
-    from .mlflow_store import fetch_folder, send_folder
+    from .mlflow_store import fetch_folder, read_past_runs, send_folder
 
-    config = TrackingConfig(True, args.uri, args.artifacts, args.experiment)
     try:
+        if args.runs is not None:
+            print(msgspec.json.encode(read_past_runs(config, args.runs)).decode())
+            return 0
         if args.fetch:
             fetch_folder(args.fetch, config, args.folder)
             return 0

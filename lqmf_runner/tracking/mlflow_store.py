@@ -1,20 +1,37 @@
-"""Sending a run's folder to MLflow. The one module that imports it, and only when it is used."""
+"""Sending a run's folder to MLflow, and reading runs back. The one module that imports it, and only when it is used."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ..config import TrackingConfig
 from ..errors import TrackingError, UserInputError
-from ..experiments.results import ModelResult, Results, read_results, write_results
-from .values import TAG_LENGTH, model_metrics, redact_text, run_params, shorten
+from ..experiments.history import PastRun
+from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
+from .reader import read_runs
+from .registry import register_model
+from .values import (
+    ROLE,
+    ROLE_GROUP,
+    ROLE_MODEL,
+    TAG_LENGTH,
+    conditions_digest,
+    model_metrics,
+    prompts_dataset,
+    redact_text,
+    run_params,
+    shorten,
+    system_digest,
+    system_metrics,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,29 +48,34 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         TrackingError: MLflow refused, or cannot be reached.
     """
     results = read_results(folder)
-    shared = folder.parent
-    if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
-        shared = Path(config.uri.removeprefix("sqlite:///")).parent
-        shared.mkdir(parents=True, exist_ok=True)
-    try:
-        import mlflow  # noqa: F401
-    except ImportError as error:
-        raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
     # Jobs of a sweep may end at the same time: one makes the store and the parent run, the others find them.
-    with _locked(shared):
-        return _send(folder, results, config)
-
-
-def _send(folder: Path, results: Results, config: TrackingConfig) -> str:
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    client = MlflowClient(tracking_uri=config.uri)
-    sender = _Sender(client, folder, results)
-    try:
+    with _locked(_store_folder(config) or folder.parent), _connected(config) as client:
+        sender = _Sender(client, folder, results)
         if results.run.mlflow_run_id and sender.is_sent(results.run.mlflow_run_id):
             return results.run.mlflow_run_id
         return sender.send(_experiment(client, config))
+
+
+def read_past_runs(config: TrackingConfig, most: int) -> list[PastRun]:
+    """The newest runs of models, from this process.
+
+    Raises:
+        TrackingError: MLflow refused, or cannot be reached.
+    """
+    with _connected(config) as client:
+        return list(read_runs(client, config, most))
+
+
+@contextlib.contextmanager
+def _connected(config: TrackingConfig) -> Iterator[MlflowClient]:
+    """A client; MLflow's errors become ours."""
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError as error:
+        raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
+    try:
+        yield MlflowClient(tracking_uri=config.uri)
     except MlflowException as error:
         raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
 
@@ -65,11 +87,7 @@ def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
         UserInputError: there is no such run, or more than one whose id begins so, or it holds no results.
         TrackingError: MLflow cannot be reached.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    client = MlflowClient(tracking_uri=config.uri)
-    try:
+    with _connected(config) as client:
         run = _find_run(client, config, run_id)
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         holder, model = run.info.run_id, None
@@ -82,8 +100,6 @@ def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
             )
         for name in files & {"results.json", "requests.jsonl", ".hydra"}:
             client.download_artifacts(holder, name, str(target))
-    except MlflowException as error:
-        raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
     if model is not None:
         results = read_results(target)
         results.models = [known for known in results.models if known.name == model]
@@ -112,6 +128,7 @@ class _Sender:
         self._folder = folder
         self._results = results
         self._made: list[str] = []
+        self._measured: list[tuple[str, ModelResult]] = []
         run = results.run
         self._start = _milliseconds(run.started_at)
         self._end = _milliseconds(run.finished_at or run.started_at)
@@ -124,6 +141,13 @@ class _Sender:
             "lqmf.run_id": run.id,
             "command": redact_text(run.command),
         }
+        self._config = read_config(folder)
+        self._setting = {
+            "lqmf.system": system_digest(results.system),
+            "lqmf.conditions": conditions_digest(self._config, _overrides(folder)),
+        }
+        if prompts := (self._config.get("prompts") or {}).get("name"):
+            self._tags["prompts"] = prompts
         if run.git_commit:
             self._tags["mlflow.source.git.commit"] = run.git_commit
 
@@ -140,7 +164,7 @@ class _Sender:
     def send(self, experiment: str) -> str:
         """Make the run, and a child for each model if there are several."""
         results, models = self._results, self._results.models
-        params = run_params(_read_config(self._folder))
+        params = run_params(self._config)
         before = results.run.mlflow_run_id
         try:
             only = models[0] if len(models) == 1 and not results.run.compares else None
@@ -168,6 +192,7 @@ class _Sender:
         except BaseException:
             self._undo(before)
             raise
+        self._register()
         return top
 
     def _make(
@@ -179,7 +204,7 @@ class _Sender:
         *,
         parent: str | None,
     ) -> str:
-        tags = {**self._tags, "model": name}
+        tags = {**self._tags, **self._setting, "model": name, ROLE: ROLE_MODEL if model else ROLE_GROUP}
         params = dict(params)
         if model is not None:
             known = {
@@ -187,6 +212,7 @@ class _Sender:
                 "bits": model.bits,
                 "version": model.version,
                 "method": model.method,
+                "device": model.device,
             }
             tags |= {key: str(value) for key, value in known.items() if value is not None}
             params["model.name"] = model.name
@@ -198,29 +224,50 @@ class _Sender:
         )
         run_id: str = run.info.run_id
         self._made.append(run_id)
-        self._log(run_id, params, model_metrics(model) if model is not None else {})
+        metrics = model_metrics(model) if model is not None else {}
+        self._log(run_id, params, metrics | system_metrics(self._results.system, model))
+        self._log_prompts(run_id)
+        if model is not None:
+            self._measured.append((run_id, model))
         return run_id
 
     def _log(self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric, Param
 
-        bandwidth = self._results.system.memory_bandwidth_gb_s
-        measured = [*metrics.items(), *([("system/memory_bandwidth_gb_s", bandwidth)] if bandwidth else [])]
         entities = [Param(key, value) for key, value in params.items()]
-        numbers = [Metric(key, value, self._end, 0) for key, value in measured]
+        numbers = [Metric(key, value, self._end, 0) for key, value in metrics.items()]
         for start in range(0, max(len(entities), len(numbers)), _BATCH):
             end = start + _BATCH
             self._client.log_batch(run_id, params=entities[start:end], metrics=numbers[start:end])
+
+    def _log_prompts(self, run_id: str) -> None:
+        """The prompt set as a dataset of the run, by which runs can be told apart and found."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        if fields := prompts_dataset(self._config):
+            context = InputTag("mlflow.data.context", self._results.run.mode)
+            self._client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
+
+    def _register(self) -> None:
+        """Bring the registry up to date. The run is complete by now: a server without a registry costs nothing."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            for run_id, model in self._measured:
+                if model.error is None:
+                    register_model(self._client, run_id, model, self._setting)
+        except MlflowException:
+            return
 
     def _sweep(self, experiment: str) -> str | None:
         """The parent run of the sweep that this run is one job of; made by the first job that comes by."""
         if self._results.run.sweep is None:
             return None
         sweep = self._results.run.sweep.replace("'", "")
-        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep}
         found = self._client.search_runs([experiment], f"tags.`lqmf.sweep` = '{sweep}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
+        tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep, ROLE: ROLE_GROUP}
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=f"sweep {sweep}"
         )
@@ -253,7 +300,7 @@ def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
     return str(client.create_experiment(config.experiment, artifact_location=location))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes of ours."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -264,13 +311,21 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    """The resolved configuration that was saved with the run; empty if there is none."""
+def _store_folder(config: TrackingConfig) -> Path | None:
+    """Folder of a SQLite store; made if it is not there."""
+    if not config.uri.startswith("sqlite:///") or config.uri.endswith(":memory:"):
+        return None
+    folder = Path(config.uri.removeprefix("sqlite:///")).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _overrides(folder: Path) -> list[str]:
+    """What the command line has set; empty if Hydra has not saved it."""
     try:
-        config = json.loads((folder / ".hydra" / "resolved.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
+        return msgspec.yaml.decode((folder / ".hydra" / "overrides.yaml").read_bytes(), type=list[str])
+    except (OSError, msgspec.DecodeError):
+        return []
 
 
 def _why(error: Exception) -> str:

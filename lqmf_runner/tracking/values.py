@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ..experiments.results import ModelResult
+from ..experiments.results import ModelResult, SystemInfo
 from ..reports.figures import load_key
 
 REDACTED = "***"
+ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
 _SECRET_KEY = re.compile(r"(key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
+_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "objectives", "repeats", "interleave", "tasks"}
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s?#]*@")
 _URL_SECRET = re.compile(r"([?&][^=&\s]*(?:key|token|secret|password)=)[^&\s]+", re.IGNORECASE)
 
@@ -73,6 +76,60 @@ def model_metrics(model: ModelResult) -> dict[str, float]:
     return found
 
 
+def system_metrics(system: SystemInfo, model: ModelResult | None) -> dict[str, float]:
+    """The machine, and the worker's memory, where MLflow shows system metrics. Taken at the end, never sampled."""
+    memory = model.memory if model is not None else None
+    figures = {
+        "memory_bandwidth_gb_s": system.memory_bandwidth_gb_s,
+        "cores": system.cores,
+        "ram_mb": system.ram_mb,
+        "gpus": len(system.gpus),
+        "worker_rss_mb": memory and memory.rss_mb,
+        "worker_peak_rss_mb": memory and memory.peak_rss_mb,
+        "worker_peak_gpu_mb": memory and memory.peak_gpu_mb,
+    }
+    return {f"system/{name}": float(value) for name, value in figures.items() if value}
+
+
+def system_digest(system: SystemInfo) -> str:
+    """Equal for runs on machines that are as fast as each other, as far as can be told. Package versions may differ."""
+    return _digest([system.cpu, system.cores, round(system.ram_mb / 1e3), [gpu.name for gpu in system.gpus]])
+
+
+def conditions_digest(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """Equal for runs whose figures can be compared, model by model and load by load.
+
+    That is the prompts, the settings of the mode but for which loads are run and what is reported of them, the
+    reference and its text, and what the command line says of the backend.
+    """
+    mode = {key: value for key, value in (config.get("mode") or {}).items() if key not in _NO_CONDITIONS}
+    reference = config.get("reference")
+    fidelity = {key: value for key, value in (config.get("fidelity") or {}).items() if key != "cache_dir"}
+    backend = sorted(override for override in overrides if override.lstrip("+").startswith("backend"))
+    return _digest([config.get("prompts"), mode, backend, [reference, fidelity] if reference else None])
+
+
+def prompts_dataset(config: Mapping[str, Any]) -> dict[str, str] | None:
+    """The prompt set as the fields of MLflow's `Dataset`; None if the run had none."""
+    prompts = config.get("prompts") or {}
+    entries = prompts.get("entries")
+    if not entries:
+        return None
+    turns = sum(len(entry.get("turns") or [1]) for entry in entries)
+    return {
+        "name": str(prompts.get("name")),
+        "digest": _digest(prompts),
+        "source_type": "local",
+        "source": json.dumps({"uri": ".hydra/resolved.json"}),
+        "schema": json.dumps({"mlflow_colspec": [{"name": "prompt", "type": "string", "required": True}]}),
+        "profile": json.dumps({"num_prompts": len(entries), "num_turns": turns}),
+    }
+
+
 def shorten(text: str, length: int) -> str:
     """The text, cut to at most `length` characters with a mark that says so."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

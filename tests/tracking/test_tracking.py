@@ -14,42 +14,15 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
-from lqmf_runner.experiments.results import ModelResult, read_results, write_results
+from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality, read_results, write_results
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
 from tests.experiments.sample import sample_model, sample_results
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
-    root = tmp_path_factory.mktemp("store")
-    return TrackingConfig(uri=f"sqlite:///{root}/mlruns/mlflow.db", artifacts=str(root / "mlruns/artifacts"))
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def make_folder(root: Path, *models: ModelResult, sweep: str | None = None) -> Path:
-    folder = root / "outputs" / f"run-{len(list(root.glob('outputs/*')))}"
-    (folder / ".hydra").mkdir(parents=True)
-    results = sample_results(*models)
-    results.run.sweep = sweep
-    results.run.id = f"{root.name}-{folder.name}"
-    write_results(results, folder)
-    (folder / "report.md").write_text("# report")
-    config = {
-        "model": {"name": "a"},
-        "backend": {"api_key": "sk-secret"},
-        "mode": {"name": "benchmark", "warmup": 2},
-    }
-    (folder / ".hydra" / "resolved.json").write_text(json.dumps(config))
-    return folder
+from tests.tracking.conftest import make_folder
 
 
 def test_one_model_is_one_run_read_back_through_mlflow(here: Path, store: TrackingConfig) -> None:
@@ -67,6 +40,11 @@ def test_one_model_is_one_run_read_back_through_mlflow(here: Path, store: Tracki
     assert run.data.metrics["c8/ttft_s.p50"] == read_results(folder).models[0].loads[2].ttft_s.p50
     tags = {key: run.data.tags[key] for key in ("model", "format", "bits", "mode", "version")}
     assert tags == {"model": "a", "format": "gguf", "bits": "4.0", "mode": "benchmark", "version": "abc"}
+    assert run.data.tags["prompts"] == "tiny"
+    assert run.data.metrics["system/worker_rss_mb"] == 270.4
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.tags[0].value) == ("tiny", "benchmark")
+    assert json.loads(dataset.dataset.profile) == {"num_prompts": 2, "num_turns": 4}
     assert {f.path for f in client.list_artifacts(run_id)} == {".hydra", "report.md", "results.json"}
     assert run.info.artifact_uri.startswith(Path(store.artifacts).as_uri())
     sent = read_results(Path(run.info.artifact_uri.removeprefix("file://")))
@@ -86,6 +64,50 @@ def test_several_models_are_children_of_one_run(here: Path, store: TrackingConfi
     assert "c1/ttft_s.p50" in by_name["b"].data.metrics
     assert by_name["b"].data.params["model.name"] == "b"
     assert "c1/ttft_s.p50" not in parent.data.metrics
+
+
+def test_the_registry_has_a_version_for_each_content_of_a_model(here: Path, store: TrackingConfig) -> None:
+    client = MlflowClient(tracking_uri=store.uri)
+
+    def measure(version: str, speed: float, kld: float | None = None, **settings: object) -> None:
+        model = sample_model("regis/tered", speed=speed)
+        model.version = version
+        if kld is not None:
+            model.quality = Quality(kld=KldSummary(kld))
+        send_folder(make_folder(here, model, **settings), store)  # type: ignore[arg-type]
+
+    def aliases() -> dict[str, str]:
+        found = client.get_registered_model("regis_tered").aliases
+        return {
+            alias: client.get_model_version("regis_tered", v).tags["version"] for alias, v in found.items()
+        }
+
+    measure("one", 100.0)
+    measure("two", 120.0)
+    measure("one", 90.0)
+    assert aliases() == {"current": "one", "best": "two"}
+    assert len(client.search_model_versions("name='regis_tered'")) == 2
+    measure("three", 500.0, max_tokens=8)  # other conditions: current, and the best of its own
+    measure("two", 80.0)
+    assert aliases() == {"current": "two", "best": "one"}
+    measure("one", 90.0, kld=0.1)
+    measure("two", 80.0, kld=0.02)
+    measure("one", 90.0, kld=0.1)
+    assert aliases() == {"current": "one", "best": "two"}  # closer to the reference counts before speed
+    files = [p for p in (Path(store.artifacts)).rglob("*") if p.suffix in (".gguf", ".safetensors")]
+    assert files == []
+
+
+def test_a_server_without_a_registry_still_gets_the_run(
+    here: Path, store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("no registry here")
+
+    monkeypatch.setattr(MlflowClient, "get_registered_model", refuse)
+    monkeypatch.setattr(MlflowClient, "create_registered_model", refuse)
+    run_id = send_folder(make_folder(here, sample_model("unregistered")), store)
+    assert MlflowClient(tracking_uri=store.uri).get_run(run_id).info.status == "FINISHED"
 
 
 def test_jobs_of_a_sweep_share_a_parent(here: Path, store: TrackingConfig) -> None:

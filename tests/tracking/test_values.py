@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from lqmf_runner.tracking.values import model_metrics, redact, redact_text, run_params
+from lqmf_runner.tracking.values import conditions_digest, model_metrics, redact, redact_text, run_params
 from tests.experiments.sample import sample_model
 
 
@@ -26,8 +26,11 @@ def test_params_are_flat() -> None:
         "mode": {"concurrency": [1, 4], "sampling": {"max_tokens": 64}},
     }
     assert run_params(config) == {
-        "model.name": "m", "model.path": "null", "mode.concurrency": "[1, 4]", "mode.sampling.max_tokens": "64",
-    }  # fmt: skip
+        "model.name": "m",
+        "model.path": "null",
+        "mode.concurrency": "[1, 4]",
+        "mode.sampling.max_tokens": "64",
+    }
 
 
 def test_long_values_are_shortened() -> None:
@@ -57,3 +60,24 @@ def test_secrets_are_redacted_and_numbers_are_not() -> None:
 def test_plain_text_stays() -> None:
     text = "mode=benchmark model=a@b sqlite:///mlruns/mlflow.db http://host:5000/a"
     assert redact_text(text) == text
+
+
+def test_conditions_are_what_figures_depend_on() -> None:
+    config = {
+        "prompts": {"name": "p"},
+        "mode": {"warmup": 2, "concurrency": [1, 4]},
+        "fidelity": {"text": "a", "cache_dir": "x"},
+    }
+    same = conditions_digest(config, ["model=a", "mode.concurrency=[1,4]"])
+    assert conditions_digest(config | {"mode": {"warmup": 2, "concurrency": [8]}}, ["model=b"]) == same
+    assert conditions_digest(config | {"tracking": {"uri": "elsewhere"}}, []) == same
+    for other, overrides in (
+        ({"prompts": {"name": "q"}}, []),
+        ({"mode": {"warmup": 3}}, []),
+        ({"reference": "r"}, []),
+        ({}, ["backend.n_ctx=512"]),
+    ):
+        assert conditions_digest(config | other, overrides) != same
+    measured = config | {"reference": "r"}
+    moved = measured | {"fidelity": {"text": "a", "cache_dir": "y"}}
+    assert conditions_digest(measured, []) == conditions_digest(moved, [])

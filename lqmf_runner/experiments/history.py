@@ -1,0 +1,166 @@
+"""Past runs of models and what has become worse: pure functions over what the tracking store gives back."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+_EARLIER = 5  # runs that a later one is held to
+_DEVIATIONS = 3.0  # standard deviations of the earlier runs that count as noise
+
+
+class PastRun(msgspec.Struct, kw_only=True, frozen=True):
+    """One model in one finished run.
+
+    Attributes:
+        id: of its MLflow run; `command` made it.
+        started_at: ISO 8601 with offset.
+        version: digest of the weights.
+        status: "complete" or "partial".
+        system, conditions: digests; only runs that agree in both, and in model and mode, can be compared.
+        metrics: as in MLflow, e.g. "c8/ttft_s.p50".
+    """
+
+    id: str
+    started_at: str
+    model: str
+    mode: str
+    format: str | None = None
+    method: str | None = None
+    version: str | None = None
+    status: str = "complete"
+    commit: str | None = None
+    prompts: str | None = None
+    system: str = ""
+    conditions: str = ""
+    command: str = ""
+    metrics: dict[str, float] = {}
+
+    @property
+    def comparable(self) -> tuple[str, str, str, str]:
+        """Runs with the same one measured the same thing in the same way."""
+        return self.model, self.mode, self.system, self.conditions
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A metric that is worse than before: `before` is the median of the `runs` comparable ones that came last."""
+
+    metric: str
+    before: float
+    after: float
+    runs: int
+
+    @property
+    def relative(self) -> float | None:
+        """After / before - 1; None where before is 0."""
+        return self.after / self.before - 1 if self.before else None
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A metric that can become worse, by the end of its name.
+
+    `tolerance` is the relative change that is taken for noise however little the earlier runs differ: speeds drift on
+    one machine from hour to hour, fidelity does not.
+    """
+
+    ending: str
+    label: str
+    higher: bool
+    tolerance: float
+
+
+GAUGES = (
+    Gauge("output_tokens_per_s", "tok/s", True, 0.10),
+    Gauge("ttft_s.p50", "TTFT p50", False, 0.20),
+    Gauge("itl_s.p50", "ITL p50", False, 0.10),
+    Gauge("success_rate", "success", True, 0.01),
+    Gauge("goodput_rps", "goodput", True, 0.10),
+    Gauge("memory/rss_mb", "memory", False, 0.10),
+    Gauge("load_time_s", "load time", False, 0.50),
+    Gauge("quality/kld.mean", "KLD", False, 0.05),
+    Gauge("quality/top1_agreement", "top-1", True, 0.01),
+    Gauge("quality/perplexity", "perplexity", False, 0.01),
+    Gauge("quality/heuristic.score", "heuristic", True, 0.05),
+)
+
+
+def gauge_of(metric: str) -> Gauge | None:
+    """The gauge that a metric belongs to; None if nothing can be said of better and worse."""
+    for gauge in GAUGES:
+        if metric == gauge.ending or ("/" not in gauge.ending and metric.rpartition("/")[2] == gauge.ending):
+            return gauge
+    return None
+
+
+def find_regressions(runs: Sequence[PastRun]) -> dict[str, list[Change]]:
+    """What is worse in each run than in the comparable complete runs before it, by more than noise; by run id.
+
+    Noise is the largest of: the gauge's tolerance; three standard deviations (estimated from the median absolute
+    deviation) of the earlier runs if they are three or more; the confidence intervals of repeated loads.
+    """
+    earlier: dict[tuple[str, ...], list[PastRun]] = {}
+    found: dict[str, list[Change]] = {}
+    for run in sorted(runs, key=lambda run: run.started_at):
+        if run.status != "complete":
+            continue
+        before = earlier.setdefault(run.comparable, [])
+        changes = [change for metric in run.metrics if (change := _worse(metric, run, before[-_EARLIER:]))]
+        if changes:
+            found[run.id] = changes
+        before.append(run)
+    return found
+
+
+def newest(runs: Sequence[PastRun]) -> list[PastRun]:
+    """The last run of each model in each mode."""
+    last = {(run.model, run.mode): run for run in sorted(runs, key=lambda run: run.started_at)}
+    return list(last.values())
+
+
+def best(runs: Sequence[PastRun], metric: str) -> list[PastRun]:
+    """The run of each model, mode and system that has the best figure; those without the metric are left out."""
+    gauge = gauge_of(metric)
+    sign = -1.0 if gauge is not None and gauge.higher else 1.0
+    kept: dict[tuple[str, ...], PastRun] = {}
+    for run in runs:
+        key = (run.model, run.mode, run.system)
+        if metric in run.metrics and (
+            key not in kept or sign * run.metrics[metric] < sign * kept[key].metrics[metric]
+        ):
+            kept[key] = run
+    return list(kept.values())
+
+
+def previous(run: PastRun, runs: Sequence[PastRun], metric: str) -> PastRun | None:
+    """The last comparable run before this one that has the metric."""
+    before = [
+        other
+        for other in runs
+        if other.comparable == run.comparable
+        and other.started_at < run.started_at
+        and metric in other.metrics
+    ]
+    return max(before, key=lambda other: other.started_at, default=None)
+
+
+def _worse(metric: str, run: PastRun, before: Sequence[PastRun]) -> Change | None:
+    gauge = gauge_of(metric)
+    values = [other.metrics[metric] for other in before if metric in other.metrics]
+    if gauge is None or not values:
+        return None
+    base, after = statistics.median(values), run.metrics[metric]
+    noise = gauge.tolerance * abs(base)
+    if len(values) >= 3:
+        spread = 1.4826 * statistics.median(abs(value - base) for value in values)
+        noise = max(noise, _DEVIATIONS * spread)
+    load, _, name = metric.rpartition("/")
+    interval = f"{load}/repeats.{name}.ci95"
+    intervals = [other.metrics[interval] for other in before if interval in other.metrics]
+    if interval in run.metrics and intervals:
+        noise = max(noise, run.metrics[interval] + statistics.median(intervals))
+    loss = base - after if gauge.higher else after - base
+    return Change(metric, base, after, len(values)) if loss > noise else None

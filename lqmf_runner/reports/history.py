@@ -1,0 +1,133 @@
+"""Past runs in the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from ..config import HistoryMode
+from ..experiments.history import Change, PastRun, gauge_of, previous
+from . import figures as fig
+from .columns import Column
+from .terminal import fit_tables, printable
+
+_CLOSED = re.compile(r"c(\d+)/output_tokens_per_s")
+
+
+def print_history(
+    console: Console,
+    runs: Sequence[PastRun],
+    everything: Sequence[PastRun],
+    regressions: Mapping[str, Sequence[Change]],
+    mode: HistoryMode,
+) -> None:
+    """A line a run, then what became worse in words. `everything` is what a trend finds the run before in."""
+    if not runs:
+        console.print("no runs to show", "" if everything else "yet; mode=benchmark makes some")
+        return
+    columns = _columns(runs, regressions)
+    if mode.show == "trend":
+        columns += _trend_columns(mode.metric or lightest_speed(runs), everything)
+    elif mode.metric:
+        columns.append(_metric_column(mode.metric))
+    for table in fit_tables(columns, runs, console):
+        console.print(table)
+        console.print()
+    for run in runs:
+        for change in regressions.get(run.id, []):
+            console.print(Text(f" ▼ {run.id[:8]} {printable(run.model)}: {describe(change)}", style="yellow"))
+    console.print(Text(f" {len(runs)} of {len(everything)} in MLflow (make ui)", style="dim"))
+
+
+def describe(change: Change) -> str:
+    """ "tok/s c8 101 → 82.3 (-19 %), against 4 earlier runs"."""
+    relative = f" ({change.relative * 100:+.0f} %)" if change.relative is not None else ""
+    runs = f"{change.runs} earlier run{'' if change.runs == 1 else 's'}"
+    figures = f"{_figure(change.metric, change.before)} → {_figure(change.metric, change.after)}"
+    return f"{metric_label(change.metric)} {figures}{relative}, against {runs}"
+
+
+def metric_label(metric: str) -> str:
+    """What people call a metric: "TTFT p50 c8"."""
+    gauge = gauge_of(metric)
+    if gauge is None:
+        return metric
+    load = metric.rpartition("/")[0] if "/" not in gauge.ending else ""
+    return f"{gauge.label} {load}".rstrip()
+
+
+def lightest_speed(runs: Sequence[PastRun]) -> str:
+    """Name of the output rate under the lightest closed load that any of the runs had."""
+    users = {int(found[1]) for run in runs for name in run.metrics if (found := _CLOSED.fullmatch(name))}
+    return f"c{min(users, default=1)}/output_tokens_per_s"
+
+
+def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]]) -> list[Column[PastRun]]:
+    users = sorted(
+        {int(found[1]) for run in runs for name in run.metrics if (found := _CLOSED.fullmatch(name))}
+    )
+    ends = list(dict.fromkeys([*users[:1], *users[-1:]]))
+    columns: list[Column[PastRun]] = [
+        Column("run", lambda run: run.id[:8], is_number=False),
+        Column("started", lambda run: _local(run.started_at), is_number=False),
+        Column("model", lambda run: run.model, is_number=False),
+        Column("format", lambda run: run.method or run.format or fig.UNKNOWN, is_number=False),
+        Column("weights", lambda run: (run.version or fig.UNKNOWN)[:8], is_number=False),
+        Column("mode", lambda run: run.mode, is_number=False),
+    ]
+    columns += [_metric_column(f"c{n}/output_tokens_per_s", f"tok/s\n@{n}") for n in ends]
+    columns += [_metric_column(f"c{n}/ttft_s.p50", f"TTFT ms @{n}\np50") for n in ends[:1]]
+    columns += [
+        _metric_column(name, head)
+        for name, head in (
+            ("memory/rss_mb", "memory"), ("quality/kld.mean", "KLD\nmean"), ("quality/top1_agreement", "top-1"),
+        )
+        if any(name in run.metrics for run in runs)
+    ]  # fmt: skip
+    columns.append(Column("", lambda run: _mark(run, regressions), is_number=False))
+    return columns
+
+
+def _trend_columns(metric: str, everything: Sequence[PastRun]) -> list[Column[PastRun]]:
+    def change(run: PastRun) -> str:
+        before = previous(run, everything, metric)
+        if before is None or not before.metrics[metric]:
+            return fig.UNKNOWN
+        return f"{(run.metrics[metric] / before.metrics[metric] - 1) * 100:+.1f} %"
+
+    def weights(run: PastRun) -> str:
+        before = previous(run, everything, metric)
+        return "first" if before is None else "same" if before.version == run.version else "changed"
+
+    return [
+        _metric_column(metric),
+        Column("since the\nrun before", change),
+        Column("weights\nsince then", weights, is_number=False),
+    ]
+
+
+def _metric_column(metric: str, head: str = "") -> Column[PastRun]:
+    return Column(head or metric_label(metric), lambda run: _figure(metric, run.metrics.get(metric)))
+
+
+def _figure(metric: str, value: float | None) -> str:
+    if value is None:
+        return fig.UNKNOWN
+    if "ttft_s" in metric or "itl_s" in metric:
+        return fig.milliseconds(value)
+    if metric.endswith("_mb"):
+        return fig.megabytes(value)
+    return fig.number(value)
+
+
+def _mark(run: PastRun, regressions: Mapping[str, Sequence[Change]]) -> str:
+    count = len(regressions.get(run.id, []))
+    return f"▼ {count} worse" if count else "" if run.status == "complete" else run.status
+
+
+def _local(moment: str) -> str:
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")

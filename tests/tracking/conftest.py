@@ -1,0 +1,56 @@
+"""One MLflow store on SQLite for all tests of tracking (making one takes seconds), and folders to send to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lqmf_runner.config import TrackingConfig
+from lqmf_runner.experiments.results import ModelResult, write_results
+from tests.experiments.sample import sample_results
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
+    root = tmp_path_factory.mktemp("store")
+    return TrackingConfig(uri=f"sqlite:///{root}/mlruns/mlflow.db", artifacts=str(root / "mlruns/artifacts"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_folder(
+    root: Path,
+    *models: ModelResult,
+    sweep: str | None = None,
+    started_at: str | None = None,
+    max_tokens: int = 64,
+    cpu: str = "A Processor",
+    status: str = "complete",
+) -> Path:
+    """A finished run's folder, with secrets in its configuration."""
+    folder = root / "outputs" / f"run-{len(list(root.glob('outputs/*')))}"
+    (folder / ".hydra").mkdir(parents=True)
+    results = sample_results(*models)
+    results.run.sweep, results.run.status, results.system.cpu = sweep, status, cpu
+    results.run.id = f"{root.name}-{folder.name}"
+    if started_at is not None:
+        results.run.started_at = results.run.finished_at = started_at
+    write_results(results, folder)
+    (folder / "report.md").write_text("# report")
+    config = {
+        "model": {"name": "a"},
+        "backend": {"api_key": "sk-secret"},
+        "mode": {"name": "benchmark", "warmup": 2, "sampling": {"max_tokens": max_tokens}},
+        "prompts": {
+            "name": "tiny",
+            "entries": [{"id": "p0", "prompt": "Hello"}, {"id": "p1", "turns": ["One", "Two", "Three"]}],
+        },
+    }
+    (folder / ".hydra" / "resolved.json").write_text(json.dumps(config))
+    return folder
