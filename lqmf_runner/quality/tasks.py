@@ -7,11 +7,12 @@ at a time. It needs neither torch nor transformers for this.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import logging
 import math
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,7 +81,7 @@ class Tasks:
             LqmfError: the engine failed on a request, or cannot give log-probabilities.
         """
         model = EngineLM(client, asyncio.get_running_loop(), on_batch, on_answer)
-        results = await asyncio.to_thread(self._evaluate, model)
+        results = await _in_daemon_thread(lambda: self._evaluate(model))
         counts = results.get("n-samples", {})
         return {
             name: {**_metrics(values), **({"n": counts[name]["effective"]} if name in counts else {})}
@@ -209,6 +210,32 @@ class EngineLM:
         return (await self._client.complete(GenerationRequest(prompt=context, sampling=sampling))).text
 
 
+async def _in_daemon_thread(work: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, but an interrupted program does not wait for the thread to end."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if outcome.cancelled():
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="tasks", daemon=True).start()
+    return await outcome
+
+
 def _load(manager: Any, name: str, spec: str, known: Sequence[str]) -> dict[str, Any]:
     if spec.endswith((".yaml", ".yml")) and not Path(spec).is_file():
         raise UserInputError(f"there is no task file {name}", hint="correct mode.tasks=")
@@ -240,7 +267,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-@contextmanager
+@contextlib.contextmanager
 def _no_long_retries(*, needed: bool) -> Iterator[None]:
     """While the hub cannot be reached, its clients use what is cached and fail at once for the rest."""
     if not needed or isinstance(hub_status("datasets/allenai/ai2_arc"), int):
