@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lqmf_runner.engine.client import EngineClient
-from lqmf_runner.types import Chunk, EngineStats, GenerationRequest, MemoryUse, ModelInfo, Score, Usage
+from lqmf_runner.types import (
+    Chunk,
+    EngineStats,
+    GenerationRequest,
+    MemoryUse,
+    ModelInfo,
+    OptionLogprobs,
+    Score,
+    Usage,
+)
 
 T = TypeVar("T")
 
@@ -103,6 +112,11 @@ class ScriptedEngine(EngineClient):
             self.running -= 1
 
     async def score(self, tokens: Sequence[int] | str) -> Score:
+        raise NotImplementedError
+
+    async def option_logprobs(
+        self, request: GenerationRequest, options: Sequence[Sequence[str]]
+    ) -> OptionLogprobs:
         raise NotImplementedError
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
