@@ -52,6 +52,10 @@ class TooLargeError(UserInputError):
     status = 413
 
 
+class ContextLengthError(InvalidRequestError):
+    """The prompt does not fit into the context."""
+
+
 class ModelNotFoundError(UserInputError):
     """No such model, or its weights are missing and cannot be fetched."""
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from ..errors import InvalidRequestError, LqmfError
+from ..errors import ContextLengthError, InvalidRequestError, LqmfError
 from ..types import GenerationRequest, SamplingParams
 from . import protocol
 from .chat_template import ChatTemplate
@@ -183,7 +183,7 @@ class Intake:
         if n_prompt == 0:
             raise InvalidRequestError("the prompt is empty", hint="send at least one token")
         if n_prompt + n_generated > n_ctx:
-            raise InvalidRequestError(
+            raise ContextLengthError(
                 f"the prompt has {n_prompt} tokens, the context holds {n_ctx}",
                 hint=f"shorten the prompt, or load the model with backend.n_ctx={n_prompt + 256}",
             )

@@ -13,11 +13,12 @@ from litestar.types import ControllerRouterHandler, Middleware
 
 from .. import __version__
 from ..config import ServerConfig
-from . import models, openai_chat, status
+from . import models, native_chat, openai_chat, openai_completions, status, tokens
 from .errors import handle_error
 from .observe import NoObserver, Observer
 from .pool import ModelPool
 from .services import Readiness, Services
+from .sessions import Sessions
 
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     status.status,
@@ -25,9 +26,16 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     status.ready,
     models.loaded_models,
     models.available_models,
+    models.load_model,
+    models.unload_model,
+    native_chat.chat,
+    native_chat.forget_session,
     models.openai_models,
     models.openai_model,
     openai_chat.chat_completions,
+    openai_completions.completions,
+    tokens.tokenize,
+    tokens.detokenize,
 )
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
@@ -52,7 +60,12 @@ def create_app(
         routes: more of them.
         lifespan: entered at the start, left at the end, before the pool is closed.
     """
-    services = Services(config, pool, observer or NoObserver(), readiness or Readiness())
+    sessions = Sessions(
+        limit=config.max_sessions,
+        max_messages=config.session_messages,
+        timeout_s=config.session_timeout_s,
+    )
+    services = Services(config, pool, observer or NoObserver(), readiness or Readiness(), sessions)
 
     @asynccontextmanager
     async def pool_lifespan(app: Litestar) -> AsyncGenerator[None, None]:

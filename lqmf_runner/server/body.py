@@ -13,7 +13,7 @@ from litestar.typing import FieldDefinition
 
 from .errors import FieldError
 
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 
 
 class _JSONBody(AbstractDTO[Any]):

@@ -9,9 +9,16 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 
-from ..errors import EngineError, InvalidRequestError, LqmfError, RemoteEngineError
+from ..errors import (
+    ContextLengthError,
+    EngineError,
+    InvalidRequestError,
+    LqmfError,
+    ModelNotFoundError,
+    RemoteEngineError,
+)
 from .asgi import Scope, Send
 
 log = logging.getLogger(__name__)
@@ -152,13 +159,29 @@ def _from_http(error: HTTPException) -> LqmfError:
         return HttpError(413, "the request's body is too large", hint="server.max_body_mb sets the limit")
     if status >= 500:
         return HttpError(status, "the request failed inside the server", hint="the server's log says why")
+    if isinstance(error, ValidationException):
+        return FieldError(_words(error), param=None)
     return HttpError(status, error.detail or "the request is malformed", headers=headers)
+
+
+def _words(error: ValidationException) -> str:
+    """What Litestar says about query and path parameters, and about a body that is not there."""
+    problems = (
+        [entry for entry in error.extra if isinstance(entry, dict)] if isinstance(error.extra, list) else []
+    )
+    if any(entry.get("key") == "data" for entry in problems) or not problems:
+        return "the body is missing; send a JSON object"
+    return "; ".join(f"'{entry.get('key', '')}' is wrong: {entry.get('message', '')}" for entry in problems)
 
 
 def _code(error: LqmfError) -> str:
     own = getattr(error, "code", None)
     if own:
         return str(own)
+    if isinstance(error, ModelNotFoundError):
+        return "model_not_found"
+    if isinstance(error, ContextLengthError):
+        return "context_length_exceeded"
     return _CODES.get(error.status, "server_error" if error.status >= 500 else "invalid_request")
 
 

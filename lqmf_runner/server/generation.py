@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from litestar import Response
@@ -32,22 +32,27 @@ class Generation:
         self.engine = engine
         self.request = request
         self.done = False  # nothing more is sent: a client that goes now has not gone early
-        self._model = model
+        self.model = model
         self._observer = observer
 
-    async def chunks(self, requests: Sequence[GenerationRequest]) -> AsyncGenerator[Chunks, None]:
-        """The chunks of all answers as they come, with the index of the answer."""
+    async def chunks(
+        self, requests: Sequence[GenerationRequest], *, per_prompt: int | None = None
+    ) -> AsyncGenerator[Chunks, None]:
+        """The chunks of all answers as they come, with the index of the answer.
+
+        Args:
+            per_prompt: consecutive requests that have the same prompt; all of them by default.
+        """
         served, observer = self.request, self._observer
-        usages: list[Usage] = []
-        stream = _one(self.engine, requests[0]) if len(requests) == 1 else _merged(self.engine, requests)
-        async with contextlib.aclosing(stream) as answers:
+        usages: dict[int, Usage] = {}
+        async with contextlib.aclosing(_answers(self.engine, requests)) as answers:
             async for index, chunks in answers:
                 n_tokens = 0
                 for chunk in chunks:
                     n_tokens += len(chunk.token_ids)
                     if chunk.usage is not None:
-                        usages.append(chunk.usage)
-                        self._model.count(chunk.usage)
+                        usages[index] = chunk.usage
+                        self.model.count(chunk.usage)
                 if n_tokens:
                     if not served.first_token:
                         served.first_token = time.perf_counter()
@@ -55,13 +60,15 @@ class Generation:
                     served.tokens += n_tokens
                     observer.on_chunk(served, n_tokens)
                 if len(usages) == len(requests):
-                    served.usage = total_usage(usages)
+                    served.usage = total_usage(usages, per_prompt or len(requests))
                 yield index, chunks
 
-    async def complete(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
+    async def complete(
+        self, requests: Sequence[GenerationRequest], *, per_prompt: int | None = None
+    ) -> list[Completion]:
         """All answers, whole."""
         parts: list[list[Chunk]] = [[] for _ in requests]
-        async with contextlib.aclosing(self.chunks(requests)) as answers:
+        async with contextlib.aclosing(self.chunks(requests, per_prompt=per_prompt)) as answers:
             async for index, chunks in answers:
                 parts[index] += chunks
         return [_whole(chunks) for chunks in parts]
@@ -127,52 +134,65 @@ class Answer(Response[T]):
         return app
 
 
-async def send_json(send: Any, body: Any) -> None:
+async def send_json(current: Generation, send: Any, body: Any) -> None:
     """A whole response with status 200."""
     data = encode_json(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    current.done = True
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
+class Events(Protocol):
+    """How answers look as events."""
+
+    def chunks(self, index: int, chunks: list[Chunk]) -> bytes:
+        """The events for some chunks of answer `index`; may be empty."""
+
+    def end(self, usage: Usage) -> bytes:
+        """The last events."""
+
+    def failed(self, error: Exception) -> bytes:
+        """The event for an error in mid-stream."""
+
+
 async def send_events(
-    served: Generation,
+    current: Generation,
     requests: Sequence[GenerationRequest],
     send: Send,
+    events: Events,
     *,
-    events: Callable[[int, list[Chunk]], bytes],
-    end: Callable[[Usage], bytes],
-    failed: Callable[[Exception], bytes],
+    per_prompt: int | None = None,
 ) -> None:
     """Stream the answers. An error before the first event is raised; after it, it is an event, and the end."""
     writer = EventWriter(send)
     try:
-        async with contextlib.aclosing(served.chunks(requests)) as answers:
+        async with contextlib.aclosing(current.chunks(requests, per_prompt=per_prompt)) as answers:
             async for index, chunks in answers:
-                if data := events(index, chunks):
+                if data := events.chunks(index, chunks):
                     await writer.write(data)
     except Exception as error:
         if not writer.started:
             raise
-        served.request.error = as_known(error)
-        served.request.status = served.request.error.status
-        served.done = True
-        await writer.end(failed(error))
-        return
-    served.done = True
-    await writer.end(end(served.usage))
+        current.request.error = as_known(error)
+        current.request.status = current.request.error.status
+        last = events.failed(error)
+    else:
+        last = events.end(current.usage)
+    current.done = True
+    await writer.end(last)
 
 
-def total_usage(usages: Sequence[Usage]) -> Usage:
-    """The prompt once, as it is the same for all, and everything generated; times are those of the slowest."""
-    first = usages[0]
+def total_usage(usages: Mapping[int, Usage], per_prompt: int) -> Usage:
+    """Every prompt once, and everything generated; times are those of the slowest."""
+    prompts = [usage for index, usage in usages.items() if index % per_prompt == 0]
     return Usage(
-        prompt_tokens=first.prompt_tokens,
-        cached_tokens=first.cached_tokens,
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        queue_s=max(usage.queue_s for usage in usages),
-        prefill_s=max(usage.prefill_s for usage in usages),
-        decode_s=max(usage.decode_s for usage in usages),
+        prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
+        cached_tokens=sum(usage.cached_tokens for usage in prompts),
+        completion_tokens=sum(usage.completion_tokens for usage in usages.values()),
+        queue_s=max(usage.queue_s for usage in usages.values()),
+        prefill_s=max(usage.prefill_s for usage in usages.values()),
+        decode_s=max(usage.decode_s for usage in usages.values()),
     )
 
 
@@ -193,21 +213,29 @@ def _next_seed(seed: int, index: int) -> int:
     return seed + index if seed + index < 2**63 else seed - index
 
 
-async def _one(engine: EngineClient, request: GenerationRequest) -> AsyncGenerator[Chunks, None]:
-    async with contextlib.aclosing(engine.stream(request)) as stream:
-        async for chunks in stream:
-            yield 0, chunks
+async def _answers(
+    engine: EngineClient, requests: Sequence[GenerationRequest]
+) -> AsyncGenerator[Chunks, None]:
+    """The chunks of one or several answers in the order of their arrival; the first error ends them all."""
+    if len(requests) > 1:
+        async with contextlib.aclosing(_merged(engine, requests)) as merged:
+            async for item in merged:
+                yield item
+    for request in requests if len(requests) == 1 else ():
+        async with contextlib.aclosing(engine.stream(request)) as stream:
+            async for chunks in stream:
+                yield 0, chunks
 
 
 async def _merged(
     engine: EngineClient, requests: Sequence[GenerationRequest]
 ) -> AsyncGenerator[Chunks, None]:
-    """The chunks of several answers in the order of their arrival; the first error ends them all."""
     arrived: asyncio.Queue[Chunks | Exception | None] = asyncio.Queue()
+    turn = asyncio.Semaphore(max(1, engine.info.max_slots))  # one client's list is not to fill the queue
 
     async def pump(index: int, request: GenerationRequest) -> None:
         try:
-            async with contextlib.aclosing(engine.stream(request)) as stream:
+            async with turn, contextlib.aclosing(engine.stream(request)) as stream:
                 async for chunks in stream:
                     arrived.put_nowait((index, chunks))
             arrived.put_nowait(None)

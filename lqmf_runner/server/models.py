@@ -5,12 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from litestar import Request, get
+from litestar import Request, get, post
 
+from .body import json_body
 from .catalog import unknown_model
+from .openai_common import keep_alive_seconds
 from .openai_schemas import ModelCard, ModelList
-from .pool import PooledModel
-from .schemas import AvailableModel, AvailableModels, LoadedModel, LoadedModels
+from .pool import READY, PooledModel
+from .schemas import (
+    AvailableModel,
+    AvailableModels,
+    LoadAnswer,
+    LoadedModel,
+    LoadedModels,
+    LoadRequest,
+    UnloadAnswer,
+)
+from .security import require_admin
 from .services import services_of
 
 
@@ -47,6 +58,49 @@ async def available_models(request: Request[Any, Any, Any]) -> AvailableModels:
             )
             for entry in entries
         ]
+    )
+
+
+@post(
+    "/models/{name:str}/load",
+    status_code=200,
+    guards=[require_admin],
+    dto=json_body(LoadRequest),
+    return_dto=None,
+    tags=["Models"],
+)
+async def load_model(
+    name: str, request: Request[Any, Any, Any], data: LoadRequest | None = None
+) -> LoadAnswer:
+    """Load a model and answer when it is loaded; one that is loaded already stays as it is."""
+    pool, data = services_of(request).pool, data or LoadRequest()
+    already = (before := pool.get(name)) is not None and before.state == READY
+    model = await pool.load(name, pin=data.pin, keep_alive_s=keep_alive_seconds(data.keep_alive))
+    info = model.engine.info if model.engine else None
+    return LoadAnswer(
+        name=name,
+        state=model.state,
+        load_time_s=info.load_time_s if info else 0.0,
+        memory_mb=round(model.memory_mb, 1),
+        already_loaded=already,
+        notes=list(info.notes) if info else [],
+    )
+
+
+@post("/models/{name:str}/unload", status_code=200, guards=[require_admin], tags=["Models"])
+async def unload_model(name: str, request: Request[Any, Any, Any], force: bool = False) -> UnloadAnswer:
+    """Unload a model; 409 while it is answering, unless with `force`. One that is not loaded is no error."""
+    pool = services_of(request).pool
+    model = pool.get(name)
+    info = model.engine.info if model and model.engine else None
+    memory_mb = model.memory_mb if model else 0.0
+    was_loaded = await pool.unload(name, force=force)
+    return UnloadAnswer(
+        name=name,
+        state="unloaded",
+        load_time_s=info.load_time_s if info else 0.0,
+        memory_mb=round(memory_mb, 1),
+        was_loaded=was_loaded,
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 from litestar import Request, post
 from litestar.types import Receive, Send
 
 from ..types import Chunk, Completion, GenerationRequest, Message, Usage
 from .body import json_body
-from .errors import FieldError, error_body
-from .generation import Answer, Generation, choices, generation, send_events, send_json
+from .constraints import answer_constraint, chosen_tools
+from .errors import FieldError
+from .generation import Answer, choices, generation, send_events, send_json
 from .observe import ServedRequest
 from .openai_common import choice_logprobs, keep_alive_seconds, new_id, sampling_params, usage_counts
 from .openai_schemas import (
@@ -20,9 +22,12 @@ from .openai_schemas import (
     ChatCompletion,
     ChatCompletionRequest,
     ChatMessage,
+    ToolCall,
 )
+from .openai_stream import ChoiceEvents
 from .services import services_of
-from .sse import DONE, encode_json, event
+from .sse import encode_json
+from .tool_calls import ToolCallReader
 
 ROUTE = "/v1/chat/completions"
 
@@ -32,7 +37,8 @@ async def chat_completions(
     data: ChatCompletionRequest, request: Request[Any, Any, Any]
 ) -> Answer[ChatCompletion]:
     """Answer a conversation; with `stream`, as server-sent events."""
-    requests = choices(_generation_request(data), data.n or 1)
+    asked = _generation_request(data)
+    requests = choices(asked, data.n or 1)
     served = ServedRequest(ROUTE, data.model, bool(data.stream), len(requests), request.scope)
     keep_alive_s = keep_alive_seconds(data.keep_alive)
     services = services_of(request)
@@ -40,115 +46,143 @@ async def chat_completions(
     async def answer(receive: Receive, send: Send) -> None:
         async with generation(services.pool, services.observer, served, receive, keep_alive_s) as current:
             if data.stream:
-                events = ChatEvents(data)
-                await send_events(
-                    current, requests, send, events=events.chunks, end=events.end, failed=events.failed
+                events = (ToolEvents if asked.tools else ChatEvents)(
+                    model=data.model,
+                    n=len(requests),
+                    include_usage=bool(data.stream_options and data.stream_options.include_usage),
+                    logprobs=bool(data.logprobs),
                 )
+                await send_events(current, requests, send, events)
             else:
-                body = _completion(data, await current.complete(requests), current)
-                current.done = True
-                await send_json(send, body)
+                answers = await current.complete(requests)
+                await send_json(current, send, _completion(data, asked, answers, current.usage))
 
     return Answer(answer)
 
 
-class ChatEvents:
-    """The events of one stream. What is the same in all of them is encoded once."""
+class ChatEvents(ChoiceEvents):
+    """`chat.completion.chunk`: the first delta has the role, the last is empty and has the reason."""
 
-    def __init__(self, data: ChatCompletionRequest) -> None:
-        self._include_usage = bool(data.stream_options and data.stream_options.include_usage)
-        self._logprobs = bool(data.logprobs)
-        self._begun: set[int] = set()
-        self._head = {
-            "id": new_id("chatcmpl"),
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": data.model,
-            "system_fingerprint": None,
-        }
-        head = encode_json(self._head)[:-1]
-        usage = b',"usage":null' if self._include_usage else b""
-        n = data.n or 1
-        self._prefix = [
-            b"data: " + head + usage + b',"choices":[{"index":%d,"delta":' % index for index in range(n)
-        ]
-        self._content = [prefix + b'{"content":' for prefix in self._prefix]
-        self._suffix = b'},"logprobs":null,"finish_reason":null}]}\n\n'
+    route = ROUTE
+    kind = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
+    opening = b'"delta":{"content":'
+    closing = b"}"
 
-    def chunks(self, index: int, chunks: list[Chunk]) -> bytes:
-        """The events of some chunks of answer `index`."""
-        out: list[bytes] = []
-        if index not in self._begun:
-            self._begun.add(index)
-            out.append(self._event(index, b'{"role":"assistant","content":"","refusal":null}'))
-        for chunk in chunks:
-            if self._logprobs and chunk.logprobs:
-                out.append(
-                    self._event(
-                        index,
-                        b'{"content":' + encode_json(chunk.text) + b"}",
-                        logprobs=encode_json(choice_logprobs(chunk.logprobs)),
-                    )
-                )
-            elif chunk.text:
-                out += (self._content[index], encode_json(chunk.text), self._suffix)
-            if chunk.finish_reason is not None:
-                out.append(self._event(index, b"{}", finish=encode_json(chunk.finish_reason)))
-        return b"".join(out)
+    def begin(self, index: int) -> list[bytes]:
+        """The delta with the role."""
+        return [self.event(index, b'"delta":{"role":"assistant","content":"","refusal":null}')]
 
-    def end(self, usage: Usage) -> bytes:
-        """The counts if asked for, and the end."""
-        if not self._include_usage:
-            return DONE
-        return event({**self._head, "choices": [], "usage": usage_counts(usage)}) + DONE
+    def finish(self, index: int, reason: str) -> list[bytes]:
+        """An empty delta with the reason."""
+        return [self.event(index, b'"delta":{}', finish=encode_json(reason))]
 
-    def failed(self, error: Exception) -> bytes:
-        """An error in mid-stream."""
-        return event(error_body(error, ROUTE))
+    def logprobs(self, index: int, chunk: Chunk) -> Any:
+        """Those of a chunk's tokens."""
+        return choice_logprobs(chunk.logprobs)
 
-    def _event(
-        self, index: int, delta: bytes, *, logprobs: bytes = b"null", finish: bytes = b"null"
-    ) -> bytes:
-        return b"".join(
-            (self._prefix[index], delta, b',"logprobs":', logprobs, b',"finish_reason":', finish, b"}]}\n\n")
-        )
+
+class ToolEvents(ChatEvents):
+    """The same for requests with tools: calls are held back until they are whole, and sent as such."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._readers: dict[int, ToolCallReader] = {}
+
+    def text(self, index: int, chunk: Chunk) -> list[bytes]:
+        """Plain text goes out; what may be a call waits."""
+        reader = self._readers.setdefault(index, ToolCallReader())
+        return self._out(index, chunk, *reader.feed(chunk.text))
+
+    def finish(self, index: int, reason: str) -> list[bytes]:
+        """What was still held back, then the reason: "tool_calls" where there are any."""
+        reader = self._readers.setdefault(index, ToolCallReader())
+        out = self._out(index, Chunk(), *reader.end())
+        return out + super().finish(index, "tool_calls" if reader.n_calls and reason == "stop" else reason)
+
+    def _out(self, index: int, chunk: Chunk, text: str, calls: list[ToolCall]) -> list[bytes]:
+        out = []
+        if text or (self._logprobs and chunk.logprobs):
+            out += super().text(index, msgspec.structs.replace(chunk, text=text))
+        first = self._readers[index].n_calls - len(calls)
+        for number, call in enumerate(calls, first):
+            delta = {"tool_calls": [{"index": number, **msgspec.to_builtins(call)}]}
+            out.append(self.event(index, b'"delta":' + encode_json(delta)))
+        return out
 
 
 def _generation_request(data: ChatCompletionRequest) -> GenerationRequest:
     if data.top_logprobs is not None and not data.logprobs:
         raise FieldError("top_logprobs needs logprobs=true", param="top_logprobs")
-    if data.stream_options is not None and not data.stream:
-        raise FieldError("stream_options needs stream=true", param="stream_options")
+    tools, call = chosen_tools(data)
+    constraint = answer_constraint(data.response_format, data.structured_outputs)
+    if call and constraint:
+        raise FieldError("a required tool call cannot have a response_format", param="tool_choice")
     max_tokens = data.max_completion_tokens if data.max_completion_tokens is not None else data.max_tokens
     logprobs = (data.top_logprobs or 0) if data.logprobs else None
     return GenerationRequest(
         messages=tuple(_message(message, index) for index, message in enumerate(data.messages)),
-        sampling=sampling_params(data, max_tokens=max_tokens, logprobs=logprobs),
+        sampling=sampling_params(
+            data, max_tokens=max_tokens, logprobs=logprobs, constraint=call or constraint
+        ),
+        tools=tools,
+        template_options=data.chat_template_kwargs or {},
     )
 
 
 def _message(message: ChatMessage, index: int) -> Message:
-    role = "system" if message.role == "developer" else message.role
-    return Message(role, _text(message, f"messages[{index}].content"), message.name)
+    where = f"messages[{index}]"
+    if message.role == "tool" and message.tool_call_id is None:
+        raise FieldError(f"'{where}.tool_call_id' is required", param=f"{where}.tool_call_id")
+    calls = message.tool_calls or []
+    if calls and message.role != "assistant":
+        raise FieldError("only an assistant turn has tool_calls", param=f"{where}.tool_calls")
+    return Message(
+        role="system" if message.role == "developer" else message.role,
+        content="" if calls and message.content is None else text_of(message.content, f"{where}.content"),
+        name=message.name,
+        tool_calls=tuple(_template_call(call, f"{where}.tool_calls") for call in calls),
+        tool_call_id=message.tool_call_id,
+    )
 
 
-def _text(message: ChatMessage, param: str) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    if message.content is None:
+def _template_call(call: ToolCall, where: str) -> dict[str, Any]:
+    """Templates want the arguments as an object."""
+    try:
+        arguments = msgspec.json.decode(call.function.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise FieldError(f"the arguments of '{call.function.name}' are not a JSON object", param=where)
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.function.name, "arguments": arguments},
+    }
+
+
+def text_of(content: Any, param: str) -> str:
+    """The text of a message's content, a string or a list of parts.
+
+    Raises:
+        FieldError: there is none, or a part is something else than text.
+    """
+    if isinstance(content, str):
+        return content
+    if content is None:
         raise FieldError(f"'{param}' is required", param=param)
-    for number, part in enumerate(message.content):
+    for number, part in enumerate(content):
         if part.type != "text" or part.text is None:
             raise FieldError(
                 f"'{param}[{number}]' is not a text part",
                 param=param,
                 hint='parts are {"type": "text", "text": "..."}; images and sounds are not supported',
             )
-    return "".join(part.text or "" for part in message.content)
+    return "".join(part.text for part in content)
 
 
 def _completion(
-    data: ChatCompletionRequest, answers: list[Completion], current: Generation
+    data: ChatCompletionRequest, asked: GenerationRequest, answers: list[Completion], usage: Usage
 ) -> ChatCompletion:
     return ChatCompletion(
         id=new_id("chatcmpl"),
@@ -156,13 +190,19 @@ def _completion(
         created=int(time.time()),
         model=data.model,
         choices=[
-            ChatChoice(
-                index=index,
-                message=AnswerMessage("assistant", answer.text),
-                logprobs=choice_logprobs(answer.logprobs) if data.logprobs else None,
-                finish_reason=answer.finish_reason,
-            )
+            _choice(index, answer, bool(asked.tools), bool(data.logprobs))
             for index, answer in enumerate(answers)
         ],
-        usage=usage_counts(current.usage),
+        usage=usage_counts(usage),
     )
+
+
+def _choice(index: int, answer: Completion, tools: bool, logprobs: bool) -> ChatChoice:
+    message, reason = AnswerMessage("assistant", answer.text), answer.finish_reason
+    if tools:
+        reader = ToolCallReader()
+        (text, calls), (rest, more) = reader.feed(answer.text), reader.end()
+        if calls := [*calls, *more]:
+            message = AnswerMessage("assistant", (text + rest).strip() or None, tool_calls=calls)
+            reason = "tool_calls" if reason == "stop" else reason
+    return ChatChoice(index, message, choice_logprobs(answer.logprobs) if logprobs else None, reason)

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from ..types import SamplingParams, TokenLogprob, Usage
+from ..types import Constraint, SamplingParams, TokenLogprob, Usage
 from .errors import FieldError
 from .openai_schemas import (
     ChoiceLogprobs,
@@ -22,8 +22,13 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 MAX_STOP_LENGTH = 1000
 
 
-def sampling_params(body: Sampled, *, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
+def sampling_params(
+    body: Sampled, *, max_tokens: int | None, logprobs: int | None, constraint: Constraint | None = None
+) -> SamplingParams:
     """The engine's settings; what was left out or null has OpenAI's default."""
+
+    if body.stream_options is not None and not body.stream:
+        raise FieldError("stream_options needs stream=true", param="stream_options")
 
     def given(value: float | None, default: float) -> float:
         return default if value is None else value
@@ -42,6 +47,7 @@ def sampling_params(body: Sampled, *, max_tokens: int | None, logprobs: int | No
         stop=stop_strings(body.stop),
         logprobs=logprobs,
         ignore_eos=bool(body.ignore_eos),
+        constraint=constraint,
     )
 
 

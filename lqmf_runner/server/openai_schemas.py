@@ -70,6 +70,61 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class JSONSchemaFormat(msgspec.Struct):
+    """The schema that the answer must match; `strict` is always so here."""
+
+    name: str | None = None
+    schema: dict[str, Any] | bool | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponseFormat(msgspec.Struct):
+    """What the answer must be: any text, a JSON object, or JSON that matches a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JSONSchemaFormat | None = None
+
+
+class StructuredOutputs(msgspec.Struct):
+    """What the answer must match, as vLLM has it; exactly one of them. `grammar` is in Lark's syntax."""
+
+    json: dict[str, Any] | str | None = None
+    json_object: bool | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    choice: Annotated[list[str], Meta(min_length=1)] | None = None
+
+
+class FunctionDefinition(msgspec.Struct):
+    """A function that the model may call; `parameters` is a JSON schema."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct):
+    """A tool that the model may use."""
+
+    function: FunctionDefinition
+    type: Literal["function"] = "function"
+
+
+class FunctionName(msgspec.Struct):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedToolChoice(msgspec.Struct):
+    """The function to call."""
+
+    function: FunctionName
+    type: Literal["function"] = "function"
+
+
 class Sampled(msgspec.Struct, kw_only=True):
     """What chat and completions have in common."""
 
@@ -78,15 +133,16 @@ class Sampled(msgspec.Struct, kw_only=True):
     ignore_eos: bool | None = None
     keep_alive: KeepAlive = None
     logit_bias: dict[int, Bias] | None = None
-    max_tokens: Count | None = None
     min_p: Probability | None = None
     n: NChoices | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: RepetitionPenalty | None = None
+    response_format: ResponseFormat | None = None
     seed: Seed | None = None
     stop: str | StopList | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    structured_outputs: StructuredOutputs | None = None
     temperature: Temperature | None = None
     top_k: TopK | None = None
     top_p: TopP | None = None
@@ -97,9 +153,25 @@ class ChatCompletionRequest(Sampled, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    chat_template_kwargs: dict[str, Any] | None = None
     logprobs: bool | None = None
     max_completion_tokens: Count | None = None
+    max_tokens: Count | None = None
+    parallel_tool_calls: bool | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     top_logprobs: TopLogprobs | None = None
+
+
+class CompletionRequest(Sampled, kw_only=True):
+    """The body of POST /v1/completions. `prompt`: a text, a list of texts, token ids, or a list of such lists."""
+
+    prompt: str | list[str | int | list[int]]
+    best_of: NChoices | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = 16
+    suffix: str | None = None
 
 
 class PromptTokensDetails(msgspec.Struct):
@@ -171,6 +243,36 @@ class ChatCompletion(msgspec.Struct):
     system_fingerprint: str | None = None
 
 
+class CompletionLogprobs(msgspec.Struct):
+    """Log-probabilities of a text's tokens, each a list of the same length; null for the first of a prompt."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(msgspec.Struct):
+    """One of the answers. `finish_reason`: "stop" or "length"."""
+
+    text: str
+    index: int
+    logprobs: CompletionLogprobs | None
+    finish_reason: str
+
+
+class TextCompletion(msgspec.Struct):
+    """The answer of POST /v1/completions."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: UsageCounts
+    system_fingerprint: str | None = None
+
+
 class ModelCard(msgspec.Struct):
     """A model, as OpenAI's API lists it."""
 
@@ -185,6 +287,3 @@ class ModelList(msgspec.Struct):
 
     data: list[ModelCard]
     object: Literal["list"] = "list"
-
-
-JSONObject = dict[str, Any]

@@ -40,6 +40,7 @@ class PooledModel:
         busy: requests that hold it.
         keep_alive_s: unload it when it was idle for so long; None keeps it.
         crashes: in a row, without a stable time in between.
+        token_texts: of single tokens, as far as they were asked for.
         retry_at: the loop's time of the next try after a crash.
     """
 
@@ -66,6 +67,7 @@ class PooledModel:
     error: LqmfError | None = None
     loading: asyncio.Task[EngineClient] | None = None
     timer: asyncio.TimerHandle | None = None
+    token_texts: dict[int, str] = field(default_factory=dict)
 
     @property
     def needs_mb(self) -> float:
@@ -78,6 +80,11 @@ class PooledModel:
     def tokens_per_second(self) -> float:
         """Tokens after the first by the time they took, over all requests."""
         return self.decode_tokens / self.decode_s if self.decode_s else 0.0
+
+    def keep(self, keep_alive_s: float | None) -> None:
+        """Change how long it is kept when idle; negative is for ever, None leaves it as it is."""
+        if keep_alive_s is not None:
+            self.keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
 
     def count(self, usage: Usage) -> None:
         """Add a finished request to the figures."""
@@ -141,18 +148,20 @@ class ModelPool:
             engine = await self._engine(model)
             self._touch(model)
             model.requests += 1
-            if keep_alive_s is not None:
-                model.keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
+            model.keep(keep_alive_s)
             yield model, engine
         finally:
             model.busy -= 1
             self._touch(model)
 
-    async def load(self, name: str, *, pin: bool | None = None) -> PooledModel:
+    async def load(
+        self, name: str, *, pin: bool | None = None, keep_alive_s: float | None = None
+    ) -> PooledModel:
         """Load a model, or wait until it is loaded; raises like `lease`."""
         model = self._models.get(name) or await self._begin(name, autoload=True)
         if pin is not None:
             model.pinned = pin
+        model.keep(keep_alive_s)
         await self._engine(model)
         self._touch(model)
         return model

@@ -3,8 +3,103 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+from .openai_schemas import (
+    ContentPart,
+    Count,
+    KeepAlive,
+    Probability,
+    RepetitionPenalty,
+    Seed,
+    StopList,
+    Temperature,
+    TopK,
+    TopP,
+)
+
+SessionId = Annotated[
+    str, Meta(min_length=1, max_length=128, description="Keeps the conversation on the server.")
+]
+
+
+class NativeMessage(msgspec.Struct):
+    """One turn of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[ContentPart]
+
+
+class ChatRequest(msgspec.Struct, kw_only=True):
+    """The body of POST /models/{name}/chat: either `message`, or `messages`."""
+
+    message: str | None = None
+    messages: Annotated[list[NativeMessage], Meta(min_length=1)] | None = None
+    system: str | None = None
+    max_tokens: Count = 512
+    temperature: Temperature = 0.7
+    top_p: TopP = 0.95
+    top_k: TopK = 0
+    min_p: Probability = 0.0
+    seed: Seed | None = None
+    stop: str | StopList | None = None
+    repeat_penalty: RepetitionPenalty = 1.0
+    stream: bool = False
+    session_id: SessionId | None = None
+    keep_alive: KeepAlive = None
+
+
+class ChatAnswer(msgspec.Struct, kw_only=True):
+    """The answer. Times are seconds; `tokens_per_second` counts the tokens after the first."""
+
+    response: str
+    model: str
+    tokens_generated: int
+    prompt_tokens: int
+    cached_tokens: int
+    time_taken: float
+    time_to_first_token: float
+    tokens_per_second: float
+    finish_reason: str
+    session_id: str | None
+    done: bool
+
+
+class Forgotten(msgspec.Struct):
+    """The session that is no more."""
+
+    session_id: str
+
+
+class LoadRequest(msgspec.Struct, kw_only=True):
+    """The body of POST /models/{name}/load, which may be left out."""
+
+    pin: bool | None = None
+    keep_alive: KeepAlive = None
+
+
+class LoadAnswer(msgspec.Struct, kw_only=True):
+    """A loaded model. `load_time_s` is what the load took, whenever that was."""
+
+    name: str
+    state: str
+    load_time_s: float
+    memory_mb: float
+    already_loaded: bool
+    notes: list[str]
+
+
+class UnloadAnswer(msgspec.Struct, kw_only=True):
+    """A model that is not loaded now; `memory_mb` is what it gave back."""
+
+    name: str
+    state: str
+    load_time_s: float
+    memory_mb: float
+    was_loaded: bool
 
 
 class LoadedModel(msgspec.Struct, kw_only=True):

@@ -9,6 +9,10 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Iterable
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from ..errors import ForbiddenError, LqmfError, UnauthorizedError, UserInputError
 from .asgi import App, Headers, Message, Receive, Scope, Send, header
@@ -189,13 +193,13 @@ class Security:
         ]
 
 
-def check_admin(scope: Scope) -> None:
-    """Let only keys with the role admin go on, where there are keys.
+def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """A guard of routes: lets only keys with the role admin go on, where there are keys.
 
     Raises:
         ForbiddenError: the request's key has not that role.
     """
-    key: ApiKey | None = scope.get("state", {}).get("api_key")
+    key: ApiKey | None = connection.scope["state"].get("api_key")
     if key is not None and not key.admin:
         raise ForbiddenError("this key may not load or unload models", hint="use a key with the role admin")
 

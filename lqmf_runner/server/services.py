@@ -11,6 +11,7 @@ from litestar import Request
 from ..config import ServerConfig
 from .observe import Observer
 from .pool import ModelPool
+from .sessions import Sessions
 
 
 @dataclass
@@ -42,9 +43,15 @@ class Services:
     pool: ModelPool
     observer: Observer
     readiness: Readiness
+    sessions: Sessions
     started_at: float = field(default_factory=time.time)
 
 
 def services_of(request: Request[Any, Any, Any]) -> Services:
     """Those of the application that handles the request."""
     return cast(Services, request.app.state["services"])
+
+
+def identity(request: Request[Any, Any, Any]) -> str:
+    """Who the request comes from, as far as that is known: what belongs to one must not be seen by another."""
+    return str(request.scope.get("state", {}).get("identity", ""))

@@ -39,4 +39,7 @@ class EventWriter:
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last events and end the response."""
+        if not self.started:
+            await self.write(data)
+            data = b""
         await self._send({"type": "http.response.body", "body": data, "more_body": False})

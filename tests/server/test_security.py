@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.errors import ForbiddenError, UserInputError
-from lqmf_runner.server.asgi import Scope
+from lqmf_runner.errors import UserInputError
 from lqmf_runner.server.keys import KeyRing, parse_keys
-from lqmf_runner.server.security import HostPolicy, Security, check_admin, check_exposure, is_loopback
+from lqmf_runner.server.security import HostPolicy, Security, check_exposure, is_loopback
 
 from .raw import HOST, Reply, call, hello, scope_of
 
@@ -70,16 +69,6 @@ async def test_errors_have_the_shape_of_their_route() -> None:
     openai = (await ask("POST", "/v1/chat/completions", keys=KEYS)).json
     assert set(openai["error"]) == {"message", "type", "param", "code"}
     assert set((await ask("GET", "/models", keys=KEYS)).json) == {"error", "detail", "hint"}
-
-
-def test_only_admin_keys_pass_the_admin_check() -> None:
-    def state(key: bytes) -> Scope:
-        return {"state": {"api_key": KEYS.find(key)}}
-
-    with pytest.raises(ForbiddenError):
-        check_admin(state(b"reader"))
-    check_admin(state(b"sesame"))
-    check_admin({"state": {}})  # a server without keys
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""POST /models/{name}/chat, and DELETE /models/{name}/sessions/{id}."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from litestar import Request, delete, post
+from litestar.types import Receive, Send
+
+from ..types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
+from .body import json_body
+from .errors import FieldError, HttpError, error_body
+from .generation import Answer, generation, send_events, send_json
+from .observe import ServedRequest
+from .openai_chat import text_of
+from .openai_common import keep_alive_seconds, stop_strings
+from .schemas import ChatAnswer, ChatRequest, Forgotten
+from .services import identity, services_of
+from .sessions import Turn
+from .sse import encode_json, event
+
+ROUTE = "/models/{name}/chat"
+
+
+@post("/models/{name:str}/chat", status_code=200, dto=json_body(ChatRequest), return_dto=None, tags=["Chat"])
+async def chat(name: str, data: ChatRequest, request: Request[Any, Any, Any]) -> Answer[ChatAnswer]:
+    """Answer a message or a conversation; with `stream`, as server-sent events.
+
+    Events are `{"response": "...", "done": false}`; the last one has `"done": true` and all that the whole answer
+    has, with an empty `response`.
+    """
+    services = services_of(request)
+    sampling, messages = _sampling(data), _messages(data)
+    served = ServedRequest(ROUTE, name, bool(data.stream), 1, request.scope)
+    keep_alive_s = keep_alive_seconds(data.keep_alive)
+
+    async def answer(receive: Receive, send: Send) -> None:
+        with contextlib.ExitStack() as stack:
+            turn = Turn(messages)
+            if data.session_id is not None:
+                key = (identity(request), name, data.session_id)
+                turn = stack.enter_context(services.sessions.turn(key, messages))
+            asked = GenerationRequest(messages=turn.messages, sampling=sampling)
+            async with generation(services.pool, services.observer, served, receive, keep_alive_s) as current:
+                events = NativeEvents(served, turn, data.session_id)
+                if data.stream:
+                    await send_events(current, [asked], send, events)
+                else:
+                    (whole,) = await current.complete([asked])
+                    turn.answered(whole.text)
+                    await send_json(current, send, events.answer(whole.text, whole))
+
+    return Answer(answer)
+
+
+@delete("/models/{name:str}/sessions/{session_id:str}", status_code=200, tags=["Chat"])
+async def forget_session(name: str, session_id: str, request: Request[Any, Any, Any]) -> Forgotten:
+    """Forget a conversation."""
+    services = services_of(request)
+    if not services.sessions.forget((identity(request), name, session_id)):
+        raise HttpError(404, "there is no such session", hint="it may have expired")
+    return Forgotten(session_id)
+
+
+class NativeEvents:
+    """The events of one stream; at its end the turn has its answer."""
+
+    def __init__(self, served: ServedRequest, turn: Turn, session_id: str | None) -> None:
+        self._served = served
+        self._turn = turn
+        self._session_id = session_id
+        self._parts: list[str] = []
+        self._reason = "stop"
+
+    def chunks(self, index: int, chunks: list[Chunk]) -> bytes:
+        """The events for some chunks."""
+        out: list[bytes] = []
+        for chunk in chunks:
+            if chunk.text:
+                self._parts.append(chunk.text)
+                out += (b'data: {"response":', encode_json(chunk.text), b',"done":false}\n\n')
+            self._reason = chunk.finish_reason or self._reason
+        return b"".join(out)
+
+    def end(self, usage: Usage) -> bytes:
+        """The last event, with the figures."""
+        self._turn.answered("".join(self._parts))
+        whole = Completion(text="", token_ids=(), finish_reason=self._reason, usage=usage)
+        return event(self.answer("", whole))
+
+    def failed(self, error: Exception) -> bytes:
+        """An error in mid-stream."""
+        return event(error_body(error, ROUTE))
+
+    def answer(self, text: str, whole: Completion) -> ChatAnswer:
+        """The whole answer with its figures."""
+        served, usage = self._served, whole.usage
+        now = time.perf_counter()
+        speed = (usage.completion_tokens - 1) / usage.decode_s if usage.decode_s else 0.0
+        return ChatAnswer(
+            response=text,
+            model=served.model,
+            tokens_generated=usage.completion_tokens,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            time_taken=now - served.began,
+            time_to_first_token=(served.first_token or now) - served.began,
+            tokens_per_second=max(speed, 0.0),
+            finish_reason=whole.finish_reason,
+            session_id=self._session_id,
+            done=True,
+        )
+
+
+def _messages(data: ChatRequest) -> tuple[Message, ...]:
+    if (data.message is None) == (data.messages is None):
+        raise FieldError("give either 'message' or 'messages'", param="message")
+    turns = [Message("user", data.message)] if data.message is not None else []
+    for index, message in enumerate(data.messages or ()):
+        role = "system" if message.role == "developer" else message.role
+        turns.append(Message(role, text_of(message.content, f"messages[{index}].content")))
+    if data.system is not None:
+        if turns[0].role == "system":
+            raise FieldError("'system' and a first message with that role exclude each other", param="system")
+        turns.insert(0, Message("system", data.system))
+    return tuple(turns)
+
+
+def _sampling(data: ChatRequest) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=data.max_tokens,
+        temperature=data.temperature,
+        top_p=data.top_p,
+        top_k=max(data.top_k, 0),
+        min_p=data.min_p,
+        seed=data.seed,
+        stop=stop_strings(data.stop),
+        repetition_penalty=data.repeat_penalty,
+    )

@@ -1,0 +1,119 @@
+"""Conversations that the server keeps for the native API.
+
+The engine reuses the KV cache of whatever begins the same, so that a kept conversation costs its new turn only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..errors import ConflictError, InvalidRequestError
+from ..types import Message
+
+Key = tuple[str, str, str]
+"""Who it belongs to, the model, and the client's `session_id`."""
+
+
+class Session:
+    """One conversation. `busy` while an answer to its last turn is being made."""
+
+    def __init__(self) -> None:
+        self.messages: tuple[Message, ...] = ()
+        self.last_used = 0.0
+        self.busy = False
+
+
+class Sessions:
+    """Keeps at most `limit` conversations of at most `max_messages` messages, each for `timeout_s` after its last use.
+
+    Args:
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self, *, limit: int, max_messages: int, timeout_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit = limit
+        self._max_messages = max_messages
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._sessions: OrderedDict[Key, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        self._expire()
+        return len(self._sessions)
+
+    @contextmanager
+    def turn(self, key: Key, new: tuple[Message, ...]) -> Iterator[Turn]:
+        """A turn of a conversation. It is remembered only when its answer is given to `Turn.answered`.
+
+        Raises:
+            ConflictError: the conversation is answering already.
+            InvalidRequestError: it has become too long.
+        """
+        self._expire()
+        session = self._sessions.get(key) or Session()
+        if session.busy:
+            raise ConflictError(
+                "this session is answering already", hint="wait for the answer, or use another one"
+            )
+        turn = Turn(_joined(session.messages, new))
+        if len(turn.messages) + 1 > self._max_messages:
+            raise InvalidRequestError(
+                f"the session would have {len(turn.messages) + 1} messages, at most {self._max_messages} are kept",
+                hint="start another session",
+            )
+        session.busy = True
+        self._keep(key, session)
+        try:
+            yield turn
+        finally:
+            session.busy = False
+            if turn.answer is not None:
+                session.messages = (*turn.messages, Message("assistant", turn.answer))
+                self._keep(key, session)
+            elif not session.messages:
+                self._sessions.pop(key, None)
+
+    def forget(self, key: Key) -> bool:
+        """Forget a conversation; False where there is none."""
+        return self._sessions.pop(key, None) is not None
+
+    def _keep(self, key: Key, session: Session) -> None:
+        session.last_used = self._clock()
+        self._sessions[key] = session
+        self._sessions.move_to_end(key)
+        while len(self._sessions) > self._limit:
+            self._sessions.popitem(last=False)
+
+    def _expire(self) -> None:
+        oldest = self._clock() - self._timeout_s
+        while self._sessions:
+            key, session = next(iter(self._sessions.items()))
+            if session.last_used > oldest:
+                return
+            del self._sessions[key]
+
+
+class Turn:
+    """What to answer, and the answer once it is there."""
+
+    def __init__(self, messages: tuple[Message, ...]) -> None:
+        self.messages = messages
+        self.answer: str | None = None
+
+    def answered(self, text: str) -> None:
+        """Remember the turn with this answer."""
+        self.answer = text
+
+
+def _joined(kept: tuple[Message, ...], new: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The conversation with what is new; a new system prompt takes the place of the old one."""
+    if new and new[0].role == "system" and kept and kept[0].role == "system":
+        return (new[0], *kept[1:], *new[1:])
+    if new and new[0].role == "system":
+        return (new[0], *kept, *new[1:])
+    return (*kept, *new)

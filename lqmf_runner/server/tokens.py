@@ -1,0 +1,78 @@
+"""POST /tokenize and /detokenize, as vLLM and llama-server have them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Request, post
+
+from ..engine import EngineClient
+from .body import json_body
+from .errors import FieldError
+from .openai_schemas import ModelName
+from .pool import PooledModel
+from .services import services_of
+
+
+class TokenizeRequest(msgspec.Struct):
+    """The text is `prompt` (as vLLM calls it) or `content` (as llama-server does)."""
+
+    model: ModelName
+    prompt: str | None = None
+    content: str | None = None
+    add_special_tokens: bool | None = None
+    add_special: bool | None = None
+
+
+class Tokenized(msgspec.Struct):
+    """Token ids, how many, and the longest context."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+
+
+class DetokenizeRequest(msgspec.Struct):
+    """Token ids."""
+
+    model: ModelName
+    tokens: list[int]
+
+
+class Detokenized(msgspec.Struct):
+    """The text, under both names."""
+
+    prompt: str
+    content: str
+
+
+@post("/tokenize", status_code=200, dto=json_body(TokenizeRequest), return_dto=None, tags=["OpenAI"])
+async def tokenize(data: TokenizeRequest, request: Request[Any, Any, Any]) -> Tokenized:
+    """Token ids of a text, without the beginning-of-sequence token unless `add_special_tokens` is true."""
+    text = data.prompt if data.prompt is not None else data.content
+    if text is None:
+        raise FieldError("'prompt' is required", param="prompt")
+    special = bool(data.add_special_tokens or data.add_special)
+    async with services_of(request).pool.lease(data.model) as (_, engine):
+        tokens = await engine.tokenize(text, special=special)
+        return Tokenized(tokens, len(tokens), engine.info.n_ctx)
+
+
+@post("/detokenize", status_code=200, dto=json_body(DetokenizeRequest), return_dto=None, tags=["OpenAI"])
+async def detokenize(data: DetokenizeRequest, request: Request[Any, Any, Any]) -> Detokenized:
+    """The text of token ids."""
+    async with services_of(request).pool.lease(data.model) as (_, engine):
+        text = await engine.detokenize(data.tokens)
+        return Detokenized(text, text)
+
+
+async def token_texts(model: PooledModel, engine: EngineClient, tokens: Sequence[int]) -> list[str]:
+    """The text of each token by itself; remembered, as they are always the same."""
+    known = model.token_texts
+    missing = sorted(set(tokens) - known.keys())
+    texts = await asyncio.gather(*(engine.detokenize([token]) for token in missing))
+    known.update(zip(missing, texts, strict=True))
+    return [known[token] for token in tokens]
