@@ -375,26 +375,32 @@ class ModelPool:
             model.crashes = 0
         model.engine, model.error = None, error
         self._close_later(engine.close())
-        self._restarts[model] = asyncio.create_task(self._restart(model))
+        self._restarting(model)
+        self._restarts[model] = asyncio.create_task(self._restart(model, self._load_again(model)))
 
-    async def _restart(self, model: PooledModel) -> None:
-        """Load again, the first time at once, then after longer and longer waits."""
+    def _restarting(self, model: PooledModel) -> float:
+        """Note a crash; the seconds to wait before the next try. The first is at once."""
+        model.crashes += 1
+        model.state, model.fraction, model.memory_mb = RESTARTING, 0.0, 0.0
+        wait = 0.0 if model.crashes == 1 else min(FIRST_RETRY_S * 2 ** (model.crashes - 2), LONGEST_RETRY_S)
+        model.retry_at = asyncio.get_running_loop().time() + wait
+        return wait
+
+    def _load_again(self, model: PooledModel) -> asyncio.Task[EngineClient]:
+        model.loading = asyncio.create_task(self._run_load(model, []))
+        model.loading.add_done_callback(_retrieved)
+        return model.loading
+
+    async def _restart(self, model: PooledModel, loading: asyncio.Task[EngineClient]) -> None:
+        """See to it that it is loaded again, after longer and longer waits."""
         while True:
-            model.crashes += 1
-            model.state, model.fraction, model.memory_mb = RESTARTING, 0.0, 0.0
-            wait = (
-                0.0 if model.crashes == 1 else min(FIRST_RETRY_S * 2 ** (model.crashes - 2), LONGEST_RETRY_S)
-            )
-            model.retry_at = asyncio.get_running_loop().time() + wait
-            if wait:
-                await asyncio.sleep(wait)
-            model.loading = asyncio.create_task(self._run_load(model, []))
             try:
-                await asyncio.shield(model.loading)
-            except LqmfError as error:
-                log.error("%s could not be started again: %s", model.name, error.message)
-                continue
-            break
+                await asyncio.shield(loading)
+                break
+            except Exception as error:
+                log.error("%s could not be started again: %s", model.name, error)
+            await asyncio.sleep(self._restarting(model))
+            loading = self._load_again(model)
         self._restarts.pop(model, None)
 
 

@@ -27,11 +27,15 @@ class ToolCallReader:
         self._mode: str | None = (
             None  # "bare": the whole answer may be calls; "text": it begins as plain text
         )
+        self._after_call = False
         self.n_calls = 0
 
     def feed(self, text: str) -> tuple[str, list[ToolCall]]:
         """The plain text and the calls that are certain now."""
         self._held += text
+        if self._after_call:  # templates put the next call on a line of its own
+            self._held = self._held.lstrip("\n")
+            self._after_call = not self._held
         if self._mode is None:
             self._mode = _mode(self._held)
         if self._mode != "text":
@@ -52,7 +56,8 @@ class ToolCallReader:
             found = self._parse(inside)
             calls += found
             plain += "" if found else mark + inside + end
-            self._held = after.removeprefix("\n") if found else after
+            self._held = after.lstrip("\n") if found else after
+            self._after_call = bool(found) and not self._held
 
     def end(self) -> tuple[str, list[ToolCall]]:
         """What was held back."""

@@ -81,8 +81,17 @@ class FakeEngine(EngineClient):
             if not self.running:
                 self.idle.set()
 
-    async def score(self, tokens: Sequence[int] | str) -> Score:
-        raise NotImplementedError
+    async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
+        """Token i has the log-probability -i; the likeliest is always "!" with -0.25."""
+        assert not isinstance(tokens, str)
+        n = len(tokens)
+        best = ((33, "!", -0.25), (34, '"', -0.5))[:top]
+        return Score(
+            token_ids=tuple(tokens),
+            logprobs=(None, *(-float(i) for i in range(1, n))),
+            greedy=(None,) + (False,) * (n - 1),
+            top=((),) + (best,) * (n - 1),
+        )
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return [1] * special + list(text.encode())
