@@ -7,7 +7,8 @@ import datetime
 import json
 import os
 import sys
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from .. import __version__
 from ..config import BackendConfig, RunConfig
@@ -15,6 +16,9 @@ from ..errors import LqmfError
 from ..server.asgi import App
 from ..server.keys import KeyRing, load_keys
 from ..server.registry import STARTING, ServerRecord, process_start
+from ..tracking import MlflowTracker, NullTracker, send_later_command
+from ..tracking.session import TIMEOUT_S as SESSION_TIMEOUT_S
+from ..tracking.session import SessionTracker
 from . import RunContext
 
 
@@ -60,13 +64,14 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
         readiness = Readiness()
         port = sock.getsockname()[1]
         guard = Guard(config, keys, pool, port=port, run_dir=context.run_dir)
+        session = _session(context, guard.metrics.stats, preload)
         app = create_app(
             config,
             pool,
             observer=guard.metrics,
             readiness=readiness,
             routes=guard.routes,
-            lifespan=[guard.lifespan],
+            lifespan=[guard.lifespan, lambda app: session.running()],
         )
         url = url_of(sock, tls=config.certfile is not None)
         record = _record(context, url, port, preload)
@@ -92,6 +97,22 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
                 )
             )
     return 0
+
+
+def _session(
+    context: RunContext, stats: Callable[[], Mapping[str, Any]], models: list[str]
+) -> SessionTracker:
+    tracking = context.config.tracking
+    return SessionTracker(
+        MlflowTracker(tracking, timeout_s=SESSION_TIMEOUT_S) if tracking.enabled else NullTracker(),
+        context.run_dir,
+        stats,
+        name=f"serve {', '.join(models)}".strip(),
+        command=context.command,
+        config=context.resolved,
+        interval_s=context.config.server.tracking_interval_s,
+        later=send_later_command(context.run_dir, tracking),
+    )
 
 
 def _record(context: RunContext, url: str, port: int, models: list[str]) -> ServerRecord:

@@ -59,10 +59,12 @@ def main() -> int:
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(args.timeout)
     _quiet_environment()
+    from .mlflow_session import is_session, send_session
     from .mlflow_store import send_folder
 
+    send = send_session if is_session(args.folder) else send_folder
     try:
-        run_id = send_folder(args.folder, TrackingConfig(True, args.uri, args.artifacts, args.experiment))
+        run_id = send(args.folder, TrackingConfig(True, args.uri, args.artifacts, args.experiment))
     except LqmfError as error:
         hint = f"\nhint: {error.hint}" if error.hint else ""
         print(f"error: {error.message}{hint}", file=sys.stderr)
