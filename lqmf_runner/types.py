@@ -153,7 +153,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     `logprobs[i]` is log p(token i | tokens before it); the first is None. `greedy[i]` says whether token i was
     the most likely one. `top[i]` are the most likely tokens there, with their text and log-probability, as many as
-    were asked for. All have the length of `token_ids`.
+    were asked for; `top` is empty where none were. Else all have the length of `token_ids`.
     """
 
     token_ids: tuple[int, ...]
@@ -162,12 +162,66 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     top: tuple[tuple[tuple[int, str, float], ...], ...] = ()
 
 
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive tokens of a text, the later ones scored, and where a reference's distributions of them are kept.
+
+    Attributes:
+        tokens: of the window.
+        first: position of the first token that is scored; those before it are context.
+        index: number of the window in its text.
+        rows: file of the reference's distributions (`engine.distributions`), all windows one after the other.
+        n_vocab: width of a row in it.
+        record: write this window's rows; otherwise compare with them.
+    """
+
+    tokens: list[int]
+    first: int
+    index: int
+    rows: str
+    n_vocab: int
+    record: bool
+
+
+class WindowScore(msgspec.Struct, frozen=True):
+    """One value for each scored token of a window.
+
+    Attributes:
+        nll: -log p(token | tokens before it), nats.
+        top: the most likely token there.
+        kld: KL divergence of the model's distribution from the reference's, nats; empty where they were recorded.
+    """
+
+    nll: tuple[float, ...]
+    top: tuple[int, ...]
+    kld: tuple[float, ...] = ()
+
+
+class NextTokenLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Natural-log probabilities that some tokens follow a prompt, of which `cached_tokens` were reused."""
+
+    logprobs: tuple[float, ...]
+    cached_tokens: int
+
+
+class OptionLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Natural-log probability of each of some options as the beginning of the answer to a prompt.
+
+    -inf where an endpoint tells only the most likely tokens and an option is not among them.
+    """
+
+    logprobs: tuple[float, ...]
+    prompt_tokens: int
+    cached_tokens: int
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a loaded model is. Sizes in MB are 10^6 bytes.
 
     Attributes:
         weight_bytes: bytes of weights read for one decoded token (embedding table only where it is also the head).
         bits_per_weight: 8 × bytes of all stored weights / parameters.
+        tools: whether the chat template knows tools.
+        embeddings: whether the model gives embeddings of texts.
         notes: what the load had to do differently from what was asked (a fallback), one sentence each.
     """
 
@@ -186,6 +240,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     dtype: str
     chat_template: bool
+    tools: bool = False
+    embeddings: bool = False
     load_time_s: float = 0.0
     version: str = ""
     notes: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import functools
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -32,6 +32,10 @@ _WIDE_FIELD = re.compile(
     r"\d{6}|:[^{}]*\{|%[^%a-zA-Z]*\*"
 )  # a large width, or one that comes from an argument
 _ROLES = ("system", "developer", "user", "assistant", "tool")
+# What a template is given by the program; the last three are what other programs take beside template variables.
+_RESERVED = frozenset(
+    ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
+)
 
 
 class _TimeUpError(Exception):
@@ -93,6 +97,9 @@ class ChatTemplate:
         source: Jinja text as found in the model.
         special_tokens: `bos_token`, `eos_token`, ... that the template may name.
 
+    Attributes:
+        knows_tools: whether the template looks at the tools it is given.
+
     Raises:
         ModelUnusableError: the template is not valid Jinja.
     """
@@ -107,33 +114,58 @@ class ChatTemplate:
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
         environment.globals.pop("lipsum", None)
         self._special_tokens = special_tokens
+        self._globals = frozenset(environment.globals)
         try:
             self._template = environment.from_string(source)
+            names = environment.parse(source).find_all(nodes.Name)
+            self.knows_tools = any(name.name == "tools" for name in names)
         except (TemplateError, RecursionError) as error:
             raise ModelUnusableError(
                 f"the model's chat template is not valid: {error}",
                 hint="use plain prompts, or fix the template",
             ) from error
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[dict[str, Any]] = (),
+        options: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
         """The prompt text for a conversation.
 
+        Args:
+            tools: functions the model may call, as OpenAI describes them.
+            options: further variables for the template.
+
         Raises:
-            InvalidRequestError: the template refuses the conversation, breaks, reaches for what it may not have, or
-                takes longer than `TIME_LIMIT_S` seconds.
+            InvalidRequestError: an option would replace what the program hands in, the template knows no tools, it
+                refuses the conversation, breaks, reaches for what it may not have, or takes longer than
+                `TIME_LIMIT_S` seconds.
         """
         for message in messages:
             if message.role not in _ROLES:
                 raise InvalidRequestError(
                     f"unknown role '{message.role}'", hint=f"roles: {', '.join(_ROLES)}"
                 )
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+        if tools and not self.knows_tools:
+            raise InvalidRequestError(
+                "this model's chat template knows no tools",
+                hint="leave tools out, or use a model made for them",
+            )
+        variables = {
+            **self._checked(options or {}),
+            **self._special_tokens,
+            "messages": [_turn(message) for message in messages],
+            "add_generation_prompt": add_generation_prompt,
+        }
+        if tools:
+            variables["tools"] = list(tools)
         try:
             with _TimeLimit(TIME_LIMIT_S):
                 parts, size = [], 0
-                for part in self._template.generate(
-                    messages=turns, add_generation_prompt=add_generation_prompt, **self._special_tokens
-                ):
+                for part in self._template.generate(variables):
                     parts.append(part)
                     size += len(part)
                     if size > MAX_OUTPUT:
@@ -156,6 +188,27 @@ class ChatTemplate:
                 f"the model's chat template failed: {type(error).__name__}: {error}",
                 hint="use a plain prompt instead",
             ) from None
+
+    def _checked(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in options:
+            if name in _RESERVED or name in self._globals or name.endswith("_token"):
+                raise InvalidRequestError(
+                    f"the template option '{name}' would replace what the program itself hands to the template",
+                    hint="options are for the template's own variables, such as enable_thinking",
+                )
+        return options
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    """A message as templates expect it: what is not there has no key."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_calls:
+        turn["tool_calls"] = list(message.tool_calls)
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn
 
 
 class _TimeLimit:

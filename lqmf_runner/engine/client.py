@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
-from ..errors import LqmfError
+from ..errors import InvalidRequestError, LqmfError, UserInputError
 from ..types import (
     Chunk,
     Completion,
     EngineStats,
     GenerationRequest,
     MemoryUse,
+    Message,
     ModelInfo,
+    OptionLogprobs,
     Score,
     TokenLogprob,
+    Window,
+    WindowScore,
 )
+from . import decisions
+from .decisions import Decision, Question
 
 
 class EngineClient(ABC):
@@ -48,8 +55,63 @@ class EngineClient(ABC):
                 yield [chunk]
 
     @abstractmethod
-    async def score(self, tokens: Sequence[int] | str) -> Score:
-        """Log-probability of every token given the ones before it. A string is tokenized without special tokens."""
+    async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
+        """Log-probability of every token given the ones before it. A string is tokenized without special tokens.
+
+        Args:
+            top: how many of the most likely tokens to report at each position, at most 20.
+        """
+
+    async def score_window(self, window: Window) -> WindowScore:
+        """Score the later tokens of a window, and record or compare the full next-token distributions.
+
+        Raises:
+            UserInputError: the engine has no access to full distributions.
+            EngineError: NaN in the logits, or the file of the distributions cannot be used.
+        """
+        raise UserInputError(
+            f"'{self.info.name}' runs behind an endpoint, which does not give full next-token distributions",
+            hint="perplexity and KL divergence need a model on this machine; leave out reference=",
+        )
+
+    @abstractmethod
+    async def option_logprobs(
+        self, request: GenerationRequest, options: Sequence[Sequence[str]]
+    ) -> OptionLogprobs:
+        """How likely each option is as the beginning of the answer; nothing is generated.
+
+        Args:
+            request: the prompt; its sampling settings do not matter.
+            options: each as the forms it may take ("yes", "Yes", " yes"), whose probabilities are added. Forms of
+                several tokens count only for an option that has no form of one token, and then the first does.
+
+        Raises:
+            InvalidRequestError: the prompt is too long, or two options are the same to this model.
+            RemoteEngineError: the endpoint does not tell the log-probabilities of its most likely tokens.
+        """
+
+    async def decide(
+        self,
+        state: str | Sequence[Message],
+        questions: Sequence[Question],
+        *,
+        instructions: str = "",
+        template_options: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Answer typed questions about a state with a probability for every option (see `decisions.decide`)."""
+        return await decisions.decide(
+            self, state, questions, instructions=instructions, template_options=template_options
+        )
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text, from a model whose `info.embeddings` says that it gives them.
+
+        Raises:
+            InvalidRequestError: this model does not.
+        """
+        raise InvalidRequestError(
+            f"'{self.info.name}' does not give embeddings", hint="use an embedding model behind model=openai"
+        )
 
     @abstractmethod
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:

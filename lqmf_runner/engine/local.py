@@ -17,10 +17,23 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import EngineLostError, InvalidRequestError, LqmfError
-from ..types import Chunk, EngineStats, GenerationRequest, MemoryUse, ModelInfo, ModelSpec, Score
+from ..types import (
+    Chunk,
+    EngineStats,
+    GenerationRequest,
+    MemoryUse,
+    ModelInfo,
+    ModelSpec,
+    NextTokenLogprobs,
+    OptionLogprobs,
+    Score,
+    Window,
+    WindowScore,
+)
 from . import protocol
 from .client import EngineClient
 from .memory import MemoryMeter
+from .options import PreparedOptions
 from .protocol import (
     Cancel,
     Delta,
@@ -31,9 +44,12 @@ from .protocol import (
     Load,
     Loaded,
     Loading,
+    NextTokens,
+    PrepareOptions,
     Reply,
     ResetPrefixCache,
     ScoreTokens,
+    ScoreWindow,
     Tokenize,
 )
 
@@ -139,9 +155,24 @@ class LocalEngine(EngineClient):
             if not finished and self.alive:
                 self._send(Cancel(request_id))
 
-    async def score(self, tokens: Sequence[int] | str) -> Score:
+    async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
         what = tokens if isinstance(tokens, str) else list(tokens)
-        return await self._ask(lambda i: ScoreTokens(i, what), Score)
+        return await self._ask(lambda i: ScoreTokens(i, what, top), Score)
+
+    async def score_window(self, window: Window) -> WindowScore:
+        return await self._ask(lambda i: ScoreWindow(i, window), WindowScore)
+
+    async def option_logprobs(
+        self, request: GenerationRequest, options: Sequence[Sequence[str]]
+    ) -> OptionLogprobs:
+        forms = [list(option) for option in options]
+        prepared = await self._ask(lambda i: PrepareOptions(i, request, forms), PreparedOptions)
+        contexts = prepared.contexts()
+        answers = await asyncio.gather(*(self._next_tokens(*context) for context in contexts))
+        return prepared.combine(contexts, answers)
+
+    async def _next_tokens(self, tokens: list[int], candidates: list[int]) -> NextTokenLogprobs:
+        return await self._ask(lambda i: NextTokens(i, tokens, candidates), NextTokenLogprobs)
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return await self._ask(lambda i: Tokenize(i, text, special), list[int])

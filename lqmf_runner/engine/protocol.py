@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..errors import EngineError, LqmfError, error_types
-from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec
+from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec, Window
 
 HEADER = struct.Struct("<I")
 
@@ -37,10 +37,34 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
 
 
 class ScoreTokens(msgspec.Struct, frozen=True, tag=True):
-    """Answered with a `Reply` that holds a `Score`."""
+    """Answered with a `Reply` that holds a `Score`, with `top` alternatives at each position."""
 
     id: int
     tokens: list[int] | str
+    top: int = 0
+
+
+class ScoreWindow(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds a `WindowScore`."""
+
+    id: int
+    window: Window
+
+
+class PrepareOptions(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds `PreparedOptions`: tokens of a prompt, and of options with their forms."""
+
+    id: int
+    request: GenerationRequest
+    options: list[list[str]]
+
+
+class NextTokens(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds `NextTokenLogprobs` of the candidates after the tokens."""
+
+    id: int
+    tokens: list[int]
+    candidates: list[int]
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
@@ -70,7 +94,19 @@ class ResetPrefixCache(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-Command = Load | Generate | Cancel | ScoreTokens | Tokenize | Detokenize | GetStats | ResetPrefixCache
+Command = (
+    Load
+    | Generate
+    | Cancel
+    | ScoreTokens
+    | ScoreWindow
+    | PrepareOptions
+    | NextTokens
+    | Tokenize
+    | Detokenize
+    | GetStats
+    | ResetPrefixCache
+)
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):

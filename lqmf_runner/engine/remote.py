@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import httpx
+import msgspec
 
 from ..errors import InvalidRequestError, QueueFullError, RemoteEngineError, UserInputError
 from ..types import (
@@ -23,15 +24,24 @@ from ..types import (
     MemoryUse,
     ModelInfo,
     ModelSpec,
+    OptionLogprobs,
     SamplingParams,
     Score,
-    TokenLogprob,
     Usage,
 )
 from .client import EngineClient
+from .openai_wire import (
+    collect_tool_calls,
+    message_body,
+    most_likely,
+    read_logprobs,
+    sampling_body,
+    tool_calls_text,
+)
+from .options import log_sum
 
 _MAX_ERROR_TEXT = 300
-_EXTENSIONS = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False}
+MAX_LOGPROBS = 20  # OpenAI's own limit of top_logprobs
 
 
 class RemoteEngine(EngineClient):
@@ -90,6 +100,8 @@ class RemoteEngine(EngineClient):
             device="remote",
             dtype="",
             chat_template=True,
+            tools=True,
+            embeddings=True,
             load_time_s=time.perf_counter() - began,
         )
         return cls(client, info, model)
@@ -97,6 +109,7 @@ class RemoteEngine(EngineClient):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         path, body = self._body(request)
         finish_reason, usage, n_content, ended = "stop", None, 0, False
+        calls: dict[int, dict[str, str]] = {}
         sent = time.perf_counter()
         first = last = 0.0
         self._stats.requests += 1
@@ -114,13 +127,16 @@ class RemoteEngine(EngineClient):
                         usage = counts
                     for choice in event.get("choices") or ():
                         text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
+                        collect_tool_calls(calls, choice)
                         if reason := choice.get("finish_reason"):
                             finish_reason, ended = reason, True
+                        logprobs = read_logprobs(choice)
                         if text:
                             last = time.perf_counter()
                             first = first or last
                             n_content += 1
-                            yield Chunk(text=text, logprobs=_logprobs(choice))
+                        if text or logprobs:
+                            yield Chunk(text=text, logprobs=logprobs)
         except httpx.HTTPError as error:
             raise RemoteEngineError(
                 f"the endpoint broke off: {type(error).__name__}", hint="is it still running?"
@@ -129,6 +145,8 @@ class RemoteEngine(EngineClient):
             raise RemoteEngineError(
                 "the endpoint broke off in the middle of an answer", hint="is it still running?"
             )
+        if calls:
+            yield Chunk(text=tool_calls_text(calls))
         counts = usage or {}
         completed = counts.get("completion_tokens", n_content)
         self._stats.completion_tokens += completed
@@ -144,14 +162,14 @@ class RemoteEngine(EngineClient):
             ),
         )
 
-    async def score(self, tokens: Sequence[int] | str) -> Score:
+    async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
         prompt = tokens if isinstance(tokens, str) else list(tokens)
         body = {
             "model": self._model,
             "prompt": prompt,
             "max_tokens": 1,
             "echo": True,
-            "logprobs": 1,
+            "logprobs": max(top, 1),
             "temperature": 0,
         }
         answer = (await self._post("/completions", body, "choices"))[0].get("logprobs")
@@ -163,10 +181,42 @@ class RemoteEngine(EngineClient):
         values = answer["token_logprobs"][: len(ids)]
         best = answer.get("top_logprobs") or [None] * len(values)
         greedy = [
-            None if v is None or not top else math.isclose(v, max(top.values()))
-            for v, top in zip(values, best, strict=False)
+            None if v is None or not row else math.isclose(v, max(row.values()))
+            for v, row in zip(values, best, strict=False)
         ]
-        return Score(token_ids=tuple(ids), logprobs=tuple(values), greedy=tuple(greedy))
+        alternatives = tuple(most_likely(row or {}, top) for row in best[: len(ids)]) if top else ()
+        return Score(token_ids=tuple(ids), logprobs=tuple(values), greedy=tuple(greedy), top=alternatives)
+
+    async def option_logprobs(
+        self, request: GenerationRequest, options: Sequence[Sequence[str]]
+    ) -> OptionLogprobs:
+        """See `EngineClient.option_logprobs`. Only the endpoint's `MAX_LOGPROBS` most likely tokens are known."""
+        sampling = SamplingParams(max_tokens=1, temperature=0, logprobs=MAX_LOGPROBS)
+        answer = await self.complete(msgspec.structs.replace(request, sampling=sampling))
+        likely = answer.logprobs[0].top if answer.logprobs else ()
+        values = tuple(log_sum([v for _, text, v in likely if text in forms]) for forms in options)
+        if not likely:
+            raise RemoteEngineError(
+                "the endpoint does not tell the log-probabilities of its most likely tokens",
+                hint="it has to answer `top_logprobs`, as vLLM, SGLang and llama-server do",
+            )
+        if all(math.isinf(value) for value in values):
+            raise RemoteEngineError(
+                f"none of the endpoint's {len(likely)} most likely tokens is one of the options",
+                hint="ask for fewer or plainer options, or load the model here",
+            )
+        usage = answer.usage
+        return OptionLogprobs(
+            logprobs=values, prompt_tokens=usage.prompt_tokens, cached_tokens=usage.cached_tokens
+        )
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        rows = await self._post("/embeddings", {"model": self._model, "input": list(texts)}, "data")
+        try:
+            vectors = [row["embedding"] for row in sorted(rows, key=lambda row: row["index"])]
+            return msgspec.convert(vectors, list[list[float]])
+        except (KeyError, TypeError, msgspec.ValidationError):
+            raise RemoteEngineError("the endpoint did not answer with embeddings") from None
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         body = {
@@ -199,13 +249,17 @@ class RemoteEngine(EngineClient):
 
     def _body(self, request: GenerationRequest) -> tuple[str, dict[str, Any]]:
         body = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
-        body |= _sampling_body(request.sampling)
+        body |= sampling_body(request.sampling)
         n_top = request.sampling.logprobs
         if request.messages is not None:
             if n_top is not None:
                 body |= {"logprobs": True, "top_logprobs": n_top}
-            messages = [{"role": m.role, "content": m.content} for m in request.messages]
-            return "/chat/completions", body | {"messages": messages}
+            body["messages"] = [message_body(message) for message in request.messages]
+            if request.tools:
+                body["tools"] = list(request.tools)
+            if request.template_options:
+                body["chat_template_kwargs"] = request.template_options
+            return "/chat/completions", body
         prompt = request.prompt if request.prompt is not None else list(request.prompt_tokens or ())
         if not prompt:
             raise InvalidRequestError("the prompt is empty", hint="send at least one token")
@@ -221,28 +275,6 @@ class RemoteEngine(EngineClient):
             return next(answer[name] for name in names if name in answer)
         except (ValueError, TypeError, StopIteration):
             raise RemoteEngineError(f"the endpoint's answer to {path} has no '{names[0]}'") from None
-
-
-def _sampling_body(params: SamplingParams) -> dict[str, Any]:
-    """OpenAI's fields always, the extensions of vLLM and llama-server only where they are set."""
-    body: dict[str, Any] = {
-        "temperature": params.temperature,
-        "top_p": params.top_p,
-        "presence_penalty": params.presence_penalty,
-        "frequency_penalty": params.frequency_penalty,
-    }
-    if params.max_tokens is not None:
-        body["max_tokens"] = params.max_tokens
-    if params.seed is not None:
-        body["seed"] = params.seed
-    if params.stop:
-        body["stop"] = list(params.stop)
-    if params.logit_bias:
-        body["logit_bias"] = {str(token): bias for token, bias in params.logit_bias.items()}
-    for name, default in _EXTENSIONS.items():
-        if (value := getattr(params, name)) != default:
-            body[name] = value
-    return body
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
@@ -273,19 +305,6 @@ def _event(line: str) -> dict[str, Any] | None:
     if error := event.get("error"):
         raise RemoteEngineError(f"the endpoint failed in mid-stream: {_message(error)}")
     return event
-
-
-def _logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
-    content = (choice.get("logprobs") or {}).get("content") or ()
-    return tuple(
-        TokenLogprob(
-            token_id=-1,
-            text=entry.get("token", ""),
-            logprob=entry["logprob"],
-            top=tuple((-1, top.get("token", ""), top["logprob"]) for top in entry.get("top_logprobs") or ()),
-        )
-        for entry in content
-    )
 
 
 def _choose(names: list[str], wanted: str | None, base_url: str) -> str:

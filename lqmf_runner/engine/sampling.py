@@ -1,7 +1,8 @@
 """Choosing the next token from logits: one sampler for every format, so that settings mean the same in each.
 
-Order of application: logit bias, repetition / presence / frequency penalties, temperature, top-k, top-p, min-p, as
-in vLLM and transformers. All of it is exact; `largest` finds the top k of a vocabulary without sorting it.
+Order of application: logit bias, repetition / presence / frequency penalties, the constraint's mask, temperature,
+top-k, top-p, min-p, as in vLLM and transformers. All of it is exact; `largest` finds the top k of a vocabulary
+without sorting it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, InvalidRequestError
 from ..types import SamplingParams, TokenLogprob
+from .constraints import Matcher
 
 Logits = NDArray[np.float32]
 
@@ -48,10 +50,20 @@ def check_sampling(params: SamplingParams) -> None:
             raise InvalidRequestError(f"{name}={value} is out of range", hint=f"it goes from {low} to {high}")
     if any(not -100 <= bias <= 100 for bias in params.logit_bias.values()):
         raise InvalidRequestError("a logit_bias is out of range", hint="biases go from -100 to 100")
+    if params.constraint is not None and params.ignore_eos:
+        raise InvalidRequestError(
+            "a constrained answer ends where it is complete: ignore_eos cannot be set with it"
+        )
 
 
 class Sampler:
-    """Chooses the tokens of one request and remembers what the penalties and the seed need."""
+    """Chooses the tokens of one request and remembers what the penalties, the seed and the constraint need.
+
+    Attributes:
+        matcher: of the request's constraint; None lets every token be chosen.
+    """
+
+    matcher: Matcher | None = None
 
     def __init__(self, params: SamplingParams, prompt_tokens: Sequence[int], n_vocab: int) -> None:
         self.params = params
@@ -72,11 +84,17 @@ class Sampler:
         seed = None if params.seed is None else params.seed & 0xFFFF_FFFF_FFFF_FFFF
         self._random = None if params.temperature == 0 else np.random.Generator(np.random.PCG64(seed))
 
+    def constrain(self, matcher: Matcher) -> None:
+        """From now on, choose only what the constraint allows."""
+        self.matcher = matcher
+        self._changes_logits = True
+
     def sample(self, logits: Logits) -> int:
         """The next token id for one row of logits, shape [n_vocab]. The row is left as it is.
 
         Raises:
             EngineError: the model produced NaN.
+            InvalidRequestError: the constraint cannot be followed any further.
         """
         scores = self._adjust(logits) if self._changes_logits else logits
         if self._random is None:
@@ -88,6 +106,8 @@ class Sampler:
         if self._changes_logits:
             self._counts[token] = self._counts.get(token, 0) + 1
             self._seen.add(token)
+            if self.matcher is not None:
+                self.matcher.advance(token)
         return token
 
     def _adjust(self, logits: Logits) -> Logits:
@@ -103,6 +123,8 @@ class Sampler:
             ids = np.fromiter(self._counts.keys(), dtype=np.int64, count=len(self._counts))
             counts = np.fromiter(self._counts.values(), dtype=np.float32, count=len(self._counts))
             scores[ids] -= self.params.presence_penalty + self.params.frequency_penalty * counts
+        if self.matcher is not None:
+            self.matcher.mask_out(scores)
         return scores
 
 

@@ -11,20 +11,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import msgspec
-import numpy as np
 
 from ..errors import QueueFullError
-from ..types import Chunk, EngineStats, SamplingParams, Score, TokenLogprob, Usage
+from ..types import Chunk, EngineStats, SamplingParams, TokenLogprob, Usage
 from .protocol import Delta, Event, Reply, failure
 from .runners.base import ModelRunner, Span
-from .sampling import Logits, Sampler, log_sum_exp, nan_error, token_logprob
+from .sampling import Logits, Sampler, token_logprob
+from .sinks import RowSink
 from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix
 from .text import AnswerText
-
-_SCORE_CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,10 @@ class SchedulerLimits:
 
 @dataclass(slots=True, eq=False)
 class RequestState:
-    """A request while it is in the worker. Times are `time.perf_counter()` seconds."""
+    """A request while it is in the worker. Times are `time.perf_counter()` seconds.
+
+    It has either a sampler and an answer (tokens are generated) or a sink (the tokens are given and scored).
+    """
 
     id: int
     tokens: list[int]
@@ -55,11 +55,11 @@ class RequestState:
     started: float = 0.0
     first_token: float = 0.0
     last_token: float = 0.0
-    scored: list[tuple[float, bool]] = field(default_factory=list)
+    sink: RowSink | None = None
 
     @property
-    def is_score(self) -> bool:
-        return self.sampler is None
+    def can_share(self) -> bool:
+        return self.sink is None or self.sink.can_share
 
     @property
     def n_generated(self) -> int:
@@ -147,7 +147,7 @@ class Scheduler:
         postponed: list[RequestState] = []
         while self._waiting:
             request = self._waiting[0]
-            reuse = self._reuse and not request.is_score
+            reuse = self._reuse and request.can_share
             placement = self._table.place(request.tokens, reuse=reuse)
             if placement is None:
                 break
@@ -185,7 +185,7 @@ class Scheduler:
         lengths = [
             common_prefix(other.tokens, request.tokens)
             for other in self._running
-            if not other.decoding and not other.is_score
+            if not other.decoding and other.can_share
         ]
         return min(max(lengths, default=0), request.n_prompt - 1)
 
@@ -196,7 +196,7 @@ class Scheduler:
             budget = min(budget, self._limits.prefill_chunk)
         for request in self._running:
             if not request.decoding and budget > 0:
-                chunk = min(budget, _SCORE_CHUNK) if request.is_score else budget
+                chunk = min(budget, request.sink.chunk) if request.sink is not None else budget
                 n = min(chunk, request.n_prompt - request.n_computed)
                 plan.append((request, self._span(request, n)))
                 budget -= n
@@ -204,11 +204,12 @@ class Scheduler:
 
     def _span(self, request: RequestState, n: int) -> Span:
         assert request.slot is not None
-        start = request.n_computed
-        wanted: Literal["none", "last", "all"] = "last" if start + n == len(request.tokens) else "none"
-        if request.is_score:
-            wanted = "all"
-        return Span(request.slot.index, request.tokens[start : start + n], start, wanted)
+        start, end = request.n_computed, request.n_computed + n
+        if request.sink is not None:
+            n_rows = min(n, max(end - request.sink.first_row, 0))
+        else:
+            n_rows = int(end == len(request.tokens))
+        return Span(request.slot.index, request.tokens[start:end], start, n_rows)
 
     def _take_in(self, plan: Sequence[tuple[RequestState, Span]], logits: Logits) -> None:
         now = time.perf_counter()
@@ -219,8 +220,8 @@ class Scheduler:
             request.n_computed += len(span.tokens)
             rows, row = logits[row : row + span.n_rows], row + span.n_rows
             try:
-                if request.is_score:
-                    self._score(request, span, rows)
+                if request.sink is not None:
+                    self._score(request, request.sink, span, rows)
                 elif span.n_rows:
                     self._generate(request, rows[0], now)
             except Exception as error:
@@ -245,7 +246,8 @@ class Scheduler:
             text = request.answer.add(token)
             if n_top is not None:
                 logprobs = (token_logprob(logits, token, n_top, self._runner.tokenizer.token_text),)
-            if request.answer.stopped:
+            matcher = request.sampler.matcher
+            if request.answer.stopped or (matcher is not None and matcher.complete):
                 finish_reason = "stop"
             elif request.n_generated >= request.max_tokens:
                 finish_reason = "length"
@@ -265,20 +267,11 @@ class Scheduler:
         if finish_reason:
             self._leave(request)
 
-    def _score(self, request: RequestState, span: Span, rows: Logits) -> None:
-        following = request.tokens[span.start + 1 : span.start + len(span.tokens) + 1]
-        for logits, token in zip(rows, following, strict=False):
-            value = float(logits[token]) - log_sum_exp(logits)
-            if np.isnan(value):
-                raise nan_error()
-            request.scored.append((value, int(logits.argmax()) == token))
+    def _score(self, request: RequestState, sink: RowSink, span: Span, rows: Logits) -> None:
+        if span.n_rows:
+            sink.take(span.end - span.n_rows, rows)
         if request.n_computed == request.n_prompt:
-            score = Score(
-                token_ids=tuple(request.tokens),
-                logprobs=(None, *(value for value, _ in request.scored)),
-                greedy=(None, *(greedy for _, greedy in request.scored)),
-            )
-            self._events.append(Reply(request.id, score))
+            self._events.append(Reply(request.id, sink.result()))
             self._leave(request)
 
     def _count_step(self, plan: Sequence[tuple[RequestState, Span]], seconds: float) -> None:

@@ -15,14 +15,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import msgspec
 
-from ..errors import ContextLengthError, InvalidRequestError, LqmfError
-from ..types import GenerationRequest, SamplingParams
+from ..errors import ContextLengthError, InvalidRequestError, LqmfError, QueueFullError
+from ..types import Constraint, GenerationRequest, Message, SamplingParams
 from . import protocol
 from .chat_template import ChatTemplate
+from .constraints import ConstraintCompiler
+from .options import PreparedOptions, encode_options
 from .protocol import (
     Cancel,
     Command,
@@ -33,16 +37,25 @@ from .protocol import (
     Load,
     Loaded,
     Loading,
+    NextTokens,
+    PrepareOptions,
     Reply,
     ResetPrefixCache,
     ScoreTokens,
+    ScoreWindow,
     Tokenize,
 )
 from .runners import runner_class
 from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .scheduler import RequestState, Scheduler, SchedulerLimits
+from .sinks import NextTokenSink, RowSink, ScoreSink
 from .text import AnswerText
+from .windows import WindowScorer
+
+_COMPILE_THREADS = 2
+_MAX_COMPILING = 64
+_THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
 
 class Connection:
@@ -91,11 +104,16 @@ class Intake:
         )
         self._connection = connection
         self._attached = threading.Event()
+        self._compiling: set[int] = set()
+        self._compiling_lock = threading.Lock()
+        self._compile_threads = ThreadPoolExecutor(_COMPILE_THREADS, "constraints")
         threading.Thread(target=self._run, name="intake", daemon=True).start()
 
-    def attach(self, runner: ModelRunner) -> None:
+    def attach(self, runner: ModelRunner, n_threads: int) -> None:
         self._runner = runner
+        self._windows = WindowScorer(runner.info.n_vocab, n_threads)
         self._tokenizer = runner.tokenizer
+        self._constraints = ConstraintCompiler(runner.tokenizer, runner.info.n_vocab)
         self._template: ChatTemplate | LqmfError | None = None
         if source := runner.tokenizer.chat_template:
             try:
@@ -103,6 +121,11 @@ class Intake:
             except LqmfError as error:
                 self._template = error
         self._attached.set()
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the chat template of the attached model knows tools."""
+        return isinstance(self._template, ChatTemplate) and self._template.knows_tools
 
     def _run(self) -> None:
         while True:
@@ -119,28 +142,91 @@ class Intake:
     def _handle(self, command: Command) -> None:
         match command:
             case Generate(id=request_id, request=request):
-                self.inbox.put(self._prepare(request_id, request))
-            case ScoreTokens(id=request_id, tokens=tokens):
+                self._take(self._prepare(request_id, request))
+            case ScoreTokens(id=request_id, tokens=tokens, top=top):
+                check_sampling(SamplingParams(logprobs=top))
                 ids = (
                     self._tokenizer.encode(tokens, parse_special=False) if isinstance(tokens, str) else tokens
                 )
-                self._check_tokens(ids)
-                self._check_length(len(ids), 0)
-                self.inbox.put(RequestState(request_id, ids, len(ids), 0, SamplingParams()))
+                self.inbox.put(
+                    self._to_score(request_id, ids, lambda: ScoreSink(ids, top, self._tokenizer.token_text))
+                )
+            case ScoreWindow(id=request_id, window=window):
+                self.inbox.put(self._to_score(request_id, window.tokens, lambda: self._windows.sink(window)))
+            case PrepareOptions(id=request_id, request=request, options=options):
+                prompt = self._prompt_tokens(request)
+                self._check_length(len(prompt), 1)
+                self._reply(request_id, PreparedOptions(prompt, encode_options(options, self._encode_plain)))
+            case NextTokens(id=request_id, tokens=tokens, candidates=candidates):
+                self.inbox.put(self._next_tokens(request_id, tokens, candidates))
             case Tokenize(id=request_id, text=text, special=special):
                 encode = self._tokenizer.encode_prompt if special else self._encode_plain
                 self._reply(request_id, encode(text))
             case Detokenize(id=request_id, tokens=tokens):
                 self._check_tokens(tokens)
                 self._reply(request_id, self._tokenizer.decode(tokens))
-            case Cancel() | GetStats() | ResetPrefixCache():
+            case Cancel(id=request_id):
+                with self._compiling_lock:
+                    if request_id not in self._compiling:
+                        self.inbox.put(command)
+                    self._compiling.discard(request_id)
+            case GetStats() | ResetPrefixCache():
                 self.inbox.put(command)
+
+    def _take(self, state: RequestState) -> None:
+        """Pass a request on; one with a constraint that is not compiled yet waits for that, not the ones after it."""
+        constraint = state.sampling.constraint
+        assert state.sampler is not None
+        if constraint is None:
+            self.inbox.put(state)
+        elif matcher := self._constraints.cached(constraint):
+            state.sampler.constrain(matcher)
+            self.inbox.put(state)
+        else:
+            with self._compiling_lock:
+                if len(self._compiling) >= _MAX_COMPILING:
+                    raise QueueFullError(
+                        f"{len(self._compiling)} requests wait for their constraints to be compiled",
+                        hint="try again in a few seconds",
+                    )
+                self._compiling.add(state.id)
+            self._compile_threads.submit(self._compile, state, constraint)
+
+    def _compile(self, state: RequestState, constraint: Constraint) -> None:
+        try:
+            assert state.sampler is not None
+            if state.id in self._compiling:  # else cancelled while it waited
+                state.sampler.constrain(self._constraints.compile(constraint))
+        except Exception as error:
+            if not isinstance(error, LqmfError):
+                traceback.print_exc()
+            self._connection.send([protocol.failure(state.id, error)])
+            with self._compiling_lock:
+                self._compiling.discard(state.id)
+            return
+        with self._compiling_lock:
+            if state.id in self._compiling:
+                self._compiling.remove(state.id)
+                self.inbox.put(state)
 
     def _reply(self, request_id: int, value: Any) -> None:
         self._connection.send([Reply(request_id, value)])
 
     def _encode_plain(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_special=False)
+
+    def _to_score(self, request_id: int, tokens: list[int], make_sink: Callable[[], RowSink]) -> RequestState:
+        self._check_tokens(tokens)
+        self._check_length(len(tokens), 0)
+        return RequestState(request_id, tokens, len(tokens), 0, SamplingParams(), sink=make_sink())
+
+    def _next_tokens(self, request_id: int, tokens: list[int], candidates: list[int]) -> RequestState:
+        self._check_tokens(tokens)
+        self._check_tokens(candidates)
+        self._check_length(len(tokens), 0)
+        state = RequestState(request_id, tokens, len(tokens), 0, SamplingParams())
+        state.sink = NextTokenSink(state, candidates)
+        return state
 
     def _prepare(self, request_id: int, request: GenerationRequest) -> RequestState:
         info, params = self._runner.info, request.sampling
@@ -157,19 +243,24 @@ class Intake:
         given = [x for x in (request.messages, request.prompt, request.prompt_tokens) if x is not None]
         if len(given) != 1:
             raise InvalidRequestError("give exactly one of messages, prompt and prompt tokens")
+        if request.messages is None and (request.tools or request.template_options):
+            raise InvalidRequestError("tools and template options go with messages, not with a plain prompt")
         if request.prompt_tokens is not None:
             self._check_tokens(request.prompt_tokens)
             return list(request.prompt_tokens)
         if request.prompt is not None:
             return self._tokenizer.encode_prompt(request.prompt)
         assert request.messages is not None
+        return self._tokenizer.encode_prompt(self._chat_text(request, request.messages))
+
+    def _chat_text(self, request: GenerationRequest, messages: Sequence[Message]) -> str:
         if isinstance(self._template, LqmfError):
             raise self._template
         if self._template is None:
             raise InvalidRequestError(
                 "this model has no chat template", hint="send a plain prompt instead of messages"
             )
-        return self._tokenizer.encode_prompt(self._template.render(request.messages))
+        return self._template.render(messages, tools=request.tools, options=request.template_options)
 
     def _check_tokens(self, tokens: Any) -> None:
         n_vocab = self._runner.info.n_vocab
@@ -213,6 +304,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the front decides.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")  # If memory runs out, the model goes, not the server.
+    threading.stack_size(_THREAD_STACK)
     connection = Connection(socket.socket(fileno=int(sys.argv[1])))
     (load,) = connection.receive()
     assert isinstance(load, Load)
@@ -230,8 +322,11 @@ def main() -> None:
         name: spec.options[name] for name in SchedulerLimits.__dataclass_fields__ if name in spec.options
     }
     scheduler = Scheduler(runner, SchedulerLimits(**limits), connection.send)
-    intake.attach(runner)
-    connection.send([Loaded(msgspec.structs.replace(runner.info, load_time_s=time.perf_counter() - began))])
+    intake.attach(runner, spec.options.get("n_threads") or len(os.sched_getaffinity(0)))
+    info = msgspec.structs.replace(
+        runner.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
+    )
+    connection.send([Loaded(info)])
     run_requests(scheduler, intake, connection)
 
 

@@ -8,14 +8,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler, Middleware
 
 from .. import __version__
 from ..config import ServerConfig
-from . import models, native_chat, openai_chat, openai_completions, status, tokens
+from . import decisions, embeddings, models, native_chat, openai_chat, openai_completions, status, tokens
 from .errors import handle_error
 from .observe import NoObserver, Observer
+from .openapi import OpenAPIDocument
 from .pool import ModelPool
 from .services import Readiness, Services
 from .sessions import Sessions
@@ -34,6 +34,9 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     models.openai_model,
     openai_chat.chat_completions,
     openai_completions.completions,
+    decisions.system_one,
+    decisions.decide,
+    embeddings.embeddings,
     tokens.tokenize,
     tokens.detokenize,
 )
@@ -85,7 +88,7 @@ def create_app(
             title="lqmf-runner",
             version=__version__,
             path="/openapi.json",
-            render_plugins=[JsonRenderPlugin(path="/")],
+            render_plugins=[OpenAPIDocument(path="/")],
         ),
         logging_config=None,
     )

@@ -74,7 +74,8 @@ class LocalCatalog:
         """See `Catalog`."""
         if config := self._configs.get(name):
             return await asyncio.to_thread(_located, name, partial(self._configured, config))
-        if found := (await self._list_folder()).get(name):
+        found = (await self._list_folder()).get(name)
+        if found is not None and self._is_inside(found):
             return await asyncio.to_thread(_located, name, partial(self._discovered, found))
         raise unknown_model(name)
 
@@ -84,6 +85,10 @@ class LocalCatalog:
         configured = await asyncio.to_thread(self._list_configured)
         others = [_entry(name, found) for name, found in folder.items() if name not in self._configs]
         return [*configured, *others]
+
+    def _is_inside(self, found: FoundModel) -> bool:
+        """Whether it is in the models folder itself, not behind a link that leads out."""
+        return Path(found.path).resolve().is_relative_to(self._models_dir.resolve())
 
     async def _list_folder(self) -> dict[str, FoundModel]:
         if time.monotonic() - self._listed_at > _FRESH_S:

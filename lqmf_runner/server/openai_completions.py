@@ -158,11 +158,12 @@ async def _echo(current: Generation, prompt: Prompt, n_top: int | None) -> Echo:
     if n_top is None:
         return Echo(prompt if isinstance(prompt, str) else await engine.detokenize(prompt))
     tokens = await engine.tokenize(prompt, special=True) if isinstance(prompt, str) else list(prompt)
-    score = await engine.score(tokens, top=n_top)  # type: ignore[call-arg]
+    score = await engine.score(tokens, top=n_top)
+    tops = score.top or ((),) * len(tokens)
     texts = await token_texts(current.model, engine, tokens)
     logprobs = [
         None if logprob is None else TokenLogprob(token, text, logprob, tuple(top))
-        for token, text, logprob, top in zip(tokens, texts, score.logprobs, score.top, strict=True)
+        for token, text, logprob, top in zip(tokens, texts, score.logprobs, tops, strict=True)
     ]
     return Echo(prompt if isinstance(prompt, str) else "".join(texts), logprobs, texts)
 

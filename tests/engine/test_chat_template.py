@@ -55,6 +55,29 @@ GEMMA = (
     "{% endif %}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"
 )
+TOOLS = (
+    "{%- if tools %}{{- '<|im_start|>system\n# Tools\n' }}{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}"
+    "{{- '<|im_end|>\n' }}{%- endif %}{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + ('/' + message.name if message.name else '') + '\n' + message.content }}"
+    "{%- for call in message.tool_calls or [] %}{%- if call.function %}{%- set call = call.function %}{%- endif %}"
+    '{{- \'<tool_call>{"name": "\' + call.name + \'", "arguments": \' }}{{- call.arguments | tojson }}'
+    "{{- '}</tool_call>' }}{%- endfor %}"
+    "{%- if message.tool_call_id %}{{- '#' + message.tool_call_id }}{%- endif %}{{- '<|im_end|>\n' }}{%- endfor %}"
+    "{%- if enable_thinking is defined and not enable_thinking %}{{- '<think></think>' }}{%- endif %}"
+)
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Ulm"}}}
+TOOL_TALK = (
+    Message("user", "Is it raining in Ulm?"),
+    Message("assistant", "", tool_calls=(CALL,)),
+    Message("tool", "yes", name="weather", tool_call_id="c1"),
+)
 GROW = "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = STEP %}{% endfor %}{{ ns.s|length }}"
 
 
@@ -100,6 +123,57 @@ def test_it_renders_what_transformers_renders(source: str) -> None:
         [plain], chat_template=source, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
     )
     assert render(source, turns) == theirs[0]
+
+
+def test_tools_and_their_calls_render_as_in_transformers() -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    turns = [
+        {"role": "user", "content": "Is it raining in Ulm?"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "yes", "name": "weather", "tool_call_id": "c1"},
+    ]
+    theirs, _ = render_jinja_template(
+        [turns], tools=[WEATHER], chat_template=TOOLS, enable_thinking=False, add_generation_prompt=True
+    )
+    options = {"enable_thinking": False}
+    assert ChatTemplate(TOOLS, {}).render(TOOL_TALK, tools=[WEATHER], options=options) == theirs[0]
+    assert "weather" in theirs[0]
+    assert theirs[0].endswith("#c1<|im_end|>\n<think></think>")
+
+
+@pytest.mark.parametrize("source", [CHATML, LLAMA3, MISTRAL, GEMMA])
+def test_tools_for_a_template_that_knows_none_are_refused(source: str) -> None:
+    template = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
+    assert not template.knows_tools
+    with pytest.raises(InvalidRequestError, match="knows no tools"):
+        template.render(TALK[1:], tools=[WEATHER])
+    assert template.render(TALK[1:], tools=())
+
+
+def test_a_template_that_sets_tools_itself_knows_them() -> None:
+    source = (
+        "{% if custom is defined %}{% set tools = custom %}{% endif %}{% if tools %}{{ tools }}{% endif %}"
+    )
+    assert ChatTemplate(source, {}).knows_tools
+    assert not ChatTemplate("{{ messages[0].tools }}{{ 'tools' }}", {}).knows_tools
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "messages", "tools", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token", "pad_token",
+        "raise_exception", "strftime_now", "namespace", "range", "chat_template", "tokenize",
+    ],
+)  # fmt: skip
+def test_an_option_cannot_replace_what_the_program_hands_in(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"'{name}'"):
+        ChatTemplate(MISTRAL, {"eos_token": "</s>"}).render(TALK, options={name: "smuggled"})
+
+
+@pytest.mark.parametrize("name", ["self", "loop", "args", "environment", "__class__", "not a name", ""])
+def test_an_odd_option_harms_nothing(name: str) -> None:
+    assert ChatTemplate(CHATML, {}).render(TALK, options={name: {"x": 1}}) == render(CHATML)
 
 
 def test_what_honest_templates_use_works() -> None:

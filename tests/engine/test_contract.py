@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from lqmf_runner.engine.decisions import Option, Question
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError, LqmfError
-from lqmf_runner.types import Completion, GenerationRequest, Message, ModelSpec, SamplingParams
+from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
 
 from .architectures import Reference, make_architecture
 
@@ -106,6 +109,27 @@ async def test_scores_are_those_of_a_plain_forward_pass(engine: LocalEngine, ref
         expected = logprobs[np.arange(len(NOISE) - 1), NOISE[1:]]
         np.testing.assert_allclose(score.logprobs[1:], expected, atol=TOLERANCE[engine.info.format])
         assert list(score.greedy[1:]) == (logprobs[:-1].argmax(axis=1) == NOISE[1:]).tolist()
+
+
+async def test_scores_come_with_the_most_likely_alternatives(
+    engine: LocalEngine, references: References
+) -> None:
+    logprobs = references(engine.info.name).logprobs(NOISE)
+    score = await engine.score(NOISE, top=3)
+    assert score.logprobs == (await engine.score(NOISE)).logprobs
+    assert len(score.top) == len(NOISE)
+    assert score.top[0] == ()
+    for expected, top in zip(logprobs[:-1], score.top[1:], strict=True):
+        values = [value for _, _, value in top]
+        np.testing.assert_allclose(values, np.sort(expected)[-3:][::-1], atol=TOLERANCE[engine.info.format])
+        np.testing.assert_allclose(
+            values, expected[[token for token, _, _ in top]], atol=TOLERANCE[engine.info.format]
+        )
+        assert len({token for token, _, _ in top}) == 3
+    for token, text, _ in score.top[1]:
+        assert text == (await engine.detokenize([token]) or text)
+    with pytest.raises(InvalidRequestError, match="logprobs"):
+        await engine.score(NOISE, top=21)
 
 
 async def test_greedy_answers_are_those_of_a_plain_forward_pass(
@@ -236,6 +260,144 @@ async def test_chat_goes_through_the_template(engine: LocalEngine) -> None:
     assert (await engine.complete(chat)).token_ids == (await engine.complete(plain)).token_ids
 
 
+ANSWER = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": ["Ulm", "Köln"]},
+        "rain": {"type": "integer", "minimum": 0, "maximum": 99},
+    },
+    "required": ["city", "rain"],
+    "additionalProperties": False,
+}
+CONSTRAINTS = {
+    "json_schema": (
+        Constraint("json_schema", json.dumps(ANSWER)),
+        lambda text: json.loads(text)["rain"] < 100,
+    ),
+    "regex": (Constraint("regex", "[a-f]{3}-[0-9]{2,5}"), re.compile("[a-f]{3}-[0-9]{2,5}").fullmatch),
+    "lark": (Constraint("lark", 'start: ("ho " | "hi ")~2 "end"'), re.compile("(ho |hi ){2}end").fullmatch),
+    "choice": (Constraint("choice", '["the one", "the 🐝"]'), ["the one", "the 🐝"].__contains__),
+}
+
+
+def constrained(constraint: Constraint, seed: int, **more: object) -> GenerationRequest:
+    sampling = SamplingParams(temperature=1.5, seed=seed, constraint=constraint, **more)  # type: ignore[arg-type]
+    return GenerationRequest(prompt="answer: ", sampling=sampling)
+
+
+@pytest.mark.parametrize("kind", CONSTRAINTS)
+async def test_a_constrained_answer_matches_and_ends_by_itself(engine: LocalEngine, kind: str) -> None:
+    constraint, matches = CONSTRAINTS[kind]
+    no_space = (
+        {t: -100.0 for c in " \n\r\t" for t in await engine.tokenize(c)} if kind == "json_schema" else {}
+    )
+    requests = [
+        constrained(constraint, seed, max_tokens=100, logit_bias=no_space, repetition_penalty=1.1)
+        for seed in range(4)
+    ]
+    alone = [await engine.complete(request) for request in requests]
+    for answer in alone:
+        assert matches(answer.text), answer.text
+        assert answer.finish_reason == "stop"
+    crowd = await run_all(engine, [*requests, greedy("beside", 30)])
+    assert [answer.token_ids for answer in crowd[:4]] == [answer.token_ids for answer in alone]
+
+
+async def test_a_constrained_answer_can_be_cut(engine: LocalEngine) -> None:
+    constraint = Constraint("choice", '["abcdefgh"]')
+    cut = await engine.complete(constrained(constraint, 0, max_tokens=3))
+    assert (cut.text, cut.finish_reason) == ("abc", "length")
+    stopped = await engine.complete(constrained(constraint, 0, stop=("ef",)))
+    assert (stopped.text, stopped.finish_reason) == ("abcd", "stop")
+    whole = await engine.complete(constrained(constraint, 0, max_tokens=8))
+    assert (whole.text, whole.finish_reason) == ("abcdefgh", "stop")
+
+
+async def test_a_constraint_that_explodes_fails_alone(engine: LocalEngine) -> None:
+    bombs = [
+        Constraint("json_schema", '{"type": "integer", "multipleOf": 1000003}'),
+        Constraint("regex", "((a?){1000}){1000}a{1000}"),
+        Constraint("lark", "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(9000)) + 'r9000: "a"'),
+    ]
+    burning = [asyncio.create_task(engine.complete(constrained(bomb, 0))) for bomb in bombs]
+    left = engine.generate(constrained(Constraint("regex", "never read"), 0))
+    leaving = asyncio.create_task(anext(left))
+    await engine.complete(greedy("beside", 2))
+    assert not burning[0].done(), "others are answered while it is being tried"
+    leaving.cancel()
+    for task in burning:
+        with pytest.raises(InvalidRequestError):
+            await task
+    assert (await engine.complete(greedy("after", 2))).usage.completion_tokens == 2
+    assert (await engine.stats()).running == 0
+
+
+async def test_options_have_the_probability_of_a_plain_forward_pass(
+    engine: LocalEngine, references: References
+) -> None:
+    prompt = await engine.tokenize("which one is it, then? ")
+    request = GenerationRequest(prompt_tokens=tuple(prompt))
+    scores = await engine.option_logprobs(request, [["A", "a"], ["the bee"], ["th", "bee"]])
+    reference = references(engine.info.name)
+
+    def logprob(text: list[int]) -> float:
+        rows = reference.logprobs([*prompt, *text])
+        return sum(rows[len(prompt) + i - 1, token] for i, token in enumerate(text))
+
+    a, lower_a, th = [await engine.tokenize(text) for text in ("A", "a", "th")]
+    expected = [
+        np.logaddexp(logprob(a), logprob(lower_a)),
+        logprob(await engine.tokenize("the bee")),
+        logprob(th),
+    ]
+    np.testing.assert_allclose(scores.logprobs, expected, atol=5 * TOLERANCE[engine.info.format])
+    assert scores.prompt_tokens == len(prompt)
+    with pytest.raises(InvalidRequestError, match="'A' is the same as 'A'"):
+        await engine.option_logprobs(request, [["A"], ["A", "B"]])
+    with pytest.raises(InvalidRequestError, match="nothing"):
+        await engine.option_logprobs(request, [["A"], [""]])
+
+
+async def test_a_decision_computes_its_state_once(engine: LocalEngine) -> None:
+    state = "My card was charged twice for one order, and nobody answers. "
+    options = (Option("billing", "money"), Option("shipping"))
+    questions = [
+        Question(name="team", kind="choice", text="Who?", options=options),
+        Question(name="urgent", kind="yes_no", text="Today?"),
+        Question(name="tone", kind="score", options=(Option("calm"), Option("angry"), Option("furious"))),
+    ]
+    await engine.reset_prefix_cache()
+    decision = await engine.decide(state, questions)
+    assert [len(answer.probabilities) for answer in decision.answers] == [2, 2, 3]
+    for answer in decision.answers:
+        assert sum(answer.probabilities) == pytest.approx(1, abs=1e-12)
+        assert 0 < answer.label_mass <= 1
+    assert decision.cached_tokens >= 2 * len(await engine.tokenize(state)), "once for all three questions"
+    alone = [await engine.decide(state, [question]) for question in questions]
+    for together, single in zip(decision.answers, alone, strict=True):
+        np.testing.assert_allclose(
+            together.probabilities, single.answers[0].probabilities, atol=TOLERANCE[engine.info.format]
+        )
+    assert (await engine.stats()).running == 0
+
+
+async def test_a_language_model_does_not_pass_for_an_embedding_model(engine: LocalEngine) -> None:
+    assert not engine.info.embeddings
+    with pytest.raises(InvalidRequestError, match="does not give embeddings"):
+        await engine.embed(["a"])
+
+
+async def test_tools_and_options_reach_the_template(engine: LocalEngine) -> None:
+    assert engine.info.tools
+    sampling = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
+    messages = (Message("user", "hi"),)
+    chat = GenerationRequest(
+        messages=messages, sampling=sampling, tools=({"name": "f"},), template_options={"opening": "so "}
+    )
+    plain = GenerationRequest(prompt='so [{"name": "f"}]<|im_start|>user\nhi<|im_end|>\n', sampling=sampling)
+    assert (await engine.complete(chat)).token_ids == (await engine.complete(plain)).token_ids
+
+
 async def test_an_answer_without_a_limit_ends_with_the_context(engine: LocalEngine) -> None:
     sampling = SamplingParams(max_tokens=None, temperature=0, ignore_eos=True)
     answer = await engine.complete(GenerationRequest(prompt="on and on", sampling=sampling))
@@ -259,6 +421,12 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(eng
         GenerationRequest(prompt_tokens=(10**6,)),
         GenerationRequest(prompt_tokens=(-1,)),
         GenerationRequest(messages=(Message("wizard", "b"),)),
+        GenerationRequest(messages=(Message("user", "b"),), template_options={"messages": []}),
+        GenerationRequest(prompt="a", tools=({"name": "f"},)),
+        GenerationRequest(prompt="a", sampling=SamplingParams(constraint=Constraint("regex", "("))),
+        GenerationRequest(
+            prompt="a", sampling=SamplingParams(constraint=Constraint("json_object"), ignore_eos=True)
+        ),
         GenerationRequest(prompt="a", sampling=SamplingParams(temperature=float("nan"))),
         GenerationRequest(prompt="a", sampling=SamplingParams(temperature=-1)),
         GenerationRequest(prompt="a", sampling=SamplingParams(top_p=1.5)),

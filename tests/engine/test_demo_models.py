@@ -63,12 +63,7 @@ async def test_it_knows_the_capital_of_france(engine: EngineClient) -> None:
         assert "Paris" in answer.text
 
 
-async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(
-    engine: EngineClient, request: pytest.FixtureRequest
-) -> None:
-    if engine.info.name == "int8":
-        reason = "LLM.int8 chooses its outlier columns over all rows of a batch (threshold 6)"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(engine: EngineClient) -> None:
     questions = [ask(f"Tell me {'something ' * i} about the number {i}.", 16 + i) for i in range(8)]
     alone = [await engine.complete(question) for question in questions]
     await engine.reset_prefix_cache()

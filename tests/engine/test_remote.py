@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.engine import EngineClient, load_engine
+from lqmf_runner.engine.decisions import Option, Question
 from lqmf_runner.errors import (
     InvalidRequestError,
     LqmfError,
@@ -19,7 +21,7 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
+from lqmf_runner.types import Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
 
 CHAT = GenerationRequest(
     messages=(Message("user", "hi"),), sampling=SamplingParams(max_tokens=5, temperature=0)
@@ -170,6 +172,40 @@ async def test_what_is_sent_follows_the_api(endpoint: Endpoint, engine: EngineCl
     ), "a strict server refuses fields it does not know"
 
 
+async def test_tools_are_sent_and_their_calls_come_back_as_text(
+    endpoint: Endpoint, engine: EngineClient
+) -> None:
+    pieces = [("weather", '{"ci'), ("", 'ty": "Ulm"}')]
+    endpoint.answers["/v1/chat/completions"] = [
+        {
+            "choices": [
+                {"delta": {"tool_calls": [{"index": 0, "function": {"name": name, "arguments": text}}]}}
+            ]
+        }
+        for name, text in pieces
+    ] + [event("", "tool_calls")]
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    request = GenerationRequest(
+        messages=(
+            Message("assistant", "", tool_calls=(call,)),
+            Message("tool", "2", name="f", tool_call_id="c1"),
+        ),
+        tools=({"type": "function", "function": {"name": "f"}},),
+        template_options={"enable_thinking": False},
+    )
+    answer = await engine.complete(request)
+    assert answer.text == '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
+    assert answer.finish_reason == "tool_calls"
+    body = endpoint.requests[-1][2]
+    assert body["messages"] == [
+        {"role": "assistant", "content": "",
+         "tool_calls": [call | {"function": {"name": "f", "arguments": '{"x": 1}'}}]},
+        {"role": "tool", "content": "2", "name": "f", "tool_call_id": "c1"},
+    ]  # fmt: skip
+    assert body["tools"] == [{"type": "function", "function": {"name": "f"}}]
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
 async def test_plain_prompts_and_tokens_go_to_completions(endpoint: Endpoint, engine: EngineClient) -> None:
     endpoint.answers["/v1/completions"] = [{"choices": [{"text": "abc", "finish_reason": "stop"}]}]
     assert (await engine.complete(GenerationRequest(prompt="x"))).text == "abc"
@@ -187,6 +223,78 @@ async def test_logprobs_are_read(endpoint: Endpoint, engine: EngineClient) -> No
     assert (logprob.text, logprob.logprob, logprob.top) == ("a", -0.5, ((-1, "a", -0.5),))
 
 
+def likely(**values: float) -> dict[str, Any]:
+    top = [{"token": text.replace("_", " "), "logprob": value} for text, value in values.items()]
+    return event("x", "length", logprobs={"content": [top[0] | {"top_logprobs": top}]}) | {"usage": USAGE}
+
+
+async def test_a_decision_is_read_from_the_most_likely_tokens(
+    endpoint: Endpoint, engine: EngineClient
+) -> None:
+    endpoint.answers["/v1/chat/completions"] = [
+        likely(A=math.log(0.4), _B=math.log(0.2), B=math.log(0.1), x=-3.0)
+    ]
+    options = (Option("billing"), Option("shipping"), Option("none"))
+    question = Question(name="team", kind="choice", text="Which team?", options=options)
+    decision = await engine.decide("It is broken.", [question])
+    (answer,) = decision.answers
+    assert answer.probabilities == pytest.approx((4 / 7, 3 / 7, 0))
+    assert answer.label_mass == pytest.approx(0.7)
+    assert (decision.prompt_tokens, decision.cached_tokens) == (7, 4)
+    body = endpoint.requests[-1][2]
+    assert (body["max_tokens"], body["temperature"], body["logprobs"], body["top_logprobs"]) == (
+        1,
+        0,
+        True,
+        20,
+    )
+    assert body["messages"][0]["content"].startswith("It is broken.\n\nQuestion: Which team?\nA: billing\n")
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+async def test_an_endpoint_that_cannot_decide_is_said_so(endpoint: Endpoint, engine: EngineClient) -> None:
+    question = Question(name="q", kind="yes_no", text="Really?")
+    endpoint.answers["/v1/chat/completions"] = [likely(maybe=-0.1, x=-3.0)]
+    with pytest.raises(RemoteEngineError, match="none of the endpoint's 2 most likely"):
+        await engine.decide("state", [question])
+    endpoint.answers["/v1/chat/completions"] = [event("yes", "length")]
+    with pytest.raises(RemoteEngineError, match="does not tell"):
+        await engine.decide("state", [question])
+
+
+@pytest.mark.parametrize(
+    ("constraint", "sent"),
+    [
+        (Constraint("json_object"), {"response_format": {"type": "json_object"}}),
+        (
+            Constraint("json_schema", '{"type": "object"}'),
+            {"response_format": {"type": "json_schema", "json_schema":
+                {"name": "answer", "strict": True, "schema": {"type": "object"}}}},
+        ),
+        (Constraint("regex", "a+"), {"structured_outputs": {"regex": "a+"}}),
+        (Constraint("lark", "start: X"), {"structured_outputs": {"grammar": "start: X"}}),
+        (Constraint("choice", '["a"]'), {"structured_outputs": {"choice": ["a"]}}),
+    ],
+)  # fmt: skip
+async def test_constraints_are_sent_as_servers_expect_them(
+    endpoint: Endpoint, engine: EngineClient, constraint: Constraint, sent: dict[str, Any]
+) -> None:
+    endpoint.answers["/v1/chat/completions"] = [event("x", "stop")]
+    await engine.complete(
+        GenerationRequest(messages=(Message("user", "hi"),), sampling=SamplingParams(constraint=constraint))
+    )
+    assert endpoint.requests[-1][2].items() >= sent.items()
+
+
+async def test_logprobs_of_completions_are_read(endpoint: Endpoint, engine: EngineClient) -> None:
+    told = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"b": -1.5, "a": -0.5}]}
+    endpoint.answers["/v1/completions"] = [
+        {"choices": [{"text": "a", "finish_reason": "stop", "logprobs": told}]}
+    ]
+    (logprob,) = (await engine.complete(GenerationRequest(prompt="x"))).logprobs
+    assert (logprob.text, logprob.logprob, logprob.top) == ("a", -0.5, ((-1, "a", -0.5), (-1, "b", -1.5)))
+
+
 async def test_scores_come_from_echoed_logprobs(endpoint: Endpoint, engine: EngineClient) -> None:
     logprobs = {
         "token_logprobs": [None, -0.1, -2.0, -9.0],
@@ -197,9 +305,24 @@ async def test_scores_come_from_echoed_logprobs(endpoint: Endpoint, engine: Engi
     assert score.token_ids == (5, 6, 7)
     assert score.logprobs == (None, -0.1, -2.0)
     assert score.greedy == (None, True, False)
+    assert score.top == ()
+    score = await engine.score([5, 6, 7], top=1)
+    assert score.top == ((), ((-1, "b", -0.1),), ((-1, "x", -0.4),))
+    assert endpoint.requests[-1][2]["logprobs"] == 1
     endpoint.answers["/v1/completions"] = {"choices": [{"text": "", "logprobs": None}]}
     with pytest.raises(RemoteEngineError, match="does not echo"):
         await engine.score([5, 6, 7])
+
+
+async def test_embeddings_come_in_the_order_of_the_texts(endpoint: Endpoint, engine: EngineClient) -> None:
+    rows = [{"index": 1, "embedding": [3, 4.5]}, {"index": 0, "embedding": [1.0, 2.0]}]
+    endpoint.answers["/v1/embeddings"] = {"data": rows}
+    assert await engine.embed(["a", "b"]) == [[1.0, 2.0], [3.0, 4.5]]
+    assert endpoint.requests[-1][2] == {"model": "m1", "input": ["a", "b"]}
+    for wrong in ("nothing", [5], [{"index": 0, "embedding": "base64"}]):
+        endpoint.answers["/v1/embeddings"] = {"data": wrong}
+        with pytest.raises(RemoteEngineError, match="embeddings"):
+            await engine.embed(["a"])
 
 
 async def test_tokenizing_is_asked_of_the_server(endpoint: Endpoint, engine: EngineClient) -> None:

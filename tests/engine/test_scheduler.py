@@ -12,6 +12,7 @@ from lqmf_runner.engine.protocol import Delta, Failed, Reply
 from lqmf_runner.engine.runners.base import ModelRunner, Span, Tokenizer
 from lqmf_runner.engine.sampling import Sampler
 from lqmf_runner.engine.scheduler import RequestState, Scheduler, SchedulerLimits
+from lqmf_runner.engine.sinks import ScoreSink
 from lqmf_runner.engine.text import AnswerText, BytesDetokenizer
 from lqmf_runner.errors import QueueFullError
 from lqmf_runner.types import Chunk, ModelInfo, SamplingParams
@@ -28,10 +29,13 @@ class ScriptedTokenizer(Tokenizer):
         return [ord(c) - ord("a") for c in text]
 
     def detokenizer(self) -> BytesDetokenizer:
-        return BytesDetokenizer(lambda token: bytes([ord("a") + token % 26]))
+        return BytesDetokenizer(self.token_bytes)
 
     def token_text(self, token: int) -> str:
         return chr(ord("a") + token % 26)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.token_text(token).encode()
 
 
 class ScriptedRunner(ModelRunner):
@@ -103,7 +107,10 @@ class Bench:
         )
 
     def score(self, request_id: int, tokens: Sequence[int]) -> None:
-        self.scheduler.add(RequestState(request_id, list(tokens), len(tokens), 0, SamplingParams()))
+        sink = ScoreSink(tokens)
+        self.scheduler.add(
+            RequestState(request_id, list(tokens), len(tokens), 0, SamplingParams(), sink=sink)
+        )
 
     def run(self, steps: int = 10_000) -> None:
         for _ in range(steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from lqmf_runner.types import (
     MemoryUse,
     ModelInfo,
     ModelSpec,
+    OptionLogprobs,
     Score,
     TokenLogprob,
     Usage,
@@ -90,8 +92,21 @@ class FakeEngine(EngineClient):
             token_ids=tuple(tokens),
             logprobs=(None, *(-float(i) for i in range(1, n))),
             greedy=(None,) + (False,) * (n - 1),
-            top=((),) + (best,) * (n - 1),
+            top=((),) + (best,) * (n - 1) if top else (),
         )
+
+    async def option_logprobs(
+        self, request: GenerationRequest, options: Sequence[Sequence[str]]
+    ) -> OptionLogprobs:
+        """The first option has three quarters of what all labels have, which is a half."""
+        rest = 0.125 / max(len(options) - 1, 1)
+        values = [0.375] + [rest] * (len(options) - 1)
+        return OptionLogprobs(logprobs=tuple(map(math.log, values)), prompt_tokens=10, cached_tokens=4)
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if not self.info.embeddings:
+            return await super().embed(texts)
+        return [[float(len(text)), 0.5] for text in texts]
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return [1] * special + list(text.encode())

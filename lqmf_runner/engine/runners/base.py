@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,23 +27,18 @@ class Span:
         slot: the sequence they belong to.
         tokens: their ids.
         start: position of the first in the sequence; everything before it is in the slot's KV cache.
-        logits: for which of the tokens the next-token logits are wanted.
+        n_rows: for how many of the last tokens the next-token logits are wanted.
     """
 
     slot: int
     tokens: Sequence[int]
     start: int
-    logits: Literal["none", "last", "all"]
+    n_rows: int
 
     @property
     def end(self) -> int:
         """Position after the last token."""
         return self.start + len(self.tokens)
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of logits it asks for."""
-        return {"none": 0, "last": 1, "all": len(self.tokens)}[self.logits]
 
 
 def plan_cache(
@@ -105,7 +99,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str, *, parse_special: bool) -> list[int]:
-        """Token ids, without adding any; `parse_special` reads `<|im_end|>` and its like as one token."""
+        """Token ids, without adding any; `parse_special` reads `<|im_end|>` and its like as one token.
+
+        May be called from several threads.
+        """
 
     @abstractmethod
     def detokenizer(self) -> Detokenizer:
@@ -114,6 +111,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def token_text(self, token: int) -> str:
         """The text of one token by itself (U+FFFD for a part of a character)."""
+
+    @abstractmethod
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to the text; nothing for a special token, and for an id that is no token."""
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a whole prompt: special tokens are read, and the BOS the model expects comes first."""

@@ -62,12 +62,12 @@ class LlamaCppTokenizer(Tokenizer):
             size = -n
 
     def detokenizer(self) -> Detokenizer:
-        return BytesDetokenizer(self._piece)
+        return BytesDetokenizer(self.token_bytes)
 
     def token_text(self, token: int) -> str:
-        return self._piece(token).decode(errors="replace")
+        return self.token_bytes(token).decode(errors="replace")
 
-    def _piece(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         piece = self._pieces.get(token)
         if piece is None:
             size = 64
@@ -110,9 +110,8 @@ class _Batch:
             self.tokens[at:end] = span.tokens
             self.positions[at:end] = np.arange(span.start, span.start + len(span.tokens))
             self.sequences[at:end] = span.slot
-            self.wants_logits[at:end] = span.logits == "all"
-            if span.logits == "last":
-                self.wants_logits[end - 1] = 1
+            self.wants_logits[at : end - span.n_rows] = 0
+            self.wants_logits[end - span.n_rows : end] = 1
             rows += span.n_rows
             at = end
         self.struct.n_tokens = at

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import re
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +28,7 @@ from ...models import FoundModel, inspect_model
 from ...types import ModelInfo, ModelSpec
 from ..text import Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
+from .int8 import keep_activations
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
 
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -52,6 +57,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def __init__(self, path: str, eos_ids: set[int]) -> None:
         wrapper = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         self._tokenizer: FastTokenizer = wrapper.backend_tokenizer
+        self._lock = threading.Lock()
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         if wrapper.eos_token_id is not None:
@@ -69,14 +75,61 @@ class HuggingFaceTokenizer(Tokenizer):
         }
 
     def encode(self, text: str, *, parse_special: bool) -> list[int]:
-        self._tokenizer.encode_special_tokens = not parse_special
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        with self._lock:
+            self._tokenizer.encode_special_tokens = not parse_special
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def detokenizer(self) -> Detokenizer:
         return _StreamDetokenizer(self._tokenizer)
 
     def token_text(self, token: int) -> str:
         return self._tokenizer.decode([token], skip_special_tokens=False)
+
+    def token_bytes(self, token: int) -> bytes:
+        if token in self._added:
+            added = self._added[token]
+            return b"" if added.special else added.content.encode()
+        piece = self._tokenizer.id_to_token(token)
+        return b"" if piece is None else piece_bytes(piece, self._decoders)
+
+    @functools.cached_property
+    def _added(self) -> dict[int, Any]:
+        added: dict[int, Any] = self._tokenizer.get_added_tokens_decoder()
+        return added
+
+    @functools.cached_property
+    def _decoders(self) -> list[dict[str, Any]]:
+        decoder = self._tokenizer.decoder
+        found = {} if decoder is None else json.loads(decoder.__getstate__())
+        steps: list[dict[str, Any]] = found.get("decoders", [found])
+        return steps
+
+
+def piece_bytes(piece: str, decoders: Sequence[dict[str, Any]]) -> bytes:
+    """The bytes of a vocabulary entry, given the decoders of its `tokenizer.json` in their order."""
+    for step in decoders:
+        match step:
+            case {"type": "ByteLevel"}:
+                alphabet = _byte_alphabet()
+                if all(character in alphabet for character in piece):
+                    return bytes(alphabet[character] for character in piece)
+            case {"type": "Metaspace", "replacement": str(space)}:
+                piece = piece.replace(space, " ")
+            case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)}:
+                piece = piece.replace(old, new)
+            case {"type": "ByteFallback"} if code := re.fullmatch("<0x([0-9A-F]{2})>", piece):
+                return bytes([int(code[1], 16)])
+            case {"type": "BPEDecoder", "suffix": str(suffix)}:
+                piece = piece.replace(suffix, " ")
+    return piece.encode()
+
+
+@functools.cache
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's characters for bytes: printable ones stand for themselves, the others for 256 and up in order."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 class TransformersRunner(ModelRunner):
@@ -222,6 +275,8 @@ def _from_pretrained(
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
+    if spec.format == "bnb" and not on_gpu:
+        keep_activations(model)
     return model.eval(), "cuda" if on_gpu else "cpu", dtype
 
 

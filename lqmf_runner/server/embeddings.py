@@ -1,0 +1,87 @@
+"""POST /v1/embeddings, with models that give them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import struct
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, post
+from litestar.types import Receive, Send
+from msgspec import Meta
+
+from ..errors import RemoteEngineError
+from .body import json_body
+from .errors import FieldError
+from .generation import Answer, generation, send_json
+from .observe import ServedRequest
+from .openai_common import keep_alive_seconds
+from .openai_schemas import KeepAlive, ModelName
+from .services import services_of
+
+ROUTE = "/v1/embeddings"
+
+
+class EmbeddingRequest(msgspec.Struct, kw_only=True):
+    """The body of POST /v1/embeddings. `input`: a text or a list of texts."""
+
+    model: ModelName
+    input: str | Annotated[list[str], Meta(min_length=1, max_length=2048)]
+    encoding_format: Literal["float", "base64"] | None = None
+    keep_alive: KeepAlive = None
+    user: str | None = None
+
+
+class Embedding(msgspec.Struct):
+    """The vector of one text; as base64, little-endian 32-bit floats."""
+
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingUsage(msgspec.Struct):
+    """Token counts."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(msgspec.Struct):
+    """The answer of POST /v1/embeddings."""
+
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    object: Literal["list"] = "list"
+
+
+@post(ROUTE, status_code=200, dto=json_body(EmbeddingRequest), return_dto=None, tags=["OpenAI"])
+async def embeddings(data: EmbeddingRequest, request: Request[Any, Any, Any]) -> Answer[EmbeddingList]:
+    """A vector for each text."""
+    texts = [data.input] if isinstance(data.input, str) else data.input
+    if not all(texts):
+        raise FieldError("'input' has an empty text", param="input")
+    services = services_of(request)
+    served = ServedRequest(ROUTE, data.model, False, 1, request.scope)
+    keep_alive_s = keep_alive_seconds(data.keep_alive)
+
+    async def answer(receive: Receive, send: Send) -> None:
+        async with generation(services.pool, services.observer, served, receive, keep_alive_s) as current:
+            vectors = await current.engine.embed(texts)
+            n_tokens = 0
+            with contextlib.suppress(RemoteEngineError):  # not every endpoint counts
+                n_tokens = sum([len(await current.engine.tokenize(text)) for text in texts])
+            found = [Embedding(index, _encoded(vector, data)) for index, vector in enumerate(vectors)]
+            usage = EmbeddingUsage(n_tokens, n_tokens)
+            await send_json(current, send, EmbeddingList(found, data.model, usage))
+
+    return Answer(answer)
+
+
+def _encoded(vector: list[float], data: EmbeddingRequest) -> list[float] | str:
+    if data.encoding_format != "base64":
+        return vector
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -1,0 +1,38 @@
+"""The description of the API: what fuzzers and client generators start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .fakes import fake_server
+
+
+async def test_every_route_is_described_with_its_body_and_its_answer():
+    async with fake_server() as (client, _):
+        document: Any = (await client.get("/openapi.json")).json()
+    paths = document["paths"]
+    posts = {path for path, methods in paths.items() if "post" in methods}
+    assert posts == {
+        "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/systemone", "/v1/decisions",
+        "/tokenize", "/detokenize", "/models/{name}/chat", "/models/{name}/load", "/models/{name}/unload",
+    }  # fmt: skip
+    schemas = document["components"]["schemas"]
+    for path in posts - {"/models/{name}/unload"}:
+        operation = paths[path]["post"]
+        body = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert body, path
+        answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        assert answer, path
+    (name,) = [n for n in schemas if n.endswith("ChatCompletionRequest")]
+    request = schemas[name]
+    assert sorted(request["required"]) == ["messages", "model"]
+    temperature = [option for option in request["properties"]["temperature"]["anyOf"] if "maximum" in option]
+    assert (temperature[0]["minimum"], temperature[0]["maximum"]) == (0, 2)
+    bias = [option for option in request["properties"]["logit_bias"]["anyOf"] if option["type"] == "object"]
+    assert bias[0]["additionalProperties"]["minimum"] == -100
+    error = paths["/v1/completions"]["post"]["responses"]["default"]["content"]["application/json"]["schema"]
+    assert error["$ref"].endswith("OpenAIError")
+    reference = paths["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["application/json"][
+        "schema"
+    ]
+    assert reference["$ref"].endswith("ChatCompletion")
