@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,9 +83,44 @@ class Server:
     def workers(self) -> list[int]:
         return children(self.process.pid)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Held]:
+        """A request that is being served and cannot end, as its body is not complete."""
+        host, port = self.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as sock:
+            yield Held(sock, f"{host}:{port}")
+
+    def wait_until_draining(self) -> None:
+        """Return once the signal has arrived."""
+        while httpx.get(f"{self.url}/ready", timeout=60, trust_env=False).status_code != 503:
+            pass
+
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
+
+
+class Held:
+    def __init__(self, sock: socket.socket, host: str) -> None:
+        self._sock = sock
+        self._body = json.dumps(chat_body()).encode()
+        sock.sendall(
+            f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(self._body)}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert sock.recv(100).startswith(b"HTTP/1.1 100")  # the application asks for the body
+
+    def finish(self) -> bytes:
+        """Send the body; returns the answer."""
+        self._sock.sendall(self._body)
+        return self.answer()
+
+    def answer(self) -> bytes:
+        """All that comes until the connection ends."""
+        received = b""
+        while data := self._sock.recv(1 << 16):
+            received += data
+        return received
 
 
 def chat_body(model: str = MODEL, **body: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 
 from lqmf_runner.server.registry import ServerRecord, process_start
 
-from .processes import CHAT, MODEL, SECOND, Program, Server, chat_body, wait_until_gone
+from .processes import CHAT, MODEL, SECOND, Program, chat_body, wait_until_gone
 
 LONG = {"max_tokens": 400, "ignore_eos": True}
 
@@ -82,50 +82,40 @@ def test_the_network_is_refused_without_keys(program: Program) -> None:
 def test_a_signal_lets_requests_end_and_refuses_new_ones(program: Program) -> None:
     with program.serve() as server:
         (worker,) = server.workers()
-        with server.stream(**LONG) as answer:
+        with server.held() as held, server.stream(**LONG) as answer:
             events = answer.iter_lines()
             next(events)
             server.process.send_signal(signal.SIGTERM)
-            refused = _first_refusal(server)
-            assert refused.headers["connection"] == "close"
-            assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
-            assert httpx.get(f"{server.url}/ready", trust_env=False).status_code == 503
+            server.wait_until_draining()
+            refused = httpx.post(f"{server.url}{CHAT}", json=chat_body(), timeout=60, trust_env=False)
+            assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+            assert httpx.get(f"{server.url}/health", timeout=60, trust_env=False).status_code == 200
             rest = list(events)
-        assert "data: [DONE]" in rest
-        assert '"finish_reason":"length"' in "".join(rest)
+            assert "data: [DONE]" in rest
+            assert '"finish_reason":"length"' in "".join(rest)
+            assert server.process.poll() is None
+            assert held.finish().startswith(b"HTTP/1.1 200")
         assert server.process.wait(60) == 0
         wait_until_gone(worker)
     assert program.servers() == []
 
 
-def _first_refusal(server: Server) -> httpx.Response:
-    """A new request's answer once the signal has arrived; until then requests are served."""
-    while True:
-        answer = httpx.post(f"{server.url}{CHAT}", json=chat_body(max_tokens=1), timeout=30, trust_env=False)
-        if answer.status_code != 200:
-            assert answer.status_code == 503
-            return answer
-
-
 def test_what_does_not_end_in_time_is_told_so(program: Program) -> None:
     with program.serve("server.drain_timeout_s=0.2") as server:
-        with server.stream(**LONG, n=8) as answer:
-            events = answer.iter_lines()
-            next(events)
+        with server.held() as held:
             server.process.send_signal(signal.SIGTERM)
-            rest = [line for line in events if line]
-        assert "stopped" in rest[-1]
-        assert json.loads(rest[-1].removeprefix("data: "))["error"]["message"]
+            answer = held.answer()
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"stopped" in answer
         assert server.process.wait(60) == 0
 
 
 def test_a_second_signal_ends_it_at_once_and_leaves_no_worker(program: Program) -> None:
     with program.serve("server.drain_timeout_s=1000") as server:
         (worker,) = server.workers()
-        with server.stream(**LONG, n=8) as answer:
-            next(answer.iter_lines())
+        with server.held():
             server.process.send_signal(signal.SIGTERM)
-            _first_refusal(server)
+            server.wait_until_draining()
             assert server.end() == 128 + signal.SIGTERM
         wait_until_gone(worker)
     assert program.servers() == []
