@@ -33,6 +33,25 @@ class InvalidRequestError(UserInputError):
     """A generation request is malformed, out of range, or longer than the context."""
 
 
+class UnauthorizedError(UserInputError):
+    """The server wants an API key, and the request has none or a wrong one."""
+
+    status = 401
+    headers = {"www-authenticate": "Bearer"}  # noqa: RUF012 (a constant)
+
+
+class ForbiddenError(UserInputError):
+    """The request's key, or the page it comes from, may not do this."""
+
+    status = 403
+
+
+class TooLargeError(UserInputError):
+    """The request's body is larger than the server takes."""
+
+    status = 413
+
+
 class ContextLengthError(InvalidRequestError):
     """The prompt does not fit into the context."""
 
@@ -62,6 +81,20 @@ class QueueFullError(LqmfError):
 
     status = 429
     retry_after_s = 1.0
+
+
+class TooManyRequestsError(QueueFullError):
+    """The client has more requests, or sends them faster, than it may. `retry_after_s`: when to come again."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class RequestTimeoutError(LqmfError):
+    """The request took longer than the server allows."""
+
+    status = 504
 
 
 class ConflictError(LqmfError):

@@ -56,12 +56,15 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
         "history": schemas.HistoryMode,
         "chat": schemas.ChatMode,
         "serve": schemas.ServeMode,
+        "status": schemas.StatusMode,
+        "stop": schemas.StopMode,
+        "keys": schemas.KeysMode,
     },
     "server": {"server": schemas.ServerConfig},
     "tracking": {"mlflow": schemas.TrackingConfig},
 }
 NO_MODEL = ("~model", "model.name=''")
-MODES_WITHOUT_MODEL = ("serve", "models")
+MODES_WITHOUT_MODEL = ("serve", "models", "status", "stop", "keys")
 REDACTED = "***"
 _SECRET_KEY = re.compile(r"(^|_)(api_key|token|password|secret)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")

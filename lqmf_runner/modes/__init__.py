@@ -69,6 +69,21 @@ MODES: dict[str, Mode] = {
         "serve models over HTTP: OpenAI's API and a native one",
         "mode=serve model=smollm2_gguf server.port=8000",
     ),
+    "status": Mode(
+        "status:run",
+        "show the servers that run",
+        "mode=status",
+    ),
+    "stop": Mode(
+        "stop:run",
+        "stop a server, once it has finished its requests",
+        "mode=stop server.port=8000",
+    ),
+    "keys": Mode(
+        "keys:run",
+        "make, remove or list API keys of the server",
+        "mode=keys mode.add=alice mode.role=use",
+    ),
     "chat": Mode(
         "chat:run",
         "talk to a model in the terminal, or ask it one question",

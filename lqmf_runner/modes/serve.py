@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+from .. import __version__
 from ..config import BackendConfig, RunConfig
 from ..errors import LqmfError
+from ..server.asgi import App
+from ..server.keys import KeyRing, load_keys
+from ..server.registry import STARTING, ServerRecord, process_start
+from ..tracking import MlflowTracker, NullTracker, send_later_command
+from ..tracking.session import TIMEOUT_S as SESSION_TIMEOUT_S
+from ..tracking.session import SessionTracker
 from . import RunContext
 
 
@@ -14,13 +26,30 @@ def run(context: RunContext) -> int:
     """Serve the chosen models until the user ends it.
 
     Raises:
-        UserInputError: the port is taken, or the host is wrong.
+        UserInputError: the port is taken, or the host, the keys or the certificate are wrong.
         LqmfError: a model of the start could not be loaded.
     """
+    from ..server.lifecycle import check_tls
+    from ..server.security import check_exposure
+
+    config = context.config.server
+    keys = load_keys(config.keys_file)
+    check_exposure(config.host, keys, allow_without_keys=config.allow_without_keys)
+    check_tls(config.certfile, config.keyfile)
+    if config.background:
+        from ..server.background import start_in_background
+
+        return start_in_background(sys.argv[1:], context.run_dir)
+    return _serve(context, keys)
+
+
+def _serve(context: RunContext, keys: KeyRing) -> int:
     import uvloop
 
     from ..server.app import create_app
+    from ..server.background import announce_ready
     from ..server.catalog import LocalCatalog
+    from ..server.guard import Guard
     from ..server.pool import ModelPool
     from ..server.run import bind, serve, url_of
     from ..server.services import Readiness
@@ -33,20 +62,72 @@ def run(context: RunContext) -> int:
         catalog = LocalCatalog(configs, _backend(context), context.config.models_dir)
         pool = ModelPool(catalog, config)
         readiness = Readiness()
-        app = create_app(config, pool, readiness=readiness)
-        url = url_of(sock)
+        port = sock.getsockname()[1]
+        guard = Guard(config, keys, pool, port=port, run_dir=context.run_dir)
+        session = _session(context, guard.metrics.stats, preload)
+        app = create_app(
+            config,
+            pool,
+            observer=guard.metrics,
+            readiness=readiness,
+            routes=guard.routes,
+            lifespan=[guard.lifespan, lambda app: session.running()],
+        )
+        url = url_of(sock, tls=config.certfile is not None)
+        record = _record(context, url, port, preload)
+        record.enter(STARTING)
+
+        def on_ready() -> None:
+            announcement = _announcement(url, preload)
+            print(announcement, flush=True)
+            announce_ready(announcement)
+
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(
                 serve(
-                    app,
+                    guard.wrap(cast(App, app)),
                     sock,
+                    config=config,
                     pool=pool,
                     preload=preload,
                     readiness=readiness,
-                    on_ready=lambda: print(_announcement(url, preload), flush=True),
+                    in_flight=guard.in_flight,
+                    record=record,
+                    on_ready=on_ready,
                 )
             )
     return 0
+
+
+def _session(
+    context: RunContext, stats: Callable[[], Mapping[str, Any]], models: list[str]
+) -> SessionTracker:
+    tracking = context.config.tracking
+    return SessionTracker(
+        MlflowTracker(tracking, timeout_s=SESSION_TIMEOUT_S) if tracking.enabled else NullTracker(),
+        context.run_dir,
+        stats,
+        name=f"serve {', '.join(models)}".strip(),
+        command=context.command,
+        config=context.resolved,
+        interval_s=context.config.server.tracking_interval_s,
+        later=send_later_command(context.run_dir, tracking),
+    )
+
+
+def _record(context: RunContext, url: str, port: int, models: list[str]) -> ServerRecord:
+    pid = os.getpid()
+    return ServerRecord(
+        pid=pid,
+        process_start=process_start(pid) or 0,
+        host=context.config.server.host,
+        port=port,
+        url=url,
+        run_dir=str(context.run_dir.absolute()),
+        started_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        version=__version__,
+        models=models,
+    )
 
 
 def _configs(context: RunContext) -> dict[str, RunConfig]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.types import Scope, Send
 
 from ..errors import (
     ContextLengthError,
@@ -19,6 +19,7 @@ from ..errors import (
     ModelNotFoundError,
     RemoteEngineError,
 )
+from .asgi import Scope, Send
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def error_headers(error: Exception) -> dict[str, str]:
     known = as_known(error)
     headers = dict(getattr(known, "headers", {}))
     if known.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(known.retry_after_s)))
+        headers["retry-after"] = str(max(1, math.ceil(known.retry_after_s)))
     return headers
 
 
@@ -143,9 +144,8 @@ async def send_error(error: Exception, scope: Scope, send: Send) -> None:
         **error_headers(error),
     }
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    start = {"type": "http.response.start", "status": as_known(error).status, "headers": raw}
-    await send(cast(Any, start))
-    await send(cast(Any, {"type": "http.response.body", "body": body, "more_body": False}))
+    await send({"type": "http.response.start", "status": as_known(error).status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _from_http(error: HTTPException) -> LqmfError:

@@ -21,6 +21,7 @@ from .schemas import (
     LoadRequest,
     UnloadAnswer,
 )
+from .security import require_admin
 from .services import services_of
 
 
@@ -61,7 +62,12 @@ async def available_models(request: Request[Any, Any, Any]) -> AvailableModels:
 
 
 @post(
-    "/models/{name:str}/load", status_code=200, dto=json_body(LoadRequest), return_dto=None, tags=["Models"]
+    "/models/{name:str}/load",
+    status_code=200,
+    guards=[require_admin],
+    dto=json_body(LoadRequest),
+    return_dto=None,
+    tags=["Models"],
 )
 async def load_model(
     name: str, request: Request[Any, Any, Any], data: LoadRequest | None = None
@@ -81,7 +87,7 @@ async def load_model(
     )
 
 
-@post("/models/{name:str}/unload", status_code=200, tags=["Models"])
+@post("/models/{name:str}/unload", status_code=200, guards=[require_admin], tags=["Models"])
 async def unload_model(name: str, request: Request[Any, Any, Any], force: bool = False) -> UnloadAnswer:
     """Unload a model; 409 while it is answering, unless with `force`. One that is not loaded is no error."""
     pool = services_of(request).pool

@@ -10,11 +10,15 @@ import socket
 from collections.abc import Callable, Sequence
 
 import uvicorn
-from litestar import Litestar
 
 from ..config import ServerConfig
 from ..errors import LqmfError, UserInputError
+from .asgi import App
+from .lifecycle import DrainingServer
+from .limits import InFlight
 from .pool import ModelPool
+from .protocol import limited_protocol
+from .registry import DRAINING, READY, ServerRecord, running_servers
 from .services import Readiness
 
 log = logging.getLogger(__name__)
@@ -41,10 +45,7 @@ def bind(config: ServerConfig) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise UserInputError(
-                f"port {config.port} is taken: something else listens on {where}",
-                hint="stop it, or choose another with server.port= (0 takes any free one)",
-            ) from None
+            raise _taken(config.port, where) from None
         if error.errno == errno.EACCES:
             raise UserInputError(f"port {config.port} is not allowed", hint="choose one above 1023") from None
         raise UserInputError(
@@ -53,44 +54,82 @@ def bind(config: ServerConfig) -> socket.socket:
     return sock
 
 
-def url_of(sock: socket.socket) -> str:
+def _taken(port: int, where: str) -> UserInputError:
+    ours = [record for record in running_servers() if record.port == port]
+    if ours:
+        return UserInputError(
+            f"a server runs on port {port} already (process {ours[0].pid})",
+            hint=f"end it with mode=stop server.port={port}, or choose another port",
+        )
+    return UserInputError(
+        f"port {port} is taken: something else listens on {where}",
+        hint="stop it, or choose another with server.port= (0 takes any free one)",
+    )
+
+
+def url_of(sock: socket.socket, *, tls: bool = False) -> str:
     """Where the socket can be reached from this machine."""
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{'https' if tls else 'http'}://{netloc}"
 
 
 async def serve(
-    app: Litestar,
+    app: App,
     sock: socket.socket,
     *,
+    config: ServerConfig,
     pool: ModelPool,
     preload: Sequence[str],
     readiness: Readiness,
+    in_flight: InFlight,
+    record: ServerRecord,
     on_ready: Callable[[], None],
 ) -> None:
     """Serve until a signal comes. The models of the start are loaded while /health answers already.
 
+    Args:
+        app: with its guards.
+        record: kept up to date on disk, so that mode=status and mode=stop find the server.
+
     Raises:
-        LqmfError: one of them could not be loaded.
+        LqmfError: one of the models could not be loaded.
     """
     readiness.waiting_for = set(preload)
-    server = uvicorn.Server(
+
+    def drain() -> None:
+        readiness.draining = True
+        record.enter(DRAINING)
+
+    def ready() -> None:
+        record.enter(READY)
+        on_ready()
+
+    server = DrainingServer(
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=limited_protocol(config.limits),
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
-        )
+            ssl_certfile=config.certfile,
+            ssl_keyfile=config.keyfile,
+        ),
+        in_flight,
+        drain_s=config.drain_timeout_s,
+        on_drain=drain,
+        on_abort=record.remove,
     )
-    loading = asyncio.create_task(_preload(server, pool, preload, readiness, on_ready))
+    loading = asyncio.create_task(_preload(server, pool, preload, readiness, ready))
     try:
         await server.serve(sockets=[sock])
     finally:
+        record.remove()
         loading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await loading

@@ -68,6 +68,7 @@ def main() -> int:
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(args.timeout)
     _quiet_environment()
+    from .mlflow_session import is_session, send_session
     from .mlflow_store import fetch_folder, read_past_runs, send_folder
 
     try:
@@ -77,7 +78,8 @@ def main() -> int:
         if args.fetch:
             fetch_folder(args.fetch, config, args.folder)
             return 0
-        run_id = send_folder(args.folder, config)
+        send = send_session if is_session(args.folder) else send_folder
+        run_id = send(args.folder, config)
     except LqmfError as error:
         hint = f"\nhint: {error.hint}" if error.hint else ""
         print(f"error: {error.message}{hint}", file=sys.stderr)

@@ -1,0 +1,46 @@
+"""mode=stop: end servers that run."""
+
+from __future__ import annotations
+
+import json
+
+from ..config import StopMode
+from ..errors import LqmfError, UserInputError
+from ..server.registry import ServerRecord, running_servers
+from . import RunContext
+
+
+def run(context: RunContext) -> int:
+    """Stop the server on `server.port`, or all with `mode.all=true`. Nothing to stop is no error.
+
+    Raises:
+        UserInputError: there is none on that port, but there are others.
+        LqmfError: one did not end in time.
+    """
+    mode = context.config.mode
+    assert isinstance(mode, StopMode)
+    servers = _chosen(running_servers(), context.config.server.port, everything=mode.all)
+    stopped = []
+    for record in servers:
+        if not record.stop(mode.timeout_s, force=mode.force):
+            raise LqmfError(
+                f"the server on port {record.port} (process {record.pid}) still runs after {mode.timeout_s:g} s",
+                hint="mode.force=true ends it at once; mode.timeout_s= waits longer",
+            )
+        record.remove()  # one that was ended at once could not do it itself
+        stopped.append({"pid": record.pid, "port": record.port, "url": record.url})
+        if mode.format == "text":
+            print(f"stopped the server on {record.url} (process {record.pid})")
+    if mode.format == "json":
+        print(json.dumps({"stopped": stopped}))
+    elif not stopped:
+        print("no server is running")
+    return 0
+
+
+def _chosen(servers: list[ServerRecord], port: int, *, everything: bool) -> list[ServerRecord]:
+    chosen = servers if everything else [record for record in servers if record.port == port]
+    if servers and not chosen:
+        others = ", ".join(f"server.port={record.port}" for record in servers)
+        raise UserInputError(f"no server runs on port {port}", hint=f"there are: {others}")
+    return chosen

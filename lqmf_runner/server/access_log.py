@@ -1,0 +1,138 @@
+"""The access log: one line a request, with an id that the client gets too. Never a key, a query string or a prompt."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import queue
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from logging.handlers import QueueListener, RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from .asgi import App, Message, Receive, Scope, Send, header
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+_LONGEST_PATH = 300
+_MOST_WAITING = 10_000
+
+Write = Callable[[dict[str, Any]], None]
+
+
+class AccessLogFile:
+    """A rotating file that a thread of its own writes, so that a slow disk delays no answer.
+
+    Args:
+        as_json: an object a line, else `time client "method path" status duration ...`.
+    """
+
+    def __init__(
+        self, path: Path, *, as_json: bool = False, max_bytes: int = 10_000_000, backups: int = 5
+    ) -> None:
+        self._format = _json_line if as_json else _plain_line
+        self._handler = _QuietHandler(
+            path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", delay=True
+        )
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._listener = QueueListener(self._queue, self._handler)
+        self._listener.start()
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Add a line; it is dropped where the disk cannot keep up."""
+        if self._queue.qsize() < _MOST_WAITING:
+            self._queue.put(logging.makeLogRecord({"msg": self._format(entry)}))
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        self._listener.stop()
+        self._handler.close()
+
+
+class _QuietHandler(RotatingFileHandler):
+    """A full disk costs lines of the log, and one line on stderr."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        if not self._told:
+            self._told = True
+            print(f"warning: the access log cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
+
+
+class AccessLog:
+    """The outermost middleware: gives each request an id, and tells what became of it.
+
+    The id is the client's own X-Request-Id where that is a plain word, else a new one. It is in
+    `scope["state"]["request_id"]` and goes back in the header X-Request-Id.
+    """
+
+    def __init__(self, app: App, write: Write) -> None:
+        self._app = app
+        self._write = write
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        given = header(scope, b"x-request-id")
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id.decode()
+        status, sent, ended = 0, 0, False
+
+        async def send_counted(message: Message) -> None:
+            nonlocal status, sent, ended
+            if message["type"] == "http.response.body":
+                sent += len(message.get("body", b""))
+                ended = not message.get("more_body", False)
+            else:
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id)]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_counted)
+        finally:
+            key = state.get("api_key")
+            self._write(
+                {
+                    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+                    "id": state["request_id"],
+                    "client": (scope.get("client") or ("",))[0],
+                    "key": key.name if key else None,
+                    "method": scope["method"],
+                    "path": _path(scope),
+                    "status": status,
+                    "complete": ended,
+                    "bytes": sent,
+                    "duration_ms": round((time.perf_counter() - began) * 1000, 2),
+                    **state.get("access_log", {}),
+                }
+            )
+
+
+def _path(scope: Scope) -> str:
+    """The path as it came, still percent-encoded: it cannot break out of its line."""
+    raw = scope.get("raw_path") or scope["path"].encode("utf-8", "backslashreplace")
+    path = raw.decode("ascii", "backslashreplace")
+    return path if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH] + "…"
+
+
+def _json_line(entry: dict[str, Any]) -> str:
+    return json.dumps({name: value for name, value in entry.items() if value is not None})
+
+
+def _plain_line(entry: dict[str, Any]) -> str:
+    known = dict(entry)
+    line = (
+        f"{known.pop('time')} {known.pop('client') or '-'} {known.pop('key') or '-'} "
+        f'"{known.pop("method")} {known.pop("path")}" {known.pop("status")} {known.pop("duration_ms")}ms'
+    )
+    rest = " ".join(f"{name}={value}" for name, value in known.items() if value is not None)
+    return f"{line} {rest}"

@@ -1,0 +1,98 @@
+"""server.background=true: start the same command as a process of its own, and return once it is ready."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import LqmfError
+
+READY_VARIABLE = "LQMF_READY_FD"
+LOG_NAME = "server.log"
+_END_TIMEOUT_S = 15.0
+_TAIL_LINES = 20
+
+
+def start_in_background(args: Sequence[str], run_dir: Path) -> int:
+    """Start the server that these arguments describe, detached, and wait until it is ready.
+
+    Prints what the server announces. It writes to `server.log` in the run's folder and lives on when the terminal
+    is closed.
+
+    Args:
+        args: the command line of this process, without the program.
+
+    Returns:
+        0, or the exit code of a server that ended before it was ready, whose error is printed.
+    """
+    log_path = run_dir / LOG_NAME
+    ready, theirs = os.pipe()
+    try:
+        with open(log_path, "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lqmf_runner", *_foreground(args, run_dir)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, READY_VARIABLE: str(theirs)},
+                pass_fds=[theirs],
+                start_new_session=True,
+            )
+    finally:
+        os.close(theirs)
+    try:
+        with open(ready, encoding="utf-8") as pipe:
+            announcement = pipe.read()
+    except BaseException:  # Ctrl-C: nothing was promised yet, so nothing is left running
+        _end(process)
+        raise
+    if announcement:
+        print(announcement.strip())
+        print(
+            f"in the background: process {process.pid}, log {os.path.relpath(log_path)} · mode=status, mode=stop"
+        )
+        return 0
+    code = process.wait()
+    sys.stderr.write(_errors(log_path))
+    return code if code > 0 else 1
+
+
+def announce_ready(text: str) -> None:
+    """Tell the process that started this one in the background; does nothing where there is none."""
+    descriptor = os.environ.pop(READY_VARIABLE, None)
+    if descriptor is not None:
+        with contextlib.suppress(OSError, ValueError), open(int(descriptor), "w", encoding="utf-8") as pipe:
+            pipe.write(text)
+
+
+def _foreground(args: Sequence[str], run_dir: Path) -> list[str]:
+    kept = [
+        arg for arg in args if arg.partition("=")[0].lstrip("+") not in ("server.background", "hydra.run.dir")
+    ]
+    folder = str(run_dir.absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    return [*kept, "server.background=false", f"hydra.run.dir='{folder}'"]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _errors(log_path: Path) -> str:
+    """What a server that did not come up has said: its error and hint, else its last words."""
+    try:
+        lines = log_path.read_text("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise LqmfError(
+            f"the server ended before it was ready, and its log cannot be read: {error}"
+        ) from None
+    said = [line for line in lines if line.startswith(("error: ", "hint: "))] or lines[-_TAIL_LINES:]
+    return "".join(f"{line}\n" for line in said or ["error: the server ended before it was ready"])

@@ -1,0 +1,50 @@
+"""A histogram as Prometheus counts it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+
+class Histogram:
+    """Counts of values up to each bound, and their sum. Bounds ascend; the last bucket has no end."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float | None:
+        """None while there are no values."""
+        count = self.count
+        return self.sum / count if count else None
+
+    def add(self, values: Iterable[float]) -> None:
+        """Count values; one that equals a bound is within it."""
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self.sum += value
+
+    def quantile(self, q: float) -> float | None:
+        """The value that a share `q` lies under, linear within its bucket (as Prometheus' `histogram_quantile`).
+
+        At most the last bound; None while there are no values.
+        """
+        total = self.count
+        if not total:
+            return None
+        wanted, below = q * total, 0
+        for index, bound in enumerate(self.bounds):
+            here = self.counts[index]
+            if here and below + here >= wanted:
+                low = self.bounds[index - 1] if index else 0.0
+                return low + (bound - low) * (wanted - below) / here
+            below += here
+        return self.bounds[-1]

@@ -1,0 +1,237 @@
+"""How much a client may ask for, and the end of requests that take too long or outlive the server.
+
+Only requests that make work are counted: reading a list of models or the metrics never fails for want of a turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ..config import LimitsConfig
+from ..errors import LqmfError, RequestTimeoutError, TooLargeError, TooManyRequestsError, UnavailableError
+from .asgi import App, Message, Receive, Scope, Send, header
+from .errors import error_body, send_error
+from .sse import event
+
+STATUS_PATHS = ("/health", "/ready")
+_MOST_CLIENTS = 10_000
+
+
+@dataclass
+class _Client:
+    tokens: float
+    at: float
+    running: int = 0
+
+
+class ClientQuota:
+    """A token bucket and a count of running requests for each client: a key, or an address where there are no keys."""
+
+    def __init__(self, limits: LimitsConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._rate = (limits.requests_per_minute or 0.0) / 60
+        self._burst = float(limits.burst or max(1.0, self._rate * 6))
+        self._clients: dict[str, _Client] = {}
+
+    @contextlib.contextmanager
+    def admit(self, client: str) -> Iterator[None]:
+        """Hold one of the client's places.
+
+        Raises:
+            TooManyRequestsError: it has none left; `retry_after_s` says when it may have one.
+        """
+        known = self._known(client)
+        most = self._limits.concurrent
+        if most is not None and known.running >= most:
+            raise TooManyRequestsError(
+                f"this client has {known.running} requests running, of {most} allowed",
+                hint="wait until one of them has ended",
+            )
+        if self._rate:
+            if known.tokens < 1:
+                raise TooManyRequestsError(
+                    f"this client sends more than {self._limits.requests_per_minute:g} requests a minute",
+                    hint="wait as long as Retry-After says",
+                    retry_after_s=(1 - known.tokens) / self._rate,
+                )
+            known.tokens -= 1
+        known.running += 1
+        try:
+            yield
+        finally:
+            known.running -= 1
+
+    def _known(self, client: str) -> _Client:
+        now = self._clock()
+        known = self._clients.get(client)
+        if known is None:
+            if len(self._clients) >= _MOST_CLIENTS:
+                self._forget_idle(now)
+            known = self._clients[client] = _Client(self._burst, now)
+        self._refill(known, now)
+        return known
+
+    def _refill(self, client: _Client, now: float) -> None:
+        client.tokens = min(self._burst, client.tokens + (now - client.at) * self._rate)
+        client.at = now
+
+    def _forget_idle(self, now: float) -> None:
+        """A client with a full bucket and nothing running is like one that never came."""
+        for name, client in list(self._clients.items()):
+            self._refill(client, now)
+            if client.running == 0 and client.tokens >= self._burst:
+                del self._clients[name]
+
+
+@dataclass
+class InFlight:
+    """The requests being answered, and whether the server still takes new ones."""
+
+    draining: bool = False
+    deadlines: dict[asyncio.Timeout, LqmfError] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many requests are being answered."""
+        return len(self.deadlines)
+
+    def end_all(self, error: LqmfError) -> None:
+        """End every request now, with this error."""
+        now = asyncio.get_running_loop().time()
+        for deadline in list(self.deadlines):
+            if not deadline.expired():
+                self.deadlines[deadline] = error
+                deadline.reschedule(now)
+
+
+class Limits:
+    """The middleware: refuses while draining, keeps the quotas, and ends what takes longer than `timeout_s`."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        in_flight: InFlight,
+        quota: ClientQuota | None = None,
+        timeout_s: float | None = None,
+        max_body_bytes: int = 10_000_000,
+    ) -> None:
+        self._app = app
+        self._in_flight = in_flight
+        self._quota = quota or ClientQuota(LimitsConfig())
+        self._timeout_s = timeout_s
+        self._max_body = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in STATUS_PATHS:
+            await self._app(scope, receive, send)
+            return
+        response = _Response(scope, send)
+        try:
+            if self._in_flight.draining:
+                raise _StoppingError
+            self._check_length(scope)
+            if scope["method"] == "POST":
+                with self._quota.admit(_client(scope)):
+                    await self._answer(scope, receive, response)
+            else:
+                await self._answer(scope, receive, response)
+        except LqmfError as error:
+            await response.fail(error)
+
+    async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
+        deadline = asyncio.timeout(self._timeout_s)
+        deadlines = self._in_flight.deadlines
+        deadlines[deadline] = RequestTimeoutError(
+            f"the request took longer than {self._timeout_s} s",
+            hint="ask for fewer tokens, or stream the answer",
+        )
+        try:
+            async with deadline:
+                await self._app(scope, self._limited(receive), response.send)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise deadlines[deadline] from None
+        finally:
+            del deadlines[deadline]
+
+    def _check_length(self, scope: Scope) -> None:
+        length = header(scope, b"content-length")
+        if length is not None and length.isdigit() and int(length) > self._max_body:
+            raise self._too_large()
+
+    def _limited(self, receive: Receive) -> Receive:
+        """The body as it comes, up to the limit: a chunked one does not say its length."""
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self._max_body:
+                    raise self._too_large()
+            return message
+
+        return receive_limited
+
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(
+            f"the request's body is larger than {self._max_body / 1e6:g} MB",
+            hint="server.max_body_mb sets the limit",
+        )
+
+
+class _StoppingError(UnavailableError):
+    headers = {"connection": "close"}  # noqa: RUF012 (a constant)
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping", hint="send the request again once it is back")
+
+
+class _Response:
+    """An answer under way: knows how an error can still be told."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._started = False
+        self._stream = False
+        self._ended = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self._ended = not message.get("more_body", False)
+        else:
+            self._started = True
+            self._stream = any(
+                name == b"content-type" and value.startswith(b"text/event-stream")
+                for name, value in message.get("headers", ())
+            )
+        await self._send(message)
+
+    async def fail(self, error: LqmfError) -> None:
+        """Tell the client: as the answer, or as the last event of a stream; else the connection breaks off."""
+        if not self._started:
+            await send_error(error, self._scope, self._send)
+        elif self._ended:
+            return
+        elif self._stream:
+            await self._send(
+                {"type": "http.response.body", "body": event(error_body(error, self._scope["path"]))}
+            )
+        else:
+            raise error
+
+
+def _client(scope: Scope) -> str:
+    key = scope.get("state", {}).get("api_key")
+    if key is not None:
+        return f"key {key.name}"
+    return str((scope.get("client") or ("?",))[0])

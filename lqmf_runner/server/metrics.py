@@ -1,0 +1,188 @@
+"""What the server has done, counted: for `/metrics`, for `/stats`, and for tracking.
+
+A token costs an append to its request's list; buckets are worked out when the request ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .. import __version__
+from .histogram import Histogram
+from .observe import ServedRequest
+
+# Seconds: fine where people notice a difference.
+TTFT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+ITL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
+DURATION_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+OK, FAILED, REFUSED, CANCELLED = "ok", "failed", "refused", "cancelled"
+
+
+class LoadedModel(Protocol):
+    """What the metrics read of a model in the pool."""
+
+    name: str
+    state: str
+    memory_mb: float
+
+
+@dataclass
+class ModelMetrics:
+    """Of one model since the server's start; times in seconds, as the server sees them.
+
+    Attributes:
+        outcomes: requests by how they ended: ok, failed (5xx), refused (4xx), cancelled (the client left).
+        queue_s: from arrival at the model's worker to the first step that worked on the request.
+    """
+
+    ttft_s: Histogram = field(default_factory=lambda: Histogram(TTFT_BOUNDS))
+    itl_s: Histogram = field(default_factory=lambda: Histogram(ITL_BOUNDS))
+    queue_s: Histogram = field(default_factory=lambda: Histogram(TTFT_BOUNDS))
+    duration_s: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS))
+    outcomes: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Metrics:
+    """Counts what it observes; see `observe.Observer`.
+
+    Attributes:
+        models: gives the models that are loaded or being loaded.
+        by_model: what was counted, by the model's name.
+        responses: HTTP responses by method and status; status 0 is a connection that broke off before one.
+    """
+
+    def __init__(self, models: Callable[[], Iterable[LoadedModel]] = tuple) -> None:
+        self.models = models
+        self.started_at = time.time()
+        self.by_model: dict[str, ModelMetrics] = defaultdict(ModelMetrics)
+        self._active: dict[int, ServedRequest] = {}
+        self.responses: Counter[tuple[str, int]] = Counter()
+
+    def on_start(self, request: ServedRequest) -> None:
+        """See `observe.Observer`."""
+        request.own = []
+        self._active[id(request)] = request
+
+    def on_first_token(self, request: ServedRequest) -> None:
+        """See `observe.Observer`."""
+
+    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
+        """See `observe.Observer`."""
+        request.own.append((time.perf_counter(), n_tokens))
+
+    def on_end(self, request: ServedRequest) -> None:
+        """See `observe.Observer`."""
+        self._active.pop(id(request), None)
+        if request.status == 404:
+            return  # a name that somebody made up must not become a series
+        model = self.by_model[request.model]
+        model.outcomes[_outcome(request)] += 1
+        model.output_tokens += request.tokens
+        model.duration_s.add((request.ended - request.began,))
+        if request.first_token:
+            model.ttft_s.add((request.first_token - request.began,))
+        if request.n == 1:  # the chunks of several answers are not told apart
+            model.itl_s.add(_gaps(request.own))
+        if usage := request.usage:
+            model.prompt_tokens += usage.prompt_tokens
+            model.cached_tokens += usage.cached_tokens
+            model.queue_s.add((usage.queue_s,))
+        _tell_access_log(request)
+
+    def count_response(self, method: str, status: int) -> None:
+        """Count an HTTP response."""
+        self.responses[method, status] += 1
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the server's start."""
+        return time.time() - self.started_at
+
+    def stats(self) -> dict[str, Any]:
+        """The same as plain values, for JSON. Times in seconds; quantiles are estimates out of the buckets."""
+        running, waiting = self.running_and_waiting()
+        loaded = {model.name: model for model in self.models()}
+        models = {}
+        for name in sorted({*loaded, *self.by_model}):
+            model, counted = loaded.get(name), self.by_model.get(name) or ModelMetrics()
+            models[name] = {
+                "state": model.state if model else "unloaded",
+                "memory_mb": round(model.memory_mb, 1) if model else 0.0,
+                "running": running[name],
+                "waiting": waiting[name],
+                "requests": {
+                    outcome: counted.outcomes[outcome] for outcome in (OK, FAILED, REFUSED, CANCELLED)
+                },
+                "prompt_tokens": counted.prompt_tokens,
+                "cached_tokens": counted.cached_tokens,
+                "output_tokens": counted.output_tokens,
+                **{
+                    name: _summary(getattr(counted, name))
+                    for name in ("ttft_s", "itl_s", "queue_s", "duration_s")
+                },
+            }
+        responses: Counter[str] = Counter()
+        for (_, status), n in self.responses.items():
+            responses[str(status)] += n
+        return {
+            "version": __version__,
+            "uptime_s": round(self.uptime_s, 1),
+            "running": sum(running.values()),
+            "waiting": sum(waiting.values()),
+            "requests": sum(sum(model.outcomes.values()) for model in self.by_model.values()),
+            "output_tokens": sum(model.output_tokens for model in self.by_model.values()),
+            "memory_mb": round(sum(model.memory_mb for model in loaded.values()), 1),
+            "responses": dict(sorted(responses.items())),
+            "models": models,
+        }
+
+    def running_and_waiting(self) -> tuple[Counter[str], Counter[str]]:
+        """Requests by model: those that have a token, and those that have none yet."""
+        running: Counter[str] = Counter()
+        waiting: Counter[str] = Counter()
+        for request in self._active.values():
+            (running if request.first_token else waiting)[request.model] += 1
+        return running, waiting
+
+
+def _gaps(chunks: list[tuple[float, int]]) -> Iterator[float]:
+    """Inter-token latencies: k tokens that come t seconds after the chunk before are k gaps of t/k."""
+    for (before, _), (now, n_tokens) in itertools.pairwise(chunks):
+        for _ in range(n_tokens):
+            yield (now - before) / n_tokens
+
+
+def _tell_access_log(request: ServedRequest) -> None:
+    usage = request.usage
+    request.scope.setdefault("state", {})["access_log"] = {
+        "model": request.model,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "output_tokens": request.tokens,
+        "ttft_ms": round((request.first_token - request.began) * 1000, 2) if request.first_token else None,
+        "error": type(request.error).__name__ if request.error else None,
+    }
+
+
+def _outcome(request: ServedRequest) -> str:
+    if request.cancelled:
+        return CANCELLED
+    if request.status >= 500:
+        return FAILED
+    return REFUSED if request.status >= 400 else OK
+
+
+def _summary(histogram: Histogram) -> dict[str, float | int | None]:
+    def short(value: float | None) -> float | None:
+        return None if value is None else round(value, 5)
+
+    quantiles = {name: short(histogram.quantile(q)) for name, q in QUANTILES.items()}
+    return {"count": histogram.count, "mean": short(histogram.mean), **quantiles}

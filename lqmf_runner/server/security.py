@@ -1,0 +1,238 @@
+"""Who may talk to the server: keys and roles, the Host and Origin checks, CORS, and headers that keep browsers in line.
+
+Everything is checked before a route is chosen, so that no route, mounted page or 404 can be left out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from ..errors import ForbiddenError, LqmfError, UnauthorizedError, UserInputError
+from .asgi import App, Headers, Message, Receive, Scope, Send, header
+from .errors import send_error
+from .keys import ApiKey, KeyRing
+
+log = logging.getLogger(__name__)
+
+OPEN_PATH = "/health"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_SECURITY_HEADERS: dict[bytes, bytes] = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"content-security-policy": b"frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+_CORS_METHODS = b"GET, POST, OPTIONS"
+_CORS_HEADERS = b"authorization, content-type, x-api-key, x-request-id"
+_CORS_EXPOSED = b"retry-after, x-request-id"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to this host can be reached from this machine alone."""
+    try:
+        found = socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        return False
+    return bool(found) and all(
+        ipaddress.ip_address(str(entry[4][0]).split("%")[0]).is_loopback for entry in found
+    )
+
+
+def check_exposure(host: str, keys: KeyRing, *, allow_without_keys: bool) -> None:
+    """Refuse to serve the network without keys.
+
+    Raises:
+        UserInputError: `host` is not loopback, there are no keys, and nobody said that this is meant.
+    """
+    if keys.required or is_loopback(host):
+        return
+    if allow_without_keys:
+        log.warning("everyone who can reach %s may use this server: it has no keys", host)
+        return
+    raise UserInputError(
+        f"server.host={host} lets others in, and there are no keys",
+        hint="set LQMF_API_KEYS, make keys with mode=keys, or allow it: server.allow_without_keys=true",
+    )
+
+
+class HostPolicy:
+    """Which Host headers are ours. A page of another site whose name was made to resolve to us still sends its own.
+
+    Args:
+        host, port: what the server is bound to.
+        allowed: more names; `name` is good with any port, `name:port` with that one, `*` is everything.
+    """
+
+    def __init__(self, host: str, port: int, allowed: Iterable[str] = ()) -> None:
+        self._names = {*_LOOPBACK_NAMES, host.lower(), socket.gethostname().lower()}
+        self._ports = {str(port), *([""] if port in (80, 443) else [])}
+        self._allowed = {entry.lower() for entry in allowed}
+        # An address cannot be made to point at another machine, as a name can.
+        self._addresses = not is_loopback(host)
+
+    def permits(self, given: str) -> bool:
+        """Whether this Host header, port included, names this server."""
+        given = given.lower()
+        name, port = _split_port(given)
+        if self._allowed & {"*", given, name}:
+            return True
+        return port in self._ports and (name in self._names or (self._addresses and _is_address(name)))
+
+
+def _split_port(netloc: str) -> tuple[str, str]:
+    if netloc.startswith("["):
+        name, bracket, rest = netloc.partition("]")
+        return name + bracket, rest.removeprefix(":")
+    name, _, port = netloc.partition(":")
+    return name, port
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+class Security:
+    """The middleware. The key of an accepted request is in `scope["state"]["api_key"]`."""
+
+    def __init__(
+        self, app: App, *, keys: KeyRing, hosts: HostPolicy, cors_origins: tuple[str, ...] = ()
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._hosts = hosts
+        self._cors = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
+        self._known_hosts: dict[bytes, bool] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # there are none, and a browser lets any page open one
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        origin = header(scope, b"origin")
+        shared = origin is not None and bool(self._cors & {"*", origin.decode("latin-1").lower()})
+        cors = self._cors_headers(origin if shared else None)
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers: Headers = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers}
+                headers += [item for item in _SECURITY_HEADERS.items() if item[0] not in present]
+                message = {**message, "headers": headers + cors}
+            await send(message)
+
+        try:
+            self._check_host(scope)
+            if origin is not None and not shared:
+                _check_origin(scope, origin.decode("latin-1"))
+            if shared and scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method"):
+                await _answer_preflight(send_guarded)
+                return
+            self._check_key(scope)
+        except LqmfError as error:
+            await send_error(error, scope, send_guarded)
+            return
+        await self._app(scope, receive, send_guarded)
+
+    def _check_host(self, scope: Scope) -> None:
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        if len(given) == 1:
+            known = self._known_hosts.get(given[0])
+            if known is None:
+                known = self._hosts.permits(given[0].decode("latin-1"))
+                if known:  # only good ones are remembered, so that nobody can fill the memory
+                    self._known_hosts[given[0]] = True
+            if known:
+                return
+        raise UserInputError(
+            "the Host header does not name this server",
+            hint="reach it under the address it prints, or add the name to server.allowed_hosts",
+        )
+
+    def _check_key(self, scope: Scope) -> None:
+        state = scope.setdefault("state", {})
+        if not self._keys.required or scope["path"] == OPEN_PATH:
+            return
+        presented = _presented_key(scope)
+        if presented is None:
+            raise UnauthorizedError(
+                "this server wants an API key", hint="send Authorization: Bearer <key>, or X-API-Key"
+            )
+        key = self._keys.find(presented)
+        if key is None:
+            raise UnauthorizedError("the API key is not valid", hint="ask who runs this server for one")
+        state["api_key"] = key
+
+    def _cors_headers(self, origin: bytes | None) -> Headers:
+        """What lets a page of a configured origin read the answer, and keeps caches from mixing origins up."""
+        if not self._cors:
+            return []
+        vary: Headers = [(b"vary", b"Origin")]
+        if origin is None:
+            return vary
+        return [
+            *vary,
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", _CORS_EXPOSED),
+        ]
+
+
+def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """A guard of routes: lets only keys with the role admin go on, where there are keys.
+
+    Raises:
+        ForbiddenError: the request's key has not that role.
+    """
+    key: ApiKey | None = connection.scope["state"].get("api_key")
+    if key is not None and not key.admin:
+        raise ForbiddenError("this key may not load or unload models", hint="use a key with the role admin")
+
+
+def _check_origin(scope: Scope, origin: str) -> None:
+    """Refuse what a page of another site would change here.
+
+    Behind a proxy that ends TLS the scheme of our own pages differs; host and port do not.
+    """
+    if scope["method"] in SAFE_METHODS:
+        return
+    host = header(scope, b"host") or b""
+    if origin.partition("://")[2].lower() != host.decode("latin-1").lower():
+        raise ForbiddenError(
+            "this request comes from a page of another site",
+            hint="to allow it, add the site to server.cors_origins",
+        )
+
+
+def _presented_key(scope: Scope) -> bytes | None:
+    authorization = header(scope, b"authorization")
+    if authorization is not None:
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() == b"bearer" and key.strip():
+            return key.strip()
+    return header(scope, b"x-api-key")
+
+
+async def _answer_preflight(send: Send) -> None:
+    headers: Headers = [
+        (b"access-control-allow-methods", _CORS_METHODS),
+        (b"access-control-allow-headers", _CORS_HEADERS),
+        (b"access-control-max-age", b"600"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

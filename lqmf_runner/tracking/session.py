@@ -1,0 +1,131 @@
+"""A server's session as one MLflow run: summaries at intervals, and one more at the end.
+
+They are written to the run's folder first and sent by the same child process as any run, so that a tracking server
+that is down, refuses or hangs costs the requests nothing, and `python -m lqmf_runner.tracking <run folder>` sends them
+later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import TrackingError
+from . import Tracker
+from .values import NAME_LENGTH, flatten, run_params
+
+log = logging.getLogger(__name__)
+
+SESSION_NAME, SUMMARIES_NAME = "session.json", "session.jsonl"
+TIMEOUT_S = 30
+
+
+class Session(msgspec.Struct):
+    """What does not change; `started_at` in milliseconds since the epoch."""
+
+    id: str
+    name: str
+    command: str
+    started_at: int
+    params: dict[str, str]
+
+
+class SessionSummary(msgspec.Struct):
+    """The metrics at a moment, in milliseconds since the epoch. `final`: the server has stopped."""
+
+    time: int
+    metrics: dict[str, float]
+    final: bool = False
+
+
+class SessionTracker:
+    """Keeps the summaries of one session, and has them sent.
+
+    Args:
+        stats: the server's statistics, with `requests` and `models`.
+        later: the command that sends the folder by hand, shown when sending fails.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        folder: Path,
+        stats: Callable[[], Mapping[str, Any]],
+        *,
+        name: str,
+        command: str,
+        config: Mapping[str, Any],
+        interval_s: float,
+        later: str = "",
+    ) -> None:
+        self._tracker = tracker
+        self._folder = folder
+        self._stats = stats
+        self._session = Session(folder.name, name, command, _now(), run_params(config))
+        self._interval_s = interval_s
+        self._later = later
+        self._sent_requests = 0
+        self._told = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Sends summaries while the block runs, and the last one when it ends. Raises nothing of its own."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self._run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        final = False
+        while not final:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await stop.wait()
+            final, stats = stop.is_set(), self._stats()
+            # A server that nobody asked leaves no run behind.
+            if stats["requests"] > self._sent_requests or (final and self._sent_requests):
+                self._sent_requests = stats["requests"]
+                await self._send(SessionSummary(_now(), session_metrics(stats), final))
+
+    async def _send(self, summary: SessionSummary) -> None:
+        try:
+            await asyncio.to_thread(self._write_and_send, summary)
+        except (OSError, TrackingError) as error:
+            level = logging.DEBUG if self._told else logging.WARNING
+            self._told = True
+            hint = f"; send it later: {self._later}" if self._later else ""
+            log.log(level, "the session is not in MLflow: %s%s", error, hint)
+
+    def _write_and_send(self, summary: SessionSummary) -> None:
+        (self._folder / SESSION_NAME).write_bytes(msgspec.json.encode(self._session))
+        with open(self._folder / SUMMARIES_NAME, "ab") as file:
+            file.write(msgspec.json.encode(summary) + b"\n")
+        self._tracker.send(self._folder)
+
+
+def session_metrics(stats: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of the statistics under MLflow's names: `requests`, `<model>/ttft_s.p50`."""
+    found = dict(flatten({name: value for name, value in stats.items() if name != "models"}))
+    for model, values in stats["models"].items():
+        found |= {f"{model}/{name}": value for name, value in flatten(values)}
+    return {
+        re.sub(r"[^\w\-. :/]", "_", name)[:NAME_LENGTH]: float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,73 @@
+"""The real application with scripted engines behind its guards, on a real port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import uvicorn
+from litestar import Litestar
+
+from lqmf_runner.config import ServerConfig
+from lqmf_runner.engine import EngineClient
+from lqmf_runner.server.app import create_app
+from lqmf_runner.server.asgi import App
+from lqmf_runner.server.guard import Guard
+from lqmf_runner.server.keys import KeyRing, parse_keys
+from lqmf_runner.server.pool import ModelPool
+from lqmf_runner.server.protocol import limited_protocol
+from lqmf_runner.types import ModelSpec
+
+from .fakes import FakeCatalog, FakeEngine, Script, hello
+
+
+@dataclass
+class Guarded:
+    client: httpx.AsyncClient
+    app: Litestar
+    guard: Guard
+    port: int
+    engines: dict[str, FakeEngine] = field(default_factory=dict)
+
+
+@contextlib.asynccontextmanager
+async def guarded_server(
+    script: Script = hello, *, keys: str = "", run_dir: Path | None = None, **options: Any
+) -> AsyncIterator[Guarded]:
+    """`options` are of `ServerConfig`, `keys` as in LQMF_API_KEYS."""
+    engines: dict[str, FakeEngine] = {}
+
+    async def load(spec: ModelSpec, on_progress: Any) -> EngineClient:
+        engines[spec.name] = FakeEngine(script, name=spec.name)
+        return engines[spec.name]
+
+    config = ServerConfig(**options)
+    pool = ModelPool(FakeCatalog({"m": 100.0, "other": 100.0}), config, load=load)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        ring = KeyRing(parse_keys(keys) if keys else ())
+        guard = Guard(config, ring, pool, port=port, run_dir=run_dir)
+        app = create_app(config, pool, observer=guard.metrics, routes=guard.routes, lifespan=[guard.lifespan])
+        server = uvicorn.Server(
+            uvicorn.Config(
+                cast(Any, guard.wrap(cast(App, app))),
+                loop="none",
+                http=limited_protocol(config.limits),
+                ws="none",
+                log_config=None,
+                access_log=False,
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                yield Guarded(client, app, guard, port, engines)
+        finally:
+            server.should_exit = True
+            await serving

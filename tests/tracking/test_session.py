@@ -1,0 +1,111 @@
+"""A server's session in MLflow, for real on SQLite; and with trackers that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from mlflow import MlflowClient
+
+from lqmf_runner.config import TrackingConfig
+from lqmf_runner.errors import TrackingError
+from lqmf_runner.tracking.mlflow_session import is_session, send_session
+from lqmf_runner.tracking.session import SUMMARIES_NAME, SessionSummary, SessionTracker, session_metrics
+
+
+def stats(requests: int) -> dict[str, Any]:
+    return {
+        "version": "1",
+        "requests": requests,
+        "models": {
+            "m": {"state": "ready", "output_tokens": requests * 3, "ttft_s": {"p50": 0.25, "p99": None}}
+        },
+    }
+
+
+class Recorder:
+    """A tracker that notes how many summaries there were each time, and fails if it is told to."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.seen: list[int] = []
+        self.fails = fails
+
+    def send(self, folder: Path) -> None:
+        self.seen.append(len((folder / SUMMARIES_NAME).read_bytes().splitlines()))
+        if self.fails:
+            raise TrackingError("it is down")
+
+
+class Direct:
+    """Sends from this process: the child that usually does has a test of its own."""
+
+    def __init__(self, config: TrackingConfig) -> None:
+        self.config = config
+
+    def send(self, folder: Path) -> str:
+        assert is_session(folder)
+        return send_session(folder, self.config)
+
+
+def make_session(folder: Path, tracker: Any, counts: list[int], interval_s: float = 1000) -> SessionTracker:
+    """`counts` are the numbers of requests at each look at the statistics; the last one stays."""
+    return SessionTracker(
+        tracker, folder, lambda: stats(counts.pop(0) if len(counts) > 1 else counts[0]),
+        name="serve m", command="serve", config={"server": {"port": 8000}}, interval_s=interval_s,
+    )  # fmt: skip
+
+
+def test_numbers_alone_become_metrics() -> None:
+    assert session_metrics(stats(2)) == {"requests": 2.0, "m/output_tokens": 6.0, "m/ttft_s.p50": 0.25}
+
+
+async def test_a_session_without_requests_leaves_nothing(tmp_path: Path) -> None:
+    tracker = Recorder()
+    async with make_session(tmp_path, tracker, [0]).running():
+        pass
+    assert tracker.seen == []
+    assert os.listdir(tmp_path) == []
+
+
+async def test_summaries_are_sent_when_there_is_news_and_at_the_end(tmp_path: Path) -> None:
+    tracker = Recorder()
+    async with make_session(tmp_path, tracker, [1, 1, 2], interval_s=0.001).running():
+        while len(tracker.seen) < 2:  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.001)
+    assert tracker.seen == [1, 2, 3]
+    lines = (tmp_path / SUMMARIES_NAME).read_bytes().splitlines()
+    summaries = [msgspec.json.decode(line, type=SessionSummary) for line in lines]
+    assert [(s.metrics["requests"], s.final) for s in summaries] == [(1, False), (2, False), (2, True)]
+
+
+async def test_a_tracker_that_fails_is_told_of_once_and_harms_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Recorder(fails=True)
+    async with make_session(tmp_path, tracker, [1, 2, 3], interval_s=0.001).running():
+        while len(tracker.seen) < 2:  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.001)
+    assert len([record for record in caplog.records if "it is down" in record.message]) == 1
+    assert len((tmp_path / SUMMARIES_NAME).read_bytes().splitlines()) >= 3
+
+
+async def test_a_session_is_one_run_read_back_through_mlflow(tmp_path: Path) -> None:
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
+    folder = tmp_path / "12-00-00-serve"
+    folder.mkdir()
+    for counts in ([5], [7]):  # what was sent before is not sent again
+        async with make_session(folder, Direct(config), counts).running():
+            pass
+    client = MlflowClient(tracking_uri=config.uri)
+    experiment = client.get_experiment_by_name("lqmf")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mode"] == "serve"
+    assert run.data.params["server.port"] == "8000"
+    history = client.get_metric_history(run.info.run_id, "m/output_tokens")
+    assert [(point.step, point.value) for point in history] == [(0, 15), (1, 21)]
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == [SUMMARIES_NAME]
