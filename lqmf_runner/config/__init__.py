@@ -1,0 +1,60 @@
+"""Typed schemas of the configuration: what a user may set, with defaults and units.
+
+`conf/` mirrors these classes. They are frozen, do no I/O, and are plain objects everywhere but in `hydra_app.py`,
+which composes them with Hydra. Validation that needs more than a type lives in `__post_init__`.
+"""
+
+from __future__ import annotations
+
+from .benchmark import BenchmarkMode, CompareMode, ObjectivesConfig, RampConfig, SyntheticConfig
+from .checks import MISSING
+from .judging import FidelityConfig, VerdictConfig, WeightsConfig
+from .model import (
+    BackendConfig,
+    BnbBackend,
+    GgufBackend,
+    GptqBackend,
+    ModelConfig,
+    OpenAIBackend,
+    TransformersBackend,
+)
+from .modes import BatchMode, ChatMode, HistoryMode, ModeConfig, ModelsMode, QuantizeMode
+from .prompts import Prompt, PromptsConfig, SamplingConfig
+from .run import RunConfig, TrackingConfig
+from .server import KeysMode, LimitsConfig, ServeMode, ServerConfig, StatusMode, StopMode
+
+__all__ = [
+    "MISSING",
+    "BackendConfig",
+    "BatchMode",
+    "BenchmarkMode",
+    "BnbBackend",
+    "ChatMode",
+    "CompareMode",
+    "FidelityConfig",
+    "GgufBackend",
+    "GptqBackend",
+    "HistoryMode",
+    "KeysMode",
+    "LimitsConfig",
+    "ModeConfig",
+    "ModelConfig",
+    "ModelsMode",
+    "ObjectivesConfig",
+    "OpenAIBackend",
+    "Prompt",
+    "PromptsConfig",
+    "QuantizeMode",
+    "RampConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "ServeMode",
+    "ServerConfig",
+    "StatusMode",
+    "StopMode",
+    "SyntheticConfig",
+    "TrackingConfig",
+    "TransformersBackend",
+    "VerdictConfig",
+    "WeightsConfig",
+]

@@ -1,0 +1,163 @@
+"""The settings of mode=benchmark and mode=compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import UserInputError
+from .checks import at_least, one_of
+from .modes import ModeConfig
+from .prompts import SamplingConfig
+
+if TYPE_CHECKING:
+    from .run import RunConfig
+
+
+@dataclass(frozen=True)
+class ObjectivesConfig:
+    """Service levels of goodput, in seconds: a request is good when it meets all that are given."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RampConfig:
+    """Rates to try, one after the other, until the engine no longer keeps up.
+
+    Attributes:
+        start: the first rate, in requests per second; null leaves the ramp out.
+        factor: from one rate to the next.
+        max_rate: the highest rate to try.
+        step_s: length of a step, in seconds; low rates take longer, so that enough requests arrive to judge by.
+        refine: rates to try between the last that was sustained and the first that was not.
+    """
+
+    start: float | None = None
+    factor: float = 1.5
+    max_rate: float = 64.0
+    step_s: float = 10.0
+    refine: int = 2
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """Requests of given lengths in place of the prompt set, in tokens; `_std` draws them from a normal distribution.
+
+    Attributes:
+        prompt_tokens: as the model counts them, exactly; null uses the prompt set.
+        output_tokens: every answer has as many, past the end of sequence if need be; null takes
+            `mode.sampling.max_tokens`.
+    """
+
+    prompt_tokens: int | None = None
+    prompt_tokens_std: float = 0.0
+    output_tokens: int | None = None
+    output_tokens_std: float = 0.0
+
+
+@dataclass(frozen=True)
+class BenchmarkMode(ModeConfig):
+    """Loads over the prompt set: closed loops, then open loops, then a ramp.
+
+    Attributes:
+        concurrency: one closed loop for each number of concurrent requests.
+        rate: one open loop for each number of requests per second.
+        arrival: of the open loops: "poisson", "constant" (evenly spaced) or "burst".
+        burst: requests that arrive at once in a burst.
+        ramp: look for the highest rate that is sustained.
+        requests: requests in each load; null is the larger of 16 and twice the concurrency or 10 seconds' worth.
+        duration_s: a load lasts so many seconds instead, and the requests under way are then waited for.
+        repeats: times each load is run, for confidence intervals.
+        interleave: the models take turns, one repeat and one load of the weights each, so that a drift of the machine's
+            speed falls on all of them alike.
+        warmup: requests before the measurement, not counted.
+        seed: of arrivals and synthetic requests.
+        heuristic: report the heuristic quality of the answers.
+        tasks: measure the accuracy on these after the loads: names of lm-evaluation-harness's tasks, or YAML files.
+        tasks_limit: documents of each task; null takes all.
+        objectives: report goodput under these.
+    """
+
+    name: str = "benchmark"
+    concurrency: list[int] = field(default_factory=lambda: [1, 4, 8])
+    rate: list[float] = field(default_factory=list)
+    arrival: str = "poisson"
+    burst: int = 8
+    ramp: RampConfig = field(default_factory=RampConfig)
+    requests: int | None = None
+    duration_s: float | None = None
+    repeats: int = 1
+    interleave: bool = False
+    warmup: int = 2
+    seed: int = 0
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    heuristic: bool = True
+    tasks: list[str] = field(default_factory=list)
+    tasks_limit: int | None = None
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+
+    def __post_init__(self) -> None:
+        one_of("mode.arrival", self.arrival, ("poisson", "constant", "burst"))
+        if self.tasks_limit is not None:
+            at_least("mode.tasks_limit", self.tasks_limit, 1)
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse a verdict over figures that this run does not measure."""
+        if run.runs:
+            return
+        fidelity = (run.reference and run.fidelity.enabled, "name the unquantized model: reference=<model>")
+        sources = {
+            **dict.fromkeys(("max_kld", "min_top1", "max_perplexity"), fidelity),
+            "min_heuristic": (self.heuristic, "set mode.heuristic=true"),
+            **dict.fromkeys(
+                ("min_tokens_per_s", "max_ttft_s", "min_success_rate"),
+                (self.concurrency, "give mode.concurrency, e.g. [1]"),
+            ),
+        }
+        for name in run.verdict.bounds:
+            measured, hint = sources.get(name, (True, ""))
+            if not measured:
+                raise UserInputError(f"verdict.{name} bounds what this run does not measure", hint=hint)
+        users = run.verdict.concurrency
+        if users is not None and users not in self.concurrency:
+            raise UserInputError(
+                f"verdict.concurrency={users} is not among mode.concurrency={list(self.concurrency)}",
+                hint="take the speed from a load that is run",
+            )
+
+
+@dataclass(frozen=True)
+class CompareMode(BenchmarkMode):
+    """The loads of a benchmark for each of `models`, their fidelity to `reference`, and a verdict.
+
+    With `runs` nothing is run: the verdict is over the results of runs that are finished.
+
+    Attributes:
+        allow_different: compare finished runs also where their prompts or sampling differ, and say so.
+    """
+
+    name: str = "compare"
+    allow_different: bool = False
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse a comparison of nothing, or of a model with itself."""
+        super().check(run)
+        if run.models and run.runs:
+            raise UserInputError(
+                "models and runs are both given",
+                hint="models=[a,b] measures models, runs=[x,y] compares what has been measured",
+            )
+        for key, names, least in (("models", run.models, 1), ("runs", run.runs, 2)):
+            if len(set(names)) < len(names):
+                raise UserInputError(f"{key}=[{','.join(names)}] names one twice", hint="give each once")
+            if names and len(names) < least:
+                raise UserInputError(f"{key}=[{names[0]}] is not enough", hint=f"give at least {least}")
+        if not run.models and not run.runs:
+            raise UserInputError(
+                "there is nothing to compare",
+                hint="name models, models=[a,b,c], or finished runs, runs=[outputs/...,outputs/...]",
+            )

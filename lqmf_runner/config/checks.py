@@ -1,0 +1,28 @@
+"""Checks that the schemas share. Each raises `UserInputError` with what is valid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UserInputError
+
+MISSING: Any = "???"  # OmegaConf's mark for a value that must be given
+
+
+def one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the valid ones."""
+    if value not in valid:
+        raise UserInputError(f"{name}={value} is not valid", hint=f"choose one of: {', '.join(valid)}")
+
+
+def within(name: str, value: float, low: float, high: float | None = None) -> None:
+    """Refuse a bound that nothing can meet, NaN among them."""
+    if not low <= value <= (float("inf") if high is None else high):
+        wanted = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
+        raise UserInputError(f"{name}={value:g} can never be met", hint=f"it must be {wanted}")
+
+
+def at_least(name: str, value: int, low: int) -> None:
+    """Refuse a number below `low`."""
+    if value < low:
+        raise UserInputError(f"{name}={value} is too small", hint=f"it must be at least {low}")

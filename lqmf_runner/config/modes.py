@@ -1,0 +1,146 @@
+"""The settings of modes that neither measure nor serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .checks import MISSING, at_least, one_of
+from .prompts import SamplingConfig
+
+if TYPE_CHECKING:
+    from .run import RunConfig
+
+
+@dataclass(frozen=True)
+class ModeConfig:
+    """Base of the modes' own settings."""
+
+    name: str = MISSING
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse what does not go together with the other groups of the configuration.
+
+        Raises:
+            UserInputError: it does not.
+        """
+
+
+@dataclass(frozen=True)
+class BatchMode(ModeConfig):
+    """Answer every line of a file.
+
+    Attributes:
+        input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format; which, is seen from its content.
+        output: JSONL with an answer a line, OpenAI's format for OpenAI's; null is `<input>.answers.jsonl`. Lines that
+            it answers already are not asked again.
+        prompt_field: name of the prompt in JSONL and CSV.
+        system: system prompt for lines that bring none of their own.
+        concurrency: lines under way at the same time.
+        retries: times a line is tried again after an error that may pass: a busy engine, a broken connection.
+        retry_wait_s: wait before the first of them; each next one waits twice as long.
+        sampling: for what a line does not say itself.
+    """
+
+    name: str = "batch"
+    input: str | None = None
+    output: str | None = None
+    prompt_field: str = "prompt"
+    system: str | None = None
+    concurrency: int = 8
+    retries: int = 3
+    retry_wait_s: float = 1.0
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(max_tokens=512))
+
+    def __post_init__(self) -> None:
+        for name, low in (("concurrency", 1), ("retries", 0)):
+            at_least(f"mode.{name}", getattr(self, name), low)
+
+
+@dataclass(frozen=True)
+class QuantizeMode(ModeConfig):
+    """Make a quantized model from `model` (unquantized, or a GGUF).
+
+    Attributes:
+        method: "bnb", "gptq", "gguf" or "bf16" (an unquantized Hugging Face folder, from a GGUF).
+        bits: 4 or 8 for bnb; 2, 3, 4 or 8 for gptq.
+        type: GGUF type, e.g. "Q4_0", "Q8_0".
+        double_quant: bnb 4-bit: quantize the scales too.
+        group_size: gptq: weights that share a scale.
+        calibration: gptq: a text file; null is the text that ships with the program.
+        output: name of the folder to make in `models_dir`; null is `<model>_<method>_<bits>bit`.
+        overwrite: replace a folder that is there already; otherwise it is kept and checked.
+    """
+
+    name: str = "quantize"
+    method: str = "bnb"
+    bits: int = 4
+    type: str = "Q4_0"
+    double_quant: bool = False
+    group_size: int = 64
+    calibration: str | None = None
+    calibration_samples: int = 128
+    calibration_tokens: int = 512
+    output: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("mode.method", self.method, ("bnb", "gptq", "gguf", "bf16"))
+
+
+@dataclass(frozen=True)
+class ModelsMode(ModeConfig):
+    """List the models there are. `format`: "table" or "json"."""
+
+    name: str = "models"
+    format: str = "table"
+
+    def __post_init__(self) -> None:
+        one_of("mode.format", self.format, ("table", "json"))
+
+
+@dataclass(frozen=True)
+class HistoryMode(ModeConfig):
+    """Past runs from MLflow, one line for each model of a run.
+
+    Attributes:
+        show: "all" runs, the "latest" of each model and mode, the "best" of each by `metric`, or the "trend": each run
+            beside the comparable one before it.
+        model, format, mode: only runs of these; `*` stands for any characters ("qwen_*").
+        since: only runs not older than this: "12h", "7d", "4w", or a date like "2026-01-31".
+        metric: an MLflow name, e.g. "c8/ttft_s.p50", for best and trend; null takes the output tokens per second of the
+            lightest load.
+        regressions: only runs that are worse than those before them.
+        limit: most lines to show, the newest.
+        output: "table" or "json".
+    """
+
+    name: str = "history"
+    show: str = "all"
+    model: str | None = None
+    format: str | None = None
+    mode: str | None = None
+    since: str | None = None
+    metric: str | None = None
+    regressions: bool = False
+    limit: int = 30
+    output: str = "table"
+
+    def __post_init__(self) -> None:
+        one_of("mode.show", self.show, ("all", "latest", "best", "trend"))
+        one_of("mode.output", self.output, ("table", "json"))
+        at_least("mode.limit", self.limit, 1)
+
+
+@dataclass(frozen=True)
+class ChatMode(ModeConfig):
+    """Talk to a model. With `message` it answers that and ends, with `script` it plays the entry of the prompt set that
+    has this id; without, it reads from the terminal."""
+
+    name: str = "chat"
+    message: str | None = None
+    script: str | None = None
+    system: str | None = None
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(max_tokens=512, temperature=0.7, top_p=0.95, seed=None)
+    )

@@ -1,0 +1,71 @@
+"""What models are asked, and how they choose tokens: the group `prompts`, and the sampling of modes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from ..errors import UserInputError
+from ..types import SamplingParams
+from .checks import MISSING
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One entry of a prompt set: a single user turn (`prompt`) or a scripted conversation (`turns`, user turns only).
+
+    `reference` is an answer a person would accept, optional.
+    """
+
+    id: str = MISSING
+    prompt: str | None = None
+    turns: list[str] = field(default_factory=list)
+    reference: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.id != MISSING and (self.prompt is None) == (not self.turns):
+            raise UserInputError(f"prompt '{self.id}' must have either prompt or turns")
+
+
+@dataclass(frozen=True)
+class PromptsConfig:
+    """A prompt set: at least one entry, each with an id of its own."""
+
+    name: str = MISSING
+    system: str | None = None
+    entries: list[Prompt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.name == MISSING:
+            return
+        if not self.entries:
+            raise UserInputError(
+                f"the prompt set '{self.name}' is empty",
+                hint="add entries: [{id: ..., prompt: ...}], or choose another set with prompts=",
+            )
+        ids = [entry.id for entry in self.entries]
+        for entry_id in ids:
+            if ids.count(entry_id) > 1:
+                raise UserInputError(f"the prompt set '{self.name}' has the id '{entry_id}' more than once")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults for the requests of an experiment; see `types.SamplingParams`."""
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = 0
+    stop: list[str] = field(default_factory=list)
+    ignore_eos: bool = False
+
+    @property
+    def params(self) -> SamplingParams:
+        """The same, as requests carry it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return SamplingParams(**{**values, "stop": tuple(self.stop)})

@@ -1,0 +1,40 @@
+"""One run: all groups together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .judging import FidelityConfig, VerdictConfig
+from .model import BackendConfig, ModelConfig
+from .modes import ModeConfig
+from .prompts import PromptsConfig
+from .server import ServerConfig
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """MLflow. `enabled: false` leaves only the run's folder."""
+
+    enabled: bool = True
+    uri: str = "sqlite:///mlruns/mlflow.db"
+    artifacts: str = "mlruns/artifacts"
+    experiment: str = "lqmf"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: mode(model in a format, prompts). `reference` names the model that fidelity is measured against."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    backend: BackendConfig = field(default_factory=BackendConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    mode: ModeConfig = field(default_factory=ModeConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
+    models: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    reference: str | None = None
+    models_dir: str = "quantized-models"
+    output_dir: str = "outputs"
