@@ -54,7 +54,7 @@ Run = Callable[[int, int], Awaitable[float]]  # (concurrency, repeat) -> seconds
 
 async def main() -> None:
     arguments = _arguments()
-    report: dict[str, Any] = {"machine": _machine(), "rows": []}
+    report: dict[str, Any] = {"machine": machine(), "rows": []}
     sections = {"gguf": gguf, "transformers": transformers, "peer": peer, "stall": stall, "process": process}
     for name in arguments.only or sections:
         async for row in sections[name](arguments.repeats):
@@ -73,19 +73,19 @@ async def gguf(repeats: int) -> AsyncIterator[Row]:
     reuse_spec = _gguf_spec(prefix_reuse=True)
     engine, reusing = await load_engine(spec), await load_engine(reuse_spec)
     raw = {
-        kv: Child(sys.executable, str(HERE / "raw_llama.py"), spec.path, str(THREADS), kv)
-        for kv in ("split", "unified")
+        label: Child(sys.executable, str(HERE / "raw_llama.py"), spec.path, str(THREADS), *label.split())
+        for label in ("split 0", "split 1", "unified 1")
     }
     try:
         prompts = await _prompts(engine, None)
         shared = await _prompts(engine, SHARED_SYSTEM)
         plain = {
             "ours": _ours(engine, prompts),
-            **{f"raw {kv}": _child(child, prompts) for kv, child in raw.items()},
+            **{f"raw {label}": _child(child, prompts) for label, child in raw.items()},
         }
         with_prefix = {
             "ours": _ours(reusing, shared),
-            **{f"raw {kv}": _child(child, shared) for kv, child in raw.items()},
+            **{f"raw {label}": _child(child, shared) for label, child in raw.items()},
         }
         async for row in _compare("GGUF Q4_1, no prefix reuse", plain, repeats):
             yield row
@@ -276,10 +276,10 @@ def _ours(engine: EngineClient, prompts: list[list[int]]) -> Run:
 
 
 def _chat(engine: EngineClient) -> Run:
-    questions = _questions()
+    chosen_from = questions()
 
     async def run(concurrency: int, repeat: int) -> float:
-        chosen = [questions[(repeat * concurrency + i) % len(questions)] for i in range(concurrency)]
+        chosen = [chosen_from[(repeat * concurrency + i) % len(chosen_from)] for i in range(concurrency)]
         requests = [
             GenerationRequest(
                 messages=(Message("user", f"{q} ({repeat})"),),
@@ -316,12 +316,12 @@ async def _prompts(engine: EngineClient, system: str | None) -> list[list[int]]:
         f"<|im_start|>system\n{system or 'You are a helpful assistant.'}<|im_end|>\n"
         f"<|im_start|>user\n{question} Answer number {number}.<|im_end|>\n<|im_start|>assistant\n"
         for number in range(8)
-        for question in _questions()
+        for question in questions()
     ]
     return [await engine.tokenize(text, special=True) for text in texts]
 
 
-def _questions() -> list[str]:
+def questions() -> list[str]:
     entries = OmegaConf.load(ROOT / "conf" / "prompts" / "general.yaml").entries
     return sorted((entry.prompt for entry in entries), key=len)[:16]
 
@@ -364,7 +364,7 @@ def _row(what: str, value: float, unit: str) -> Row:
     return {"what": what, "value": value, "unit": unit}
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     from importlib.metadata import version
 
     packages = ("torch", "transformers", "bitsandbytes", "gptqmodel", "llama-cpp-python")

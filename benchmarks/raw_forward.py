@@ -38,7 +38,7 @@ def gguf(path: str, threads: int) -> Forward:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = 512
     params.n_threads = params.n_threads_batch = threads
-    params.flash_attn_type = 1
+    params.flash_attn_type = 0  # the faster one on a CPU
     context = llama_cpp.llama_init_from_model(model, params)
     n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
     batch = llama_cpp.llama_batch_init(512, 0, 1)

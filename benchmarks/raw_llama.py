@@ -1,6 +1,6 @@
-"""The bare engine: llama_decode in a loop, no server, no scheduler, no text. `raw_llama.py FILE N_THREADS KV`.
+"""The bare engine: llama_decode in a loop, no server, no scheduler, no text. `raw_llama.py FILE N_THREADS KV FLASH`.
 
-KV is "split" (one stream a sequence) or "unified".
+KV is "split" (one stream a sequence) or "unified"; FLASH is 1 with flash attention, else 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ N_TOKENS = 1024
 
 
 def main() -> None:
-    path, threads, kv = sys.argv[1:]
+    path, threads, kv, flash = sys.argv[1:]
     llama_cpp.llama_backend_init()
     model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
     n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
@@ -28,7 +28,7 @@ def main() -> None:
     params.n_ctx, params.n_seq_max = N_SEQUENCES * N_TOKENS, N_SEQUENCES
     params.n_batch = params.n_ubatch = N_BATCH
     params.n_threads = params.n_threads_batch = int(threads)
-    params.flash_attn_type = 1
+    params.flash_attn_type = int(flash)
     params.kv_unified = kv == "unified"
     params.no_perf = True
     context = llama_cpp.llama_init_from_model(model, params)

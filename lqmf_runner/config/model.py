@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import UserInputError
 from .checks import MISSING, at_least, one_of
 
 
@@ -71,19 +72,25 @@ class GgufBackend(BackendConfig):
 
     Attributes:
         n_gpu_layers: layers on the GPU where there is one; -1 is all.
+        flash_attn: None is on a GPU, and where the KV cache is quantized, which needs it. On a CPU llama.cpp's is slow
+            beyond a hundred tokens, and a prompt's numbers depend on how it is cut into chunks.
         kv_type: of the KV cache, "f16", "f32" or "q8_0".
     """
 
     format: str = "gguf"
     n_gpu_layers: int = -1
     n_ubatch: int = 512
-    flash_attn: bool = True
+    flash_attn: bool | None = None
     kv_type: str = "f16"
     use_mmap: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("backend.kv_type", self.kv_type, ("f16", "f32", "q8_0"))
+        if self.kv_type == "q8_0" and self.flash_attn is False:
+            raise UserInputError(
+                "backend.kv_type=q8_0 needs flash attention", hint="leave backend.flash_attn at null"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Continuous batching, the same for every format.
 
 Each step runs every decoding request by one token and spends what is left of the step's token budget on prompts, in
-order of arrival. While others decode, a prompt gets at most `prefill_chunk` tokens a step, so that a long prompt
-does not stall them; a prompt that begins like one that is being computed waits for it and reuses its cache.
+order of arrival. While others decode, prompts get at most `prefill_chunk` tokens a step, so that a long prompt does
+not stall them; where more prompts wait than requests decode, they get as many times more, so that a crowd that comes
+together starts together. A prompt that begins like one that is being computed waits for it and reuses its cache.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ class RequestState:
         return self.n_computed >= self.n_prompt
 
 
+Work = tuple[RequestState, Span]
+
+
 class Scheduler:
     """Runs requests on a `ModelRunner`. Used by one thread; `emit` gets the events of a step together."""
 
@@ -119,13 +123,24 @@ class Scheduler:
         """Advance all running requests by one step of the model."""
         self._drop_cancelled()
         self._admit()
-        if plan := self._plan():
-            self._run(plan)
+        for part in self._parts(self._plan()):
+            self._run(part)
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
         if self._events:
             events, self._events = self._events, []
             self._emit(events)
 
-    def _run(self, plan: Sequence[tuple[RequestState, Span]]) -> None:
+    def _parts(self, plan: list[Work]) -> list[list[Work]]:
+        """What runs at once: all of it, or first the decode tokens, whose readers need not wait for prompts then."""
+        if self._runner.mixes_prompts:
+            return [plan] if plan else []
+        decoding = [work for work in plan if work[0].decoding]
+        return [part for part in (decoding, plan[len(decoding) :]) if part]
+
+    def _run(self, plan: Sequence[Work]) -> None:
         began = time.perf_counter()
         try:
             logits = self._runner.step([span for _, span in plan])
@@ -189,11 +204,13 @@ class Scheduler:
         ]
         return min(max(lengths, default=0), request.n_prompt - 1)
 
-    def _plan(self) -> list[tuple[RequestState, Span]]:
+    def _plan(self) -> list[Work]:
+        """The spans of the next step, decode tokens first."""
         plan = [(request, self._span(request, 1)) for request in self._running if request.decoding]
         budget = self._limits.n_batch - len(plan)
         if plan:
-            budget = min(budget, self._limits.prefill_chunk)
+            prompts = len(self._running) - len(plan)
+            budget = min(budget, self._limits.prefill_chunk * max(1, prompts // len(plan)))
         for request in self._running:
             if not request.decoding and budget > 0:
                 chunk = min(budget, request.sink.chunk) if request.sink is not None else budget
@@ -211,7 +228,7 @@ class Scheduler:
             n_rows = int(end == len(request.tokens))
         return Span(request.slot.index, request.tokens[start:end], start, n_rows)
 
-    def _take_in(self, plan: Sequence[tuple[RequestState, Span]], logits: Logits) -> None:
+    def _take_in(self, plan: Sequence[Work], logits: Logits) -> None:
         now = time.perf_counter()
         row = 0
         for request, span in plan:
@@ -274,7 +291,7 @@ class Scheduler:
             self._events.append(Reply(request.id, sink.result()))
             self._leave(request)
 
-    def _count_step(self, plan: Sequence[tuple[RequestState, Span]], seconds: float) -> None:
+    def _count_step(self, plan: Sequence[Work], seconds: float) -> None:
         stats = self._stats
         decoded = sum(request.decoding for request, _ in plan)
         prompt = sum(len(span.tokens) for request, span in plan if not request.decoding)
@@ -297,7 +314,7 @@ class Scheduler:
         self._running.remove(request)
         self._table.release(request.slot)
 
-    def _fail(self, plan: Sequence[tuple[RequestState, Span]], error: Exception) -> None:
+    def _fail(self, plan: Sequence[Work], error: Exception) -> None:
         """A step failed: what the KV cache of its slots holds is unknown now."""
         for request, _ in plan:
             assert request.slot is not None

@@ -137,11 +137,13 @@ class ModelRunner(ABC):
     Attributes:
         info: what was loaded, `n_ctx` and `max_slots` included.
         can_reuse_prefix: False where a slot cannot be cut back (recurrent models).
+        mixes_prompts: whether chunks of prompts and decode tokens in one step cost less than in two.
     """
 
     info: ModelInfo
     tokenizer: Tokenizer
     can_reuse_prefix: bool = True
+    mixes_prompts: bool = True
 
     @classmethod
     @abstractmethod

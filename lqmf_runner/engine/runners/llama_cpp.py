@@ -1,7 +1,7 @@
 """GGUF through llama.cpp's low-level API: many sequences in one context.
 
-Every slot is a stream of its own in the KV cache (`kv_unified` off) and flash attention is on. Only so does a
-sequence see its keys in the same order alone and in a crowd, which keeps greedy answers the same, bit for bit.
+Every slot is a stream of its own in the KV cache (`kv_unified` off) and on a CPU flash attention is off. Only so are
+the logits of a sequence the same, bit for bit, alone and in a crowd and however its prompt is cut into chunks.
 Streams have a fixed size; the context is made anew, twice as large, when a slot outgrows it.
 """
 
@@ -121,6 +121,8 @@ class _Batch:
 class LlamaCppRunner(ModelRunner):
     """One GGUF model in this process."""
 
+    mixes_prompts = False
+
     def __init__(self, model: Any, info: ModelInfo, options: dict[str, Any]) -> None:
         self._model = model
         self._options = options
@@ -194,6 +196,15 @@ class LlamaCppRunner(ModelRunner):
                 at += span.n_rows
         return np.concatenate([rows[span.slot] for span in batch])
 
+    @property
+    def _flash_attention(self) -> bool:
+        asked: bool | None = self._options.get("flash_attn")
+        return (
+            asked
+            if asked is not None
+            else self.info.device == "gpu" or self._options.get("kv_type") == "q8_0"
+        )
+
     def copy_prefix(self, src: int, dst: int, n: int) -> None:
         self.truncate(dst, 0)
         if n:
@@ -251,7 +262,7 @@ class LlamaCppRunner(ModelRunner):
         params.no_perf = True
         kv_type = self._options.get("kv_type", "f16")
         params.type_k = params.type_v = _KV_TYPES[kv_type][0]
-        params.flash_attn_type = 1 if self._options.get("flash_attn", True) else 0
+        params.flash_attn_type = int(self._flash_attention)
         needed, free = _kv_bytes(self._model, kv_type, params.n_ctx), psutil.virtual_memory().available
         context = llama_cpp.llama_init_from_model(self._model, params) if needed < free else None
         if not context:

