@@ -205,6 +205,18 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path: P
     assert len(list((tmp_path / "outputs" / "fixed").glob("*/*/.hydra"))) == 4
 
 
+def test_a_disk_that_is_full_from_the_start_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lqmf_runner", "mode=quantize", "model=local", "model.name=absent"],
+        cwd=tmp_path, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert error == "error: File too large"
+    assert "make room" in hint
+
+
 def test_one_failing_job_of_a_sweep_does_not_stop_the_others(run_program: Run, tmp_path: Path) -> None:
     result = run_program(
         "mode=quantize", "-m", "model=local", "model.name=absent,missing", "mode.method=bnb,gguf"
