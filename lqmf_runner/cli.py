@@ -5,6 +5,7 @@ What needs Hydra lives in `hydra_app.py`, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 PROGRAM = "python -m lqmf_runner"
 INTERRUPTED = 130
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Hydra's options. Its parser answers a wrong one with a page of usage, so that they are checked here first.
 OPTIONS = {
     "-m",
@@ -60,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lqmf-runner {__version__}")
         return 0
     signal.signal(signal.SIGTERM, _end_like_ctrl_c)
+    logging.raiseExceptions = (
+        False  # a log that cannot be written, on a full disk, is no reason for a traceback
+    )
     try:
         _check_log_level()
         args = _sort_arguments(args)
@@ -202,6 +207,9 @@ def _sort_arguments(args: Sequence[str]) -> list[str]:
 def _translate(error: Exception) -> LqmfError | None:
     if isinstance(error, LqmfError):
         return error
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        where = f": {error.filename}" if error.filename else ""
+        return LqmfError(f"{error.strerror}{where}", hint="make room, or name another place with output_dir=")
     from .config_errors import translate
 
     return translate(error)

@@ -26,12 +26,12 @@ from .config import RunConfig
 from .errors import LqmfError, UserInputError
 
 SCHEMA_SUFFIX = "_schema"  # schemas lie in the groups beside the choices and are none themselves
-# What OmegaConf says → what the value must be.
+# What OmegaConf says → what `value`, given for `key`, must be.
 _TYPE_WORDS = {
     "could not be converted to Integer": "a whole number",
     "could not be converted to Float": "a number",
     "is not a valid bool|could not be converted to Boolean": "true or false",
-    "is not a ListConfig, list or tuple": "a list, e.g. [1,4]",
+    "is not a ListConfig, list or tuple": "a list: '{key}=[{value}]'",
     "is not a 'Prompt'|Cannot assign .* to .*": "a group of keys",
     "field .* is not Optional": "given; null is not allowed",
 }
@@ -115,7 +115,7 @@ def _missing_config(error: MissingConfigException) -> UserInputError:
     hint_names = _choices(error.options or ())
     result = unknown(group, name, hint_names)
     if group == "model":
-        result.hint += "; for a folder in quantized-models/ use model=local model.name=<folder>"
+        result.hint += "; for one in quantized-models/ without a YAML use model=local model.name=<name>"
     return result
 
 
@@ -136,7 +136,8 @@ def _omegaconf(error: OmegaConfBaseException, causes: list[BaseException]) -> Us
     if isinstance(error, ValidationError):
         for pattern, words in _TYPE_WORDS.items():
             if re.search(pattern, reason):
-                return UserInputError(f"{given} is not valid{source}", hint=f"{key} must be {words}")
+                wanted = words.format(key=key, value=override.partition("=")[2] or "...")
+                return UserInputError(f"{given} is not valid{source}", hint=f"{key} must be {wanted}")
     return UserInputError(f"{given} is not valid: {reason}{source}")
 
 

@@ -1,4 +1,4 @@
-"""The edge to Hydra: schemas in, composed configuration out as the frozen objects of `config.py`.
+"""The edge to Hydra: schemas in, composed configuration out as the frozen objects of `config/`.
 
 This is the only module that sees a DictConfig. Hydra parses the command line, composes `conf/`, makes the run's
 folder and launches the jobs of a sweep; here each job is validated and handed to its mode.
@@ -299,18 +299,28 @@ def _claim_folder(config: DictConfig, kind: str) -> None:
     wanted = str(node.dir)
     if wanted == "." or any(f"hydra.{kind}.dir" in override for override in config.hydra.overrides.hydra):
         return
+    try:
+        folder = _make_folder(wanted)
+    except OSError as error:
+        raise UserInputError(
+            f"the run's folder {wanted} cannot be made: {error.strerror}",
+            hint="make room, or name another place with output_dir=",
+        ) from error
+    with read_write(config), open_dict(config):
+        node.dir = str(folder)
+
+
+def _make_folder(wanted: str) -> Path:
     folder = Path(wanted)
     folder.parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
         try:
             folder.mkdir()
-            break
+            return folder
         except FileExistsError:
             number += 1
             folder = Path(f"{wanted}-{number}")
-    with read_write(config), open_dict(config):
-        node.dir = str(folder)
 
 
 def _schema_node(schema: type) -> DictConfig:

@@ -143,6 +143,20 @@ def test_the_table_of_models_names_what_is_broken(run_program: Run, tmp_path: Pa
     assert "not here" in result.stdout
 
 
+def test_a_listed_model_can_be_named_whatever_it_is(run_program: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "quantized-models"
+    (folder / "two").mkdir(parents=True)
+    for file in ("bare.gguf", "two/a.gguf", "two/b.gguf"):
+        (folder / file).write_bytes(b"GGUF")
+    listing = json.loads(run_program("mode=models", "mode.format=json").stdout)
+    names = [model["name"] for model in listing["models"]]
+    assert names == ["bare", "two--a", "two--b"]
+    for name in names:
+        result = run_program("mode=chat", "model=local", f"model.name={name}")
+        assert result.returncode == 2
+        assert "cut short or damaged" in result.stderr
+
+
 def test_options_may_stand_anywhere(run_program: Run) -> None:
     result = run_program("mode=models", "--cfg", "job", "mode.format=json")
     assert yaml.safe_load(result.stdout)["mode"]["format"] == "json"
@@ -169,7 +183,7 @@ def test_a_failing_run_says_why_in_one_line_and_keeps_its_folder(run_program: Ru
     results = [run_program(*args) for _ in range(2)]
     for result in results:
         assert result.returncode == 2
-        assert result.stderr.startswith("error: the weights of absent are missing")
+        assert result.stderr.startswith("error: there is no model absent in quantized-models")
         assert "Traceback" not in result.stderr
     folders = list((tmp_path / "outputs").glob("*/*-quantize*"))
     assert len(folders) == 2
@@ -189,6 +203,18 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path: P
     for process in running:
         process.wait(timeout=60)
     assert len(list((tmp_path / "outputs" / "fixed").glob("*/*/.hydra"))) == 4
+
+
+def test_a_disk_that_is_full_from_the_start_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lqmf_runner", "mode=quantize", "model=local", "model.name=absent"],
+        cwd=tmp_path, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert error == "error: File too large"
+    assert "make room" in hint
 
 
 def test_one_failing_job_of_a_sweep_does_not_stop_the_others(run_program: Run, tmp_path: Path) -> None:

@@ -81,11 +81,7 @@ def test_a_hub_checkpoint_for_8_bit_is_quantized_while_it_loads(compose_config: 
 
 def test_a_folder_without_yaml_is_named_on_the_command_line(compose_config: Compose) -> None:
     config = compose_config("mode=models", "model=local", "model.name=some_folder")
-    assert (config.model.name, config.model.path, config.backend.format) == (
-        "some_folder",
-        "some_folder",
-        "auto",
-    )
+    assert (config.model.name, config.model.path, config.backend.format) == ("some_folder", None, "auto")
 
 
 def test_configurations_are_plain_frozen_objects(compose_config: Compose) -> None:

@@ -16,10 +16,16 @@ def one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
 
 
 def within(name: str, value: float, low: float, high: float | None = None) -> None:
-    """Refuse a bound that nothing can meet, NaN among them."""
+    """Refuse a number outside `low` to `high`, both included, NaN among them."""
     if not low <= value <= (float("inf") if high is None else high):
         wanted = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
-        raise UserInputError(f"{name}={value:g} can never be met", hint=f"it must be {wanted}")
+        raise UserInputError(f"{name}={value:g} is out of range", hint=f"it must be {wanted}")
+
+
+def positive(name: str, value: float | None) -> None:
+    """Refuse a number that is not more than 0; None is a setting that is left open."""
+    if value is not None and not value > 0:
+        raise UserInputError(f"{name}={value:g} is too small", hint="it must be more than 0")
 
 
 def at_least(name: str, value: int, low: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import UserInputError
-from .checks import MISSING, at_least, one_of
+from .checks import MISSING, at_least, one_of, positive
+
+FORMATS = ("auto", "gguf", "bnb", "gptq", "transformers", "openai")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class BackendConfig:
             value = getattr(self, name)
             if value is not None:
                 at_least(f"backend.{name}", value, 1)
+        one_of("backend.format", self.format, FORMATS)
         one_of("backend.device", self.device, ("auto", "cpu", "cuda"))
+        positive("backend.load_timeout_s", self.load_timeout_s)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class GgufBackend(BackendConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        at_least("backend.n_ubatch", self.n_ubatch, 1)
+        at_least("backend.n_gpu_layers", self.n_gpu_layers, -1)
         one_of("backend.kv_type", self.kv_type, ("f16", "f32", "q8_0"))
         if self.kv_type == "q8_0" and self.flash_attn is False:
             raise UserInputError(
@@ -120,6 +126,11 @@ class BnbBackend(TransformersBackend):
     format: str = "bnb"
     quantize_on_load: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quantize_on_load is not None:
+            one_of("backend.quantize_on_load", self.quantize_on_load, ("4bit", "8bit"))
+
 
 @dataclass(frozen=True)
 class GptqBackend(TransformersBackend):
@@ -137,3 +148,12 @@ class OpenAIBackend(BackendConfig):
     api_key_env: str = "OPENAI_API_KEY"
     remote_model: str | None = None
     timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("backend.timeout_s", self.timeout_s)
+        if not self.base_url.startswith(("http://", "https://")):
+            raise UserInputError(
+                f"backend.base_url={self.base_url} is not the address of an endpoint",
+                hint="it looks like http://127.0.0.1:8080/v1",
+            )

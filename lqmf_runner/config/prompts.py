@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from ..errors import UserInputError
-from ..types import SamplingParams
-from .checks import MISSING
+from ..types import SAMPLING_RANGES, SamplingParams
+from .checks import MISSING, within
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ class SamplingConfig:
     seed: int | None = 0
     stop: list[str] = field(default_factory=list)
     ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in SAMPLING_RANGES and value is not None:
+                within(f"mode.sampling.{f.name}", value, *SAMPLING_RANGES[f.name])
 
     @property
     def params(self) -> SamplingParams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from ..errors import UserInputError
-from .checks import at_least, one_of
+from .checks import at_least, one_of, positive
 from .modes import ModeConfig
 
 
@@ -98,11 +98,7 @@ class LimitsConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
-            if value is not None and not value > 0:
-                raise UserInputError(
-                    f"server.limits.{f.name}={value:g} is too small", hint="it must be more than 0"
-                )
+            positive(f"server.limits.{f.name}", getattr(self, f.name))
 
 
 @dataclass(frozen=True)
@@ -171,6 +167,4 @@ class ServerConfig:
             "access_log_mb",
             "tracking_interval_s",
         ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserInputError(f"server.{name}={value:g} is too small", hint="it must be more than 0")
+            positive(f"server.{name}", getattr(self, name))

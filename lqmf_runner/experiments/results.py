@@ -278,19 +278,27 @@ class RequestRecord(msgspec.Struct, kw_only=True):
 
 
 def write_results(results: Results, folder: Path) -> Path:
-    """Write `results.json` so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    """Write `results.json`; see `write_whole`."""
     path = folder / "results.json"
-    draft = folder / ".results.json.part"
-    encoded = msgspec.json.format(msgspec.json.encode(results), indent=2)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+    return path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, a crash, or a full disk leaves the old file or the new one and nothing between.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.part")
     try:
         with draft.open("wb") as file:
-            file.write(encoded + b"\n")
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    return path
 
 
 def read_results(folder: Path) -> Results:

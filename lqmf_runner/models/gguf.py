@@ -261,7 +261,7 @@ def _check_extents(tensors: tuple[GgufTensor, ...], data_start: int, size: int) 
     end = max((data_start + t.offset + t.nbytes for t in tensors), default=0)
     if end > size:
         raise ModelUnusableError(
-            f"the GGUF file is cut short: its tensors need {end / 1e6:.1f} MB, the file has {size / 1e6:.1f} MB"
+            f"the GGUF file is cut short: its tensors need {end:,} bytes, the file has {size:,}"
         )
 
 

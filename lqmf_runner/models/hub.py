@@ -11,7 +11,7 @@ from ..config import ModelConfig
 from ..errors import LqmfError, ModelNotFoundError, ModelUnusableError, UserInputError
 from .inspect import gguf_files, inspect_model
 
-REACH_TIMEOUT_S = 3.0
+REACH_TIMEOUT_S = 2.5  # with all imports, an answer takes less than 5 s
 CHECKPOINT_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 NEVER = ["*/*", "*.bin", "*.pt", "*.pth", "*.py"]  # no subfolders, no pickles, no code
 
@@ -111,7 +111,7 @@ def hub_status(what: str) -> int | str:
     url = f"{constants.ENDPOINT}/api/{what}"
     thread = threading.Thread(target=lambda: answer.append(_ask(url)), daemon=True)
     thread.start()
-    thread.join(REACH_TIMEOUT_S + 0.5)
+    thread.join(REACH_TIMEOUT_S)
     return answer[0] if answer else f"no answer within {REACH_TIMEOUT_S:g} s"
 
 

@@ -151,6 +151,6 @@ def _check_table(file: str, header: dict[str, Any], data_bytes: int) -> dict[str
         position = end
     if position > data_bytes:
         raise ModelUnusableError(
-            f"{file} is cut short: its tensors need {position / 1e6:.1f} MB, {data_bytes / 1e6:.1f} MB are there"
+            f"{file} is cut short: its tensors need {position:,} bytes, {data_bytes:,} are there"
         )
     return tensors

@@ -107,7 +107,7 @@ def _print_found(console: Console, found: list[FoundModel], folder: Path) -> Non
         for model in found:
             if model.problem:
                 console.print(f"[red]{escape(model.name)}[/red]: {escape(model.problem)}", soft_wrap=True)
-        console.print("\nRun one: mode=benchmark model=local model.name=<model>", style="dim")
+        console.print("\nRun one: mode=chat model=local model.name=<model>", style="dim")
     else:
         console.print(f"There are no models in {escape(str(folder))}/ yet; `make demo-models` makes some.")
 
@@ -136,8 +136,8 @@ def _table(title: str) -> Table:
 
 
 def _size(megabytes: float) -> str:
-    return f"{megabytes / 1000:.2f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
+    return f"{megabytes / 1000:.2f} GB" if megabytes >= 1000 else f"{megabytes:.3g} MB"
 
 
 def _count(parameters: int) -> str:
-    return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.0f} M"
+    return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.3g} M"

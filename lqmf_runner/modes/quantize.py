@@ -10,6 +10,7 @@ from ..config import QuantizeMode
 from ..models.locate import find
 from ..models.quantize import Quantized, quantize
 from ..models.quantize.progress import ProgressBar
+from ..models.quantize.registry import get_method
 from . import RunContext
 
 
@@ -24,6 +25,7 @@ def run(context: RunContext) -> int:
     assert isinstance(mode, QuantizeMode)
     models_dir = Path(config.models_dir)
     trust = getattr(config.backend, "trust_remote_code", False)
+    get_method(mode.method).parameters(mode)  # what is wrong there needs no weights to be found first
     source = find(config.model, models_dir, trust_remote_code=trust)
     with ProgressBar() as bar:
         result = quantize(

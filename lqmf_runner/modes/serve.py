@@ -13,6 +13,7 @@ from typing import Any, cast
 from .. import __version__
 from ..config import BackendConfig, RunConfig
 from ..errors import LqmfError
+from ..models import locate
 from ..server.asgi import App
 from ..server.keys import KeyRing, load_keys
 from ..server.registry import STARTING, ServerRecord, process_start
@@ -58,6 +59,10 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     chosen = [model for model in context.models if model.model.name]
     preload = [model.model.name for model in chosen]
     with contextlib.closing(bind(config)) as sock:
+        for (
+            model
+        ) in chosen:  # fetched from the hub if need be, and what is wrong is said to who starts the server
+            locate(model.model, model.backend, model.models_dir)
         configs = _configs(context) | {model.model.name: model for model in chosen}
         catalog = LocalCatalog(configs, _backend(context), context.config.models_dir)
         pool = ModelPool(catalog, config)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..experiments.results import Results, read_config, read_requests, write_results
+from ..experiments.results import Results, read_config, read_requests, write_results, write_whole
 
 if TYPE_CHECKING:
     from .plots.style import Plot
@@ -44,8 +44,8 @@ def write_reports(results: Results, folder: Path) -> list[str]:
     except ImportError as error:
         problems.append(f"the plots could not be drawn: {error}")
     for plot in plots:
-        attempt(plot.name, lambda plot=plot: (folder / plot.name).write_bytes(plot.png))  # type: ignore[misc]
+        attempt(plot.name, lambda plot=plot: write_whole(folder / plot.name, plot.png))  # type: ignore[misc]
     blocks = run_document(results, records, plots, dict(flatten(read_config(folder))))
-    attempt("report.md", lambda: (folder / "report.md").write_text(render_markdown(blocks), "utf-8"))
-    attempt("report.html", lambda: (folder / "report.html").write_text(render_html(blocks), "utf-8"))
+    attempt("report.md", lambda: write_whole(folder / "report.md", render_markdown(blocks).encode()))
+    attempt("report.html", lambda: write_whole(folder / "report.html", render_html(blocks).encode()))
     return problems

@@ -180,8 +180,8 @@ class BenchmarkDisplay:
         for problem in problems:
             self._console.print(Text(f"error: {printable(problem)}", style="red"), soft_wrap=True)
         if problems:
-            again = f"free some space, then: python -m lqmf_runner.reports {_shown(folder)}"
-            self._console.print(Text(f"hint: {again}"), soft_wrap=True)
+            again = f"python -m lqmf_runner.reports {_shown(folder)}"
+            self._console.print(Text(f"hint: once that is mended, write them again: {again}"), soft_wrap=True)
         if not any(model.loads for model in results.models):
             return
         where = _shown(folder / "report.html")

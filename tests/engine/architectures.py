@@ -25,7 +25,7 @@ COMMON: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 WINDOW = 24
-ARCHITECTURES = ("llama", "qwen2", "mistral", "gemma2")
+ARCHITECTURES = ("llama", "qwen2", "mistral", "mistral_window", "gemma2")
 
 
 def make_architecture(folder: Path, name: str) -> Path:
@@ -36,7 +36,8 @@ def make_architecture(folder: Path, name: str) -> Path:
     kinds: dict[str, Any] = {
         "llama": (LlamaConfig, {}),
         "qwen2": (Qwen2Config, {}),
-        "mistral": (MistralConfig, {"sliding_window": WINDOW}),
+        "mistral": (MistralConfig, {"sliding_window": None}),  # since v0.2
+        "mistral_window": (MistralConfig, {"sliding_window": WINDOW}),  # as v0.1
         "gemma2": (
             Gemma2Config,
             {
@@ -59,13 +60,13 @@ def make_architecture(folder: Path, name: str) -> Path:
 
 
 def make_gguf_twin(path: Path, checkpoint: Path) -> Path:
-    """The weights of a Llama, Qwen2 or Gemma2 checkpoint as a float32 GGUF, laid out as llama.cpp wants them."""
+    """The weights of a checkpoint (not `mistral_window`) as a float32 GGUF, laid out as llama.cpp wants them."""
     import gguf
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     config = model.config
-    architecture = config.model_type
+    architecture = {"mistral": "llama"}.get(config.model_type, config.model_type)
     heads = {"attn_q": COMMON["num_attention_heads"], "attn_k": COMMON["num_key_value_heads"]}
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(512)

@@ -13,12 +13,15 @@ from lqmf_runner.types import ModelSpec
 
 from .architectures import ARCHITECTURES, Reference, make_architecture, make_gguf_twin
 
-TWINS = ("llama", "qwen2", "gemma2")  # llama.cpp knows no sliding window for Mistral
+TWINS = ("llama", "qwen2", "mistral", "gemma2")  # llama.cpp knows no sliding window for Mistral
 CASES = [
     *(f"gguf-{name}" for name in TWINS),
     *(f"transformers-{name}" for name in ARCHITECTURES),
     "bnb-llama",
 ]
+NOISE = [(7 * i * i + 3 * i) % 250 + 3 for i in range(90)]
+# Log-probabilities: float32 in another order of operations; llama.cpp's own kernels; NF4 in other kernels.
+TOLERANCE = {"transformers": 1e-3, "gguf": 1e-2, "bnb": 2e-2}
 
 
 @pytest.fixture(scope="session")

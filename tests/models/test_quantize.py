@@ -65,6 +65,9 @@ def test_checkpoint_becomes_a_proved_model(
     assert {"torch", "transformers"} <= set(record["packages"])
     assert "chat_template" in " ".join(p.name for p in (tmp_path / name).iterdir())
     assert (tmp_path / name / "tokenizer.json").exists()
+    assert len({path.stat().st_mode for path in (tmp_path / name).iterdir()}) == 1, (
+        "weights can be read by all"
+    )
     for file in (tmp_path / name).glob("*.json"):
         assert str(tmp_path) not in file.read_text()  # no trace of the place it was made in
 

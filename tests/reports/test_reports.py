@@ -224,6 +224,9 @@ def test_a_full_disk_costs_only_what_does_not_fit(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert problems
     assert read_results(tmp_path) == results
+    assert all(path.stat().st_size < 15_000 and path.stat().st_size for path in tmp_path.iterdir()), (
+        "no halves"
+    )
 
 
 def test_figures_for_people() -> None:

@@ -49,7 +49,7 @@ def main() -> int:
         send({"event": "error", "type": type(error).__name__, "message": error.message, "hint": error.hint})
     except ImportError as error:
         missing = MissingDependencyError(f"method {job.method} needs a package that does not import: {error}")
-        hint = "install it: pip install 'lqmf_runner[all]'"
+        hint = "install it: pip install 'lqmf-runner[all]'"
         send({"event": "error", "type": type(missing).__name__, "message": missing.message, "hint": hint})
     except Exception as error:
         if _is_full_disk(error):

@@ -33,7 +33,10 @@ class Staging:
         Raises:
             UserInputError: something else took the name in the meantime.
         """
+        readable = self.model.stat().st_mode & 0o666
         for path in [*self.model.rglob("*"), self.model]:
+            if path.is_file():
+                path.chmod(readable)  # safetensors writes weights that nobody but their owner may read
             _sync(path)
         if replace and self.target.exists():
             os.rename(self.target, self.folder / "replaced")
