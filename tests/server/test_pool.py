@@ -18,7 +18,8 @@ from lqmf_runner.errors import (
     ModelUnusableError,
     UnavailableError,
 )
-from lqmf_runner.server.pool import READY, ModelPool
+from lqmf_runner.server.pool import ModelPool
+from lqmf_runner.server.pooled_model import READY
 from lqmf_runner.types import ModelSpec
 
 from ..experiments.scripted import run_virtual
