@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from ..errors import UserInputError
 from .checks import at_least, one_of
 from .modes import ModeConfig
+
+if TYPE_CHECKING:
+    from .run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,14 @@ class ServeMode(ModeConfig):
     """Serve models over HTTP; see `ServerConfig`."""
 
     name: str = "serve"
+
+    def check(self, run: RunConfig) -> None:
+        """See `ModeConfig.check`."""
+        if run.server.tracing and not run.tracking.enabled:
+            raise UserInputError(
+                "server.tracing=true sends traces to MLflow, and tracking=none is off",
+                hint="leave one of them out",
+            )
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,9 @@ class ServerConfig:
         access_log: "plain", "json" or "off"; access.log in the run's folder.
         access_log_mb: start a new file at this size, and keep five old ones.
         tracking_interval_s: send a summary to MLflow so often; one more goes at the end.
+        tracing: send a trace of single requests to MLflow as well: what they were, and where their time went.
+        tracing_per_minute: at most so many requests are traced.
+        tracing_content: their prompts and answers are in the traces too.
     """
 
     host: str = "127.0.0.1"
@@ -153,6 +168,9 @@ class ServerConfig:
     access_log: str = "plain"
     access_log_mb: float = 10.0
     tracking_interval_s: float = 600.0
+    tracing: bool = False
+    tracing_per_minute: float = 30.0
+    tracing_content: bool = False
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
@@ -170,7 +188,12 @@ class ServerConfig:
             "session_timeout_s",
             "access_log_mb",
             "tracking_interval_s",
+            "tracing_per_minute",
         ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserInputError(f"server.{name}={value:g} is too small", hint="it must be more than 0")
+        if self.tracing_content and not self.tracing:
+            raise UserInputError(
+                "server.tracing_content is set without server.tracing", hint="set server.tracing=true too"
+            )

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from .. import __version__
-from ..config import BackendConfig, RunConfig
+from ..config import BackendConfig, RunConfig, ServerConfig
 from ..errors import LqmfError
 from ..server.asgi import App
 from ..server.keys import KeyRing, load_keys
 from ..server.registry import STARTING, ServerRecord, process_start
+from ..server.traces import TraceRecorder
 from ..tracking import MlflowTracker, NullTracker, send_later_command
 from ..tracking.session import TIMEOUT_S as SESSION_TIMEOUT_S
 from ..tracking.session import SessionTracker
@@ -50,6 +51,7 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     from ..server.background import announce_ready
     from ..server.catalog import LocalCatalog
     from ..server.guard import Guard
+    from ..server.observe import Observers
     from ..server.pool import ModelPool
     from ..server.run import bind, serve, url_of
     from ..server.services import Readiness
@@ -59,16 +61,17 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     preload = [model.model.name for model in chosen]
     with contextlib.closing(bind(config)) as sock:
         configs = _configs(context) | {model.model.name: model for model in chosen}
-        catalog = LocalCatalog(configs, _backend(context), context.config.models_dir)
+        catalog = LocalCatalog(configs, _backend(context), context.config.models_dir, chosen=preload)
         pool = ModelPool(catalog, config)
         readiness = Readiness()
         port = sock.getsockname()[1]
         guard = Guard(config, keys, pool, port=port, run_dir=context.run_dir)
-        session = _session(context, guard.metrics.stats, preload)
+        recorder = _recorder(config)
+        session = _session(context, guard.metrics.stats, recorder, preload)
         app = create_app(
             config,
             pool,
-            observer=guard.metrics,
+            observer=Observers(guard.metrics, recorder) if recorder else guard.metrics,
             readiness=readiness,
             routes=guard.routes,
             lifespan=[guard.lifespan, lambda app: session.running()],
@@ -99,8 +102,17 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     return 0
 
 
+def _recorder(config: ServerConfig) -> TraceRecorder | None:
+    if not config.tracing:
+        return None
+    return TraceRecorder(per_minute=config.tracing_per_minute, content=config.tracing_content)
+
+
 def _session(
-    context: RunContext, stats: Callable[[], Mapping[str, Any]], models: list[str]
+    context: RunContext,
+    stats: Callable[[], Mapping[str, Any]],
+    recorder: TraceRecorder | None,
+    models: list[str],
 ) -> SessionTracker:
     tracking = context.config.tracking
     return SessionTracker(
@@ -111,6 +123,7 @@ def _session(
         command=context.command,
         config=context.resolved,
         interval_s=context.config.server.tracking_interval_s,
+        take_traces=recorder.take if recorder else tuple,
         later=send_later_command(context.run_dir, tracking),
     )
 
