@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..config import LimitsConfig
-from ..errors import LqmfError, RequestTimeoutError, TooLargeError, TooManyRequestsError, UnavailableError
+from ..errors import (
+    InvalidRequestError,
+    LqmfError,
+    RequestTimeoutError,
+    TooLargeError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from .asgi import App, Message, Receive, Scope, Send, header
 from .errors import error_body, send_error
 from .sse import event
@@ -168,15 +175,18 @@ class Limits:
 
     def _limited(self, receive: Receive) -> Receive:
         """The body as it comes, up to the limit: a chunked one does not say its length."""
-        received = 0
+        received, complete = 0, False
 
         async def receive_limited() -> Message:
-            nonlocal received
+            nonlocal received, complete
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
                 if received > self._max_body:
                     raise self._too_large()
+            elif not complete:
+                raise InvalidRequestError("the connection ended before the request's body was complete")
             return message
 
         return receive_limited

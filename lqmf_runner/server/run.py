@@ -113,6 +113,7 @@ async def serve(
             http=limited_protocol(config.limits),
             ws="none",
             log_config=None,
+            log_level="error",  # its warnings are about malformed requests, which anybody may send without end
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -218,6 +218,19 @@ async def test_a_client_that_does_not_finish_its_request_is_let_go(sent: bytes, 
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\nno size\r\n"]
+)
+async def test_a_body_that_breaks_off_is_the_clients_mistake(framing: bytes):
+    async with guarded_server() as server:
+        _, writer = await connect(server)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%b" % (server.port, framing))
+        await writer.drain()
+        writer.close()
+        await until(lambda: server.guard.metrics.responses)
+        assert server.guard.metrics.responses == {("POST", 400): 1}
+
+
 async def test_a_client_that_reads_nothing_loses_its_place():
     words = ["x" * 100_000] * 1000
     async with guarded_server(lambda _: words, limits=LimitsConfig(write_timeout_s=0.2)) as server:
