@@ -39,6 +39,20 @@ def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerCo
     return chosen
 
 
+def too_many(models: Sequence[PooledModel], limits: ServerConfig) -> list[PooledModel]:
+    """The idle models that must go as all together have grown too large, the longest unused first.
+
+    The one that was used last stays: what does not fit alone would be loaded again by the next request.
+    """
+    excess = sum(model.needs_mb for model in models) - limits.max_memory_mb
+    chosen = []
+    for model in sorted(models, key=lambda model: model.used)[:-1]:
+        if excess > 0 and model.evictable:
+            chosen.append(model)
+            excess -= model.needs_mb
+    return chosen
+
+
 def _no_room(model: PooledModel, others: Sequence[PooledModel], limits: ServerConfig) -> DoesNotFitError:
     kept = [other for other in others if not other.evictable]
     in_use = sum(other.needs_mb for other in kept)

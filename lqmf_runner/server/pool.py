@@ -17,7 +17,7 @@ from ..config import ServerConfig
 from ..engine import EngineClient, load_engine
 from ..errors import ConflictError, LqmfError, UnavailableError
 from ..types import ModelSpec
-from .admission import to_evict
+from .admission import to_evict, too_many
 from .catalog import Catalog
 from .pooled_model import READY, RESTARTING, PooledModel
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 Loader = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
 FIRST_RETRY_S, LONGEST_RETRY_S, STABLE_S = 1.0, 60.0, 60.0
+MEASURE_S = 5.0  # how often at most the models are measured because of requests
 
 
 class ModelPool:
@@ -43,6 +44,7 @@ class ModelPool:
         self._closings: set[asyncio.Task[None]] = set()
         self._restarts: dict[PooledModel, asyncio.Task[None]] = {}
         self._uses = 0
+        self._measured_at = -MEASURE_S
         self._closed = False
 
     @property
@@ -88,6 +90,7 @@ class ModelPool:
         finally:
             model.busy -= 1
             self._touch(model)
+            self._watch_growth()
 
     async def load(
         self, name: str, *, pin: bool | None = None, keep_alive_s: float | None = None
@@ -214,6 +217,22 @@ class ModelPool:
         for other in evicted:
             self._forget(other)
         return evicted
+
+    def _watch_growth(self) -> None:
+        """A model uses more after its first requests than after its load: look from time to time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._measured_at >= MEASURE_S and not self._closed:
+            self._measured_at = now
+            self._close_later(self._shed())
+
+    async def _shed(self) -> None:
+        """Unload what has become too much; never the model that was used last."""
+        await self.refresh_memory()
+        evicted = too_many(self.models, self._config)
+        for model in evicted:
+            log.info("%s is unloaded: the models have grown beyond server.max_memory_mb", model.name)
+            self._forget(model)
+        await asyncio.gather(*(self._remove(model) for model in evicted))
 
     def _touch(self, model: PooledModel) -> None:
         """Note a use, and start the clock of an idle model."""
