@@ -81,7 +81,7 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
         record.enter(STARTING)
 
         def on_ready() -> None:
-            announcement = _announcement(url, preload)
+            announcement = _announcement(url, preload, with_key=keys.required)
             print(announcement, flush=True)
             announce_ready(announcement)
 
@@ -161,12 +161,13 @@ def _backend(context: RunContext) -> BackendConfig:
         return BackendConfig()
 
 
-def _announcement(url: str, models: list[str]) -> str:
+def _announcement(url: str, models: list[str], *, with_key: bool) -> str:
     body = json.dumps(
         {"model": models[0] if models else "<name>", "messages": [{"role": "user", "content": "Hello"}]}
     )
+    key = " -H 'Authorization: Bearer <key>'" if with_key else ""
     loaded = ", ".join(models) or "nothing yet, loaded on request"
     return (
         f"lqmf-runner serves {loaded} on {url} · try: "
-        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
     )

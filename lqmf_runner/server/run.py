@@ -148,6 +148,8 @@ async def _preload(
             await pool.load(name)
             readiness.waiting_for.discard(name)
     except LqmfError:
+        if readiness.draining:  # it was told to stop before it was ready, which is no failure of the load
+            return
         server.should_exit = True
         raise
     on_ready()

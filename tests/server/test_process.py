@@ -110,6 +110,25 @@ def test_what_does_not_end_in_time_is_told_so(program: Program) -> None:
         assert server.process.wait(60) == 0
 
 
+def test_a_signal_while_a_model_is_loading_is_a_plain_end(program: Program) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        command = program.command("mode=serve", "server.port=0", "model=remote", f"backend.base_url={url}")
+        with subprocess.Popen(
+            command,
+            cwd=program.folder,
+            env=program.env,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            silent.settimeout(60)
+            with silent.accept()[0]:  # the model is being loaded, and will be for minutes
+                process.send_signal(signal.SIGTERM)
+                assert process.communicate(timeout=60) == ("", "")
+            assert process.returncode == 0
+
+
 def test_a_second_signal_ends_it_at_once_and_leaves_no_worker(program: Program) -> None:
     with program.serve("server.drain_timeout_s=1000") as server:
         (worker,) = server.workers()
@@ -205,6 +224,7 @@ def test_keys_are_made_listed_removed_and_asked_for(program: Program) -> None:
     assert made.returncode == 0, made.stderr
     assert program.run("mode=keys", "server.keys_file=k.json").stdout == "alice\tuse\n"
     with program.serve("server.keys_file=k.json") as server:
+        assert "Authorization: Bearer <key>" in server.announcement
         assert server.chat().status_code == 401
         headers = {"authorization": f"Bearer {key}"}
         assert server.client.post(CHAT, json=chat_body(), headers=headers).status_code == 200
