@@ -25,7 +25,7 @@ from .errors import error_body, send_error
 from .sse import event
 
 STATUS_PATHS = ("/health", "/ready")
-_MOST_CLIENTS = 10_000
+_MOST_CLIENTS, _SWEEP_S = 10_000, 1.0
 
 
 @dataclass
@@ -44,6 +44,7 @@ class ClientQuota:
         self._rate = (limits.requests_per_minute or 0.0) / 60
         self._burst = float(limits.burst or max(1.0, self._rate * 6))
         self._clients: dict[str, _Client] = {}
+        self._swept_at = -_SWEEP_S
 
     @contextlib.contextmanager
     def admit(self, client: str) -> Iterator[None]:
@@ -77,7 +78,8 @@ class ClientQuota:
         now = self._clock()
         known = self._clients.get(client)
         if known is None:
-            if len(self._clients) >= _MOST_CLIENTS:
+            if len(self._clients) >= _MOST_CLIENTS and now - self._swept_at >= _SWEEP_S:
+                self._swept_at = now
                 self._forget_idle(now)
             known = self._clients[client] = _Client(self._burst, now)
         self._refill(known, now)
