@@ -57,9 +57,9 @@ class LocalCatalog:
 
     Args:
         configs: the composed configuration of every configured model, by name.
-        chosen: those that may be downloaded from the hub; no client makes the server do that with others.
         backend: settings for models without a configuration.
         models_dir: the folder.
+        chosen: those that may be downloaded from the hub; no client makes the server do that with others.
     """
 
     def __init__(
@@ -99,8 +99,10 @@ class LocalCatalog:
         return Path(found.path).resolve().is_relative_to(self._models_dir.resolve())
 
     async def _refresh(self) -> None:
-        """Look at the files again if that is some time ago. All who ask meanwhile wait for one look, as it takes
-        tenths of a second of a thread that the answers to others have to share the interpreter with."""
+        """Look at the files again if that is some time ago; all who ask meanwhile wait for the one look.
+
+        It takes tenths of a second of a thread, with which the answers to others share the interpreter.
+        """
         async with self._listing:
             if time.monotonic() - self._listed_at > _FRESH_S:
                 self._folder, self._entries = await asyncio.to_thread(self._list)
