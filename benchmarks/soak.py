@@ -12,7 +12,6 @@ import argparse
 import http.client
 import json
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -122,11 +121,7 @@ def _growth(samples: list[dict[str, float]], name: str) -> dict[str, float]:
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:
-    return {
-        "p50": statistics.median(values),
-        "p99": statistics.quantiles(values, n=100)[98],
-        "max": max(values),
-    }
+    return {name: float(np.quantile(values, q)) for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
 
 
 def _missed(report: dict[str, Any]) -> list[str]:
