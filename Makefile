@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo-models demo test lint ui bench peers clean
+.PHONY: help setup demo-models demo test lint ui bench soak peers clean
 
 help: ## list what one can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ peers: setup ## set up the programs that benchmarks compare with, in an environm
 bench: demo-models ## our engine beside the raw ones (on a quiet machine)
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/fidelity.py
+
+soak: demo-models ## 200 clients on a server for five minutes: errors, memory, /health
+	$(BIN)/python benchmarks/soak.py
 
 clean: ## remove environments and caches, keep models and results
 	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache

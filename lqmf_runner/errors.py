@@ -133,6 +133,22 @@ class RemoteEngineError(EngineError):
     status = 502
 
 
+class EndpointUnavailableError(RemoteEngineError):
+    """A remote endpoint says: not now. `retry_after_s`: when to come again."""
+
+    status = 503
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class EndpointSetupError(UserInputError):
+    """A remote endpoint does not take our key, or has not the model: to be set right by whoever runs this program."""
+
+    status = 502
+
+
 class QuantizationError(LqmfError):
     """Quantizing failed, or the result did not pass its reload check."""
 

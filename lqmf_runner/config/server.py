@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from ..errors import UserInputError
 from .checks import at_least, one_of, positive
 from .modes import ModeConfig
+
+if TYPE_CHECKING:
+    from .run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,14 @@ class ServeMode(ModeConfig):
     """Serve models over HTTP; see `ServerConfig`."""
 
     name: str = "serve"
+
+    def check(self, run: RunConfig) -> None:
+        """See `ModeConfig.check`."""
+        if run.server.tracing and not run.tracking.enabled:
+            raise UserInputError(
+                "server.tracing=true sends traces to MLflow, and tracking=none is off",
+                hint="leave one of them out",
+            )
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,9 @@ class ServerConfig:
         access_log: "plain", "json" or "off"; access.log in the run's folder.
         access_log_mb: start a new file at this size, and keep five old ones.
         tracking_interval_s: send a summary to MLflow so often; one more goes at the end.
+        tracing: send a trace of single requests to MLflow as well: what they were, and where their time went.
+        tracing_per_minute: at most so many requests are traced.
+        tracing_content: their prompts and answers are in the traces too.
     """
 
     host: str = "127.0.0.1"
@@ -149,6 +164,9 @@ class ServerConfig:
     access_log: str = "plain"
     access_log_mb: float = 10.0
     tracking_interval_s: float = 600.0
+    tracing: bool = False
+    tracing_per_minute: float = 30.0
+    tracing_content: bool = False
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
@@ -166,5 +184,10 @@ class ServerConfig:
             "session_timeout_s",
             "access_log_mb",
             "tracking_interval_s",
+            "tracing_per_minute",
         ):
             positive(f"server.{name}", getattr(self, name))
+        if self.tracing_content and not self.tracing:
+            raise UserInputError(
+                "server.tracing_content is set without server.tracing", hint="set server.tracing=true too"
+            )

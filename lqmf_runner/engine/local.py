@@ -54,7 +54,7 @@ from .protocol import (
 )
 
 T = TypeVar("T")
-_CLOSE_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S, _EXIT_CODE_TIMEOUT_S = 5.0, 0.5
 
 
 class LocalEngine(EngineClient):
@@ -75,6 +75,7 @@ class LocalEngine(EngineClient):
         self._loaded: asyncio.Future[ModelInfo] = self._loop.create_future()
         self._lost: LqmfError | None = None
         self._closing = False
+        self._farewell: asyncio.Task[None] | None = None
         self._transport: asyncio.WriteTransport
         self._on_progress: Callable[[float], None] | None = None
 
@@ -252,11 +253,17 @@ class LocalEngine(EngineClient):
         """The worker closed the socket: it is dead or dying (called by the reader)."""
         if self._lost is not None or self._closing:
             return
-        code = _exit_code(self._process)
-        error = EngineLostError(
-            f"the process of '{self._name}' ended: {_describe_exit(code)}",
-            hint="its requests failed; load the model again (LQMF_DEBUG=1 shows the worker's own output)",
-        )
+        self._lost = _loss(self._name, None)
+        self._farewell = self._loop.create_task(self._report_loss())
+
+    async def _report_loss(self) -> None:
+        """Tell whoever waits, with the exit code, which the kernel has a moment after it has closed the socket."""
+        deadline = self._loop.time() + _EXIT_CODE_TIMEOUT_S
+        while (code := self._process.poll()) is None and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        if self._closing:
+            return
+        self._lost = error = _loss(self._name, code)
         self._fail_all(error)
         if self.on_lost is not None:
             self.on_lost(error)
@@ -318,10 +325,11 @@ def _worker_environment(spec: ModelSpec) -> dict[str, str]:
     }
 
 
-def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(0.5)
-    return None
+def _loss(name: str, code: int | None) -> EngineLostError:
+    return EngineLostError(
+        f"the process of '{name}' ended: {_describe_exit(code)}",
+        hint="its requests failed; load the model again (LQMF_DEBUG=1 shows the worker's own output)",
+    )
 
 
 def _describe_exit(code: int | None) -> str:

@@ -16,7 +16,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from ..errors import InvalidRequestError, QueueFullError, RemoteEngineError, UserInputError
+from ..errors import (
+    EndpointSetupError,
+    EndpointUnavailableError,
+    InvalidRequestError,
+    RemoteEngineError,
+    TooManyRequestsError,
+)
 from ..types import (
     Chunk,
     EngineStats,
@@ -61,7 +67,7 @@ class RemoteEngine(EngineClient):
 
         Raises:
             RemoteEngineError: it cannot be reached, or answers with something else than a list of models.
-            UserInputError: the model is not there, or there are several and none was named.
+            EndpointSetupError: the model is not there, or there are several and none was named.
         """
         options = spec.options
         base_url = str(options["base_url"]).rstrip("/")
@@ -324,7 +330,9 @@ def _choose(names: list[str], wanted: str | None, base_url: str) -> str:
         return wanted
     listed = ", ".join(names[:10]) or "none"
     what = f"has no model '{wanted}'" if wanted else f"has {len(names)} models"
-    raise UserInputError(f"{base_url} {what}", hint=f"choose with backend.remote_model=; it has: {listed}")
+    raise EndpointSetupError(
+        f"{base_url} {what}", hint=f"choose with backend.remote_model=; it has: {listed}"
+    )
 
 
 async def _answered(call: Any, base_url: str) -> httpx.Response:
@@ -351,14 +359,28 @@ def _error(response: httpx.Response) -> Exception:
     except (ValueError, AttributeError):
         text = response.text[:_MAX_ERROR_TEXT]
     if response.status_code == 429:
-        return QueueFullError(f"the endpoint is busy: {text}", hint="try again in a few seconds")
+        return TooManyRequestsError(
+            f"the endpoint is busy: {text}", hint="try again later", retry_after_s=_retry_after_s(response)
+        )
+    if response.status_code == 503:
+        return EndpointUnavailableError(
+            f"the endpoint answered 503: {text}",
+            hint="try again later",
+            retry_after_s=_retry_after_s(response),
+        )
     if response.status_code in (401, 403):
-        return UserInputError(
+        return EndpointSetupError(
             f"the endpoint refused the key: {text}", hint="set the variable that backend.api_key_env names"
         )
     if response.status_code in (400, 413, 422):
         return InvalidRequestError(f"the endpoint refused the request: {text}")
     return RemoteEngineError(f"the endpoint answered {response.status_code}: {text}")
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """What the endpoint says in seconds, between one second and an hour; a date is not understood."""
+    said = response.headers.get("retry-after", "")
+    return float(min(max(int(said), 1), 3600)) if said.isdecimal() and len(said) < 10 else 1.0
 
 
 def _message(error: Any) -> str:

@@ -16,11 +16,12 @@ CHECKPOINT_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "me
 NEVER = ["*/*", "*.bin", "*.pt", "*.pth", "*.py"]  # no subfolders, no pickles, no code
 
 
-def fetch(model: ModelConfig) -> Path:
+def fetch(model: ModelConfig, *, download: bool = True) -> Path:
     """A local copy of `model.hub_id`: from the cache where it is complete, else downloaded.
 
     Raises:
-        ModelNotFoundError: it is not cached, and the hub has it not, keeps it behind a login, or cannot be reached.
+        ModelNotFoundError: it is not cached, and it is not to be downloaded, or the hub has it not, keeps it behind a
+            login, or cannot be reached.
     """
     hub_id = model.hub_id or ""
     if hub_id.count("/") != 1 or not all(part and not part.startswith(".") for part in hub_id.split("/")):
@@ -28,6 +29,8 @@ def fetch(model: ModelConfig) -> Path:
     cached = _cached(model)
     if cached is not None:
         return cached
+    if not download:
+        raise ModelNotFoundError(f"the weights of {model.name} are not on this machine")
     _require_hub(model)
     return _chosen(_download(model), model)
 

@@ -29,11 +29,16 @@ BACKENDS: dict[str, type[BackendConfig]] = {
 _COMMON = tuple(f.name for f in dataclasses.fields(BackendConfig) if f.name != "format")
 
 
-def locate(model: ModelConfig, backend: BackendConfig, models_dir: str | Path) -> ModelSpec:
+def locate(
+    model: ModelConfig, backend: BackendConfig, models_dir: str | Path, *, download: bool = True
+) -> ModelSpec:
     """Where the model is, what it is, and the settings of the backend that fits it.
 
     The first place that exists wins: `path`, the installed package, the hub's cache, the hub. A model with none of
     these is looked up by its name in `models_dir`.
+
+    Args:
+        download: whether the hub itself may be asked.
 
     Raises:
         ModelNotFoundError: no such model, or its weights are missing and the hub cannot be reached.
@@ -42,7 +47,8 @@ def locate(model: ModelConfig, backend: BackendConfig, models_dir: str | Path) -
     """
     if backend.format == "openai":
         return ModelSpec(name=model.name, format="openai", path="", options=dataclasses.asdict(backend))
-    found = find(model, models_dir, trust_remote_code=getattr(backend, "trust_remote_code", False))
+    trusted = getattr(backend, "trust_remote_code", False)
+    found = find(model, models_dir, trust_remote_code=trusted, download=download)
     fitted = fit_backend(backend, found, model.name)
     return ModelSpec(
         name=model.name,
@@ -53,7 +59,9 @@ def locate(model: ModelConfig, backend: BackendConfig, models_dir: str | Path) -
     )
 
 
-def find(model: ModelConfig, models_dir: str | Path, *, trust_remote_code: bool = False) -> FoundModel:
+def find(
+    model: ModelConfig, models_dir: str | Path, *, trust_remote_code: bool = False, download: bool = True
+) -> FoundModel:
     """Locate and inspect the files of a model; see `locate`."""
     root = Path(models_dir)
     path = _find_path(model, root)
@@ -62,7 +70,7 @@ def find(model: ModelConfig, models_dir: str | Path, *, trust_remote_code: bool 
     if path is None:
         from .hub import fetch
 
-        path = fetch(model)
+        path = fetch(model, download=download)
     return inspect_model(path.absolute(), trust_remote_code=trust_remote_code)
 
 

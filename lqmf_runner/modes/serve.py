@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from .. import __version__
-from ..config import BackendConfig, RunConfig
+from ..config import BackendConfig, RunConfig, ServerConfig
 from ..errors import LqmfError
 from ..models import locate
 from ..server.asgi import App
 from ..server.keys import KeyRing, load_keys
 from ..server.registry import STARTING, ServerRecord, process_start
+from ..server.traces import TraceRecorder
 from ..tracking import MlflowTracker, NullTracker, send_later_command
 from ..tracking.session import TIMEOUT_S as SESSION_TIMEOUT_S
 from ..tracking.session import SessionTracker
@@ -51,6 +52,7 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     from ..server.background import announce_ready
     from ..server.catalog import LocalCatalog
     from ..server.guard import Guard
+    from ..server.observe import Observers
     from ..server.pool import ModelPool
     from ..server.run import bind, serve, url_of
     from ..server.services import Readiness
@@ -64,16 +66,17 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
         ) in chosen:  # fetched from the hub if need be, and what is wrong is said to who starts the server
             locate(model.model, model.backend, model.models_dir)
         configs = _configs(context) | {model.model.name: model for model in chosen}
-        catalog = LocalCatalog(configs, _backend(context), context.config.models_dir)
+        catalog = LocalCatalog(configs, _backend(context), context.config.models_dir, chosen=preload)
         pool = ModelPool(catalog, config)
         readiness = Readiness()
         port = sock.getsockname()[1]
         guard = Guard(config, keys, pool, port=port, run_dir=context.run_dir)
-        session = _session(context, guard.metrics.stats, preload)
+        recorder = _recorder(config)
+        session = _session(context, guard.metrics.stats, recorder, preload)
         app = create_app(
             config,
             pool,
-            observer=guard.metrics,
+            observer=Observers(guard.metrics, recorder) if recorder else guard.metrics,
             readiness=readiness,
             routes=guard.routes,
             lifespan=[guard.lifespan, lambda app: session.running()],
@@ -83,7 +86,7 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
         record.enter(STARTING)
 
         def on_ready() -> None:
-            announcement = _announcement(url, preload)
+            announcement = _announcement(url, preload, with_key=keys.required)
             print(announcement, flush=True)
             announce_ready(announcement)
 
@@ -104,8 +107,17 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     return 0
 
 
+def _recorder(config: ServerConfig) -> TraceRecorder | None:
+    if not config.tracing:
+        return None
+    return TraceRecorder(per_minute=config.tracing_per_minute, content=config.tracing_content)
+
+
 def _session(
-    context: RunContext, stats: Callable[[], Mapping[str, Any]], models: list[str]
+    context: RunContext,
+    stats: Callable[[], Mapping[str, Any]],
+    recorder: TraceRecorder | None,
+    models: list[str],
 ) -> SessionTracker:
     tracking = context.config.tracking
     return SessionTracker(
@@ -116,6 +128,7 @@ def _session(
         command=context.command,
         config=context.resolved,
         interval_s=context.config.server.tracking_interval_s,
+        take_traces=recorder.take if recorder else tuple,
         later=send_later_command(context.run_dir, tracking),
     )
 
@@ -153,12 +166,13 @@ def _backend(context: RunContext) -> BackendConfig:
         return BackendConfig()
 
 
-def _announcement(url: str, models: list[str]) -> str:
+def _announcement(url: str, models: list[str], *, with_key: bool) -> str:
     body = json.dumps(
         {"model": models[0] if models else "<name>", "messages": [{"role": "user", "content": "Hello"}]}
     )
+    key = " -H 'Authorization: Bearer <key>'" if with_key else ""
     loaded = ", ".join(models) or "nothing yet, loaded on request"
     return (
         f"lqmf-runner serves {loaded} on {url} · try: "
-        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
     )

@@ -118,9 +118,9 @@ class AccessLog:
 
 
 def _path(scope: Scope) -> str:
-    """The path as it came, still percent-encoded: it cannot break out of its line."""
+    """The path as it came, still percent-encoded, so that it cannot break out of its quotes."""
     raw = scope.get("raw_path") or scope["path"].encode("utf-8", "backslashreplace")
-    path = raw.decode("ascii", "backslashreplace")
+    path = raw.decode("ascii", "backslashreplace").replace('"', "%22")
     return path if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH] + "…"
 
 
@@ -135,4 +135,9 @@ def _plain_line(entry: dict[str, Any]) -> str:
         f'"{known.pop("method")} {known.pop("path")}" {known.pop("status")} {known.pop("duration_ms")}ms'
     )
     rest = " ".join(f"{name}={value}" for name, value in known.items() if value is not None)
-    return f"{line} {rest}"
+    return _one_line(f"{line} {rest}")
+
+
+def _one_line(text: str) -> str:
+    """No value, whoever gave it, can begin a line of its own or talk to the terminal that shows the log."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

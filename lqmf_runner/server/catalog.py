@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,7 @@ from ..models.discover import WEIGHT_SUFFIXES
 from ..models.locate import find, fit_backend
 from ..types import ModelSpec
 
-_FRESH_S = 2.0  # how long a listing of the models folder is believed
+_FRESH_S = 2.0  # how long a listing of the models is believed
 
 
 class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,43 +59,59 @@ class LocalCatalog:
         configs: the composed configuration of every configured model, by name.
         backend: settings for models without a configuration.
         models_dir: the folder.
+        chosen: those that may be downloaded from the hub; no client makes the server do that with others.
     """
 
     def __init__(
-        self, configs: Mapping[str, RunConfig], backend: BackendConfig, models_dir: str | Path
+        self,
+        configs: Mapping[str, RunConfig],
+        backend: BackendConfig,
+        models_dir: str | Path,
+        *,
+        chosen: Collection[str] = (),
     ) -> None:
         self._configs = dict(configs)
+        self._chosen = frozenset(chosen)
         self._backend = backend
         self._models_dir = Path(models_dir)
         self._folder: dict[str, FoundModel] = {}
+        self._entries: list[CatalogEntry] = []
         self._listed_at = -_FRESH_S
+        self._listing = asyncio.Lock()
 
     async def find(self, name: str) -> tuple[ModelSpec, float]:
         """See `Catalog`."""
         if config := self._configs.get(name):
-            return await asyncio.to_thread(_located, name, partial(self._configured, config))
-        found = (await self._list_folder()).get(name)
+            return await asyncio.to_thread(_located, name, partial(self._configured, name, config))
+        await self._refresh()
+        found = self._folder.get(name)
         if found is not None and self._is_inside(found):
             return await asyncio.to_thread(_located, name, partial(self._discovered, found))
         raise unknown_model(name)
 
     async def entries(self) -> list[CatalogEntry]:
         """See `Catalog`. A configured model is listed where its weights are here."""
-        folder = await self._list_folder()
-        configured = await asyncio.to_thread(self._list_configured)
-        others = [_entry(name, found) for name, found in folder.items() if name not in self._configs]
-        return [*configured, *others]
+        await self._refresh()
+        return self._entries
 
     def _is_inside(self, found: FoundModel) -> bool:
         """Whether it is in the models folder itself, not behind a link that leads out."""
         return Path(found.path).resolve().is_relative_to(self._models_dir.resolve())
 
-    async def _list_folder(self) -> dict[str, FoundModel]:
-        if time.monotonic() - self._listed_at > _FRESH_S:
-            found = await asyncio.to_thread(discover, self._models_dir)
-            self._folder = {model.name: model for model in found}
-            self._listed_at = time.monotonic()
-        return self._folder
+    async def _refresh(self) -> None:
+        """Look at the files again if that is some time ago; all who ask meanwhile wait for the one look.
+
+        It takes tenths of a second of a thread, with which the answers to others share the interpreter.
+        """
+        async with self._listing:
+            if time.monotonic() - self._listed_at > _FRESH_S:
+                self._folder, self._entries = await asyncio.to_thread(self._list)
+                self._listed_at = time.monotonic()
+
+    def _list(self) -> tuple[dict[str, FoundModel], list[CatalogEntry]]:
+        folder = {model.name: model for model in discover(self._models_dir)}
+        others = [_entry(name, found) for name, found in folder.items() if name not in self._configs]
+        return folder, [*self._list_configured(), *others]
 
     def _list_configured(self) -> list[CatalogEntry]:
         entries = []
@@ -110,8 +126,8 @@ class LocalCatalog:
             entries.append(_entry(name, found))
         return entries
 
-    def _configured(self, config: RunConfig) -> ModelSpec:
-        return locate(config.model, config.backend, config.models_dir)
+    def _configured(self, name: str, config: RunConfig) -> ModelSpec:
+        return locate(config.model, config.backend, config.models_dir, download=name in self._chosen)
 
     def _discovered(self, found: FoundModel) -> ModelSpec:
         if found.problem:

@@ -126,7 +126,7 @@ def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """Litestar's exception handler for everything."""
     known = as_known(error)
     if known is not error and not isinstance(error, HTTPException):
-        log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+        log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
     return Response(
         error_body(error, request.scope["path"]),
         status_code=known.status,

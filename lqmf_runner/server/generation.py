@@ -16,7 +16,8 @@ from ..engine import EngineClient
 from ..types import Chunk, Completion, GenerationRequest, TokenLogprob, Usage
 from .errors import as_known
 from .observe import Observer, ServedRequest
-from .pool import ModelPool, PooledModel
+from .pool import ModelPool
+from .pooled_model import PooledModel
 from .sse import EventWriter, encode_json
 
 T = TypeVar("T")
@@ -44,15 +45,19 @@ class Generation:
             per_prompt: consecutive requests that have the same prompt; all of them by default.
         """
         served, observer = self.request, self._observer
+        served.asked = requests
         usages: dict[int, Usage] = {}
         async with contextlib.aclosing(_answers(self.engine, requests)) as answers:
             async for index, chunks in answers:
                 n_tokens = 0
                 for chunk in chunks:
-                    n_tokens += len(chunk.token_ids)
+                    # An endpoint elsewhere tells no token ids: its pieces of text are counted, until it tells how many.
+                    n_tokens += len(chunk.token_ids) or bool(chunk.text)
                     if chunk.usage is not None:
                         usages[index] = chunk.usage
                         self.model.count(chunk.usage)
+                if served.texts is not None:
+                    served.texts[index] += [chunk.text for chunk in chunks]
                 if n_tokens:
                     if not served.first_token:
                         served.first_token = time.perf_counter()
@@ -61,6 +66,7 @@ class Generation:
                     observer.on_chunk(served, n_tokens)
                 if len(usages) == len(requests):
                     served.usage = total_usage(usages, per_prompt or len(requests))
+                    served.tokens = served.usage.completion_tokens
                 yield index, chunks
 
     async def complete(

@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..config import LimitsConfig
-from ..errors import LqmfError, RequestTimeoutError, TooLargeError, TooManyRequestsError, UnavailableError
+from ..errors import (
+    InvalidRequestError,
+    LqmfError,
+    RequestTimeoutError,
+    TooLargeError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from .asgi import App, Message, Receive, Scope, Send, header
 from .errors import error_body, send_error
 from .sse import event
 
 STATUS_PATHS = ("/health", "/ready")
-_MOST_CLIENTS = 10_000
+_MOST_CLIENTS, _SWEEP_S = 10_000, 1.0
 
 
 @dataclass
@@ -37,6 +44,7 @@ class ClientQuota:
         self._rate = (limits.requests_per_minute or 0.0) / 60
         self._burst = float(limits.burst or max(1.0, self._rate * 6))
         self._clients: dict[str, _Client] = {}
+        self._swept_at = -_SWEEP_S
 
     @contextlib.contextmanager
     def admit(self, client: str) -> Iterator[None]:
@@ -70,7 +78,8 @@ class ClientQuota:
         now = self._clock()
         known = self._clients.get(client)
         if known is None:
-            if len(self._clients) >= _MOST_CLIENTS:
+            if len(self._clients) >= _MOST_CLIENTS and now - self._swept_at >= _SWEEP_S:
+                self._swept_at = now
                 self._forget_idle(now)
             known = self._clients[client] = _Client(self._burst, now)
         self._refill(known, now)
@@ -168,15 +177,18 @@ class Limits:
 
     def _limited(self, receive: Receive) -> Receive:
         """The body as it comes, up to the limit: a chunked one does not say its length."""
-        received = 0
+        received, complete = 0, False
 
         async def receive_limited() -> Message:
-            nonlocal received
+            nonlocal received, complete
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
                 if received > self._max_body:
                     raise self._too_large()
+            elif not complete:
+                raise InvalidRequestError("the connection ended before the request's body was complete")
             return message
 
         return receive_limited

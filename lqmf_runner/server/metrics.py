@@ -82,8 +82,8 @@ class Metrics:
     def on_end(self, request: ServedRequest) -> None:
         """See `observe.Observer`."""
         self._active.pop(id(request), None)
-        if request.status == 404:
-            return  # a name that somebody made up must not become a series
+        if not self._knows(request):
+            return
         model = self.by_model[request.model]
         model.outcomes[_outcome(request)] += 1
         model.output_tokens += request.tokens
@@ -97,6 +97,15 @@ class Metrics:
             model.cached_tokens += usage.cached_tokens
             model.queue_s.add((usage.queue_s,))
         _tell_access_log(request)
+
+    def _knows(self, request: ServedRequest) -> bool:
+        """Whether there is such a model: a name that somebody made up must not become a series or a line in a log.
+
+        Who leaves before the name was looked up may have made it up.
+        """
+        if request.cancelled and request.model not in self.by_model:
+            return any(model.name == request.model for model in self.models())
+        return request.status != 404
 
     def count_response(self, method: str, status: int) -> None:
         """Count an HTTP response."""

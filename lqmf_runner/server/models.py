@@ -11,7 +11,7 @@ from .body import json_body
 from .catalog import unknown_model
 from .openai_common import keep_alive_seconds
 from .openai_schemas import ModelCard, ModelList
-from .pool import READY, PooledModel
+from .pooled_model import READY, PooledModel
 from .schemas import (
     AvailableModel,
     AvailableModels,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..errors import LqmfError
-from ..types import Usage
+from ..types import GenerationRequest, Usage
 
 
 @dataclass(slots=True)
@@ -26,7 +28,9 @@ class ServedRequest:
         status: HTTP status of the answer; of an error in mid-stream, the one it would have had.
         error: what it failed with.
         cancelled: the client went away before the end.
-        own: for the observer's use.
+        asked: what the engine was asked, once it was.
+        texts: of the answers, by their index, where an observer wants them; None: nobody does.
+        own: for the metrics' use.
     """
 
     route: str
@@ -42,6 +46,8 @@ class ServedRequest:
     status: int = 200
     error: LqmfError | None = None
     cancelled: bool = False
+    asked: Sequence[GenerationRequest] = ()
+    texts: defaultdict[int, list[str]] | None = None
     own: Any = None
 
 
@@ -75,3 +81,30 @@ class NoObserver:
 
     def on_end(self, request: ServedRequest) -> None:
         """See `Observer`."""
+
+
+class Observers:
+    """Several, told one after the other."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def on_start(self, request: ServedRequest) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.on_start(request)
+
+    def on_first_token(self, request: ServedRequest) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.on_first_token(request)
+
+    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.on_chunk(request, n_tokens)
+
+    def on_end(self, request: ServedRequest) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.on_end(request)

@@ -66,7 +66,7 @@ def keep_alive_seconds(value: float | str | None) -> float | None:
     match = _DURATION.match(value)
     if match is None:
         raise FieldError(
-            f"keep_alive={value!r} is not a duration", param="keep_alive", hint="e.g. 300, '5m' or -1"
+            f"keep_alive={value[:40]!r} is not a duration", param="keep_alive", hint="e.g. 300, '5m' or -1"
         )
     return float(match[1]) * _UNITS[match[2]]
 

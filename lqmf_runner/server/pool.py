@@ -11,86 +11,22 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from ..config import ServerConfig
 from ..engine import EngineClient, load_engine
-from ..errors import ConflictError, DoesNotFitError, LqmfError, UnavailableError
-from ..types import ModelSpec, Usage
+from ..errors import ConflictError, LqmfError, UnavailableError
+from ..types import ModelSpec
+from .admission import to_evict, too_many
 from .catalog import Catalog
+from .pooled_model import READY, RESTARTING, PooledModel
 
 log = logging.getLogger(__name__)
 
 Loader = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
-LOADING, READY, RESTARTING, FAILED = "loading", "ready", "restarting", "failed"
 FIRST_RETRY_S, LONGEST_RETRY_S, STABLE_S = 1.0, 60.0, 60.0
-# What a worker needs beside its weights: the runtime, the KV cache and the work space, MB by format.
-_OVERHEAD_MB = {"gguf": 150.0, "openai": 0.0}
-_DEFAULT_OVERHEAD_MB = 700.0
-
-
-@dataclass(eq=False)
-class PooledModel:
-    """A model that is loaded, being loaded, or to be loaded again after a crash.
-
-    Attributes:
-        size_mb: its weights; with an overhead, what it is taken to need until it is in.
-        busy: requests that hold it.
-        keep_alive_s: unload it when it was idle for so long; None keeps it.
-        crashes: in a row, without a stable time in between.
-        token_texts: of single tokens, as far as they were asked for.
-        retry_at: the loop's time of the next try after a crash.
-    """
-
-    name: str
-    spec: ModelSpec
-    size_mb: float
-    pinned: bool
-    keep_alive_s: float | None
-    state: str = LOADING
-    fraction: float = 0.0
-    engine: EngineClient | None = None
-    memory_mb: float = 0.0
-    busy: int = 0
-    loaded_at: float = 0.0
-    ready_at: float = 0.0
-    last_used: float = field(default_factory=time.time)
-    used: int = 0  # order of use, for LRU
-    requests: int = 0
-    tokens: int = 0
-    decode_tokens: int = 0
-    decode_s: float = 0.0
-    crashes: int = 0
-    retry_at: float = 0.0
-    error: LqmfError | None = None
-    loading: asyncio.Task[EngineClient] | None = None
-    timer: asyncio.TimerHandle | None = None
-    token_texts: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def needs_mb(self) -> float:
-        """What it counts for: as measured, or as estimated while it is not in."""
-        if self.memory_mb:
-            return self.memory_mb
-        return self.size_mb * 1.1 + _OVERHEAD_MB.get(self.spec.format, _DEFAULT_OVERHEAD_MB)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens after the first by the time they took, over all requests."""
-        return self.decode_tokens / self.decode_s if self.decode_s else 0.0
-
-    def keep(self, keep_alive_s: float | None) -> None:
-        """Change how long it is kept when idle; negative is for ever, None leaves it as it is."""
-        if keep_alive_s is not None:
-            self.keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
-
-    def count(self, usage: Usage) -> None:
-        """Add a finished request to the figures."""
-        self.tokens += usage.completion_tokens
-        self.decode_tokens += max(0, usage.completion_tokens - 1)
-        self.decode_s += usage.decode_s
+MEASURE_S = 5.0  # how often at most the models are measured because of requests
 
 
 class ModelPool:
@@ -108,6 +44,7 @@ class ModelPool:
         self._closings: set[asyncio.Task[None]] = set()
         self._restarts: dict[PooledModel, asyncio.Task[None]] = {}
         self._uses = 0
+        self._measured_at = -MEASURE_S
         self._closed = False
 
     @property
@@ -153,6 +90,7 @@ class ModelPool:
         finally:
             model.busy -= 1
             self._touch(model)
+            self._watch_growth()
 
     async def load(
         self, name: str, *, pin: bool | None = None, keep_alive_s: float | None = None
@@ -198,6 +136,7 @@ class ModelPool:
 
     async def _begin(self, name: str, *, autoload: bool) -> PooledModel:
         spec, size_mb = await self.catalog.find(name)
+        await self.refresh_memory()  # the others have grown since they were loaded
         if model := self._models.get(name):  # somebody else was faster
             return model
         if self._closed:
@@ -247,9 +186,8 @@ class ModelPool:
             except BaseException:
                 await engine.close()
                 raise
-        except BaseException as error:
+        except BaseException:
             model.loading = None
-            model.error = error if isinstance(error, LqmfError) else None
             if not model.crashes:
                 self._forget(model)
             raise
@@ -262,7 +200,7 @@ class ModelPool:
         evicted = self._make_room(model)
         model.engine = engine
         engine.on_lost = partial(self._lost, model, engine)
-        model.state, model.fraction, model.error = READY, 1.0, None
+        model.state, model.fraction = READY, 1.0
         model.loaded_at, model.ready_at = time.time(), asyncio.get_running_loop().time()
         log.info("%s is loaded, %.0f MB", model.name, model.memory_mb)
         for other in evicted:
@@ -274,53 +212,27 @@ class ModelPool:
         model.memory_mb = use.rss_mb + use.gpu_mb
 
     def _make_room(self, model: PooledModel) -> list[PooledModel]:
-        """The idle models that must go for `model`, the longest unused first; they are out of the pool at once.
-
-        Raises:
-            DoesNotFitError: even without all of them there is no room.
-        """
-        others = [other for other in self.models if other is not model]
-        idle = sorted((m for m in others if self._evictable(m)), key=lambda m: m.used)
-        chosen: list[PooledModel] = []
-
-        def fits() -> bool:
-            left = [other for other in others if other not in chosen]
-            total = model.needs_mb + sum(other.needs_mb for other in left)
-            return len(left) < self._config.max_models and total <= self._config.max_memory_mb
-
-        while not fits():
-            if not idle:
-                raise self._no_room(model, others)
-            chosen.append(idle.pop(0))
-        # The longest unused may turn out not to be needed, once a larger one is out.
-        for other in chosen[:-1]:
-            chosen.remove(other)
-            if not fits():
-                chosen.append(other)
-        for other in chosen:
+        """The idle models that go for `model`; they are out of the pool at once. Raises DoesNotFitError."""
+        evicted = to_evict(model, [other for other in self.models if other is not model], self._config)
+        for other in evicted:
             self._forget(other)
-        return chosen
+        return evicted
 
-    def _evictable(self, model: PooledModel) -> bool:
-        return model.state == READY and not model.busy and not model.pinned
+    def _watch_growth(self) -> None:
+        """A model uses more after its first requests than after its load: look from time to time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._measured_at >= MEASURE_S and not self._closed:
+            self._measured_at = now
+            self._close_later(self._shed())
 
-    def _no_room(self, model: PooledModel, others: list[PooledModel]) -> DoesNotFitError:
-        kept = [other for other in others if not self._evictable(other)]
-        in_use = sum(other.needs_mb for other in kept)
-        limit = self._config.max_memory_mb
-        names = ", ".join(f"{other.name} ({other.needs_mb:.0f} MB)" for other in kept)
-        held = f"; in use or pinned: {names}" if kept else ""
-        if model.needs_mb + in_use > limit:
-            about = "uses" if model.memory_mb else "needs about"
-            text = f"{model.name} {about} {model.needs_mb:.0f} MB, and {limit - in_use:.0f} of {limit:.0f} MB are free"
-            hint = "unload a model, or raise server.max_memory_mb"
-        else:
-            text = f"{model.name} would be one more than {self._config.max_models} loaded models"
-            hint = "unload a model, or raise server.max_models"
-        error = DoesNotFitError(text + held, hint=hint)
-        if any(other.busy for other in kept):
-            error.retry_after_s = 1.0
-        return error
+    async def _shed(self) -> None:
+        """Unload what has become too much; never the model that was used last."""
+        await self.refresh_memory()
+        evicted = too_many(self.models, self._config)
+        for model in evicted:
+            log.info("%s is unloaded: the models have grown beyond server.max_memory_mb", model.name)
+            self._forget(model)
+        await asyncio.gather(*(self._remove(model) for model in evicted))
 
     def _touch(self, model: PooledModel) -> None:
         """Note a use, and start the clock of an idle model."""
@@ -373,7 +285,7 @@ class ModelPool:
         log.error("%s", error.message)
         if asyncio.get_running_loop().time() - model.ready_at > STABLE_S:
             model.crashes = 0
-        model.engine, model.error = None, error
+        model.engine = None
         self._close_later(engine.close())
         self._restarting(model)
         self._restarts[model] = asyncio.create_task(self._restart(model, self._load_again(model)))

@@ -113,6 +113,7 @@ async def serve(
             http=limited_protocol(config.limits),
             ws="none",
             log_config=None,
+            log_level="error",  # its warnings are about malformed requests, which anybody may send without end
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -147,6 +148,8 @@ async def _preload(
             await pool.load(name)
             readiness.waiting_for.discard(name)
     except LqmfError:
+        if readiness.draining:  # it was told to stop before it was ready, which is no failure of the load
+            return
         server.should_exit = True
         raise
     on_ready()

@@ -32,6 +32,7 @@ _SECURITY_HEADERS: dict[bytes, bytes] = {
     b"cross-origin-resource-policy": b"same-origin",
     b"cache-control": b"no-store",
 }
+_MOST_KNOWN_HOSTS = 64
 _CORS_METHODS = b"GET, POST, OPTIONS"
 _CORS_HEADERS = b"authorization, content-type, x-api-key, x-request-id"
 _CORS_EXPOSED = b"retry-after, x-request-id"
@@ -156,7 +157,8 @@ class Security:
             known = self._known_hosts.get(given[0])
             if known is None:
                 known = self._hosts.permits(given[0].decode("latin-1"))
-                if known:  # only good ones are remembered, so that nobody can fill the memory
+                # A few good ones are remembered; any address may be good, and nobody is to fill the memory.
+                if known and len(self._known_hosts) < _MOST_KNOWN_HOSTS:
                     self._known_hosts[given[0]] = True
             if known:
                 return

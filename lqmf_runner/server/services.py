@@ -9,6 +9,7 @@ from typing import Any, cast
 from litestar import Request
 
 from ..config import ServerConfig
+from .keys import ApiKey
 from .observe import Observer
 from .pool import ModelPool
 from .sessions import Sessions
@@ -53,5 +54,9 @@ def services_of(request: Request[Any, Any, Any]) -> Services:
 
 
 def identity(request: Request[Any, Any, Any]) -> str:
-    """Who the request comes from, as far as that is known: what belongs to one must not be seen by another."""
-    return str(request.scope.get("state", {}).get("identity", ""))
+    """Whose request it is: the hash of its key, empty where there are no keys.
+
+    What belongs to one key must not be seen by another.
+    """
+    key: ApiKey | None = request.scope["state"].get("api_key")
+    return key.sha256 if key is not None else ""

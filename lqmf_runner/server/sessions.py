@@ -5,6 +5,7 @@ The engine reuses the KV cache of whatever begins the same, so that a kept conve
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -67,16 +68,17 @@ class Sessions:
                 hint="start another session",
             )
         session.busy = True
-        self._keep(key, session)
+        self._sessions[key] = session  # nothing goes for it before it has an answer
         try:
             yield turn
         finally:
             session.busy = False
-            if turn.answer is not None:
-                session.messages = (*turn.messages, Message("assistant", turn.answer))
-                self._keep(key, session)
-            elif not session.messages:
-                self._sessions.pop(key, None)
+            if self._sessions.get(key) is session:  # else it was forgotten meanwhile
+                if turn.answer is not None:
+                    session.messages = (*turn.messages, Message("assistant", turn.answer))
+                    self._keep(key, session)
+                elif not session.messages:
+                    del self._sessions[key]
 
     def forget(self, key: Key) -> bool:
         """Forget a conversation; False where there is none."""
@@ -86,15 +88,15 @@ class Sessions:
         session.last_used = self._clock()
         self._sessions[key] = session
         self._sessions.move_to_end(key)
-        while len(self._sessions) > self._limit:
-            self._sessions.popitem(last=False)
+        idle = (key for key, session in self._sessions.items() if not session.busy)
+        too_many = max(len(self._sessions) - self._limit, 0)
+        for longest_unused in list(itertools.islice(idle, too_many)):
+            del self._sessions[longest_unused]
 
     def _expire(self) -> None:
         oldest = self._clock() - self._timeout_s
-        while self._sessions:
-            key, session = next(iter(self._sessions.items()))
-            if session.last_used > oldest:
-                return
+        unused = itertools.takewhile(lambda item: item[1].last_used <= oldest, self._sessions.items())
+        for key in [key for key, session in unused if not session.busy]:
             del self._sessions[key]
 
 

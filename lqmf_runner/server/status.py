@@ -9,7 +9,7 @@ from litestar import Request, get
 
 from .. import __version__
 from ..errors import UnavailableError
-from .pool import READY
+from .pooled_model import READY
 from .schemas import Health, Readiness, ServerStatus
 from .services import services_of
 

@@ -13,7 +13,7 @@ from ..engine import EngineClient
 from .body import json_body
 from .errors import FieldError
 from .openai_schemas import ModelName
-from .pool import PooledModel
+from .pooled_model import PooledModel
 from .services import services_of
 
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..config import TrackingConfig
-from ..errors import TrackingError
-from .mlflow_store import _experiment, _why
-from .session import SESSION_NAME, SUMMARIES_NAME, Session, SessionSummary
+from .mlflow_connection import connected, experiment_id, locked_store
+from .mlflow_traces import send_traces
+from .session import SESSION_NAME, SUMMARIES_NAME, TRACES_NAME, Session, SessionSummary
 from .values import TAG_LENGTH, redact_text, shorten
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _SENT_NAME = "mlflow.json"
 _BATCH = 100
 
 
 class _Sent(msgspec.Struct):
-    """How far a session has been sent."""
+    """How far a session has been sent: summaries, and bytes of the file of traces."""
 
     run_id: str
     summaries: int = 0
+    traces: int = 0
 
 
 def is_session(folder: Path) -> bool:
@@ -36,44 +41,62 @@ def send_session(folder: Path, config: TrackingConfig) -> str:
         TrackingError: MLflow refused, or cannot be reached. What was sent is not sent again.
     """
     session = msgspec.json.decode((folder / SESSION_NAME).read_bytes(), type=Session)
+    with connected(config) as client:
+        with locked_store(config, folder):  # several servers may start at the same time
+            experiment = experiment_id(client, config)
+            sent = _read_sent(folder) or _begin_run(client, experiment, session, folder)
+        _send_summaries(client, folder, sent)
+        _send_traces(client, folder, sent, config, experiment)
+    return sent.run_id
+
+
+def _begin_run(client: MlflowClient, experiment: str, session: Session, folder: Path) -> _Sent:
+    from mlflow.entities import Param
+
+    tags = {"mode": "serve", "lqmf.run_id": session.id, "command": redact_text(session.command)}
+    run = client.create_run(
+        experiment,
+        start_time=session.started_at,
+        run_name=shorten(session.name, 200),
+        tags={key: shorten(value, TAG_LENGTH) for key, value in tags.items()},
+    )
+    sent = _Sent(run.info.run_id)
+    _write_sent(folder, sent)
+    params = [Param(key, value) for key, value in session.params.items()]
+    for start in range(0, len(params), _BATCH):
+        client.log_batch(sent.run_id, params=params[start : start + _BATCH])
+    return sent
+
+
+def _send_summaries(client: MlflowClient, folder: Path, sent: _Sent) -> None:
+    from mlflow.entities import Metric
+
     lines = (folder / SUMMARIES_NAME).read_bytes().splitlines()
     summaries = [msgspec.json.decode(line, type=SessionSummary) for line in lines]
-    if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
-        Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric, Param
-        from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
-    sent = _read_sent(folder)
-    try:
-        client = MlflowClient(tracking_uri=config.uri)
-        if sent is None:
-            tags = {"mode": "serve", "lqmf.run_id": session.id, "command": redact_text(session.command)}
-            run = client.create_run(
-                _experiment(client, config),
-                start_time=session.started_at,
-                run_name=shorten(session.name, 200),
-                tags={key: shorten(value, TAG_LENGTH) for key, value in tags.items()},
-            )
-            sent = _Sent(run.info.run_id)
-            _write_sent(folder, sent)
-            params = [Param(key, value) for key, value in session.params.items()]
-            for start in range(0, len(params), _BATCH):
-                client.log_batch(sent.run_id, params=params[start : start + _BATCH])
-        for step, summary in enumerate(summaries[sent.summaries :], sent.summaries):
-            metrics = [Metric(key, value, summary.time, step) for key, value in summary.metrics.items()]
-            for start in range(0, len(metrics), _BATCH):
-                client.log_batch(sent.run_id, metrics=metrics[start : start + _BATCH])
-            if summary.final:
-                client.log_artifact(sent.run_id, str(folder / SUMMARIES_NAME))
-                client.set_terminated(sent.run_id, "FINISHED", summary.time)
-            sent.summaries = step + 1
-            _write_sent(folder, sent)
-    except MlflowException as error:
-        raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
-    return sent.run_id
+    for step, summary in enumerate(summaries[sent.summaries :], sent.summaries):
+        metrics = [Metric(key, value, summary.time, step) for key, value in summary.metrics.items()]
+        for start in range(0, len(metrics), _BATCH):
+            client.log_batch(sent.run_id, metrics=metrics[start : start + _BATCH])
+        if summary.final:
+            client.log_artifact(sent.run_id, str(folder / SUMMARIES_NAME))
+            client.set_terminated(sent.run_id, "FINISHED", summary.time)
+        sent.summaries = step + 1
+        _write_sent(folder, sent)
+
+
+def _send_traces(
+    client: MlflowClient, folder: Path, sent: _Sent, config: TrackingConfig, experiment: str
+) -> None:
+    """What does not get through in time is sent with the next summary, or by hand."""
+    path = folder / TRACES_NAME
+    if not path.exists() or path.stat().st_size == sent.traces:
+        return
+    import mlflow
+
+    mlflow.set_tracking_uri(config.uri)
+    for position in send_traces(client, path, sent.traces, experiment=experiment, run_id=sent.run_id):
+        sent.traces = position
+        _write_sent(folder, sent)
 
 
 def _read_sent(folder: Path) -> _Sent | None:

@@ -1,11 +1,8 @@
-"""Sending a run's folder to MLflow, and reading runs back. The one module that imports it, and only when it is used."""
+"""Sending a run's folder to MLflow, and reading runs back."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
-from ..errors import TrackingError, UserInputError
+from ..errors import UserInputError
 from ..experiments.history import PastRun
 from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
+from .mlflow_connection import connected, experiment_id, locked_store
 from .reader import read_runs
 from .registry import register_model
 from .values import (
@@ -49,11 +47,11 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
     """
     results = read_results(folder)
     # Jobs of a sweep may end at the same time: one makes the store and the parent run, the others find them.
-    with _locked(_store_folder(config) or folder.parent), _connected(config) as client:
+    with locked_store(config, folder.parent), connected(config) as client:
         sender = _Sender(client, folder, results)
         if results.run.mlflow_run_id and sender.is_sent(results.run.mlflow_run_id):
             return results.run.mlflow_run_id
-        return sender.send(_experiment(client, config))
+        return sender.send(experiment_id(client, config))
 
 
 def read_past_runs(config: TrackingConfig, most: int) -> list[PastRun]:
@@ -62,22 +60,8 @@ def read_past_runs(config: TrackingConfig, most: int) -> list[PastRun]:
     Raises:
         TrackingError: MLflow refused, or cannot be reached.
     """
-    with _connected(config) as client:
+    with connected(config) as client:
         return list(read_runs(client, config, most))
-
-
-@contextlib.contextmanager
-def _connected(config: TrackingConfig) -> Iterator[MlflowClient]:
-    """A client; MLflow's errors become ours."""
-    try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
-    try:
-        yield MlflowClient(tracking_uri=config.uri)
-    except MlflowException as error:
-        raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
 
 
 def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
@@ -87,7 +71,7 @@ def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
         UserInputError: there is no such run, or more than one whose id begins so, or it holds no results.
         TrackingError: MLflow cannot be reached.
     """
-    with _connected(config) as client:
+    with connected(config) as client:
         run = _find_run(client, config, run_id)
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         holder, model = run.info.run_id, None
@@ -290,50 +274,12 @@ class _Sender:
                 return  # the store is gone; nothing more can be done there
 
 
-def _experiment(client: MlflowClient, config: TrackingConfig) -> str:
-    """Id of the experiment. A local store keeps its artifacts where the configuration says, a server where it likes."""
-    found = client.get_experiment_by_name(config.experiment)
-    if found is not None:
-        return str(found.experiment_id)
-    remote = config.uri.startswith(("http://", "https://", "databricks"))
-    location = None if remote else Path(config.artifacts).resolve().as_uri()
-    return str(client.create_experiment(config.experiment, artifact_location=location))
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes of ours."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _store_folder(config: TrackingConfig) -> Path | None:
-    """Folder of a SQLite store; made if it is not there."""
-    if not config.uri.startswith("sqlite:///") or config.uri.endswith(":memory:"):
-        return None
-    folder = Path(config.uri.removeprefix("sqlite:///")).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _overrides(folder: Path) -> list[str]:
     """What the command line has set; empty if Hydra has not saved it."""
     try:
         return msgspec.yaml.decode((folder / ".hydra" / "overrides.yaml").read_bytes(), type=list[str])
     except (OSError, msgspec.DecodeError):
         return []
-
-
-def _why(error: Exception) -> str:
-    """An error in a few words: MLflow's own quote the whole chain of causes."""
-    text = redact_text(" ".join(str(error).split()))
-    if "Max retries exceeded" in text:
-        return "it cannot be reached" if "timed out" not in text else "it does not answer"
-    return shorten(text, 300)
 
 
 def _milliseconds(moment: str) -> int:

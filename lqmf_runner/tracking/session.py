@@ -1,4 +1,4 @@
-"""A server's session as one MLflow run: summaries at intervals, and one more at the end.
+"""A server's session as one MLflow run: summaries at intervals, one more at the end, and traces of single requests.
 
 They are written to the run's folder first and sent by the same child process as any run, so that a tracking server
 that is down, refuses or hangs costs the requests nothing, and `python -m lqmf_runner.tracking <run folder>` sends them
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from typing import Any
 import msgspec
 
 from ..errors import TrackingError
+from ..server.traces import RequestTrace
 from . import Tracker
 from .values import NAME_LENGTH, flatten, run_params
 
 log = logging.getLogger(__name__)
 
-SESSION_NAME, SUMMARIES_NAME = "session.json", "session.jsonl"
+SESSION_NAME, SUMMARIES_NAME, TRACES_NAME = "session.json", "session.jsonl", "traces.jsonl"
 TIMEOUT_S = 30
 
 
@@ -52,6 +53,7 @@ class SessionTracker:
 
     Args:
         stats: the server's statistics, with `requests` and `models`.
+        take_traces: gives the traces of requests that have ended since it was asked last.
         later: the command that sends the folder by hand, shown when sending fails.
     """
 
@@ -65,11 +67,13 @@ class SessionTracker:
         command: str,
         config: Mapping[str, Any],
         interval_s: float,
+        take_traces: Callable[[], Sequence[RequestTrace]] = tuple,
         later: str = "",
     ) -> None:
         self._tracker = tracker
         self._folder = folder
         self._stats = stats
+        self._take_traces = take_traces
         self._session = Session(folder.name, name, command, _now(), run_params(config))
         self._interval_s = interval_s
         self._later = later
@@ -101,17 +105,19 @@ class SessionTracker:
 
     async def _send(self, summary: SessionSummary) -> None:
         try:
-            await asyncio.to_thread(self._write_and_send, summary)
+            await asyncio.to_thread(self._write_and_send, summary, self._take_traces())
         except (OSError, TrackingError) as error:
             level = logging.DEBUG if self._told else logging.WARNING
             self._told = True
             hint = f"; send it later: {self._later}" if self._later else ""
             log.log(level, "the session is not in MLflow: %s%s", error, hint)
 
-    def _write_and_send(self, summary: SessionSummary) -> None:
+    def _write_and_send(self, summary: SessionSummary, traces: Sequence[RequestTrace]) -> None:
         (self._folder / SESSION_NAME).write_bytes(msgspec.json.encode(self._session))
-        with open(self._folder / SUMMARIES_NAME, "ab") as file:
-            file.write(msgspec.json.encode(summary) + b"\n")
+        for name, lines in ((TRACES_NAME, traces), (SUMMARIES_NAME, (summary,))):
+            if lines:
+                with open(self._folder / name, "ab") as file:
+                    file.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
         self._tracker.send(self._folder)
 
 

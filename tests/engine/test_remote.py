@@ -369,20 +369,25 @@ async def test_the_key_is_sent_and_never_shown(endpoint: Endpoint, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "said"),
+    ("status", "error", "said", "passed_on"),
     [
-        (400, InvalidRequestError, "too long"),
-        (401, UserInputError, "refused the key"),
-        (403, UserInputError, "refused the key"),
-        (404, RemoteEngineError, "404"),
-        (422, InvalidRequestError, "too long"),
-        (429, QueueFullError, "busy"),
-        (500, RemoteEngineError, "500"),
-        (503, RemoteEngineError, "503"),
+        (400, InvalidRequestError, "too long", 400),
+        (401, UserInputError, "refused the key", 502),  # our key, not that of whoever asks a server of ours
+        (403, UserInputError, "refused the key", 502),
+        (404, RemoteEngineError, "404", 502),
+        (422, InvalidRequestError, "too long", 400),
+        (429, QueueFullError, "busy", 429),
+        (500, RemoteEngineError, "500", 502),
+        (503, RemoteEngineError, "503", 503),
     ],
 )
 async def test_an_error_status_becomes_the_error_it_means(
-    endpoint: Endpoint, engine: EngineClient, status: int, error: type[LqmfError], said: str
+    endpoint: Endpoint,
+    engine: EngineClient,
+    status: int,
+    error: type[LqmfError],
+    said: str,
+    passed_on: int,
 ) -> None:
     for body in (
         {"error": {"message": "too long"}},
@@ -394,6 +399,7 @@ async def test_an_error_status_becomes_the_error_it_means(
         with pytest.raises(error, match=said) as caught:
             await engine.complete(CHAT)
         assert "too long" in caught.value.message
+        assert caught.value.status == passed_on
     endpoint.answers["/v1/chat/completions"] = (status, b"<html>" + b"x" * 100_000)
     with pytest.raises(error) as caught:
         await engine.complete(CHAT)

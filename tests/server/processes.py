@@ -62,17 +62,18 @@ class Program:
         try:
             line = process.stdout.readline()
             assert " on http" in line, process.communicate()
-            yield Server(process, line.split(" on ")[1].split()[0])
+            yield Server(process, line)
         finally:
             process.kill()
             process.communicate()
 
 
 class Server:
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], announcement: str) -> None:
         self.process = process
-        self.url = url
-        self.client = httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False)
+        self.announcement = announcement
+        self.url = announcement.split(" on ")[1].split()[0]
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False, verify=False)
 
     def chat(self, model: str = MODEL, **body: Any) -> httpx.Response:
         return self.client.post(CHAT, json=chat_body(model, **body))

@@ -14,6 +14,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from lqmf_runner.config import LimitsConfig
+from lqmf_runner.server.access_log import _path, _plain_line
 
 from .guarded import Guarded, guarded_server
 
@@ -94,6 +95,22 @@ async def test_an_id_goes_back_and_into_the_log_and_nothing_secret_does(tmp_path
     assert (lines[0]["prompt_tokens"], lines[0]["output_tokens"]) == (10, 3)
     assert "sesame" not in text
     assert "hi there" not in text
+
+
+def test_nothing_breaks_out_of_a_line_of_the_plain_log():
+    entry = {
+        "time": "t",
+        "client": "c",
+        "key": None,
+        "method": "GET",
+        "path": "/",
+        "status": 200,
+        "duration_ms": 1,
+    }
+    line = _plain_line({**entry, "model": "m\n2026 forged\x1b[2J\u2028"})
+    assert line.isprintable()
+    assert line.endswith(r"model=m\n2026 forged\x1b[2J\u2028")
+    assert _path({"raw_path": b'/a" 200 1ms id=x', "path": ""}) == "/a%22 200 1ms id=x"
 
 
 def sizes_in(folder: Path) -> dict[str, int]:
@@ -201,6 +218,19 @@ async def test_a_client_that_does_not_finish_its_request_is_let_go(sent: bytes, 
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\nno size\r\n"]
+)
+async def test_a_body_that_breaks_off_is_the_clients_mistake(framing: bytes):
+    async with guarded_server() as server:
+        _, writer = await connect(server)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%b" % (server.port, framing))
+        await writer.drain()
+        writer.close()
+        await until(lambda: server.guard.metrics.responses)
+        assert server.guard.metrics.responses == {("POST", 400): 1}
+
+
 async def test_a_client_that_reads_nothing_loses_its_place():
     words = ["x" * 100_000] * 1000
     async with guarded_server(lambda _: words, limits=LimitsConfig(write_timeout_s=0.2)) as server:
@@ -228,6 +258,24 @@ async def test_a_request_that_takes_too_long_frees_the_engine():
     *_, last, rest = stream.text.split("\n\n")
     assert "error" in json.loads(last.removeprefix("data: "))
     assert rest == ""
+
+
+async def test_a_session_belongs_to_its_key():
+    async with guarded_server(keys="one,two") as server:
+
+        async def status(method: str, path: str, key: str, **options: Any) -> int:
+            return (
+                await server.client.request(method, path, headers={"x-api-key": key}, **options)
+            ).status_code
+
+        for key in ("one", "one", "two"):
+            body = {"message": "hi", "session_id": "s"}
+            assert await status("POST", "/models/m/chat", key, json=body) == 200
+        turns = [len(request.messages or ()) for request in server.engines["m"].requests]
+        assert turns == [1, 3, 1]
+        assert await status("DELETE", "/models/m/sessions/s", "two") == 200
+        assert await status("DELETE", "/models/m/sessions/s", "two") == 404
+        assert await status("DELETE", "/models/m/sessions/s", "one") == 200
 
 
 async def test_limits_are_those_of_the_key():

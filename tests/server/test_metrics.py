@@ -76,6 +76,17 @@ def test_outcomes() -> None:
     assert metrics.running_and_waiting() == ({}, {})
 
 
+def test_a_name_becomes_a_series_only_if_there_is_such_a_model() -> None:
+    loading = SimpleNamespace(name="loading", state="loading", memory_mb=0.0)
+    metrics = Metrics(lambda: [loading])
+    for name, outcome in (("made up", {"status": 404}), ("left", {"cancelled": True})):
+        serve(metrics, [], model=name, **outcome)
+    assert metrics.by_model == {}
+    serve(metrics, [], model="loading", cancelled=True)
+    assert set(metrics.by_model) == {"loading"}
+    assert not metrics.running_and_waiting()[1]
+
+
 def test_the_text_is_prometheus_format() -> None:
     """Names, labels, escapes and cumulative buckets as the format's own grammar has them."""
     metrics = Metrics(lambda: [SimpleNamespace(name="m", state="ready", memory_mb=1.5)])

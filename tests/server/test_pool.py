@@ -18,7 +18,8 @@ from lqmf_runner.errors import (
     ModelUnusableError,
     UnavailableError,
 )
-from lqmf_runner.server.pool import READY, ModelPool
+from lqmf_runner.server.pool import ModelPool
+from lqmf_runner.server.pooled_model import READY
 from lqmf_runner.types import ModelSpec
 
 from ..experiments.scripted import run_virtual
@@ -151,6 +152,25 @@ def test_memory_counts_as_measured_once_a_model_is_in():
         assert world.engines["a"].closed
 
     run(test, max_memory_mb=1000)
+
+
+def test_models_that_grow_too_large_together_let_the_longest_unused_go():
+    async def test(world: World) -> None:
+        for name in "abc":
+            await world.use(name)
+        world.engines["c"].memory_mb = 500.0
+        await asyncio.sleep(10)
+        await world.use("c")
+        await asyncio.sleep(1)
+        assert world.names == {"b", "c"}
+        assert world.engines["a"].closed
+        world.engines["c"].memory_mb = 5000.0  # too large alone
+        await asyncio.sleep(10)
+        await world.use("c")
+        await asyncio.sleep(1)
+        assert world.names == {"c"}
+
+    run(test, max_memory_mb=800)
 
 
 def test_no_more_models_go_than_must():

@@ -110,6 +110,25 @@ def test_what_does_not_end_in_time_is_told_so(program: Program) -> None:
         assert server.process.wait(60) == 0
 
 
+def test_a_signal_while_a_model_is_loading_is_a_plain_end(program: Program) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        command = program.command("mode=serve", "server.port=0", "model=remote", f"backend.base_url={url}")
+        with subprocess.Popen(
+            command,
+            cwd=program.folder,
+            env=program.env,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            silent.settimeout(60)
+            with silent.accept()[0]:  # the model is being loaded, and will be for minutes
+                process.send_signal(signal.SIGTERM)
+                assert process.communicate(timeout=60) == ("", "")
+            assert process.returncode == 0
+
+
 def test_a_second_signal_ends_it_at_once_and_leaves_no_worker(program: Program) -> None:
     with program.serve("server.drain_timeout_s=1000") as server:
         (worker,) = server.workers()
@@ -205,6 +224,7 @@ def test_keys_are_made_listed_removed_and_asked_for(program: Program) -> None:
     assert made.returncode == 0, made.stderr
     assert program.run("mode=keys", "server.keys_file=k.json").stdout == "alice\tuse\n"
     with program.serve("server.keys_file=k.json") as server:
+        assert "Authorization: Bearer <key>" in server.announcement
         assert server.chat().status_code == 401
         headers = {"authorization": f"Bearer {key}"}
         assert server.client.post(CHAT, json=chat_body(), headers=headers).status_code == 200
@@ -218,3 +238,39 @@ def test_keys_are_made_listed_removed_and_asked_for(program: Program) -> None:
         if path.is_file() and key in path.read_text("utf-8", "replace")
     ]
     assert left == []
+
+
+def test_in_front_of_another_server_it_is_like_with_a_model_of_its_own(program: Program) -> None:
+    key = {"authorization": "Bearer front"}
+    with program.serve(LQMF_API_KEYS="back") as back:
+        remote = (
+            "model=remote", f"backend.base_url={back.url}/v1", f"backend.remote_model={MODEL}",
+            "backend.api_key_env=BACK_KEY",
+        )  # fmt: skip
+        with program.serve(*remote, LQMF_API_KEYS="front", BACK_KEY="back") as front:
+            assert front.chat("remote").status_code == 401
+            front.client.headers.update(key)
+            assert front.chat("remote").json()["usage"]["completion_tokens"] == 4
+            with front.stream("remote", stream_options={"include_usage": True}) as answer:
+                events = [line for line in answer.iter_lines() if line]
+            assert events[-1] == "data: [DONE]"
+            assert json.loads(events[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 4
+            assert front.chat("remote", temperature=3).status_code == 400
+            long = front.chat("remote", messages=[{"role": "user", "content": "x" * 9000}])
+            assert long.status_code == 400
+            assert "context" in long.json()["error"]["message"]
+            counted = front.client.get("/stats").json()["models"]["remote"]
+            assert counted["requests"] == {"ok": 2, "failed": 0, "refused": 1, "cancelled": 0}
+            assert counted["output_tokens"] == 8
+            assert counted["ttft_s"]["count"] == 2
+
+            with front.stream("remote", **LONG, n=8) as broken:
+                events = broken.iter_lines()
+                next(events)
+                back.end(signal.SIGKILL)
+                last = [line for line in events if line][-1]
+            assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
+            gone = front.chat("remote")
+            assert gone.status_code == 502
+            assert back.url.split(":")[-1] not in gone.text
+            assert front.client.get("/health").status_code == 200

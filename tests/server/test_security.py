@@ -101,6 +101,14 @@ async def test_hosts(host: bytes, good: bool) -> None:
         assert reply.status == (200 if good else 400)
 
 
+async def test_hosts_that_are_good_do_not_fill_the_memory() -> None:
+    app = Security(hello, keys=OPEN, hosts=HostPolicy("0.0.0.0", 80))
+    for number in range(1000):
+        host = b"10.0.%d.%d" % divmod(number, 250)
+        assert (await call(app, scope_of("GET", "/", [(b"host", host)]))).status == 200
+    assert len(app._known_hosts) < 100
+
+
 async def test_one_host_header_no_more_and_no_less() -> None:
     app = Security(hello, keys=OPEN, hosts=HostPolicy("127.0.0.1", 8000))
     assert (await call(app, scope_of("GET", "/", []))).status == 400

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError
+from lqmf_runner.server.traces import RequestTrace
 from lqmf_runner.tracking.mlflow_session import is_session, send_session
 from lqmf_runner.tracking.session import SUMMARIES_NAME, SessionSummary, SessionTracker, session_metrics
 
@@ -51,11 +52,14 @@ class Direct:
         return send_session(folder, self.config)
 
 
-def make_session(folder: Path, tracker: Any, counts: list[int], interval_s: float = 1000) -> SessionTracker:
+def make_session(
+    folder: Path, tracker: Any, counts: list[int], interval_s: float = 1000, **more: Any
+) -> SessionTracker:
     """`counts` are the numbers of requests at each look at the statistics; the last one stays."""
     return SessionTracker(
         tracker, folder, lambda: stats(counts.pop(0) if len(counts) > 1 else counts[0]),
         name="serve m", command="serve", config={"server": {"port": 8000}}, interval_s=interval_s,
+        **more,
     )  # fmt: skip
 
 
@@ -109,3 +113,45 @@ async def test_a_session_is_one_run_read_back_through_mlflow(tmp_path: Path) -> 
     history = client.get_metric_history(run.info.run_id, "m/output_tokens")
     assert [(point.step, point.value) for point in history] == [(0, 15), (1, 21)]
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == [SUMMARIES_NAME]
+
+
+async def test_requests_are_traces_of_the_session_s_run_sent_once(
+    tmp_path: Path, store: TrackingConfig
+) -> None:
+    traces = [
+        RequestTrace(
+            id=f"id-{n}", key=None, route="/v1/chat/completions", model="m", streaming=False, n=1, status=200,
+            error="" if n else "EngineLostError", cancelled=False, began=1_790_000_000.5 + n, duration_s=2.0,
+            first_token_s=0.5, queue_s=0.1, prefill_s=0.3, decode_s=1.25, prompt_tokens=7, output_tokens=3,
+            outputs={"choices": []} if n else None,
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    waiting = list(traces[:2])
+
+    def take() -> list[RequestTrace]:
+        taken = waiting[:]
+        waiting[:] = traces[2:] if taken else []
+        return taken
+
+    for counts in ([2], [3]):
+        session = make_session(tmp_path, Direct(store), counts, take_traces=take)
+        async with session.running():
+            pass
+    client = MlflowClient(tracking_uri=store.uri)
+    experiment = client.get_experiment_by_name("lqmf").experiment_id
+    run_id = msgspec.json.decode((tmp_path / "mlflow.json").read_bytes())["run_id"]
+    found = client.search_traces(
+        locations=[experiment],
+        filter_string=f"metadata.`mlflow.sourceRun` = '{run_id}'",
+        order_by=["timestamp_ms"],
+    )
+    assert [trace.info.tags["lqmf.request_id"] for trace in found] == ["id-0", "id-1", "id-2"]
+    assert [str(trace.info.state.value) for trace in found] == ["ERROR", "OK", "OK"]
+    assert [trace.info.request_time for trace in found] == [1_790_000_000_500 + 1000 * n for n in range(3)]
+    assert found[0].info.execution_duration == 2000
+    assert found[0].info.token_usage["total_tokens"] == 10
+    lengths = {span.name: span.end_time_ns - span.start_time_ns for span in found[1].data.spans}
+    assert lengths == pytest.approx(
+        {"/v1/chat/completions": 2e9, "queue": 0.1e9, "prefill": 0.3e9, "decode": 1.25e9}, abs=1e3
+    )

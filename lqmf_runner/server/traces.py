@@ -1,0 +1,143 @@
+"""Single requests for MLflow: noted as they end, and sent later by another process (see `tracking.session`).
+
+The request itself pays a few microseconds. What is noted is bounded by a rate, so that neither this process nor MLflow
+has to keep up with every load.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..types import GenerationRequest
+from .observe import ServedRequest
+
+_LONGEST_TEXT = 8_000
+_MOST_TEXTS = 16
+
+
+class RequestTrace(msgspec.Struct, kw_only=True):
+    """A request that has ended.
+
+    Attributes:
+        id: that of the access log.
+        key: name of its API key.
+        began: seconds since the epoch.
+        duration_s, first_token_s: after `began`; the latter is 0 where there was no token.
+        queue_s, prefill_s, decode_s: engine-side, see `types.Usage`.
+        error: kind of the error, empty where it succeeded.
+        inputs, outputs: prompts and answers, where they may be kept.
+    """
+
+    id: str
+    key: str | None
+    route: str
+    model: str
+    streaming: bool
+    n: int
+    status: int
+    error: str
+    cancelled: bool
+    began: float
+    duration_s: float
+    first_token_s: float
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    inputs: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = None
+
+
+class TraceRecorder:
+    """An observer that notes requests until somebody takes them.
+
+    Args:
+        per_minute: at most so many on average; the others are not noted.
+        content: note prompts and answers too, shortened.
+    """
+
+    def __init__(
+        self, *, per_minute: float, content: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_second = per_minute / 60
+        self._most = max(per_minute, 1.0)
+        self._content = content
+        self._clock = clock
+        self._room, self._at = self._most, clock()
+        self._noted: list[RequestTrace] = []
+
+    def on_start(self, request: ServedRequest) -> None:
+        """See `observe.Observer`."""
+        if self._content:
+            request.texts = defaultdict(list)
+
+    def on_first_token(self, request: ServedRequest) -> None:
+        """See `observe.Observer`."""
+
+    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
+        """See `observe.Observer`."""
+
+    def on_end(self, request: ServedRequest) -> None:
+        """See `observe.Observer`."""
+        now = self._clock()
+        self._room = min(self._most, self._room + (now - self._at) * self._per_second)
+        self._at = now
+        if self._room >= 1 and request.status != 404:
+            self._room -= 1
+            self._noted.append(_trace(request))
+
+    def take(self) -> list[RequestTrace]:
+        """What was noted since the last time."""
+        noted, self._noted = self._noted, []
+        return noted
+
+
+def _trace(request: ServedRequest) -> RequestTrace:
+    state, usage = request.scope.get("state", {}), request.usage
+    key = state.get("api_key")
+    duration_s = request.ended - request.began
+    trace = RequestTrace(
+        id=state.get("request_id", ""),
+        key=key.name if key else None,
+        route=request.route,
+        model=request.model,
+        streaming=request.streaming,
+        n=request.n,
+        status=request.status,
+        error=type(request.error).__name__ if request.error else "",
+        cancelled=request.cancelled,
+        began=time.time() - duration_s,
+        duration_s=duration_s,
+        first_token_s=request.first_token - request.began if request.first_token else 0.0,
+        output_tokens=request.tokens,
+    )
+    if usage is not None:
+        trace.queue_s, trace.prefill_s, trace.decode_s = usage.queue_s, usage.prefill_s, usage.decode_s
+        trace.prompt_tokens, trace.cached_tokens = usage.prompt_tokens, usage.cached_tokens
+    if request.texts is not None:
+        trace.inputs = _inputs(request.asked)
+        answers = [_short("".join(request.texts[index])) for index in sorted(request.texts)[:_MOST_TEXTS]]
+        message = {"role": "assistant"}
+        trace.outputs = {"choices": [{"message": {**message, "content": answer}} for answer in answers]}
+    return trace
+
+
+def _inputs(asked: Sequence[GenerationRequest]) -> dict[str, Any]:
+    """What was asked, the way OpenAI's API has it."""
+    if asked and asked[0].messages is not None:
+        turns = asked[0].messages[-_MOST_TEXTS:]
+        return {"messages": [{"role": turn.role, "content": _short(turn.content)} for turn in turns]}
+    prompts = dict.fromkeys(one.prompt if one.prompt is not None else one.prompt_tokens for one in asked)
+    texts = [prompt if isinstance(prompt, str) else str(list(prompt or ())) for prompt in prompts]
+    return {"prompt": [_short(text) for text in texts[:_MOST_TEXTS]]}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
