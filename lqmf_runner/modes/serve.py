@@ -155,5 +155,5 @@ def _announcement(url: str, models: list[str]) -> str:
     loaded = ", ".join(models) or "nothing yet, loaded on request"
     return (
         f"lqmf-runner serves {loaded} on {url} · try: "
-        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}' · more: {url}/docs"
     )
