@@ -131,12 +131,17 @@ def _record(context: RunContext, url: str, port: int, models: list[str]) -> Serv
 
 
 def _configs(context: RunContext) -> dict[str, RunConfig]:
-    """The configuration of every model that has one and goes with the settings of this run."""
+    """The configuration of every model that has one and goes with the settings of this run.
+
+    An endpoint elsewhere is served only when it was chosen: nobody knows whether there is one.
+    """
     configs = {}
     for name in context.model_names:
         if name != "local":
             with contextlib.suppress(LqmfError):
-                configs[name] = context.compose(name)
+                config = context.compose(name)
+                if config.backend.format != "openai":
+                    configs[name] = config
     return configs
 
 
