@@ -35,27 +35,6 @@ _CHAT: Examples = {
         "max_tokens": 100,
         "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": _CITY}},
     },
-    "A call of a function": {
-        "model": MODEL,
-        "messages": [{"role": "user", "content": "What is the weather in Rome?"}],
-        "max_tokens": 100,
-        "tools": [
-            {
-                "type": "function",
-                "function": {
-                    "name": "get_weather",
-                    "description": "The weather in a city",
-                    "parameters": {
-                        "type": "object",
-                        "properties": {"city": {"enum": ["Paris", "Rome", "Oslo"]}},
-                        "required": ["city"],
-                        "additionalProperties": False,
-                    },
-                },
-            }
-        ],
-        "tool_choice": "required",
-    },
     "Log-probabilities": {
         "model": MODEL,
         "messages": [{"role": "user", "content": "Is water wet? Answer yes or no."}],

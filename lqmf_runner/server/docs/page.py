@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from ..examples import MODEL
 from ..openapi import OpenAPIDocument
-from ..pool import READY, ModelPool
+from ..pool import ModelPool
 from ..services import services_of
 from .fields import Field, fields_of
 
@@ -69,7 +69,7 @@ def _asset(name: str, media_type: str) -> Response[bytes]:
 
 async def _usable_models(pool: ModelPool) -> list[str]:
     """Names for the examples: what is loaded first, as it answers at once."""
-    loaded = [model.name for model in pool.models if model.state == READY]
+    loaded = [model.name for model in pool.models if model.engine]
     others = [entry.name for entry in await pool.catalog.entries() if not entry.problem]
     return list(dict.fromkeys([*loaded, *others]))
 
