@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import httpx
 from tests.models.tiny import make_gguf
 
 MODEL, SECOND = "tiny", "second"
+TINY = ("model=local", f"model.name={MODEL}")
 CHAT = "/v1/chat/completions"
 
 
@@ -52,26 +53,27 @@ class Program:
         return list(json.loads(self.run("mode=status", "mode.format=json").stdout))
 
     @contextlib.contextmanager
-    def serve(self, *args: str, **env: str) -> Iterator[Server]:
-        """A server in the foreground on a free port, once it is ready."""
+    def serve(self, *args: str, model: Sequence[str] = TINY, **env: str) -> Iterator[Server]:
+        """A server in the foreground on a free port, once it is ready; `model` chooses what it loads."""
         process = subprocess.Popen(
-            self.command("mode=serve", "server.port=0", "model=local", f"model.name={MODEL}", *args),
+            self.command("mode=serve", "server.port=0", *model, *args),
             cwd=self.folder, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
             assert " on http" in line, process.communicate()
-            yield Server(process, line.split(" on ")[1].split()[0])
+            yield Server(process, line)
         finally:
             process.kill()
             process.communicate()
 
 
 class Server:
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], announcement: str) -> None:
         self.process = process
-        self.url = url
+        self.announcement = announcement
+        self.url = url = announcement.split(" on ")[1].split()[0]
         self.client = httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False)
 
     def chat(self, model: str = MODEL, **body: Any) -> httpx.Response:
