@@ -59,7 +59,7 @@ def test_all_promised_models_exist(compose_config: Compose) -> None:
         ("smollm2_bnb4", BnbBackend),
         ("smollm2_gptq4", GptqBackend),
         ("smollm2_bf16", TransformersBackend),
-        ("remote", OpenAIBackend),
+        ("openai", OpenAIBackend),
     ],
 )
 def test_a_model_picks_its_backend(model: str, backend: type[BackendConfig], compose_config: Compose) -> None:

@@ -149,12 +149,17 @@ def _record(context: RunContext, url: str, port: int, models: list[str]) -> Serv
 
 
 def _configs(context: RunContext) -> dict[str, RunConfig]:
-    """The configuration of every model that has one and goes with the settings of this run."""
+    """The configuration of every model that has one and goes with the settings of this run.
+
+    An endpoint elsewhere is served only when it was chosen: nobody knows whether there is one.
+    """
     configs = {}
     for name in context.model_names:
         if name != "local":
             with contextlib.suppress(LqmfError):
-                configs[name] = context.compose(name)
+                config = context.compose(name)
+                if config.backend.format != "openai":
+                    configs[name] = config
     return configs
 
 
@@ -174,5 +179,5 @@ def _announcement(url: str, models: list[str], *, with_key: bool) -> str:
     loaded = ", ".join(models) or "nothing yet, loaded on request"
     return (
         f"lqmf-runner serves {loaded} on {url} · try: "
-        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
+        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}' · more: {url}/docs"
     )

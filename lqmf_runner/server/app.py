@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler, Middleware
 from .. import __version__
 from ..config import ServerConfig
 from . import decisions, embeddings, models, native_chat, openai_chat, openai_completions, status, tokens
+from .docs import docs_routes
 from .errors import handle_error
 from .observe import NoObserver, Observer
 from .openapi import OpenAPIDocument
@@ -68,6 +69,7 @@ def create_app(
         max_messages=config.session_messages,
         timeout_s=config.session_timeout_s,
     )
+    document = OpenAPIDocument(path="/")
     services = Services(config, pool, observer or NoObserver(), readiness or Readiness(), sessions)
 
     @asynccontextmanager
@@ -78,7 +80,7 @@ def create_app(
             await pool.close()
 
     return Litestar(
-        route_handlers=[*ROUTES, *routes],
+        route_handlers=[*ROUTES, *routes, *docs_routes(document)],
         exception_handlers={Exception: handle_error},
         middleware=list(middleware),
         lifespan=[pool_lifespan, *lifespan],
@@ -88,7 +90,8 @@ def create_app(
             title="lqmf-runner",
             version=__version__,
             path="/openapi.json",
-            render_plugins=[OpenAPIDocument(path="/")],
+            use_handler_docstrings=True,
+            render_plugins=[document],
         ),
         logging_config=None,
     )

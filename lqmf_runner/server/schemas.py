@@ -159,6 +159,7 @@ class ServerStatus(msgspec.Struct):
     version: str
     uptime: float
     loaded_models: list[str]
+    docs: str
 
 
 class Health(msgspec.Struct):

@@ -5,6 +5,8 @@ Everything is checked before a route is chosen, so that no route, mounted page o
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import logging
 import socket
@@ -173,12 +175,14 @@ class Security:
             return
         presented = _presented_key(scope)
         if presented is None:
-            raise UnauthorizedError(
-                "this server wants an API key", hint="send Authorization: Bearer <key>, or X-API-Key"
+            raise _unauthorized(
+                scope,
+                "this server wants an API key",
+                "send Authorization: Bearer <key>, or X-API-Key; in a browser it is the password",
             )
         key = self._keys.find(presented)
         if key is None:
-            raise UnauthorizedError("the API key is not valid", hint="ask who runs this server for one")
+            raise _unauthorized(scope, "the API key is not valid", "ask who runs this server for one")
         state["api_key"] = key
 
     def _cors_headers(self, origin: bytes | None) -> Headers:
@@ -221,13 +225,30 @@ def _check_origin(scope: Scope, origin: str) -> None:
         )
 
 
+def _unauthorized(scope: Scope, message: str, hint: str) -> UnauthorizedError:
+    """Asks for a key; for a page that a person opens, so that the browser asks the person."""
+    error = UnauthorizedError(message, hint=hint)
+    if scope["method"] == "GET" and b"text/html" in (header(scope, b"accept") or b""):
+        error.headers = {"www-authenticate": 'Basic realm="the password is the API key", charset="UTF-8"'}
+    return error
+
+
 def _presented_key(scope: Scope) -> bytes | None:
-    authorization = header(scope, b"authorization")
-    if authorization is not None:
-        scheme, _, key = authorization.partition(b" ")
-        if scheme.lower() == b"bearer" and key.strip():
-            return key.strip()
-    return header(scope, b"x-api-key")
+    scheme, _, given = (header(scope, b"authorization") or b"").partition(b" ")
+    if scheme.lower() == b"bearer" and given.strip():
+        return given.strip()
+    own = header(scope, b"x-api-key")
+    if own is None and scheme.lower() == b"basic":
+        return _password(given.strip())
+    return own
+
+
+def _password(credentials: bytes) -> bytes | None:
+    """The key that a browser sends once its user has given it as a password, under whatever name."""
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2] or None
+    except binascii.Error:
+        return None
 
 
 async def _answer_preflight(send: Send) -> None:

@@ -16,10 +16,10 @@ from .services import services_of
 
 @get("/", tags=["Status"])
 async def status(request: Request[Any, Any, Any]) -> ServerStatus:
-    """Version, uptime and what is loaded."""
+    """Version, uptime, what is loaded, and where the documentation is."""
     services = services_of(request)
     loaded = [model.name for model in services.pool.models if model.state == READY]
-    return ServerStatus("ok", "lqmf-runner", __version__, time.time() - services.started_at, loaded)
+    return ServerStatus("ok", "lqmf-runner", __version__, time.time() - services.started_at, loaded, "/docs")
 
 
 @get("/health", tags=["Status"])

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Run
 from tests.experiments.endpoint import serve
 
-FAR = ("mode=chat", "model=remote", "prompts=conversation")
+FAR = ("mode=chat", "model=openai", "prompts=conversation")
 HERE = {"NO_PROXY": "127.0.0.1"}
 
 

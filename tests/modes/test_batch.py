@@ -379,7 +379,7 @@ def test_after_sigkill_at_random_points_nothing_is_lost_or_repeated(tmp_path: Pa
     asked_again = 0
     with serve(lambda prompt: f"you said {prompt} " * rng.randint(1, 400)) as endpoint:
         command = [
-            sys.executable, "-m", "lqmf_runner", "mode=batch", "model=remote", f"backend.base_url={endpoint.url}",
+            sys.executable, "-m", "lqmf_runner", "mode=batch", "model=openai", f"backend.base_url={endpoint.url}",
             "tracking=none", "mode.input=in.txt", f"mode.concurrency={concurrency}",
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}

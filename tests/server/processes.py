@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import httpx
 from tests.models.tiny import make_gguf
 
 MODEL, SECOND = "tiny", "second"
+TINY = ("model=local", f"model.name={MODEL}")
 CHAT = "/v1/chat/completions"
 
 
@@ -52,10 +53,10 @@ class Program:
         return list(json.loads(self.run("mode=status", "mode.format=json").stdout))
 
     @contextlib.contextmanager
-    def serve(self, *args: str, **env: str) -> Iterator[Server]:
-        """A server in the foreground on a free port, once it is ready."""
+    def serve(self, *args: str, model: Sequence[str] = TINY, **env: str) -> Iterator[Server]:
+        """A server in the foreground on a free port, once it is ready; `model` chooses what it loads."""
         process = subprocess.Popen(
-            self.command("mode=serve", "server.port=0", "model=local", f"model.name={MODEL}", *args),
+            self.command("mode=serve", "server.port=0", *model, *args),
             cwd=self.folder, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import socket
 from typing import Any
 
@@ -34,6 +35,7 @@ async def ask(
         [(b"authorization", b"bearer  sesame ")],
         [(b"x-api-key", b"sesame")],
         [(b"authorization", b"Basic abc"), (b"x-api-key", b"sesame")],
+        [(b"authorization", b"Basic " + base64.b64encode(b"any name:sesame"))],
     ],
 )
 async def test_a_key_opens(headers: list[tuple[bytes, bytes]]) -> None:
@@ -49,6 +51,10 @@ async def test_a_key_opens(headers: list[tuple[bytes, bytes]]) -> None:
         [(b"authorization", b"Bearer ")],
         [(b"x-api-key", b"")],
         [(b"cookie", b"key=sesame")],
+        [(b"authorization", b"Basic")],
+        [(b"authorization", b"Basic sesame")],
+        [(b"authorization", b"Basic " + base64.b64encode(b"sesame:"))],
+        [(b"authorization", b"Basic " + base64.b64encode(b"sesame"))],
     ],
 )
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Streams have a fixed size; the context is made anew, twice as large, when a slot
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from ...models import inspect_model
 from ...types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
+from .blocks import BLOCK_BYTES, BlockCutter
 
 _FIRST_STREAM = 256
 _KV_TYPES = {"f32": (0, 4.0), "f16": (1, 2.0), "q8_0": (8, 34 / 32)}  # enum ggml_type, bytes a value
@@ -51,6 +53,30 @@ class LlamaCppTokenizer(Tokenizer):
 
     def encode(self, text: str, *, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", errors="replace")
+        if len(data) <= BLOCK_BYTES:
+            return self._encode(data, parse_special)
+        cutter = self._special_cutter if parse_special else self._plain_cutter
+        return [token for block in cutter.blocks(data) for token in self._encode(block, parse_special)]
+
+    @functools.cached_property
+    def _special_cutter(self) -> BlockCutter:
+        return self._cutter(llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    @functools.cached_property
+    def _plain_cutter(self) -> BlockCutter:
+        """For texts in which control tokens are read as plain text."""
+        return self._cutter(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    def _cutter(self, kinds: int) -> BlockCutter:
+        """At special tokens of these kinds, but those that take the white space before them along."""
+        marks = []
+        for token in range(self.n_vocab):
+            kind = llama_cpp.llama_vocab_get_attr(self._vocab, token)
+            if kind & kinds and not kind & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP:
+                marks.append(llama_cpp.llama_vocab_get_text(self._vocab, token) or b"")
+        return BlockCutter(marks)
+
+    def _encode(self, data: bytes, parse_special: bool) -> list[int]:
         if not data:
             return []
         size = len(data) + 16
