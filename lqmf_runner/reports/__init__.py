@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..experiments.results import Results, read_config, read_requests, write_results
+from ..experiments.results import Results, read_config, read_judgements, read_requests, write_results
 
 if TYPE_CHECKING:
     from .plots.style import Plot
@@ -45,7 +45,9 @@ def write_reports(results: Results, folder: Path) -> list[str]:
         problems.append(f"the plots could not be drawn: {error}")
     for plot in plots:
         attempt(plot.name, lambda plot=plot: (folder / plot.name).write_bytes(plot.png))  # type: ignore[misc]
-    blocks = run_document(results, records, plots, dict(flatten(read_config(folder))))
+    blocks = run_document(
+        results, records, plots, dict(flatten(read_config(folder))), read_judgements(folder)
+    )
     attempt("report.md", lambda: (folder / "report.md").write_text(render_markdown(blocks), "utf-8"))
     attempt("report.html", lambda: (folder / "report.html").write_text(render_html(blocks), "utf-8"))
     return problems
