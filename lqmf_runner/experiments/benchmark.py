@@ -102,7 +102,10 @@ async def benchmark_model(
         observer.loaded(result)
         endpoint = client.info.format == "openai"
         if reference is not None and endpoint:
-            result.notes.append("of fidelity only decisions: an endpoint does not give full distributions")
+            measured = "only decisions are" if reference.decisions else "nothing is"
+            result.notes.append(
+                f"of fidelity {measured} measured: an endpoint does not give full distributions"
+            )
         elif reference is not None:
             await reference.check(client)
         runner = _ModelRun(

@@ -111,61 +111,81 @@ async def judge_answers(
             other = opponent if opponent is not None and opponent.name != result.name else None
             if not own or not (plan.config.score or other):
                 continue
-            judge = Judge(await engine.client(), plan.rubric)
-            what = f"judging {result.name}"
-            observer.work_started(plan.spec.name, what, len(own))
-            found = await _judge_model(judge, plan, result.name, own, other, observer, on_judgement)
-            figures = judge_figures(found, plan.spec, plan.rubric, other.name if other else None)
-            observer.work_ended(plan.spec.name, what, _summary(figures))
-            result.quality = msgspec.structs.replace(result.quality, judge=figures)
-            if figures.failed:
-                why = next(judgement.error for judgement in found if judgement.error)
-                result.notes.append(f"{figures.failed} of {len(own)} answers could not be judged: {why}")
+            sitting = _Sitting(Judge(await engine.client(), plan.rubric), plan, result.name, own, other)
+            await _hear(sitting, result, observer, on_judgement)
     finally:
         await engine.close()
 
 
-async def _judge_model(
-    judge: Judge,
-    plan: JudgePlan,
-    name: str,
-    answers: Answers,
-    opponent: Opponent | None,
-    observer: WorkObserver,
-    on_judgement: Callable[[Judgement], None],
-) -> list[Judgement]:
-    found: list[Judgement] = []
+async def _hear(
+    sitting: _Sitting, result: ModelResult, observer: WorkObserver, on_judgement: Callable[[Judgement], None]
+) -> None:
+    judge, what, found = sitting.plan.spec.name, f"judging {result.name}", sitting.found
 
-    async def one(prompt: str) -> None:
-        judgement = Judgement(model=name, prompt_id=prompt)
-        try:
-            if plan.config.score:
-                grade = await judge.grade(plan.requests[prompt], answers[prompt])
-                judgement.score, judgement.criteria = grade.score, grade.criteria
-                judgement.label_mass = grade.label_mass
-            if opponent is not None and prompt in opponent.answers:
-                await _compare(judge, plan.requests[prompt], answers[prompt], opponent, judgement)
-        except LqmfError as error:
-            judgement.error = error.message
-        found.append(judgement)
+    def step(judgement: Judgement) -> None:
         on_judgement(judgement)
         observer.work_advanced(len(found))
 
-    await for_each(answers, one, at_a_time=min(_AT_A_TIME, judge.client.info.max_slots))
-    return found
+    observer.work_started(judge, what, len(sitting.answers))
+    try:
+        await sitting.run(step)
+    finally:  # an interrupt keeps what was judged
+        if found:
+            result.quality = msgspec.structs.replace(result.quality, judge=sitting.figures)
+    observer.work_ended(judge, what, _summary(sitting.figures))
+    failed = [judgement.error for judgement in found if judgement.error]
+    if failed:
+        result.notes.append(f"{len(failed)} of {len(found)} answers could not be judged: {failed[0]}")
 
 
-async def _compare(
-    judge: Judge, request: Request, answer: str, opponent: Opponent, judgement: Judgement
-) -> None:
-    other = opponent.answers[judgement.prompt_id]
-    judgement.against = opponent.name
-    if answer == other:
-        judgement.preference = 0.5
-        return
-    preference = await judge.prefer(request, answer, other)
-    judgement.preference, judgement.outcomes = preference.preference, list(preference.outcomes)
-    judgement.first_preferred = preference.first_preferred
+@dataclass(frozen=True)
+class _Sitting:
+    """A judge before the answers of one model. `found` holds what it has said so far."""
+
+    judge: Judge
+    plan: JudgePlan
+    name: str
+    answers: Answers
+    opponent: Opponent | None
+    found: list[Judgement] = field(default_factory=list)
+
+    async def run(self, on_judgement: Callable[[Judgement], None]) -> None:
+        """Judge all answers, several at a time."""
+
+        async def one(prompt: str) -> None:
+            judgement = Judgement(model=self.name, prompt_id=prompt)
+            try:
+                await self._judge(judgement)
+            except LqmfError as error:
+                judgement.error = error.message
+            self.found.append(judgement)
+            on_judgement(judgement)
+
+        await for_each(self.answers, one, at_a_time=min(_AT_A_TIME, self.judge.client.info.max_slots))
+
+    @property
+    def figures(self) -> JudgeFigures:
+        """Over what has been judged."""
+        against = self.opponent.name if self.opponent else None
+        return judge_figures(self.found, self.plan.spec, self.plan.rubric, against)
+
+    async def _judge(self, judgement: Judgement) -> None:
+        prompt = judgement.prompt_id
+        request, answer = self.plan.requests[prompt], self.answers[prompt]
+        if self.plan.config.score:
+            grade = await self.judge.grade(request, answer)
+            judgement.score, judgement.criteria = grade.score, grade.criteria
+            judgement.label_mass = grade.label_mass
+        if self.opponent is None or prompt not in self.opponent.answers:
+            return
+        other = self.opponent.answers[prompt]
+        judgement.against = self.opponent.name
+        if answer == other:
+            judgement.preference = 0.5
+            return
+        preference = await self.judge.prefer(request, answer, other)
+        judgement.preference, judgement.outcomes = preference.preference, list(preference.outcomes)
+        judgement.first_preferred = preference.first_preferred
 
 
 def judge_figures(

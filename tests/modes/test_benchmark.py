@@ -449,7 +449,9 @@ def test_fidelity_to_a_reference_is_in_results_table_and_reports(
     assert quality.reference.positions == 512
     assert quality.divergence is not None
     assert far.quality.kld is None
-    assert far.notes == ["of fidelity only decisions: an endpoint does not give full distributions"]
+    assert far.notes == [
+        "of fidelity only decisions are measured: an endpoint does not give full distributions"
+    ]
     assert quality.decisions is not None
     assert quality.decisions == far.quality.decisions, "the same table"
     assert quality.decisions.flip_rate > 0

@@ -229,16 +229,19 @@ def test_a_judge_that_fails_costs_a_note(graded: Graded, capsys: pytest.CaptureF
     assert "judge needs 90 GB" in (graded.folder / "report.md").read_text()
 
 
-def test_an_interrupt_while_judging_keeps_the_loads(graded: Graded) -> None:
+def test_an_interrupt_while_judging_keeps_the_loads_and_what_was_judged(graded: Graded) -> None:
     def interrupt(asked: str, n: int) -> Sequence[float]:
-        signal.raise_signal(signal.SIGINT)
-        return [1 / n] * n
+        if "Name two." in asked:
+            signal.raise_signal(signal.SIGINT)
+        return by_length(asked, n)
 
     graded.rule = interrupt
     assert graded.run("short", "long") == 130
     results = graded.results
     assert (results.run.status, results.run.reason) == ("partial", "interrupted")
     assert [load.partial for model in results.models for load in model.loads] == [False, False]
+    assert graded.judged("short").answers == len(read_judgements(graded.folder)) == 1
+    assert results.models[1].quality.judge is None
     assert all(engine.closed for engine in graded.graders)  # type: ignore[attr-defined]
 
 

@@ -15,10 +15,10 @@ Rule = Callable[[str, int], Sequence[float]]  # (what is asked, number of option
 
 
 class RuledJudge(ScriptedEngine):
-    """Answers each decision by a rule."""
+    """Answers each decision by a rule, one after the other."""
 
     def __init__(self, rule: Rule) -> None:
-        super().__init__(lambda *_: [], info=msgspec.structs.replace(INFO, name="judge"))
+        super().__init__(lambda *_: [], info=msgspec.structs.replace(INFO, name="judge", max_slots=1))
         self.asked: list[str] = []
         self._rule = rule
 
