@@ -231,8 +231,22 @@ class _Composer:
         return self._compose(name, [*self._overrides, *more])
 
     def grader(self, grader: GraderConfig) -> RunConfig | None:
-        """The configuration of a model that grades answers, if there is one."""
-        return self.other(grader.model, *grader.overrides) if grader.model else None
+        """The configuration of a model that grades answers, if there is one.
+
+        Raises:
+            UserInputError: an address is given for a model that runs here.
+        """
+        if grader.model is None:
+            return None
+        config = self.other(grader.model)
+        if not grader.overrides:
+            return config
+        if not isinstance(config.backend, schemas.OpenAIBackend):
+            raise UserInputError(
+                f"'{grader.model}' runs here: a base_url or remote_model does not go with it",
+                hint="name an endpoint, e.g. judge.model=remote",
+            )
+        return self.other(grader.model, *grader.overrides)
 
     def other(self, name: str, *more: str) -> RunConfig:
         """A reference or a grader keeps its own backend: of what is set for the models it takes what every backend

@@ -319,7 +319,7 @@ def test_a_remote_judge_is_asked_at_its_own_address(run_program: Run, tmp_path: 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["judge.model=nobody"], "nobody"),
+        (["judge.model=smollm2_bf16", "judge.base_url=http://x/v1"], "'smollm2_bf16' runs here"),
         (["judge.model=smollm2_gguf", "judge.rubric=nowhere.yaml"], "rubric nowhere.yaml cannot be read"),
     ],
 )
