@@ -28,7 +28,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from . import __version__
 from . import config as schemas
 from .cli import INTERRUPTED, PROGRAM, conf_dir, report
-from .config import RunConfig
+from .config import GraderConfig, RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .errors import UserInputError
 from .modes import MODES, RunContext
@@ -202,7 +202,9 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         sweep_dir=sweep_dir,
         model_names=_model_names(),
         compose=compose,
-        reference=compose.reference(config.reference) if config.reference else None,
+        reference=compose.other(config.reference) if config.reference else None,
+        judge=compose.grader(config.judge),
+        embedder=compose.grader(config.similarity),
     )
     log.info("lqmf-runner %s: %s", __version__, context.command)
     return MODES[config.mode.name].load()(context)
@@ -228,8 +230,27 @@ class _Composer:
     def __call__(self, name: str, *more: str) -> RunConfig:
         return self._compose(name, [*self._overrides, *more])
 
-    def reference(self, name: str) -> RunConfig:
-        """The reference keeps its own backend: of what is set for the models it takes what every backend knows."""
+    def grader(self, grader: GraderConfig) -> RunConfig | None:
+        """The configuration of a model that grades answers, if there is one.
+
+        Raises:
+            UserInputError: an address is given for a model that runs here.
+        """
+        if grader.model is None:
+            return None
+        config = self.other(grader.model)
+        if not grader.overrides:
+            return config
+        if not isinstance(config.backend, schemas.OpenAIBackend):
+            raise UserInputError(
+                f"'{grader.model}' runs here: a base_url or remote_model does not go with it",
+                hint="name an endpoint, e.g. judge.model=remote",
+            )
+        return self.other(grader.model, *grader.overrides)
+
+    def other(self, name: str, *more: str) -> RunConfig:
+        """A reference or a grader keeps its own backend: of what is set for the models it takes what every backend
+        knows."""
         common = {f"backend.{f.name}" for f in fields(schemas.BackendConfig)} - {"backend.format"}
         return self._compose(
             name,
@@ -238,7 +259,8 @@ class _Composer:
                 for override in self._overrides
                 if not (key := override.partition("=")[0].lstrip("+")).startswith(("backend", "model."))
                 or key in common
-            ],
+            ]
+            + list(more),
         )
 
     def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
@@ -261,7 +283,8 @@ def _check(config: RunConfig) -> None:
     if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
         raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
     valid = _model_names()
-    for name in (*config.models, *([config.reference] if config.reference else [])):
+    others = (config.reference, config.judge.model, config.similarity.model)
+    for name in (*config.models, *filter(None, others)):
         if name not in valid:
             raise unknown("model", name, valid)
     config.mode.check(config)

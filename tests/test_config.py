@@ -184,7 +184,7 @@ def test_the_reference_keeps_its_own_backend(compose_config: Compose) -> None:
     settings = SimpleNamespace(
         job=SimpleNamespace(config_name="config"), overrides=SimpleNamespace(task=task)
     )
-    reference = _Composer(settings).reference("smollm2_bf16")  # type: ignore[arg-type]
+    reference = _Composer(settings).other("smollm2_bf16")  # type: ignore[arg-type]
     assert type(reference.backend) is TransformersBackend
     assert reference.backend.n_threads == 3
     assert reference.model.name == "smollm2_bf16"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .benchmark import BenchmarkMode, CompareMode, ObjectivesConfig, RampConfig, SyntheticConfig
 from .checks import MISSING
+from .grading import GraderConfig, JudgeConfig, SimilarityConfig
 from .judging import FidelityConfig, VerdictConfig, WeightsConfig
 from .model import (
     BackendConfig,
@@ -34,7 +35,9 @@ __all__ = [
     "FidelityConfig",
     "GgufBackend",
     "GptqBackend",
+    "GraderConfig",
     "HistoryMode",
+    "JudgeConfig",
     "KeysMode",
     "LimitsConfig",
     "ModeConfig",
@@ -50,6 +53,7 @@ __all__ = [
     "SamplingConfig",
     "ServeMode",
     "ServerConfig",
+    "SimilarityConfig",
     "StatusMode",
     "StopMode",
     "SyntheticConfig",

@@ -122,12 +122,23 @@ class BenchmarkMode(ModeConfig):
             measured, hint = sources.get(name, (True, ""))
             if not measured:
                 raise UserInputError(f"verdict.{name} bounds what this run does not measure", hint=hint)
+        _check_against(run)
         users = run.verdict.concurrency
         if users is not None and users not in self.concurrency:
             raise UserInputError(
                 f"verdict.concurrency={users} is not among mode.concurrency={list(self.concurrency)}",
                 hint="take the speed from a load that is run",
             )
+
+
+def _check_against(run: RunConfig) -> None:
+    """Refuse a judge that is to compare with a model which does not run."""
+    against = run.judge.against
+    names = [*(run.models or [run.model.name]), *([run.reference] if run.reference else [])]
+    if run.judge.model is not None and against is not None and against not in names:
+        raise UserInputError(
+            f"judge.against={against} does not run here", hint=f"choose one of: {', '.join(names)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ class FidelityConfig:
         dtype: the reference runs in, where its own settings say "auto".
         noise_floor: run the reference in its own dtype too, to tell what arithmetic alone does.
         divergence_tokens: length of the greedy answers that are compared; 0 leaves them out.
+        decisions: ask both for typed decisions, and count how many turn out differently.
+        decision_set: a YAML file of them; null is the set that ships.
         cache_dir: where the reference's distributions are kept (1.2 GB for a vocabulary of 50,000 and 24,576 tokens);
             null is `.fidelity` in `output_dir`.
     """
@@ -95,6 +97,8 @@ class FidelityConfig:
     dtype: str = "float32"
     noise_floor: bool = True
     divergence_tokens: int = 64
+    decisions: bool = True
+    decision_set: str | None = None
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:

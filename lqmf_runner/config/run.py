@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .grading import JudgeConfig, SimilarityConfig
 from .judging import FidelityConfig, VerdictConfig
 from .model import BackendConfig, ModelConfig
 from .modes import ModeConfig
@@ -33,6 +34,8 @@ class RunConfig:
     server: ServerConfig = field(default_factory=ServerConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)
+    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     models: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     reference: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,10 +14,12 @@ import msgspec
 from ..engine import load_engine
 from ..engine.client import EngineClient
 from ..quality.heuristic import score_answer
+from ..quality.similarity import mean_similarity
 from ..quality.tasks import Tasks
 from ..types import EngineStats, ModelInfo, ModelSpec
 from .load import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
 from .metrics import add_work, bandwidth_utilisation, engine_rates, load_result, mean_heuristic
+from .on_demand import LoadEngine, WorkObserver
 from .plan import BenchmarkPlan, PlannedLoad
 from .repeats import headline_estimates
 from .request_log import RequestLog
@@ -26,14 +28,9 @@ from .results import LoadResult, ModelResult, Quality, RequestRecord
 if TYPE_CHECKING:
     from .fidelity import Reference
 
-LoadEngine = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
-
-class Observer(Protocol):
+class Observer(WorkObserver, Protocol):
     """Is told how a benchmark goes on. Called from the event loop while requests run, so it must be quick."""
-
-    def loading(self, model: str, share: float) -> None:
-        """`share` of the model is loaded, 0 to 1."""
 
     def loaded(self, model: ModelResult) -> None:
         """The model answers."""
@@ -46,15 +43,6 @@ class Observer(Protocol):
 
     def load_ended(self, model: str, load: str, result: LoadResult) -> None:
         """The load is over, or was cut short."""
-
-    def work_started(self, model: str, what: str, total: int) -> None:
-        """Other work, of so many steps, begins."""
-
-    def work_advanced(self, done: int) -> None:
-        """So many of the steps are done."""
-
-    def work_ended(self, model: str, what: str, summary: str) -> None:
-        """The work is done; `summary` says how it went."""
 
 
 @dataclass
@@ -90,7 +78,8 @@ async def benchmark_model(
     """Benchmark one model and fill in `result` as it goes, so that it holds what was measured however this ends.
 
     `on_progress` is called after each load, between measurements. The engine is closed in any case. Fidelity to the
-    `reference` and tasks come last, so that what they take is not in the memory figures; an endpoint has no fidelity.
+    `reference` and tasks come last, so that what they take is not in the memory figures; of an endpoint, decisions are
+    the only fidelity.
     Of a plan that is interleaved this is one turn: one repeat of each load. Fidelity, tasks and the ramp belong to the
     first.
 
@@ -111,17 +100,20 @@ async def benchmark_model(
             result.load_time_s = clock() - started
             describe(result, client.info, spec)
         observer.loaded(result)
-        if reference is not None and client.info.format == "openai":
-            result.notes.append("fidelity is not measured: an endpoint does not give full distributions")
-            reference = None
-        if reference is not None:
+        endpoint = client.info.format == "openai"
+        if reference is not None and endpoint:
+            measured = "only decisions are" if reference.decisions else "nothing is"
+            result.notes.append(
+                f"of fidelity {measured} measured: an endpoint does not give full distributions"
+            )
+        elif reference is not None:
             await reference.check(client)
         runner = _ModelRun(
             client, plan, result, observer, log, memory_bandwidth_gb_s, on_progress, turns, clock
         )
         await runner.run_all()
         if reference is not None:
-            await reference.measure(client, result, observer)
+            await (reference.measure_decisions if endpoint else reference.measure)(client, result, observer)
             on_progress()
         if tasks is not None:
             await _measure_tasks(tasks, client, result, observer)
@@ -229,8 +221,11 @@ class _ModelRun:
         estimates = headline_estimates([measure(log.records, log.duration_s) for log in ended])
         load = msgspec.structs.replace(pooled, repeats=estimates)
         self.result.loads = [known for known in self.result.loads if known.shape != load.shape] + [load]
+        answers = [((r.prompt_id, r.turn), r.text) for r in self.turns.records if r.error is None]
         self.result.quality = msgspec.structs.replace(
-            self.result.quality, heuristic=mean_heuristic(self.turns.records)
+            self.result.quality,
+            heuristic=mean_heuristic(self.turns.records),
+            similarity=mean_similarity(answers, self.plan.references),
         )
         self.observer.load_ended(self.result.name, shape.key, load)
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -21,7 +18,8 @@ from ..config import FidelityConfig, PromptsConfig
 from ..engine import load_engine
 from ..engine.client import EngineClient
 from ..errors import EngineError, UserInputError
-from ..quality.divergence import divergence, greedy_answers, greedy_requests
+from ..quality.decision_sets import DecisionSet, load_decisions
+from ..quality.divergence import answer_all, divergence, greedy_requests, opening_requests
 from ..quality.evaluation_text import EvaluationText, load_text
 from ..quality.fidelity import (
     PositionScores,
@@ -36,10 +34,10 @@ from ..quality.fidelity import (
 )
 from ..quality.measures import NoiseFloor, ReferenceFigures
 from ..quality.reference_store import ReferenceKey, ReferenceRecord, ReferenceStore, StoredReference
-from ..types import GenerationRequest, ModelSpec
+from ..types import Completion, GenerationRequest, ModelSpec, SamplingParams
+from .decisions import ReferenceDecisions, reference_decisions
+from .on_demand import LoadEngine, OnDemandEngine, WorkObserver
 from .results import Histogram, ModelResult
-
-LoadEngine = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
 # The settings of a backend that change the numbers a model gives.
 _NUMERIC_OPTIONS = (
@@ -50,25 +48,14 @@ _NOISE_WINDOWS = 8  # rounding noise is much the same everywhere, and the other 
 _KLD_EDGES = np.logspace(-6, 1.5, 31)
 
 
-class WorkObserver(Protocol):
-    """Is told how work that is counted in steps goes on. Must be quick."""
-
-    def loading(self, model: str, share: float) -> None:
-        """`share` of the model is loaded, 0 to 1."""
-
-    def work_started(self, model: str, what: str, total: int) -> None:
-        """Work of so many steps begins."""
-
-    def work_advanced(self, done: int) -> None:
-        """So many of the steps are done."""
-
-    def work_ended(self, model: str, what: str, summary: str) -> None:
-        """The work is done; `summary` says how it went."""
-
-
 @dataclass(frozen=True)
 class FidelityPlan:
-    """What to compare with, on which text, and where the reference's share is kept."""
+    """What to compare with, on which text, and where the reference's share is kept.
+
+    Attributes:
+        decisions: to ask for; None asks for none.
+        answers: sampling of the answers to the prompts that a judge is to see; None where there is none.
+    """
 
     reference: ModelSpec
     text: EvaluationText
@@ -77,16 +64,23 @@ class FidelityPlan:
     divergence_tokens: int
     prompts: PromptsConfig
     store: ReferenceStore
+    decisions: DecisionSet | None = None
+    answers: SamplingParams | None = None
     protocol: WindowProtocol = dataclasses.field(default_factory=WindowProtocol)
 
     @classmethod
     def of(
-        cls, config: FidelityConfig, reference: ModelSpec, prompts: PromptsConfig, output_dir: str
+        cls,
+        config: FidelityConfig,
+        reference: ModelSpec,
+        prompts: PromptsConfig,
+        output_dir: str,
+        answers: SamplingParams | None = None,
     ) -> FidelityPlan:
         """The plan of a configuration.
 
         Raises:
-            UserInputError: the reference is an endpoint, or the text cannot be read.
+            UserInputError: the reference is an endpoint, or the text or the decisions cannot be read.
         """
         if reference.format == "openai":
             raise UserInputError(
@@ -104,6 +98,8 @@ class FidelityPlan:
             divergence_tokens=config.divergence_tokens,
             prompts=prompts,
             store=ReferenceStore(Path(config.cache_dir or Path(output_dir) / ".fidelity").expanduser()),
+            decisions=load_decisions(config.decision_set) if config.decisions else None,
+            answers=answers,
         )
 
     @property
@@ -123,7 +119,13 @@ class FidelityPlan:
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference that has run: all that a model is compared with. Make it with `prepare_reference`."""
+    """A reference that has run: all that a model is compared with. Make it with `prepare_reference`.
+
+    Attributes:
+        requests, answers: the greedy ones that divergence is measured on, by prompt id.
+        decisions: what it decided; None where that is not asked for, or it cannot be asked.
+        texts: its answers for a judge, by prompt id.
+    """
 
     figures: ReferenceFigures
     stored: StoredReference
@@ -131,6 +133,8 @@ class Reference:
     requests: dict[str, GenerationRequest]
     answers: dict[str, list[int]]
     divergence_tokens: int
+    decisions: ReferenceDecisions | None = None
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     async def check(self, client: EngineClient) -> None:
         """Refuse a model that cannot be compared, before time is spent on it.
@@ -141,7 +145,7 @@ class Reference:
         await check_tokenizer(client, self.text.text, self.figures.name, self.stored.tokens)
 
     async def measure(self, client: EngineClient, result: ModelResult, observer: WorkObserver) -> None:
-        """Fill in the model's perplexity, KL divergence, top-1 agreement and divergence.
+        """Fill in the model's perplexity, KL divergence, top-1 agreement, divergence and decisions.
 
         Raises:
             LqmfError: a request failed, or there is NaN in the logits.
@@ -151,7 +155,7 @@ class Reference:
         ratio = perplexity_ratio(scores, self.stored.scores)
         parting = None
         if self.requests:
-            answers = await _answers(client, self.requests, result.name, observer)
+            answers = await _greedy(client, self.requests, result.name, observer)
             parting = divergence(answers, self.answers, self.divergence_tokens)
         result.quality = msgspec.structs.replace(
             result.quality,
@@ -166,6 +170,18 @@ class Reference:
             divergence=parting,
             reference=self.figures,
         )
+        await self.measure_decisions(client, result, observer)
+
+    async def measure_decisions(
+        self, client: EngineClient, result: ModelResult, observer: WorkObserver
+    ) -> None:
+        """Fill in the decisions alone, for which an endpoint tells enough.
+
+        Raises:
+            EngineError: the engine was lost, or there is NaN in its logits.
+        """
+        if self.decisions is not None:
+            await self.decisions.measure(client, result, observer)
 
 
 async def prepare_reference(
@@ -176,12 +192,16 @@ async def prepare_reference(
     Raises:
         LqmfError: it cannot be loaded, a request failed, there is NaN in its logits, or the disk is full.
     """
-    engine = _OnDemand(plan.reference, load, observer)
+    engine = OnDemandEngine(plan.reference, load, observer)
     try:
         stored = plan.store.find(plan.key)
         if stored is None:
             stored = await _record(plan, await engine.client(), observer)
         requests, answers = await _reference_answers(plan, stored, engine, observer)
+        decisions = None
+        if plan.decisions is not None:
+            decisions = await reference_decisions(plan.decisions, stored, engine, observer)
+        texts = await _reference_texts(plan, stored, engine, observer)
     finally:
         await engine.close()
     floor = await _noise_floor(plan, stored, load, observer) if plan.noise_floor else None
@@ -197,28 +217,7 @@ async def prepare_reference(
         positions=stored.scores.nll.size,
         noise_floor=floor,
     )
-    return Reference(figures, stored, plan.text, requests, answers, plan.divergence_tokens)
-
-
-class _OnDemand:
-    """A model that is loaded when it is first needed."""
-
-    def __init__(self, spec: ModelSpec, load: LoadEngine, observer: WorkObserver) -> None:
-        self._spec = spec
-        self._load = load
-        self._observer = observer
-        self._client: EngineClient | None = None
-
-    async def client(self) -> EngineClient:
-        if self._client is None:
-            name, began = self._spec.name, time.perf_counter()
-            self._client = await self._load(self._spec, lambda share: self._observer.loading(name, share))
-            self._observer.work_ended(name, "load", f"{time.perf_counter() - began:.1f} s")
-        return self._client
-
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+    return Reference(figures, stored, plan.text, requests, answers, plan.divergence_tokens, decisions, texts)
 
 
 async def _record(plan: FidelityPlan, client: EngineClient, observer: WorkObserver) -> StoredReference:
@@ -244,19 +243,41 @@ async def _record(plan: FidelityPlan, client: EngineClient, observer: WorkObserv
 
 
 async def _reference_answers(
-    plan: FidelityPlan, stored: StoredReference, engine: _OnDemand, observer: WorkObserver
+    plan: FidelityPlan, stored: StoredReference, engine: OnDemandEngine, observer: WorkObserver
 ) -> tuple[dict[str, GenerationRequest], dict[str, list[int]]]:
     """The requests that divergence is measured on, and the reference's answers to them."""
     if not plan.divergence_tokens or not plan.prompts.entries:
         return {}, {}
     chat = stored.record.chat_template
     requests = greedy_requests(plan.prompts, plan.divergence_tokens, chat=chat)
-    name = "answers-" + hashlib.sha256(msgspec.json.encode(requests, order="deterministic")).hexdigest()[:16]
+    name = _kept_as("answers", requests)
     answers = stored.recall(name, dict[str, list[int]])
     if answers is None:
-        answers = await _answers(await engine.client(), requests, plan.reference.name, observer)
+        answers = await _greedy(await engine.client(), requests, plan.reference.name, observer)
         stored.keep(name, answers)
     return requests, answers
+
+
+async def _reference_texts(
+    plan: FidelityPlan, stored: StoredReference, engine: OnDemandEngine, observer: WorkObserver
+) -> dict[str, str]:
+    """The reference's answers to the first turns of the prompts, as the loads ask for them."""
+    if plan.answers is None:
+        return {}
+    requests = opening_requests(plan.prompts, plan.answers, chat=stored.record.chat_template)
+    name = _kept_as("texts", requests)
+    texts = stored.recall(name, dict[str, str])
+    if texts is None:
+        answers = await _answers(
+            await engine.client(), requests, plan.reference.name, observer, "answers to judge"
+        )
+        texts = {prompt: answer.text for prompt, answer in answers.items()}
+        stored.keep(name, texts)
+    return texts
+
+
+def _kept_as(what: str, requests: dict[str, GenerationRequest]) -> str:
+    return f"{what}-{hashlib.sha256(msgspec.json.encode(requests, order='deterministic')).hexdigest()[:16]}"
 
 
 async def _noise_floor(
@@ -271,7 +292,7 @@ async def _noise_floor(
     if floor is not None and floor.dtype == other:
         return floor
     options = {**plan.reference.options, "dtype": other}
-    engine = _OnDemand(msgspec.structs.replace(plan.reference, options=options), load, observer)
+    engine = OnDemandEngine(msgspec.structs.replace(plan.reference, options=options), load, observer)
     try:
         client = await engine.client()
         if client.info.dtype == used:  # the other one does not fit in memory
@@ -312,12 +333,23 @@ async def _compare(
     return scores
 
 
-async def _answers(
+async def _greedy(
     client: EngineClient, requests: dict[str, GenerationRequest], name: str, observer: WorkObserver
 ) -> dict[str, list[int]]:
-    observer.work_started(name, "greedy answers", len(requests))
-    answers = await greedy_answers(client, requests, observer.work_advanced)
-    observer.work_ended(name, "greedy answers", f"{len(answers)}")
+    answers = await _answers(client, requests, name, observer, "greedy answers")
+    return {prompt: list(answer.token_ids) for prompt, answer in answers.items()}
+
+
+async def _answers(
+    client: EngineClient,
+    requests: dict[str, GenerationRequest],
+    name: str,
+    observer: WorkObserver,
+    what: str,
+) -> dict[str, Completion]:
+    observer.work_started(name, what, len(requests))
+    answers = await answer_all(client, requests, observer.work_advanced)
+    observer.work_ended(name, what, f"{len(answers)}")
     return answers
 
 

@@ -86,6 +86,7 @@ def contrasts(runs: Sequence[FinishedRun]) -> list[Contrast]:
         ("prompts", _prompts, True),
         ("sampling settings", _sampling, True),
         ("references", _reference, all(map(_reference, runs))),
+        ("judges", _judge, False),
         ("loads", _loads, False),
         ("machines", _machine, False),
         ("package versions", lambda run: run.results.system.packages, False),
@@ -112,6 +113,15 @@ def _reference(run: FinishedRun) -> Any:
     if found is None:
         return {}
     return {name: getattr(found, name) for name in ("name", "version", "text", "text_digest", "tokens")}
+
+
+def _judge(run: FinishedRun) -> Any:
+    """Who judged, by which rubric, and beside whom; nothing where nobody did."""
+    found = next((model.quality.judge for model in run.results.models if model.quality.judge), None)
+    if found is None:
+        return {}
+    who = {name: getattr(found, name) for name in ("model", "version", "rubric", "rubric_digest")}
+    return who | {"against": found.pairs.against if found.pairs else None}
 
 
 def _loads(run: FinishedRun) -> Any:

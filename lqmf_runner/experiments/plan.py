@@ -53,6 +53,7 @@ class BenchmarkPlan:
     seed: int = 0
     synthetic: Synthetic | None = None
     heuristic: bool = True
+    similarity: bool = True
     tasks: tuple[str, ...] = ()
     tasks_limit: int | None = None
     objectives: Objectives = field(default_factory=Objectives)
@@ -93,7 +94,7 @@ class BenchmarkPlan:
         self.new_ramp()
 
     @classmethod
-    def of(cls, mode: BenchmarkMode, prompts: PromptsConfig) -> BenchmarkPlan:
+    def of(cls, mode: BenchmarkMode, prompts: PromptsConfig, *, similarity: bool = True) -> BenchmarkPlan:
         """The plan of a mode's settings."""
         return cls(
             prompts=prompts,
@@ -111,6 +112,7 @@ class BenchmarkPlan:
             seed=mode.seed,
             synthetic=_synthetic(mode.synthetic, mode.sampling.max_tokens, mode.seed),
             heuristic=mode.heuristic,
+            similarity=similarity,
             tasks=tuple(mode.tasks),
             tasks_limit=mode.tasks_limit,
             objectives=Objectives(**dataclasses.asdict(mode.objectives)),
@@ -123,6 +125,17 @@ class BenchmarkPlan:
         for rate in self.rate:
             loop = OpenLoop(rate, self.arrival, self.burst, self.seed + repeat, self.duration_s)
             yield self._planned(loop, math.ceil(_RATE_S * rate))
+
+    @property
+    def references(self) -> dict[tuple[str, int], str]:
+        """Reference answers by prompt id and turn, that is the last of a conversation; synthetic prompts have none."""
+        if not self.similarity or self.synthetic is not None:
+            return {}
+        return {
+            (entry.id, max(len(entry.turns), 1) - 1): entry.reference
+            for entry in self.prompts.entries
+            if entry.reference is not None
+        }
 
     def new_ramp(self) -> Ramp | None:
         """The ramp to run after the loads, if any."""

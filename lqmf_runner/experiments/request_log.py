@@ -1,4 +1,4 @@
-"""`requests.jsonl`: one line a request, on disk as soon as the request has ended."""
+"""`requests.jsonl` and its like: one line a record, on disk as soon as there is one."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Self
 import msgspec
 
 from .line_file import LineFile
-from .results import RequestRecord
+from .results import Judgement, RequestRecord
 
 
 class RequestLog:
-    """Appends records to `requests.jsonl`. A disk that is full does not stop the run.
+    """Appends records to a file of the run's folder. A disk that is full does not stop the run.
 
     Lines that could not be written are kept in memory and tried again with each further record and at the end; the
     file on disk holds whole lines only. `problem` says what is wrong while some lines are not yet on disk.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "requests.jsonl"
+    def __init__(self, folder: Path, name: str = "requests.jsonl") -> None:
+        self.path = folder / name
         self.problem: OSError | None = None
         self._encoder = msgspec.json.Encoder()
         self._file: LineFile | None = None
         self._waiting: list[bytes] = []
 
-    def write(self, record: RequestRecord) -> None:
+    def write(self, record: RequestRecord | Judgement) -> None:
         """Add one record. Never raises for a disk's sake."""
         self._waiting.append(self._encoder.encode(record) + b"\n")
         self.flush()

@@ -9,16 +9,24 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..errors import UserInputError
-from ..quality.measures import Divergence, KldSummary, ReferenceFigures
+from ..quality.measures import (
+    DecisionFigures,
+    Divergence,
+    JudgeFigures,
+    KldSummary,
+    ReferenceFigures,
+    SimilarityFigures,
+)
 from ..quality.verdict import Verdict
 from ..types import MemoryUse
 
 SCHEMA_VERSION = 1
+Line = TypeVar("Line")
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -136,10 +144,13 @@ class Histogram(msgspec.Struct, frozen=True):
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured.
 
-    Names that end in `_se` are standard errors. What follows needs a `reference`: what the model was compared with.
+    Names that end in `_se` are standard errors. What lies between `perplexity` and `reference` needs the latter: what
+    the model was compared with.
     """
 
     heuristic: HeuristicScore | None = None
+    similarity: SimilarityFigures | None = None
+    judge: JudgeFigures | None = None
     perplexity: float | None = None
     perplexity_se: float | None = None
     perplexity_ratio: float | None = None
@@ -149,6 +160,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     top1_agreement: float | None = None
     top1_agreement_se: float | None = None
     divergence: Divergence | None = None
+    decisions: DecisionFigures | None = None
     reference: ReferenceFigures | None = None
     tasks: dict[str, Any] = {}
 
@@ -277,6 +289,29 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     heuristic: HeuristicScore | None = None
 
 
+class Judgement(msgspec.Struct, kw_only=True):
+    """One line of `judgements.jsonl`: what the judge made of a model's answer to a prompt.
+
+    Attributes:
+        score, criteria: 0 to 1.
+        preference: probability that it is better than the answer of `against`, `outcomes` ("win", "tie", "loss") when
+            it stood first and second; an answer equal to the other is not shown, and has none.
+        first_preferred: probability of whichever answer stood first, mean over both orders.
+        error: why it could not be judged.
+    """
+
+    model: str
+    prompt_id: str
+    score: float | None = None
+    criteria: dict[str, float] = {}
+    label_mass: float | None = None
+    against: str | None = None
+    preference: float | None = None
+    outcomes: list[str] = []
+    first_preferred: float | None = None
+    error: str | None = None
+
+
 def write_results(results: Results, folder: Path) -> Path:
     """Write `results.json`; see `write_whole`."""
     path = folder / "results.json"
@@ -323,9 +358,17 @@ def read_results(folder: Path) -> Results:
 
 def read_requests(folder: Path) -> list[RequestRecord]:
     """Read `requests.jsonl`; a last line that a crash left unfinished is dropped."""
-    decoder = msgspec.json.Decoder(RequestRecord)
-    records: list[RequestRecord] = []
-    path = folder / "requests.jsonl"
+    return _read_lines(folder / "requests.jsonl", RequestRecord)
+
+
+def read_judgements(folder: Path) -> list[Judgement]:
+    """Read `judgements.jsonl`; none where no judge was asked."""
+    return _read_lines(folder / "judgements.jsonl", Judgement)
+
+
+def _read_lines(path: Path, kind: type[Line]) -> list[Line]:
+    decoder = msgspec.json.Decoder(kind)
+    records: list[Line] = []
     if not path.exists():
         return records
     for line in path.read_bytes().splitlines():

@@ -34,6 +34,7 @@ class RunContext:
         model_names: all model configs there are.
         compose: the configuration of one of them under this run's overrides, and more of them.
         reference: the configuration of the model that fidelity is measured against.
+        judge, embedder: of the models that grade the answers; None where none is asked for.
     """
 
     config: RunConfig
@@ -45,6 +46,8 @@ class RunContext:
     model_names: tuple[str, ...] = ()
     compose: Callable[..., RunConfig] = _no_compose
     reference: RunConfig | None = None
+    judge: RunConfig | None = None
+    embedder: RunConfig | None = None
 
 
 @dataclass(frozen=True)

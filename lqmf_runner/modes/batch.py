@@ -21,8 +21,9 @@ from ..errors import LqmfError, UserInputError
 from ..experiments.batch import BatchPlan, run_batch
 from ..experiments.batch_input import BadLine, BatchFile, BatchItem, open_batch
 from ..experiments.batch_output import BatchOutput, Outcome
-from ..experiments.benchmark import LoadEngine, describe
+from ..experiments.benchmark import describe
 from ..experiments.metrics import load_result
+from ..experiments.on_demand import LoadEngine
 from ..experiments.results import ModelResult, RequestRecord, Shape
 from ..reports.terminal import printable
 from ..types import Usage

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 
 from ..config import BenchmarkMode, RunConfig
 from ..errors import LqmfError
-from ..experiments.benchmark import LoadEngine, Turns, benchmark_model
+from ..experiments.benchmark import Turns, benchmark_model
+from ..experiments.grading import Opponent
+from ..experiments.on_demand import LoadEngine
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
 from ..experiments.results import ModelResult, Results, RunRecord, write_results
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
 from ..types import ModelSpec
+from .grading import Graders
 
 if TYPE_CHECKING:
     from ..experiments.fidelity import Reference
@@ -57,14 +60,19 @@ def run_with(
     """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
     from ..reports.terminal import BenchmarkDisplay, run_header
 
-    plans = [BenchmarkPlan.of(_mode(config), config.prompts) for config in context.models]
+    plans = [
+        BenchmarkPlan.of(_mode(config), config.prompts, similarity=config.similarity.enabled)
+        for config in context.models
+    ]
     config = context.config
     results = begin(context, "+".join(config.model.name for config in context.models))
     header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
     display = BenchmarkDisplay(header)
     with RequestLog(context.run_dir) as request_log, display:
         benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
-        interrupted = benchmark.prepare(context) or benchmark.run_all(context.models, plans)
+        interrupted = (
+            benchmark.prepare(context) or benchmark.run_all(context.models, plans) or benchmark.grade()
+        )
     conclude(results)
     results.run.reason = _reason(results, benchmark, interrupted=interrupted)
     problem = request_log.problem
@@ -130,38 +138,51 @@ class _Benchmark:
         self.request_log = request_log
         self.errors: list[Exception] = []
         self._reference: Reference | None = None
+        self._graders: Graders | None = None
+        self._turns: dict[str, Turns] = {}
         self._folder = folder
         self._display = display
         self._locate = locate
         self._load = load
 
     def prepare(self, context: RunContext) -> bool:
-        """Run the reference, if there is one. True if interrupted.
+        """Find what grades the answers and run the reference, as far as they are asked for. True if interrupted.
 
         Raises:
-            LqmfError: it cannot be run; nothing else is then.
+            LqmfError: there is something wrong with them; nothing else is run then.
         """
-        fidelity = context.config.fidelity
-        if context.reference is None or not fidelity.enabled:
-            return False
-        from ..experiments.fidelity import FidelityPlan, prepare_reference
-
+        what = "grading"
         try:
-            spec = self._locate(context.reference)
-            plan = FidelityPlan.of(fidelity, spec, context.config.prompts, context.config.output_dir)
-            self._reference = asyncio.run(prepare_reference(plan, self._display, load=self._load))
+            self._graders = Graders.find(context, self._locate, self._load)
+            if context.reference is not None and context.config.fidelity.enabled:
+                what = f"reference {context.reference.model.name}"
+                self._reference = self._run_reference(context, context.reference)
         except KeyboardInterrupt:
             return True
         except Exception as error:
-            self.results.run.reason = f"reference {context.reference.model.name}: {error}"
+            self.results.run.reason = f"{what}: {error}"
             self._save()
             raise
         return False
+
+    def _run_reference(self, context: RunContext, reference: RunConfig) -> Reference:
+        from ..experiments.fidelity import FidelityPlan, prepare_reference
+
+        config, name = context.config, reference.model.name
+        judge = config.judge
+        runs_anyway = name in (model.model.name for model in context.models)
+        beside_it = context.judge is not None and judge.pairwise and judge.against in (None, name)
+        answers = _mode(config).sampling.params if beside_it and not runs_anyway else None
+        plan = FidelityPlan.of(
+            config.fidelity, self._locate(reference), config.prompts, config.output_dir, answers
+        )
+        return asyncio.run(prepare_reference(plan, self._display, load=self._load))
 
     def run_all(self, configs: Sequence[RunConfig], plans: Sequence[BenchmarkPlan]) -> bool:
         """Run all models, or their turns; one that fails does not stop the others. True if interrupted."""
         results = [ModelResult(name=config.model.name) for config in configs]
         turns = [Turns() for _ in configs]
+        self._turns = {result.name: own for result, own in zip(results, turns, strict=True)}
         for turn in range(plans[0].repeats if plans[0].interleave else 1):
             for config, plan, result, own in zip(configs, plans, results, turns, strict=True):
                 if result.error is not None:
@@ -177,6 +198,16 @@ class _Benchmark:
                     self._failed(result, error, only=len(configs) == 1)
                 self._save()
         return False
+
+    def grade(self) -> bool:
+        """Let the judge and the embedding model look at all answers, if there are such. True if interrupted."""
+        assert self._graders is not None
+        reference = self._reference
+        records = {name: turns.records for name, turns in self._turns.items()}
+        opponent = None if reference is None else Opponent(reference.figures.name, reference.texts)
+        interrupted = self._graders.grade(self.results.models, records, opponent, self._folder, self._display)
+        self._save()
+        return interrupted
 
     def _run_one(self, config: RunConfig, plan: BenchmarkPlan, result: ModelResult, turns: Turns) -> None:
         spec = self._locate(config)

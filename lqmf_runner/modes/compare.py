@@ -16,9 +16,9 @@ import msgspec
 
 from ..config import CompareMode, TrackingConfig
 from ..errors import UserInputError
-from ..experiments.benchmark import LoadEngine
 from ..experiments.conclusion import candidate, check_measured, draw_verdict, verdict_concurrency
 from ..experiments.finished import FinishedRun, contrasts, gather, read_finished
+from ..experiments.on_demand import LoadEngine
 from ..experiments.results import ModelResult, Results
 from ..quality.differences import Difference, differences
 from ..tracking import MlflowTracker

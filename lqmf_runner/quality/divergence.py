@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..config import PromptsConfig
 from ..engine.client import EngineClient
-from ..types import GenerationRequest, Message, SamplingParams
+from ..types import Completion, GenerationRequest, Message, SamplingParams
 from .concurrent import for_each
 from .measures import Divergence, Parting
 
@@ -15,8 +15,14 @@ _AT_A_TIME = 8
 
 
 def greedy_requests(prompts: PromptsConfig, max_tokens: int, *, chat: bool) -> dict[str, GenerationRequest]:
-    """A greedy request for the first turn of every prompt, by prompt id; plain text where there is no chat template."""
-    sampling = SamplingParams(max_tokens=max_tokens, temperature=0)
+    """A greedy request for the first turn of every prompt, by prompt id."""
+    return opening_requests(prompts, SamplingParams(max_tokens=max_tokens, temperature=0), chat=chat)
+
+
+def opening_requests(
+    prompts: PromptsConfig, sampling: SamplingParams, *, chat: bool
+) -> dict[str, GenerationRequest]:
+    """A request for the first turn of every prompt, by prompt id; plain text where there is no chat template."""
     requests = {}
     for entry in prompts.entries:
         text = entry.prompt or entry.turns[0]
@@ -30,20 +36,20 @@ def greedy_requests(prompts: PromptsConfig, max_tokens: int, *, chat: bool) -> d
     return requests
 
 
-async def greedy_answers(
+async def answer_all(
     client: EngineClient,
     requests: Mapping[str, GenerationRequest],
     on_progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, list[int]]:
-    """Token ids of the answers, the end-of-sequence token included.
+) -> dict[str, Completion]:
+    """The answers by the requests' keys; their token ids have the end-of-sequence token where there was one.
 
     Raises:
         LqmfError: a request failed.
     """
-    answers: dict[str, list[int]] = {}
+    answers: dict[str, Completion] = {}
 
     async def ask(prompt_id: str) -> None:
-        answers[prompt_id] = list((await client.complete(requests[prompt_id])).token_ids)
+        answers[prompt_id] = await client.complete(requests[prompt_id])
         on_progress(len(answers))
 
     await for_each(requests, ask, at_a_time=min(_AT_A_TIME, client.info.max_slots))

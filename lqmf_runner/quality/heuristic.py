@@ -27,13 +27,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..experiments.results import HeuristicScore
+from .words import split_words
 
 LENGTH, RELEVANCE, REPETITION, WELL_FORMED = 0.3, 0.3, 0.25, 0.15
 
-# Thai, Lao, Burmese, Khmer, kana, Han: written without spaces
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['’][^\W\d_]+)?")
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SHORT_QUESTION = re.compile(
     r"^(what|who|whom|whose|when|where|which|how (many|much|old|far|long|tall)|is|are|was|were|do|does|did|can|could"
     r"|will|should|has|have)\b", re.IGNORECASE
@@ -77,10 +74,10 @@ def score_answer(prompt: str, answer: str, *, cut_off: bool = False) -> Heuristi
         cut_off: the answer was ended by the token limit. Only an answer that ended by itself is marked down for
             stopping in mid-sentence.
     """
-    words = _words(answer)
+    words = split_words(answer)
     if not words:
         return HeuristicScore()
-    asked = _words(prompt)
+    asked = split_words(prompt)
     fresh = 1.0 - _repetition(words, answer)
     is_code = _looks_like_code(answer)
     length = LENGTH * _length(prompt, asked, len(words) * fresh) * fresh
@@ -93,10 +90,6 @@ def score_answer(prompt: str, answer: str, *, cut_off: bool = False) -> Heuristi
     coherence = REPETITION * fresh * (0.5 + 0.5 * formed) + WELL_FORMED * formed * (0.5 + 0.5 * fresh)
     parts = [round(part, 4) for part in (length, relevance, coherence)]
     return HeuristicScore(round(sum(parts), 4), *parts)
-
-
-def _words(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(_CAMEL.sub(" ", text).replace("_", " "))]
 
 
 def _length(prompt: str, asked: Sequence[str], count: float) -> float:

@@ -71,3 +71,115 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     median: float | None
     identical: float
     first: list[Parting]
+
+
+class SimilarityFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How near answers come to the prompts' reference answers (see `quality.similarity`), means over prompts, 0 to 1.
+
+    Attributes:
+        prompts: that have a reference and were answered, `answers` times in all.
+        embedding: cosine of the embeddings of answer and reference, by the model `embedded_by`; null without one.
+    """
+
+    f1: float
+    recall: float
+    rouge_l: float
+    prompts: int
+    answers: int
+    f1_se: float | None = None
+    recall_se: float | None = None
+    embedding: float | None = None
+    embedding_se: float | None = None
+    embedded_by: str | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How right a model is on decisions whose right option is known, and how well its probabilities say so.
+
+    Attributes:
+        accuracy: share of decisions whose most likely option is the right one.
+        brier: mean over decisions of Σ over options of (p - [it is the right one])², 0 to 2.
+        ece: expected calibration error over 10 bins of equal width, Σ share of the bin · |accuracy - mean confidence|.
+    """
+
+    accuracy: float
+    brier: float
+    ece: float
+    accuracy_se: float | None = None
+
+
+class DecisionFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Typed decisions of a model held against the reference's (see `quality.decision_flips`).
+
+    Attributes:
+        decisions: how many; `set` names them, `set_digest` is a digest of what is asked.
+        flip_rate: share of decisions whose most likely option is another than the reference's.
+        lost, gained: flips away from the right option, and to it.
+        distance: mean total variation distance ½ Σ |p - p_ref| of the options' probabilities, 0 to 1.
+        label_mass: mean probability of all options together among everything the model could have said.
+        own, reference: calibration of the model and of the reference.
+    """
+
+    set: str
+    set_digest: str
+    decisions: int
+    flip_rate: float
+    distance: float
+    lost: int
+    gained: int
+    label_mass: float
+    own: Calibration
+    reference: Calibration
+    flip_rate_se: float | None = None
+    distance_se: float | None = None
+
+
+class PairFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's answers beside those of `against`, each pair shown to the judge in both orders.
+
+    Attributes:
+        pairs: prompts that both have answered; of these, `identical` are equal and not shown: a tie.
+        wins, ties, losses: a win takes the judge's preference in both orders; what else is no loss is a tie.
+        preference: mean probability that the model's answer is the better one, a tie counting half, over both orders.
+        order_disagreement: share of the pairs shown in which turning them round turned the judgement round or to a tie;
+            null if none was shown.
+        first_preferred: mean probability of whichever answer stood first; 0.5 is a judge without position bias.
+    """
+
+    against: str
+    pairs: int
+    identical: int
+    wins: int
+    ties: int
+    losses: int
+    preference: float
+    preference_se: float | None = None
+    order_disagreement: float | None = None
+    first_preferred: float | None = None
+
+
+class JudgeFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a judge model says of a model's answers (see `quality.judge`).
+
+    Attributes:
+        model, version: of the judge.
+        rubric: name and digest of what it was asked.
+        answers: that were scored; `failed` could not be.
+        score: mean over answers of the mean over criteria, 0 (lowest level) to 1 (highest).
+        criteria: mean of each criterion.
+        label_mass: mean probability of the levels together among everything the judge could have said. Where it is low,
+            the judge does not do what it is asked.
+        pairs: against another model's answers; null where there are none.
+    """
+
+    model: str
+    version: str
+    rubric: str
+    rubric_digest: str
+    answers: int
+    failed: int = 0
+    score: float | None = None
+    score_se: float | None = None
+    criteria: dict[str, float] = {}
+    label_mass: float | None = None
+    pairs: PairFigures | None = None

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..experiments.results import Results, read_config, read_requests, write_results, write_whole
+from ..experiments.results import (
+    Results, read_config, read_judgements, read_requests, write_results, write_whole,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from .plots.style import Plot
@@ -45,7 +47,9 @@ def write_reports(results: Results, folder: Path) -> list[str]:
         problems.append(f"the plots could not be drawn: {error}")
     for plot in plots:
         attempt(plot.name, lambda plot=plot: write_whole(folder / plot.name, plot.png))  # type: ignore[misc]
-    blocks = run_document(results, records, plots, dict(flatten(read_config(folder))))
+    blocks = run_document(
+        results, records, plots, dict(flatten(read_config(folder))), read_judgements(folder)
+    )
     attempt("report.md", lambda: write_whole(folder / "report.md", render_markdown(blocks).encode()))
     attempt("report.html", lambda: write_whole(folder / "report.html", render_html(blocks).encode()))
     return problems

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..experiments.results import RequestRecord, Results
+from ..experiments.results import Judgement, RequestRecord, Results
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ class Comparison:
 
 
 def compare_answers(
-    results: Results, records: Sequence[RequestRecord], prompts: dict[str, str], most: int
+    results: Results,
+    records: Sequence[RequestRecord],
+    prompts: dict[str, str],
+    most: int,
+    judgements: Sequence[Judgement] = (),
 ) -> list[Comparison]:
     """Comparisons of the first prompts that were answered, each model's first answer to it.
 
@@ -49,7 +53,9 @@ def compare_answers(
     Args:
         prompts: text by id, where it is known.
         most: how many prompts to show.
+        judgements: a judge's, whose scores are told with the answers.
     """
+    scores = {(j.prompt_id, j.model): j.score for j in judgements if j.score is not None}
     first: dict[tuple[str, str], RequestRecord] = {}
     for record in records:
         if record.error is None and record.turn == 0:
@@ -60,7 +66,7 @@ def compare_answers(
     comparisons = []
     for prompt_id in list(dict.fromkeys(prompt_id for prompt_id, _ in first))[:most]:
         found = [first[prompt_id, name] for name in names if (prompt_id, name) in first]
-        answers = [_answer(record, found[0]) for record in found]
+        answers = [_answer(record, found[0], scores.get((prompt_id, record.model))) for record in found]
         text = getattr(found[0], "prompt", "") or prompts.get(prompt_id, "")
         comparisons.append(Comparison(prompt_id, text, answers))
     return comparisons
@@ -80,8 +86,9 @@ def split_at_parting(base: str, other: str) -> tuple[str, str, str]:
     return other[:end], "", other[end:]
 
 
-def _answer(record: RequestRecord, base: RequestRecord) -> Answer:
+def _answer(record: RequestRecord, base: RequestRecord, judged: float | None) -> Answer:
     score = f", heuristic {record.heuristic.score:.2f}" if record.heuristic else ""
+    score += f", judge {judged:.2f}" if judged is not None else ""
     facts = f"{record.output_tokens} tokens, {record.finish_reason}{score}"
     if record is base:
         return Answer(record.model, facts, "", "", record.text, "")

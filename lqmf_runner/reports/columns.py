@@ -83,14 +83,29 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
         columns.append(
             Column(f"{name}\n{metric} ± SE", functools.partial(fig.task, name=name, metric=metric))
         )
+    if any(model.quality.similarity for model in results.models):
+        columns.append(Column("similarity\nF1", fig.similarity))
+    if any(model.quality.judge for model in results.models):
+        columns.append(Column("judge", fig.judged))
     columns.append(Column("heuristic", fig.heuristic))
     return columns
 
 
 def _fidelity_columns(results: Results) -> list[Column[ModelResult]]:
     """Columns of what was measured against the reference; none where nothing was."""
-    if not any(model.quality.kld for model in results.models):
-        return []
+    columns: list[Column[ModelResult]] = []
+    if any(model.quality.kld for model in results.models):
+        columns += _distribution_columns()
+    if any(model.quality.decisions for model in results.models):
+        columns.append(Column("flips\n± SE", fig.flips, rank=_flip_rate))
+    return columns
+
+
+def _flip_rate(model: ModelResult) -> float | None:
+    return model.quality.decisions.flip_rate if model.quality.decisions else None
+
+
+def _distribution_columns() -> list[Column[ModelResult]]:
     return [
         Column("KLD\nmean", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None),
         Column("top-1", fig.top1, rank=lambda m: None if (t := m.quality.top1_agreement) is None else -t),

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..experiments.results import ModelResult, RequestRecord, Results
+from ..experiments.results import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
+from . import grades
 from .answers import Comparison, compare_answers
 from .columns import best_cells, load_heads, load_row, summary_columns
 
@@ -97,7 +98,11 @@ Block = Heading | Paragraph | VerdictBox | Table | Plots | Verbatim | Answers | 
 
 
 def run_document(
-    results: Results, records: Sequence[RequestRecord], plots: Sequence[Plot], config: Mapping[str, Any]
+    results: Results,
+    records: Sequence[RequestRecord],
+    plots: Sequence[Plot],
+    config: Mapping[str, Any],
+    judgements: Sequence[Judgement] = (),
 ) -> list[Block]:
     """The report of a run: the verdict first, then the comparison, then the evidence.
 
@@ -116,7 +121,8 @@ def run_document(
     if plots:
         blocks.append(Plots(plots))
     blocks += _fidelity(results.models)
-    blocks += _answers(results, records, config)
+    blocks += _grades(results.models)
+    blocks += _answers(results, records, config, judgements)
     blocks += _loads(results)
     blocks += _failures(records)
     blocks += [Heading(2, "Run it again"), Command(run.command)]
@@ -222,11 +228,34 @@ def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
     return [Heading(2, "Fidelity"), Table(heads, rows)] if rows else []
 
 
-def _answers(results: Results, records: Sequence[RequestRecord], config: Mapping[str, Any]) -> list[Block]:
+def _grades(models: Sequence[ModelResult]) -> list[Block]:
+    """Decisions, similarity to reference answers, and what the judge says."""
+    tables = [
+        Table(heads, rows, text_columns=columns, title=title)
+        for title, columns, (heads, rows) in (
+            ("Decisions, beside the reference's", 1, grades.decision_rows(models)),
+            ("Similarity to reference answers", 1, grades.similarity_rows(models)),
+            ("Judge's scores, 0 to 1", 1, grades.judge_rows(models)),
+            ("Judge's preference, in both orders", 2, grades.pair_rows(models)),
+        )
+        if rows
+    ]
+    if not tables:
+        return []
+    judge = grades.judged_by(models)
+    return [Heading(2, "Quality of answers"), *tables, *([Paragraph(judge)] if judge else [])]
+
+
+def _answers(
+    results: Results,
+    records: Sequence[RequestRecord],
+    config: Mapping[str, Any],
+    judgements: Sequence[Judgement],
+) -> list[Block]:
     """Answers of the models to the same prompts."""
     entries = config.get("prompts.entries") or []
     known = {entry["id"]: entry.get("prompt") or (entry.get("turns") or [""])[0] for entry in entries}
-    shown = compare_answers(results, records, known, PROMPTS_SHOWN)
+    shown = compare_answers(results, records, known, PROMPTS_SHOWN, judgements)
     if not shown:
         return []
     return [Heading(2, "Answers"), *(Answers(each, is_open=n < 2) for n, each in enumerate(shown))]

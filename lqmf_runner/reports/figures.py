@@ -130,6 +130,31 @@ def divergence(model: ModelResult) -> str:
     return f"> {found.tokens}" if found.median is None else f"{found.median:g}"
 
 
+def flips(model: ModelResult) -> str:
+    """Share of typed decisions that turn out differently from the reference's: "9.5 ± 3.4 %"."""
+    found = model.quality.decisions
+    if found is None:
+        return UNKNOWN
+    error = "" if found.flip_rate_se is None else f" ± {found.flip_rate_se * 100:.1f}"
+    return f"{found.flip_rate * 100:.1f}{error} %"
+
+
+def similarity(model: ModelResult) -> str:
+    """Shared words with the reference answers, F1."""
+    found = model.quality.similarity
+    return UNKNOWN if found is None else f"{found.f1:.2f}"
+
+
+def judged(model: ModelResult) -> str:
+    """The judge's score; without one, how its answers do against another model's."""
+    found = model.quality.judge
+    if found is None:
+        return UNKNOWN
+    if found.score is None and found.pairs is not None:
+        return f"{found.pairs.preference * 100:.0f} % preferred"
+    return UNKNOWN if found.score is None else f"{found.score:.2f}"
+
+
 def task(model: ModelResult, name: str, metric: str) -> str:
     """A metric of a task with its standard error: "0.955 ± 0.032"."""
     found = model.quality.tasks.get(name, {})

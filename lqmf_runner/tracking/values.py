@@ -18,6 +18,7 @@ ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
 _SECRET_KEY = re.compile(r"(key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
 _NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "objectives", "repeats", "interleave", "tasks"}
+_APART = {"cache_dir", "decisions", "decision_set"}  # what the other figures of fidelity do not depend on
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s?#]*@")
 _URL_SECRET = re.compile(r"([?&][^=&\s]*(?:key|token|secret|password)=)[^&\s]+", re.IGNORECASE)
 
@@ -104,7 +105,7 @@ def conditions_digest(config: Mapping[str, Any], overrides: Sequence[str]) -> st
     """
     mode = {key: value for key, value in (config.get("mode") or {}).items() if key not in _NO_CONDITIONS}
     reference = config.get("reference")
-    fidelity = {key: value for key, value in (config.get("fidelity") or {}).items() if key != "cache_dir"}
+    fidelity = {key: value for key, value in (config.get("fidelity") or {}).items() if key not in _APART}
     backend = sorted(override for override in overrides if override.lstrip("+").startswith("backend"))
     return _digest([config.get("prompts"), mode, backend, [reference, fidelity] if reference else None])
 

@@ -449,9 +449,15 @@ def test_fidelity_to_a_reference_is_in_results_table_and_reports(
     assert quality.reference.positions == 512
     assert quality.divergence is not None
     assert far.quality.kld is None
-    assert far.notes == ["fidelity is not measured: an endpoint does not give full distributions"]
+    assert far.notes == [
+        "of fidelity only decisions are measured: an endpoint does not give full distributions"
+    ]
+    assert quality.decisions is not None
+    assert quality.decisions == far.quality.decisions, "the same table"
+    assert quality.decisions.flip_rate > 0
     shown = capsys.readouterr().out
     assert "top-1" in shown
+    assert "flips" in shown
     assert "Reference ref" in shown
     for report in ("report.md", "report.html"):
         assert "KL divergence from the reference" in (fidelity.folder / report).read_text()
@@ -459,6 +465,8 @@ def test_fidelity_to_a_reference_is_in_results_table_and_reports(
     assert metrics["quality/kld.mean"] == quality.kld.mean
     assert metrics["quality/reference.perplexity"] == quality.reference.perplexity
     assert metrics["quality/top1_agreement_se"] > 0
+    assert metrics["quality/decisions.flip_rate"] == quality.decisions.flip_rate
+    assert metrics["quality/decisions.own.brier"] > 0
 
 
 def test_fidelity_can_be_left_out(fidelity: Fidelity) -> None:

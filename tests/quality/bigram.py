@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lqmf_runner.engine.windows import WindowScorer
-from lqmf_runner.types import Chunk, GenerationRequest, ModelInfo, Usage, Window, WindowScore
+from lqmf_runner.types import (
+    Chunk,
+    GenerationRequest,
+    ModelInfo,
+    OptionLogprobs,
+    Usage,
+    Window,
+    WindowScore,
+)
 from tests.experiments.scripted import INFO, ScriptedEngine
 
 N_VOCAB = 256
@@ -45,6 +53,16 @@ class BigramEngine(ScriptedEngine):
         sink.take(sink.first_row, rows[sink.first_row : middle])
         sink.take(middle, rows[middle:])
         return sink.result()
+
+    async def option_logprobs(
+        self, request: GenerationRequest, options: Sequence[Sequence[str]]
+    ) -> OptionLogprobs:
+        """As if the answer were one byte, which depends on the sum of the prompt's bytes."""
+        text = request.prompt or (request.messages or ())[-1].content
+        row = self.logits[sum(text.encode()) % N_VOCAB].astype(float)
+        logprobs = row - np.log(np.exp(row).sum())
+        values = [np.log(sum(np.exp(logprobs[form.encode()[0]]) for form in set(forms))) for forms in options]
+        return OptionLogprobs(logprobs=tuple(map(float, values)), prompt_tokens=1, cached_tokens=0)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         last = (request.prompt or (request.messages or ())[-1].content).encode()[-1]

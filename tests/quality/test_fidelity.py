@@ -14,7 +14,7 @@ from lqmf_runner.config import FidelityConfig, Prompt, PromptsConfig
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import EngineError, InvalidRequestError, UserInputError
 from lqmf_runner.models.quantize.calibration import SHIPPED as CALIBRATION
-from lqmf_runner.quality.divergence import divergence, first_divergence, greedy_answers, greedy_requests
+from lqmf_runner.quality.divergence import answer_all, divergence, first_divergence, greedy_requests
 from lqmf_runner.quality.evaluation_text import SHIPPED, load_text
 from lqmf_runner.quality.fidelity import (
     PositionScores,
@@ -238,9 +238,9 @@ async def test_greedy_answers_are_collected_for_each_prompt() -> None:
     assert [m.content for m in chat["two"].messages or ()] == ["Be brief.", "a"]
     requests = greedy_requests(prompts, 5, chat=False)
     assert {r.sampling.temperature for r in requests.values()} == {0}
-    answers = await greedy_answers(BigramEngine(table()), requests)
-    assert {prompt: len(tokens) for prompt, tokens in answers.items()} == {"one": 5, "two": 5}
-    assert answers["two"][0] == table()[ord("a")].argmax()
+    answers = await answer_all(BigramEngine(table()), requests)
+    assert {prompt: len(answer.token_ids) for prompt, answer in answers.items()} == {"one": 5, "two": 5}
+    assert answers["two"].token_ids[0] == table()[ord("a")].argmax()
 
 
 def test_the_shipped_text_is_varied_and_new() -> None:

@@ -1,0 +1,110 @@
+"""Decision flips and calibration: what a quantization does to typed decisions, beside the unquantized model.
+
+Nothing is generated: each decision is the distribution over its options that the next-token probabilities give
+(`engine.decisions`), so that a flip is an answer that really changed, and a shift below one is seen too.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from ..engine.client import EngineClient
+from .concurrent import for_each
+from .decision_sets import DecisionSet, KnownDecision
+from .measures import Calibration, DecisionFigures
+from .similarity import standard_error
+
+BINS = 10
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What a model made of a decision: the probability of each option, and of all of them among everything else."""
+
+    probabilities: tuple[float, ...]
+    label_mass: float
+
+    @property
+    def best(self) -> int:
+        """Index of the most likely option; the first of those that are equally likely."""
+        return self.probabilities.index(max(self.probabilities))
+
+
+async def decide_all(
+    client: EngineClient, decisions: DecisionSet, on_progress: Callable[[int], None] = lambda done: None
+) -> dict[str, Decided]:
+    """Ask a model for all decisions, by id.
+
+    Raises:
+        LqmfError: see `engine.decisions.decide`.
+    """
+    found: dict[str, Decided] = {}
+
+    async def ask(decision: KnownDecision) -> None:
+        (answer,) = (await client.decide(decision.text, [decision.question])).answers
+        found[decision.id] = Decided(answer.probabilities, answer.label_mass)
+        on_progress(len(found))
+
+    await for_each(decisions.decisions, ask, at_a_time=client.info.max_slots)
+    return found
+
+
+def compare_decisions(
+    decisions: DecisionSet, own: Mapping[str, Decided], reference: Mapping[str, Decided]
+) -> DecisionFigures:
+    """Hold a model's decisions against the reference's."""
+    flips, distances, lost, gained = [], [], 0, 0
+    for decision in decisions.decisions:
+        mine, theirs = own[decision.id], reference[decision.id]
+        flipped = mine.best != theirs.best
+        flips.append(float(flipped))
+        lost += flipped and theirs.best == decision.right
+        gained += flipped and mine.best == decision.right
+        distances.append(_total_variation(mine.probabilities, theirs.probabilities))
+    return DecisionFigures(
+        set=decisions.name,
+        set_digest=decisions.digest,
+        decisions=len(flips),
+        flip_rate=statistics.fmean(flips),
+        flip_rate_se=standard_error(flips),
+        distance=statistics.fmean(distances),
+        distance_se=standard_error(distances),
+        lost=lost,
+        gained=gained,
+        label_mass=statistics.fmean(decided.label_mass for decided in own.values()),
+        own=calibration(decisions, own),
+        reference=calibration(decisions, reference),
+    )
+
+
+def calibration(decisions: DecisionSet, decided: Mapping[str, Decided]) -> Calibration:
+    """Accuracy, Brier score and expected calibration error of one model."""
+    right, confidence, brier = [], [], []
+    for decision in decisions.decisions:
+        found = decided[decision.id]
+        right.append(float(found.best == decision.right))
+        confidence.append(max(found.probabilities))
+        brier.append(
+            math.fsum((p - (option == decision.right)) ** 2 for option, p in enumerate(found.probabilities))
+        )
+    return Calibration(
+        accuracy=statistics.fmean(right),
+        accuracy_se=standard_error(right),
+        brier=statistics.fmean(brier),
+        ece=_calibration_error(right, confidence),
+    )
+
+
+def _calibration_error(right: Sequence[float], confidence: Sequence[float]) -> float:
+    hits, sure = np.array(right), np.array(confidence)
+    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = [abs((hits[bins == b] - sure[bins == b]).sum()) for b in range(BINS)]
+    return float(sum(gaps) / len(hits))
+
+
+def _total_variation(p: Sequence[float], q: Sequence[float]) -> float:
+    return math.fsum(abs(a - b) for a, b in zip(p, q, strict=True)) / 2
