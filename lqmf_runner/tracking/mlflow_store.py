@@ -17,6 +17,8 @@ from ..errors import TrackingError, UserInputError
 from ..experiments.history import PastRun
 from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
 from ..experiments.system_log import read_system_log
+from ..reports.document import summary_document
+from ..reports.markdown import render_markdown
 from .reader import read_runs
 from .registry import register_model
 from .values import (
@@ -31,7 +33,7 @@ from .values import (
     run_params,
     shorten,
     system_digest,
-    system_metrics,
+    system_params,
 )
 
 if TYPE_CHECKING:
@@ -220,6 +222,9 @@ class _Sender:
             params["model.name"] = model.name
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
+        tags["mlflow.note.content"] = render_markdown(summary_document(self._results, model))
+        if model is None and self._results.verdict is not None:
+            tags["verdict"] = self._results.verdict.headline
         tags = {key: shorten(value, TAG_LENGTH) for key, value in tags.items()}
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=shorten(name, 200)
@@ -227,7 +232,7 @@ class _Sender:
         run_id: str = run.info.run_id
         self._made.append(run_id)
         metrics = model_metrics(model) if model is not None else {}
-        self._log(run_id, params, metrics | system_metrics(self._results.system, model))
+        self._log(run_id, params | system_params(self._results.system), metrics)
         self._log_samples(run_id, model)
         self._log_prompts(run_id)
         if model is not None:

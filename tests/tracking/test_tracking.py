@@ -43,7 +43,8 @@ def test_one_model_is_one_run_read_back_through_mlflow(here: Path, store: Tracki
     tags = {key: run.data.tags[key] for key in ("model", "format", "bits", "mode", "version")}
     assert tags == {"model": "a", "format": "gguf", "bits": "4.0", "mode": "benchmark", "version": "abc"}
     assert run.data.tags["prompts"] == "tiny"
-    assert run.data.metrics["system/worker_rss_mb"] == 270.4
+    assert run.data.params["system.cpu"] == "A Processor"
+    assert "| GGUF Q4_1 |" in run.data.tags["mlflow.note.content"]
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.tags[0].value) == ("tiny", "benchmark")
     assert json.loads(dataset.dataset.profile) == {"num_prompts": 2, "num_turns": 4}
@@ -66,6 +67,9 @@ def test_several_models_are_children_of_one_run(here: Path, store: TrackingConfi
     assert "c1/ttft_s.p50" in by_name["b"].data.metrics
     assert by_name["b"].data.params["model.name"] == "b"
     assert "c1/ttft_s.p50" not in parent.data.metrics
+    note = parent.data.tags["mlflow.note.content"]
+    assert all(f"| {name} |" in note for name in "abc")
+    assert "| b |" not in by_name["a"].data.tags["mlflow.note.content"]
 
 
 def test_system_metrics_are_series_and_a_model_has_those_of_its_turn(
