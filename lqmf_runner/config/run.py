@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..errors import UserInputError
 from .grading import JudgeConfig, SimilarityConfig
 from .judging import FidelityConfig, VerdictConfig
 from .model import BackendConfig, ModelConfig
@@ -14,12 +15,25 @@ from .server import ServerConfig
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """MLflow. `enabled: false` leaves only the run's folder."""
+    """MLflow. `enabled: false` leaves only the run's folder.
+
+    Attributes:
+        system_metrics_s: seconds between two samples of what the machine is doing while models are measured; null takes
+            none.
+    """
 
     enabled: bool = True
     uri: str = "sqlite:///mlruns/mlflow.db"
     artifacts: str = "mlruns/artifacts"
     experiment: str = "lqmf"
+    system_metrics_s: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        if self.system_metrics_s is not None and not self.system_metrics_s >= 0.1:
+            raise UserInputError(
+                f"tracking.system_metrics_s={self.system_metrics_s} is not a time between samples",
+                hint="give 0.1 or more, or null for none",
+            )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class MemoryMeter:
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
-        self._nvml, self._devices = _open_nvml()
+        self._nvml, self._devices = open_nvml()
         self._peak_rss = self._peak_gpu = 0.0
 
     def read(self) -> MemoryUse:
@@ -43,7 +43,8 @@ def _peak_rss_mb(pid: int) -> float:
     return 0.0
 
 
-def _open_nvml() -> tuple[Any, list[Any]]:
+def open_nvml() -> tuple[Any, list[Any]]:
+    """NVML and the handles of the GPUs; none where there is no driver or no `nvidia-ml-py`."""
     try:
         import pynvml
 

@@ -23,6 +23,7 @@ from ..experiments.on_demand import LoadEngine
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
 from ..experiments.results import ModelResult, Results, RunRecord, write_results
+from ..experiments.system_log import SystemLog
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
 from ..types import ModelSpec
 from .grading import Graders
@@ -68,8 +69,13 @@ def run_with(
     results = begin(context, "+".join(config.model.name for config in context.models))
     header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
     display = BenchmarkDisplay(header)
-    with RequestLog(context.run_dir) as request_log, display:
-        benchmark = _Benchmark(results, context.run_dir, request_log, display, locate, load)
+    interval_s = config.tracking.system_metrics_s if config.tracking.enabled else None
+    with (
+        RequestLog(context.run_dir) as request_log,
+        SystemLog(context.run_dir, interval_s) as system_log,
+        display,
+    ):
+        benchmark = _Benchmark(results, context.run_dir, request_log, system_log, display, locate, load)
         interrupted = (
             benchmark.prepare(context) or benchmark.run_all(context.models, plans) or benchmark.grade()
         )
@@ -130,12 +136,14 @@ class _Benchmark:
         results: Results,
         folder: Path,
         request_log: RequestLog,
+        system_log: SystemLog,
         display: BenchmarkDisplay,
         locate: Locate,
         load: LoadEngine,
     ) -> None:
         self.results = results
         self.request_log = request_log
+        self._system_log = system_log
         self.errors: list[Exception] = []
         self._reference: Reference | None = None
         self._graders: Graders | None = None
@@ -211,6 +219,7 @@ class _Benchmark:
 
     def _run_one(self, config: RunConfig, plan: BenchmarkPlan, result: ModelResult, turns: Turns) -> None:
         spec = self._locate(config)
+        self._system_log.model = result.name
         result.format, result.version = spec.format, spec.version or None
         system = self.results.system
         if system.memory_bandwidth_gb_s is None and spec.format != "openai":

@@ -47,6 +47,11 @@ def load_text(config: FidelityConfig) -> EvaluationText:
             f"the evaluation text {path.name} cannot be read: {why}",
             hint="fidelity.text takes a UTF-8 text file; without it the text that ships is used",
         ) from error
+    if not text.strip() or "\0" in text:
+        raise UserInputError(
+            f"the evaluation text {path.name} {'is no text' if text.strip() else 'is empty'}",
+            hint="fidelity.text takes a UTF-8 text of 512 tokens or more; without it the text that ships is used",
+        )
     return EvaluationText("shipped" if config.text is None else path.name, text)
 
 

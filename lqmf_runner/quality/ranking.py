@@ -7,6 +7,7 @@ twice the speed, half the memory, or `KLD_PER_HALF` less KL divergence.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -45,9 +46,14 @@ class Metric:
         text = self.form.format(value * self.scale)
         return text.rstrip("0").rstrip(".") if self.form.endswith("f}") else text
 
+    def limit(self, value: float) -> str:
+        """A bound without the figure's name, its decimals as the user gave them: "at least 150 tok/s"."""
+        text = re.sub(r"\.0+(?!\d)|(?<=\.)(\d*?)0+(?!\d)", r"\1", self.write(value))
+        return f"{'at least' if self.higher else 'at most'} {text}"
+
     def wanted(self, limit: float) -> str:
         """A bound in words: "KLD at most 0.1"."""
-        return f"{self.label} {'at least' if self.higher else 'at most'} {self.write(limit)}"
+        return f"{self.label} {self.limit(limit)}"
 
 
 METRICS: dict[str, Metric] = {
@@ -228,7 +234,7 @@ def _utility(key: str, measure: Measure) -> Measure:
 
 def _miss(name: str, limit: float, measure: Measure | None) -> Miss | None:
     metric = METRICS[name.split("_", 1)[1]]
-    bound = f"{'at least' if metric.higher else 'at most'} {metric.write(limit)}"
+    bound = metric.limit(limit)
     if measure is None:
         value = shortfall = None
         text = f"{metric.label} was not measured ({bound})"

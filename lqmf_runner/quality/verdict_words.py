@@ -65,7 +65,8 @@ def headline(case: Case) -> str:
 def sentences(case: Case) -> list[str]:
     """The reasons, the most important first."""
     if case.winner is None:
-        return [f"{row.name}: {_misses(row)}." for row in case.rows[:OTHERS] if not row.qualifies]
+        missing_most = [f"{row.name}: {_misses(row)}." for row in case.rows[:OTHERS] if not row.qualifies]
+        return [*_why_none(case), *missing_most]
     winner = case.winner
     others = [row for row in case.rows if row is not winner]
     return [
@@ -124,6 +125,28 @@ def _why_it_qualifies(case: Case) -> list[str]:
     if good == 1:
         return [f"It alone meets {case.bounds}."]
     return [f"{good} of {len(case.rows)} models meet {case.bounds}."]
+
+
+def _why_none(case: Case) -> list[str]:
+    """What rules all models out: limits that none meets, with the best there is; else that none meets all at once."""
+    if len(case.rows) < 2 or case.rows[0].qualifies:
+        return []
+    beyond, met = [], []
+    for name, limit in case.config.bounds.items():
+        metric = METRICS[name.split("_", 1)[1]]
+        good = [row.name for row in case.rows if all(miss.constraint != name for miss in row.misses)]
+        values = {row.name: m.value for row in case.rows if (m := row.candidate.measures.get(metric.key))}
+        if good:
+            if len(good) < len(case.rows):
+                met.append(f"{metric.wanted(limit)} by {_join(good)} alone")
+        elif values:
+            best = (max if metric.higher else min)(values, key=lambda model: values[model])
+            beyond.append(
+                f"No model meets {metric.wanted(limit)}: the best is {metric.write(values[best])}, of {best}."
+            )
+    if beyond or not met:
+        return beyond
+    return [f"Each limit is met by some model, but no model meets all of them: {', '.join(met)}."]
 
 
 def _why_it_leads(case: Case, winner: Ranked, others: Sequence[Ranked]) -> list[str]:

@@ -32,7 +32,10 @@ def load_shapes(results: Results) -> list[Shape]:
 
 
 def summary_columns(results: Results) -> list[Column[ModelResult]]:
-    """Columns of the one table that compares the models. Latency and bandwidth are those of the first load."""
+    """Columns of the one table that compares the models, those that decide first: a narrow terminal cuts it there.
+
+    Latency and bandwidth are those of the first load.
+    """
     shapes = [shape for shape in load_shapes(results) if shape.kind != "ramp"]
     columns: list[Column[ModelResult]] = [
         Column("model", lambda m: m.name, is_number=False),
@@ -40,7 +43,6 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
         Column("bits/w", lambda m: fig.number(m.bits_per_weight)),
         Column("size", lambda m: fig.megabytes(m.size_mb), rank=lambda m: m.size_mb),
         Column("memory", fig.memory, rank=fig.total_memory_mb),
-        Column("load", lambda m: fig.seconds(m.load_time_s), rank=lambda m: m.load_time_s),
     ]
     columns += [
         Column(
@@ -52,21 +54,12 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
         )
         for shape in shapes
     ]
-    if shapes:
-        first, at = shapes[0], fig.load_label(shapes[0])
-        columns += [
-            Column(
-                f"TTFT ms {at}\np50 / p99",
-                _of_load(first, lambda load: fig.pair(load.ttft_s)),
-                rank=_rank(first, lambda load: load.ttft_s.p50),
-            ),
-            Column(
-                f"ITL ms {at}\np50",
-                _of_load(first, lambda load: fig.milliseconds(load.itl_s.p50)),
-                rank=_rank(first, lambda load: load.itl_s.p50),
-            ),
-            Column(f"bandwidth\n{at}", _of_load(first, lambda load: fig.percent(load.bandwidth_utilisation))),
-        ]
+    latency = _latency_columns(shapes[0]) if shapes else []
+    columns += latency[:1]
+    fidelity = _fidelity_columns(results)
+    columns += fidelity[:2]
+    columns.append(Column("load", lambda m: fig.seconds(m.load_time_s), rank=lambda m: m.load_time_s))
+    columns += latency[1:]
     if any(model.ramp for model in results.models):
         columns.append(Column("sustained\nreq/s", fig.ramp))
     if any(load.goodput_rps is not None for model in results.models for load in model.loads):
@@ -78,7 +71,7 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
             )
             for shape in shapes
         ]
-    columns += _fidelity_columns(results)
+    columns += fidelity[2:]
     for name, metric in _tasks(results):
         columns.append(
             Column(f"{name}\n{metric} ± SE", functools.partial(fig.task, name=name, metric=metric))
@@ -89,6 +82,24 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
         columns.append(Column("judge", fig.judged))
     columns.append(Column("heuristic", fig.heuristic))
     return columns
+
+
+def _latency_columns(shape: Shape) -> list[Column[ModelResult]]:
+    """Latency and use of the memory bandwidth under a load."""
+    at = fig.load_label(shape)
+    return [
+        Column(
+            f"TTFT ms {at}\np50 / p99",
+            _of_load(shape, lambda load: fig.pair(load.ttft_s)),
+            rank=_rank(shape, lambda load: load.ttft_s.p50),
+        ),
+        Column(
+            f"ITL ms {at}\np50",
+            _of_load(shape, lambda load: fig.milliseconds(load.itl_s.p50)),
+            rank=_rank(shape, lambda load: load.itl_s.p50),
+        ),
+        Column(f"bandwidth\n{at}", _of_load(shape, lambda load: fig.percent(load.bandwidth_utilisation))),
+    ]
 
 
 def _fidelity_columns(results: Results) -> list[Column[ModelResult]]:

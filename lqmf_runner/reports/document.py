@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..experiments.results import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
@@ -128,6 +130,13 @@ def run_document(
     blocks += [Heading(2, "Run it again"), Command(run.command)]
     blocks += _run_blocks(results, config)
     return blocks
+
+
+def summary_document(results: Results, model: ModelResult | None = None) -> list[Block]:
+    """The verdict and the comparison alone; of one model, its row."""
+    if model is not None:
+        return _comparison(msgspec.structs.replace(results, models=[model]))[1:]
+    return [*_verdict(results)[:1], *_comparison(results)[1:]]
 
 
 def _title(results: Results) -> str:

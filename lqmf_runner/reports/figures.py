@@ -12,13 +12,13 @@ UNKNOWN = "–"
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """About three significant digits: 2.1e-04, 0.123, 1.23, 12.3, 123, 1,234."""
+    """About three significant digits: 2.1e-04, 0.00123, 0.123, 1.23, 12.3, 123, 1,234."""
     if value is None:
         return UNKNOWN
     size = abs(value)
     if 0 < size < 0.001:
         return f"{value:.1e}{unit}"
-    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
+    digits = 2 if size == 0 else max(2 - math.floor(math.log10(size)), 0)
     return f"{value:,.{digits}f}{unit}"
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..config import HistoryMode
 from ..experiments.history import Change, PastRun, gauge_of, previous
+from ..experiments.results import ModelResult
 from . import figures as fig
 from .columns import Column
 from .terminal import fit_tables, printable
@@ -75,7 +76,7 @@ def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]
         Column("run", lambda run: run.id[:8], is_number=False),
         Column("started", lambda run: _local(run.started_at), is_number=False),
         Column("model", lambda run: run.model, is_number=False),
-        Column("format", lambda run: run.method or run.format or fig.UNKNOWN, is_number=False),
+        Column("format", _format_name, is_number=False),
         Column("weights", lambda run: (run.version or fig.UNKNOWN)[:8], is_number=False),
         Column("mode", lambda run: run.mode, is_number=False),
     ]
@@ -90,6 +91,10 @@ def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]
     ]  # fmt: skip
     columns.append(Column("", lambda run: _mark(run, regressions), is_number=False))
     return columns
+
+
+def _format_name(run: PastRun) -> str:
+    return fig.format_name(ModelResult(name=run.model, format=run.format, method=run.method))
 
 
 def _trend_columns(metric: str, everything: Sequence[PastRun]) -> list[Column[PastRun]]:
@@ -121,6 +126,8 @@ def _figure(metric: str, value: float | None) -> str:
         return fig.milliseconds(value)
     if metric.endswith("_mb"):
         return fig.megabytes(value)
+    if metric.endswith(("top1_agreement", "success_rate")):
+        return f"{value * 100:.1f} %"
     return fig.number(value)
 
 

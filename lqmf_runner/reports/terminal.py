@@ -47,12 +47,13 @@ class BenchmarkDisplay:
             TextColumn("{task.fields[what]}", markup=False, style="dim"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[count]}", markup=False),
-            TextColumn("{task.fields[speed]}", markup=False),
+            TextColumn("{task.fields[result]}", markup=False),
             console=self._console,
             refresh_per_second=_REFRESHES_PER_S,
             disable=not self._live,
         )
         self._task: TaskID | None = None
+        self._total: float | None = None
         self._started = 0.0
         self._tokens = 0
         self._ttft: list[float] = []
@@ -92,7 +93,7 @@ class BenchmarkDisplay:
         took = fig.seconds(model.load_time_s)
         if self._task is None:
             self._start_task(model.name, "load", 1.0)
-        self._update(completed=1.0, count=took)
+        self._update(completed=1.0, result=took)
         self._task = None
         if not self._live:
             self._line(model.name, "load", took)
@@ -105,11 +106,11 @@ class BenchmarkDisplay:
 
     def work_advanced(self, done: int) -> None:
         """So many steps of the bar."""
-        self._update(completed=done)
+        self._update(completed=done, count=f"{done}/{self._total:.0f}")
 
     def work_ended(self, model: str, what: str, summary: str) -> None:
         """The bar stays, with what came out."""
-        self._update(count=summary)
+        self._update(completed=self._total, result=summary)
         self._task = None
         if not self._live:
             self._line(model, what, summary)
@@ -130,7 +131,7 @@ class BenchmarkDisplay:
         if self._live:
             rate = self._tokens / max(time.perf_counter() - self._started, 1e-9)
             ttft = statistics.median(self._ttft) if self._ttft else None
-            self._update(completed=self._ended, count=self._count, speed=_speed(rate, ttft))
+            self._update(completed=self._ended, count=self._count, result=_speed(rate, ttft))
 
     def load_ended(self, model: str, load: str, result: LoadResult) -> None:
         """The bar stays, with the measured speed."""
@@ -139,7 +140,7 @@ class BenchmarkDisplay:
             speed += f"  {failures} failed"
         if self._task is not None:
             self._progress.update(self._task, total=self._requests or self._ended)
-        self._update(completed=self._ended, count=self._count, speed=speed)
+        self._update(completed=self._ended, count=self._count, result=speed)
         self._task = None
         if not self._live:
             self._line(model, load, f"{self._count}  {speed}")
@@ -150,23 +151,22 @@ class BenchmarkDisplay:
             self._out.print()
             self._out.print(table)
         for sentence in fig.references(results.models):
-            self._out.print(Text(f" {printable(sentence)}", style="dim"), soft_wrap=True)
+            self._prose(sentence, mark=" ", style="dim")
         if any(load.partial for model in results.models for load in model.loads):
             self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
 
     def verdict(self, verdict: Verdict) -> None:
         """The verdict, a line a reason."""
         self._out.print()
-        self._out.print(Text(f"Verdict: {printable(verdict.headline)}.", style="bold"), soft_wrap=True)
+        self._prose(f"Verdict: {verdict.headline}.", style="bold")
         for style, lines in (("", verdict.sentences), ("yellow", verdict.cautions)):
             for line in lines:
-                self._out.print(Text(f"  {printable(line)}", style=style), soft_wrap=True)
+                self._prose(line, mark="  • ", style=style)
         pairs = itertools.groupby(verdict.differences, key=lambda found: (found.baseline, found.model))
         for (baseline, model), found in pairs:
-            self._out.print(Text(f"{model} against {baseline}:"), soft_wrap=True)
+            self._prose(f"{model} against {baseline}:")
             for difference in found:
-                style = "" if difference.beyond_noise else "dim"
-                self._out.print(Text(f"  {difference.text}", style=style), soft_wrap=True)
+                self._prose(difference.text, mark="  • ", style="" if difference.beyond_noise else "dim")
         self._out.print()
 
     def footer(self, results: Results, folder: Path, problems: Sequence[str], note: str | None) -> None:
@@ -194,11 +194,22 @@ class BenchmarkDisplay:
     def _count(self) -> str:
         return f"{self._ended}" if self._requests is None else f"{self._ended}/{self._requests}"
 
+    def _prose(self, text: str, *, mark: str = "", style: str = "") -> None:
+        """A sentence after a mark: a terminal breaks it between words, a file gets it on one line."""
+        line = Text(printable(text), style=style)
+        if not (mark and self._out.is_terminal):
+            self._out.print(Text(mark) + line, soft_wrap=not self._out.is_terminal)
+            return
+        grid = Table.grid()
+        grid.add_row(Text(mark), line)
+        self._out.print(grid)
+
     def _line(self, model: str, what: str, text: str) -> None:
         self._console.print(Text(f" {model}  {what}  {text}"), soft_wrap=True)
 
     def _start_task(self, model: str, what: str, total: float | None) -> None:
-        self._task = self._progress.add_task("", total=total, model=model, what=what, count="", speed="")
+        self._total = total
+        self._task = self._progress.add_task("", total=total, model=model, what=what, count="", result="")
 
     def _stop_task(self) -> None:
         if self._task is not None:

@@ -13,6 +13,9 @@ from ..config import TrackingConfig
 from ..errors import UserInputError
 from ..experiments.history import PastRun
 from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
+from ..experiments.system_log import read_system_log
+from ..reports.document import summary_document
+from ..reports.markdown import render_markdown
 from .mlflow_connection import connected, experiment_id, locked_store
 from .reader import read_runs
 from .registry import register_model
@@ -28,7 +31,7 @@ from .values import (
     run_params,
     shorten,
     system_digest,
-    system_metrics,
+    system_params,
 )
 
 if TYPE_CHECKING:
@@ -126,6 +129,7 @@ class _Sender:
             "command": redact_text(run.command),
         }
         self._config = read_config(folder)
+        self._samples = read_system_log(folder)
         self._setting = {
             "lqmf.system": system_digest(results.system),
             "lqmf.conditions": conditions_digest(self._config, _overrides(folder)),
@@ -202,6 +206,9 @@ class _Sender:
             params["model.name"] = model.name
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
+        tags["mlflow.note.content"] = render_markdown(summary_document(self._results, model))
+        if model is None and self._results.verdict is not None:
+            tags["verdict"] = self._results.verdict.headline
         tags = {key: shorten(value, TAG_LENGTH) for key, value in tags.items()}
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=shorten(name, 200)
@@ -209,7 +216,8 @@ class _Sender:
         run_id: str = run.info.run_id
         self._made.append(run_id)
         metrics = model_metrics(model) if model is not None else {}
-        self._log(run_id, params, metrics | system_metrics(self._results.system, model))
+        self._log(run_id, params | system_params(self._results.system), metrics)
+        self._log_samples(run_id, model)
         self._log_prompts(run_id)
         if model is not None:
             self._measured.append((run_id, model))
@@ -223,6 +231,19 @@ class _Sender:
         for start in range(0, max(len(entities), len(numbers)), _BATCH):
             end = start + _BATCH
             self._client.log_batch(run_id, params=entities[start:end], metrics=numbers[start:end])
+
+    def _log_samples(self, run_id: str, model: ModelResult | None) -> None:
+        """What the machine was doing, as MLflow's system metrics; of one model, while that was measured."""
+        from mlflow.entities import Metric
+
+        samples = [sample for sample in self._samples if model is None or sample.model == model.name]
+        numbers = [
+            Metric(f"system/{key}", value, sample.time, step)
+            for step, sample in enumerate(samples)
+            for key, value in sample.metrics.items()
+        ]
+        for start in range(0, len(numbers), _BATCH):
+            self._client.log_batch(run_id, metrics=numbers[start : start + _BATCH])
 
     def _log_prompts(self, run_id: str) -> None:
         """The prompt set as a dataset of the run, by which runs can be told apart and found."""

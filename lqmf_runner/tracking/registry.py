@@ -53,7 +53,8 @@ def register_model(client: MlflowClient, run_id: str, model: ModelResult, settin
         )  # fmt: skip
     for key, value in measured.items():
         if value is not None:
-            client.set_model_version_tag(name, version.version, key, str(value))
+            text = value if isinstance(value, str) else f"{value:.5g}"
+            client.set_model_version_tag(name, version.version, key, text)
         elif key in version.tags:
             client.delete_model_version_tag(name, version.version, key)
     client.set_registered_model_alias(name, CURRENT, version.version)

@@ -77,19 +77,16 @@ def model_metrics(model: ModelResult) -> dict[str, float]:
     return found
 
 
-def system_metrics(system: SystemInfo, model: ModelResult | None) -> dict[str, float]:
-    """The machine, and the worker's memory, where MLflow shows system metrics. Taken at the end, never sampled."""
-    memory = model.memory if model is not None else None
-    figures = {
-        "memory_bandwidth_gb_s": system.memory_bandwidth_gb_s,
+def system_params(system: SystemInfo) -> dict[str, str]:
+    """The machine, as params that runs can be filtered and grouped by."""
+    known = {
+        "cpu": system.cpu,
         "cores": system.cores,
         "ram_mb": system.ram_mb,
-        "gpus": len(system.gpus),
-        "worker_rss_mb": memory and memory.rss_mb,
-        "worker_peak_rss_mb": memory and memory.peak_rss_mb,
-        "worker_peak_gpu_mb": memory and memory.peak_gpu_mb,
+        "gpus": ", ".join(gpu.name for gpu in system.gpus) or "none",
+        "memory_bandwidth_gb_s": system.memory_bandwidth_gb_s,
     }
-    return {f"system/{name}": float(value) for name, value in figures.items() if value}
+    return {f"system.{name}": str(value) for name, value in known.items() if value is not None}
 
 
 def system_digest(system: SystemInfo) -> str:

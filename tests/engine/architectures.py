@@ -28,8 +28,11 @@ WINDOW = 24
 ARCHITECTURES = ("llama", "qwen2", "mistral", "mistral_window", "gemma2")
 
 
-def make_architecture(folder: Path, name: str) -> Path:
-    """A float32 checkpoint with weights large enough for definite greedy choices."""
+def make_architecture(folder: Path, name: str, n_vocab: int = 0) -> Path:
+    """A float32 checkpoint with weights large enough for definite greedy choices.
+
+    Its vocabulary is as large as text needs, or `n_vocab`.
+    """
     import torch
     from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config
 
@@ -50,7 +53,8 @@ def make_architecture(folder: Path, name: str) -> Path:
     }
     config_class, extra = kinds[name]
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config_class(vocab_size=len(vocabulary()), **COMMON, **extra))
+    config = config_class(vocab_size=max(n_vocab, len(vocabulary())), **COMMON, **extra)
+    model = AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data *= 5

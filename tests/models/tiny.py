@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 HIDDEN, INTERMEDIATE, LAYERS, HEADS, KV_HEADS = 64, 128, 2, 4, 2
+Q8_0_BLOCK = 34  # bytes
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
     "{{ opening }}{% if tools %}{{ tools|tojson }}{% endif %}"
@@ -66,12 +67,27 @@ def make_tokenizer() -> Any:
     return tokenizer
 
 
-def make_gguf(path: Path, *, seed: int = 0, damage: float = 0.0) -> Path:
-    """A GGUF that llama.cpp and transformers can load. `damage` adds noise to its weights, 1 as much as they are."""
+def make_gguf(
+    path: Path,
+    *,
+    seed: int = 0,
+    damage: float = 0.0,
+    q8_0: bool = False,
+    swap_scales: bool = False,
+    n_vocab: int = 0,
+) -> Path:
+    """A GGUF that llama.cpp and transformers can load, in float32 or Q8_0.
+
+    Args:
+        damage: noise on its weights, 1 is as much as they are.
+        swap_scales: every block of a quantized weight gets the scale of its neighbour.
+        n_vocab: size of the vocabulary if it is to be larger than what text needs.
+    """
     import gguf
 
     random, noise = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     tokens = vocabulary()
+    tokens += [f"[{number}]" for number in range(n_vocab - len(tokens))]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)
     writer.add_embedding_length(HIDDEN)
@@ -99,7 +115,15 @@ def make_gguf(path: Path, *, seed: int = 0, damage: float = 0.0) -> Path:
         weights = random.normal(0, 0.08, shape) if len(shape) > 1 else np.ones(shape)
         if len(shape) > 1:
             weights = weights + damage * noise.normal(0, 0.08, shape)
-        writer.add_tensor(name, weights.astype(np.float32))
+        if not q8_0 or len(shape) == 1:
+            writer.add_tensor(name, weights.astype(np.float32))
+            return
+        kind = gguf.GGMLQuantizationType.Q8_0
+        packed = gguf.quants.quantize(weights.astype(np.float32), kind)
+        if swap_scales:
+            blocks = packed.reshape(-1, Q8_0_BLOCK)  # two bytes of scale, then 32 weights
+            blocks[:, :2] = np.roll(blocks[:, :2], 1, axis=0)
+        writer.add_tensor(name, packed, raw_dtype=kind)
 
     kv = HIDDEN // HEADS * KV_HEADS
     add("token_embd.weight", len(tokens), HIDDEN)

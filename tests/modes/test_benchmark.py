@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import re
@@ -31,7 +32,7 @@ from lqmf_runner.experiments.results import RampResult, Results, read_requests, 
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
 from lqmf_runner.tracking.values import model_metrics
-from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec, Score
+from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec, Score, Window, WindowScore
 from tests.experiments.scripted import Fail, Say, ScriptedEngine, WordTokens
 from tests.quality.bigram import BigramEngine, table
 from tests.quality.toy import ToyModel
@@ -402,6 +403,7 @@ class Fidelity(Bench):
     """A run with a reference; engines have a table instead of weights."""
 
     loaded: list[str]
+    kind: type[BigramEngine] = BigramEngine
 
     def run_against(self, reference: str, *models: str, **settings: object) -> int:
         self.loaded = []
@@ -426,7 +428,7 @@ class Fidelity(Bench):
     async def _load_table(self, spec: ModelSpec, on_progress: Callable[[float], None] | None) -> BigramEngine:
         self.loaded.append(spec.name)
         logits = table() + (0 if spec.name == "ref" else 0.3) * table(seed=1)
-        return BigramEngine(logits, format="openai" if spec.name == "far" else "gguf")
+        return self.kind(logits, format="openai" if spec.name == "far" else "gguf")
 
 
 @pytest.fixture
@@ -481,3 +483,20 @@ def test_without_its_reference_nothing_is_measured(fidelity: Fidelity) -> None:
         fidelity.run_against("ref", "a")
     assert fidelity.loaded == []
     assert "no weights for ref" in str(fidelity.results.run.reason)
+
+
+def test_an_interrupt_while_the_reference_runs_leaves_no_half_of_it(fidelity: Fidelity) -> None:
+    class Interrupted(BigramEngine):
+        async def score_window(self, window: Window) -> WindowScore:
+            if window.index == 1:
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.sleep(0)  # where the cancellation arrives
+            return await super().score_window(window)
+
+    fidelity.kind = Interrupted
+    assert fidelity.run_against("ref", "a") == 130
+    assert fidelity.loaded == ["ref"]
+    assert (fidelity.results.run.status, fidelity.results.run.reason) == ("partial", "interrupted")
+    assert list((fidelity.folder / "cache").iterdir()) == []
+    fidelity.kind = BigramEngine
+    assert fidelity.run_against("ref", "a") == 0

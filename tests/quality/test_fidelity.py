@@ -271,6 +271,10 @@ def test_any_file_is_a_text_and_no_more_of_it_is_read_than_needed(tmp_path: Path
     file.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(UserInputError, match=r"mine\.txt cannot be read: it is not UTF-8"):
         load_text(FidelityConfig(text=str(file)))
+    for content, what in ((b" \n", "is empty"), (b"MZ\0\0\x01", "is no text")):
+        file.write_bytes(content)
+        with pytest.raises(UserInputError, match=rf"mine\.txt {what}"):
+            load_text(FidelityConfig(text=str(file)))
     with pytest.raises(UserInputError, match=r"none\.txt cannot be read: No such file"):
         load_text(FidelityConfig(text=str(tmp_path / "none.txt")))
 

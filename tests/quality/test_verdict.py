@@ -70,10 +70,28 @@ def test_none_qualifies_names_the_nearest_by_relative_shortfall() -> None:
     assert verdict.winner is None
     assert verdict.nearest == "q4"
     assert verdict.headline == "none qualifies; nearest is q4"
-    assert verdict.sentences[0] == "q4: memory 300 MB (at most 200 MB) and KLD 0.02 (at most 0.01)."
+    assert verdict.sentences[1] == "q4: memory 300 MB (at most 200 MB) and KLD 0.02 (at most 0.01)."
     shortfalls = {m.constraint: m.shortfall for m in verdict.models[0].misses}
     assert shortfalls == {"max_memory_mb": pytest.approx(0.5), "max_kld": pytest.approx(1.0)}
     assert [m.name for m in verdict.models] == ["q4", "bf16", "nf4"]
+
+
+def test_limits_that_contradict_each_other_are_named_with_who_meets_them() -> None:
+    config = VerdictConfig(min_tokens_per_s=150, max_memory_mb=200, max_kld=0.01, max_load_time_s=10)
+    timed = [replace(c, measures={**c.measures, "load_time_s": Measure(1)}) for c in (NF4, BF16, Q4)]
+    assert judge(timed, config).sentences[0] == (
+        "Each limit is met by some model, but no model meets all of them: memory at most 200 MB by nf4 alone, speed "
+        "at least 150 tok/s by q4 alone, KLD at most 0.01 by bf16 alone."
+    )
+
+
+def test_a_limit_that_no_model_meets_is_named_with_the_best_there_is() -> None:
+    said = judge([NF4, BF16, Q4], VerdictConfig(max_memory_mb=100, min_top1=0.9)).sentences
+    assert said[0] == "No model meets memory at most 100 MB: the best is 140 MB, of nf4."
+    said = judge([NF4, Q4], VerdictConfig(min_tokens_per_s=200)).sentences
+    assert said[0] == "No model meets speed at least 200 tok/s: the best is 160.0 tok/s, of q4."
+    alone = judge([NF4], VerdictConfig(max_memory_mb=100)).sentences
+    assert alone == ["nf4: memory 140 MB (at most 100 MB)."]
 
 
 def test_a_bound_is_met_exactly_at_the_limit() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -19,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
 from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality, read_results, write_results
+from lqmf_runner.experiments.system_log import NAME, SystemSample
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
 from tests.experiments.sample import sample_model, sample_results
@@ -41,7 +43,8 @@ def test_one_model_is_one_run_read_back_through_mlflow(here: Path, store: Tracki
     tags = {key: run.data.tags[key] for key in ("model", "format", "bits", "mode", "version")}
     assert tags == {"model": "a", "format": "gguf", "bits": "4.0", "mode": "benchmark", "version": "abc"}
     assert run.data.tags["prompts"] == "tiny"
-    assert run.data.metrics["system/worker_rss_mb"] == 270.4
+    assert run.data.params["system.cpu"] == "A Processor"
+    assert "| GGUF Q4_1 |" in run.data.tags["mlflow.note.content"]
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.tags[0].value) == ("tiny", "benchmark")
     assert json.loads(dataset.dataset.profile) == {"num_prompts": 2, "num_turns": 4}
@@ -64,6 +67,33 @@ def test_several_models_are_children_of_one_run(here: Path, store: TrackingConfi
     assert "c1/ttft_s.p50" in by_name["b"].data.metrics
     assert by_name["b"].data.params["model.name"] == "b"
     assert "c1/ttft_s.p50" not in parent.data.metrics
+    note = parent.data.tags["mlflow.note.content"]
+    assert all(f"| {name} |" in note for name in "abc")
+    assert "| b |" not in by_name["a"].data.tags["mlflow.note.content"]
+
+
+def test_system_metrics_are_series_and_a_model_has_those_of_its_turn(
+    here: Path, store: TrackingConfig
+) -> None:
+    folder = make_folder(here, sample_model("a"), sample_model("b"))
+    samples = [
+        SystemSample(1_000_000 + at, model, {"cpu_utilization_percentage": float(at)})
+        for at, model in enumerate("aab")
+    ]
+    (folder / NAME).write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
+    top = send_folder(folder, store)
+    client = MlflowClient(tracking_uri=store.uri)
+    experiment = client.get_run(top).info.experiment_id
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{top}'")
+    found = {
+        run.info.run_name: [
+            (point.timestamp, point.value)
+            for point in client.get_metric_history(run.info.run_id, "system/cpu_utilization_percentage")
+        ]
+        for run in (client.get_run(top), *children)
+    }
+    points = [(1_000_000, 0.0), (1_000_001, 1.0), (1_000_002, 2.0)]
+    assert found == {"a+b": points, "a": points[:2], "b": points[2:]}
 
 
 def test_the_registry_has_a_version_for_each_content_of_a_model(here: Path, store: TrackingConfig) -> None:

@@ -12,7 +12,7 @@ from .. import figures as fig
 from .palette import GRID, INK, MUTED
 from .style import Plot, Sheet, colour, unique
 
-_ROW, _LABEL = 0.36, 0.4  # height of a row in inches, and the share of it that its label takes
+_ROW, _LABEL = 0.4, 0.46  # height of a row in inches, and the share of it that its label takes
 _MOST_ROWS = 18
 
 
