@@ -52,9 +52,9 @@ $(PEERS)/.installed: benchmarks/peers.txt | $(STAMP)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	@touch $@
 
-bench: demo-models ## our engine beside the raw ones (on a quiet machine)
+bench: demo-models ## our engine beside the raw ones, and what our experiments cost (on a quiet machine)
 	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/experiments.py
 
 clean: ## remove environments and caches, keep models and results
 	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache

@@ -381,6 +381,12 @@ def test_settings_that_cannot_be_run_are_refused_before_a_load(
     assert not bench.engines
 
 
+@pytest.mark.parametrize("bound", [-0.1, float("nan")])
+def test_objectives_that_nothing_can_meet_are_refused(bound: float) -> None:
+    with pytest.raises(UserInputError, match=r"mode.objectives.ttft_s=.* can never be met"):
+        ObjectivesConfig(ttft_s=bound)
+
+
 def test_results_agree_with_the_requests_they_are_made_of(bench: Bench) -> None:
     """Metrics recomputed from requests.jsonl by other means agree with results.json."""
     import numpy as np
