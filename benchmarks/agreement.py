@@ -39,7 +39,7 @@ async def agreement(repeats: int) -> AsyncIterator[Row]:
     if not GUIDELLM.exists():
         print("agreement: skipped, run `make peers` first")
         return
-    for label, serve in (("paced server", _paced_server), ("demo GGUF", _our_server)):
+    for label, serve in SERVERS.items():
         with serve() as url, tempfile.TemporaryDirectory() as folder:
             for users in CONCURRENCY:
                 found: dict[str, list[Figures]] = {"ours": [], "guidellm": []}
@@ -164,3 +164,6 @@ def _run(*command: str) -> None:
 
 def _environment() -> dict[str, Any]:
     return {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+SERVERS = {"paced server": _paced_server, "demo GGUF": _our_server}

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agreement import agreement
@@ -45,7 +46,6 @@ from lqmf_runner.reports.terminal import BenchmarkDisplay
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec
 
 CONCURRENCY = (1, 8, 16)
-REQUESTS = 32
 N_TOKENS = 64
 FIDELITY_TOKENS = 12_288
 PROTOCOL = WindowProtocol()
@@ -67,16 +67,16 @@ class Cost:
 async def overhead(repeats: int) -> AsyncIterator[Row]:
     """A benchmark's load (timed, scored, shown, written down) against a bare loop over the same client."""
     spec = _gguf(GgufBackend(prefix_reuse=False))
-    plan = _plan()
-    requests = [
-        GenerationRequest(messages=(Message("user", str(entry.prompt)),), sampling=plan.sampling)
-        for entry in plan.prompts.entries
-    ]
     async with await load_engine(spec) as engine:
         for concurrency in CONCURRENCY:
-            contenders = {
-                "bare": lambda users=concurrency: _bare_loop(engine, requests, users),
-                "benchmark": lambda users=concurrency: _benchmark(engine, spec, _plan(users)),
+            plan = _plan(concurrency)
+            requests = [
+                GenerationRequest(messages=(Message("user", str(entry.prompt)),), sampling=plan.sampling)
+                for entry in plan.prompts.entries
+            ]
+            contenders: dict[str, Callable[[], Awaitable[None]]] = {
+                "bare": partial(_bare_loop, engine, requests, concurrency),
+                "benchmark": partial(_benchmark, engine, spec, plan),
             }
             costs = await _alternate({name: _costed(run) for name, run in contenders.items()}, repeats)
             wall = {name: statistics.median(c.wall_s for c in found) for name, found in costs.items()}
@@ -130,13 +130,15 @@ async def _lend(engine: EngineClient) -> EngineClient:
     return Lent()  # type: ignore[return-value]
 
 
-def _plan(concurrency: int = 1) -> BenchmarkPlan:
+def _plan(concurrency: int) -> BenchmarkPlan:
+    """As many requests as a benchmark sends, all different."""
     general = OmegaConf.load(ROOT / "conf" / "prompts" / "general.yaml").entries
     short = sorted((entry.prompt for entry in general), key=len)[:16]
-    entries = [Prompt(str(i), short[i % len(short)] + f" ({i})") for i in range(REQUESTS)]
+    n_requests = max(16, 2 * concurrency)
+    entries = [Prompt(str(i), f"{short[i % len(short)]} ({i})") for i in range(n_requests)]
     mode = BenchmarkMode(
         concurrency=[concurrency],
-        requests=REQUESTS,
+        requests=n_requests,
         warmup=0,
         sampling=SamplingConfig(max_tokens=N_TOKENS, temperature=0, ignore_eos=True),
     )
@@ -145,13 +147,7 @@ def _plan(concurrency: int = 1) -> BenchmarkPlan:
 
 async def fidelity(repeats: int) -> AsyncIterator[Row]:
     """Perplexity and KL divergence against a bare forward pass over the same tokens; both write and read rows."""
-    specs = {
-        "GGUF Q4_1": _gguf(GgufBackend()),
-        "NF4": _transformers("bnb", "smollm2_bnb_4bit"),
-        "GPTQ": _transformers("gptq", "smollm2_gptq_4bit"),
-        "float32": _transformers("transformers", "smollm2_bf16"),
-    }
-    for label, spec in specs.items():
+    for label, spec in _fidelity_specs().items():
         kind = "gguf" if spec.format == "gguf" else "transformers"
         child = Child(sys.executable, str(HERE / "raw_forward.py"), kind, spec.path, str(THREADS))
         engine = await load_engine(spec)
@@ -184,6 +180,15 @@ async def _passes(label: str, engine: EngineClient, child: Child, repeats: int) 
             f"bare forward pass; {n_tokens / wall[name]:,.0f} tok/s (bare {n_tokens / wall['bare']:,.0f})",
             wall=wall,
         )
+
+
+def _fidelity_specs() -> dict[str, ModelSpec]:
+    return {
+        "GGUF Q4_1": _gguf(GgufBackend()),
+        "NF4": _transformers("bnb", "smollm2_bnb_4bit"),
+        "GPTQ": _transformers("gptq", "smollm2_gptq_4bit"),
+        "float32": _transformers("transformers", "smollm2_bf16"),
+    }
 
 
 def _costed(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[Cost]]:
