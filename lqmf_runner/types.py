@@ -72,6 +72,21 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
 
 
+# From the least to the greatest value that makes sense, both of them allowed.
+SAMPLING_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, 100.0),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "top_k": (0, 2**31),
+    "repetition_penalty": (0.01, 100.0),
+    "presence_penalty": (-100.0, 100.0),
+    "frequency_penalty": (-100.0, 100.0),
+    "max_tokens": (1, 2**31),
+    "logprobs": (0, 20),
+    "seed": (-(2**63), 2**64 - 1),
+}
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What to generate from. Exactly one of `messages`, `prompt` and `prompt_tokens` is given.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from ..errors import UserInputError
-from ..types import SamplingParams
+from ..types import SAMPLING_RANGES, SamplingParams
 from .checks import MISSING
 
 
@@ -63,6 +63,14 @@ class SamplingConfig:
     seed: int | None = 0
     stop: list[str] = field(default_factory=list)
     ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in SAMPLING_RANGES.items():
+            value = getattr(self, name, None)
+            if value is not None and not low <= value <= high:
+                raise UserInputError(
+                    f"mode.sampling.{name}={value} is out of range", hint=f"it goes from {low} to {high}"
+                )
 
     @property
     def params(self) -> SamplingParams:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError, InvalidRequestError
-from ..types import SamplingParams, TokenLogprob
+from ..types import SAMPLING_RANGES, SamplingParams, TokenLogprob
 from .constraints import Matcher
 
 Logits = NDArray[np.float32]
@@ -22,29 +22,13 @@ _BLOCK = 64
 _NUCLEUS_START = 256
 
 
-MAX_LOGPROBS = 20
-
-_RANGES = {
-    "temperature": (0.0, 100.0),
-    "top_p": (0.0, 1.0),
-    "min_p": (0.0, 1.0),
-    "top_k": (0, 2**31),
-    "repetition_penalty": (0.01, 100.0),
-    "presence_penalty": (-100.0, 100.0),
-    "frequency_penalty": (-100.0, 100.0),
-    "max_tokens": (1, 2**31),
-    "logprobs": (0, MAX_LOGPROBS),
-    "seed": (-(2**63), 2**64 - 1),
-}
-
-
 def check_sampling(params: SamplingParams) -> None:
     """Refuse settings that make no sense (NaN included).
 
     Raises:
         InvalidRequestError: names the field, its value and its range.
     """
-    for name, (low, high) in _RANGES.items():
+    for name, (low, high) in SAMPLING_RANGES.items():
         value = getattr(params, name)
         if value is not None and not low <= value <= high:
             raise InvalidRequestError(f"{name}={value} is out of range", hint=f"it goes from {low} to {high}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from ..experiments.results import Results, read_config, read_requests, write_res
 if TYPE_CHECKING:
     from .plots.style import Plot
 
-log = logging.getLogger(__name__)
+RESULTS = "results.json"
 
 
 def write_reports(results: Results, folder: Path) -> list[str]:
@@ -30,13 +29,16 @@ def write_reports(results: Results, folder: Path) -> list[str]:
 
     problems: list[str] = []
 
-    def attempt(what: str, write: Callable[[], object]) -> None:
+    def attempt(name: str, write: Callable[[Path], object]) -> None:
+        path = folder / name
         try:
-            write()
+            write(path)
         except OSError as error:
-            problems.append(f"{what} could not be written: {error.strerror or error}")
+            problems.append(f"{name} could not be written: {error.strerror or error}")
+            if name != RESULTS:  # of which an older one is still whole
+                path.unlink(missing_ok=True)
 
-    attempt("results.json", lambda: write_results(results, folder))
+    attempt(RESULTS, lambda path: write_results(results, path.parent))
     records = read_requests(folder)
     plots: list[Plot] = []
     try:
@@ -44,8 +46,8 @@ def write_reports(results: Results, folder: Path) -> list[str]:
     except ImportError as error:
         problems.append(f"the plots could not be drawn: {error}")
     for plot in plots:
-        attempt(plot.name, lambda plot=plot: (folder / plot.name).write_bytes(plot.png))  # type: ignore[misc]
+        attempt(plot.name, lambda path, png=plot.png: path.write_bytes(png))  # type: ignore[misc]
     blocks = run_document(results, records, plots, dict(flatten(read_config(folder))))
-    attempt("report.md", lambda: (folder / "report.md").write_text(render_markdown(blocks), "utf-8"))
-    attempt("report.html", lambda: (folder / "report.html").write_text(render_html(blocks), "utf-8"))
+    attempt("report.md", lambda path: path.write_text(render_markdown(blocks), "utf-8"))
+    attempt("report.html", lambda path: path.write_text(render_html(blocks), "utf-8"))
     return problems
