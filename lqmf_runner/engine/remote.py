@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from ..errors import InvalidRequestError, QueueFullError, RemoteEngineError, UserInputError
+from ..errors import InvalidRequestError, LqmfError, QueueFullError, RemoteEngineError, UserInputError
 from ..types import (
     Chunk,
     EngineStats,
@@ -345,7 +345,16 @@ async def _checked(call: Any, base_url: str) -> httpx.Response:
     return response
 
 
-def _error(response: httpx.Response) -> Exception:
+def _error(response: httpx.Response) -> LqmfError:
+    """What an answer with an error status means, and when to come again if it says so in seconds."""
+    error = _named_error(response)
+    after = response.headers.get("retry-after", "")
+    if after.isdecimal():
+        error.retry_after_s = float(after)
+    return error
+
+
+def _named_error(response: httpx.Response) -> LqmfError:
     try:
         text = _message(response.json().get("error") or response.json())
     except (ValueError, AttributeError):
