@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agreement import agreement
 from child import Child
@@ -105,29 +106,29 @@ async def _bare_loop(engine: EngineClient, requests: Sequence[GenerationRequest]
 
 
 async def _benchmark(engine: EngineClient, spec: ModelSpec, plan: BenchmarkPlan) -> None:
+    async def borrow(*_: object) -> Any:
+        return _Lent(engine)
+
     terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
     with (
         tempfile.TemporaryDirectory() as folder,
         RequestLog(Path(folder)) as log,
         BenchmarkDisplay((), out=terminal, progress=terminal) as display,
     ):
-        await benchmark_model(
-            spec, plan, ModelResult(name=spec.name), observer=display, log=log,
-            load=lambda *_: _lend(engine),
-        )  # fmt: skip
+        await benchmark_model(spec, plan, ModelResult(name=spec.name), observer=display, log=log, load=borrow)
 
 
-async def _lend(engine: EngineClient) -> EngineClient:
-    """The engine, which whoever borrows it cannot close."""
+class _Lent:
+    """An engine that its borrower cannot close."""
 
-    class Lent:
-        def __getattr__(self, name: str) -> object:
-            return getattr(engine, name)
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
 
-        async def close(self) -> None:
-            pass
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
-    return Lent()  # type: ignore[return-value]
+    async def close(self) -> None:
+        pass
 
 
 def _plan(concurrency: int) -> BenchmarkPlan:
