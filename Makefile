@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 STAMP := $(VENV)/.installed
 # torch is named first: a plain requirement elsewhere would bring the build with several GB of CUDA libraries.
 TORCH ?= torch==2.13.0
@@ -42,17 +43,21 @@ ui: setup ## open MLflow on the runs of this folder
 	@# where litellm is installed too, MLflow imports it, and its download of a price list can block the start for ever
 	MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
 
-peers: setup ## set up the programs that benchmarks compare with, in an environment of their own
-	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'transformers[serving]==5.23.0' accelerate==1.15.0 bitsandbytes==0.50.2 optimum==2.3.0 gptqmodel==7.6.0
+peers: $(PEERS)/.installed ## set up the programs that benchmarks compare with, in an environment of their own
 
-bench: demo-models ## our engine beside the raw ones (on a quiet machine)
+# After setup, which has built and cached the llama-cpp-python that is needed here too.
+$(PEERS)/.installed: benchmarks/peers.txt | $(STAMP)
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@
+
+bench: demo-models ## our engine beside the raw ones, and what our experiments cost (on a quiet machine)
 	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/experiments.py
 
 soak: demo-models ## 200 clients on a server for five minutes: errors, memory, /health
 	$(BIN)/python benchmarks/soak.py
 
 clean: ## remove environments and caches, keep models and results
-	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache

@@ -6,34 +6,27 @@ and, for the peer of the transformers formats, `make peers`. Run it on a quiet m
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
 from child import Child
 from omegaconf import OmegaConf
+from table import HERE, ROOT, THREADS, Row, row, run_sections
 
 from lqmf_runner.config import GgufBackend, ModelConfig, OpenAIBackend, TransformersBackend
 from lqmf_runner.engine import EngineClient, load_engine
 from lqmf_runner.models import locate
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
 
-ROOT = Path(__file__).resolve().parents[1]
-HERE = Path(__file__).parent
 CONCURRENCY = (1, 4, 8, 16)
 N_TOKENS = 64
-THREADS = len(os.sched_getaffinity(0))
 GREEDY = SamplingParams(max_tokens=N_TOKENS, temperature=0, ignore_eos=True)
 SHARED_SYSTEM = (
     "You are a careful assistant for the visitors of a natural history museum. Answer in plain words that a child of "
@@ -48,23 +41,12 @@ TRANSFORMERS_MODELS = {
     "bf16": ("transformers", "smollm2_bf16"),
 }
 
-Row = dict[str, Any]
 Run = Callable[[int, int], Awaitable[float]]  # (concurrency, repeat) -> seconds
 
 
 async def main() -> None:
-    arguments = _arguments()
-    report: dict[str, Any] = {"machine": machine(), "rows": []}
     sections = {"gguf": gguf, "transformers": transformers, "peer": peer, "stall": stall, "process": process}
-    for name in arguments.only or sections:
-        async for row in sections[name](arguments.repeats):
-            report["rows"].append(row)
-            print(
-                f"{row['what']:<58} {row['value']:>9.2f} {row['unit']:<8} {row.get('ratio_text', ''):<44}",
-                flush=True,
-            )
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(report, indent=1))  # noqa: ASYNC240
+    await run_sections(sections, __doc__)
 
 
 async def gguf(repeats: int) -> AsyncIterator[Row]:
@@ -179,7 +161,7 @@ async def stall(repeats: int) -> AsyncIterator[Row]:
             p99 = statistics.quantiles(gaps, n=100)[-1]
             ratio = p99 / statistics.median(chunk_times)
             text = f"p99 {p99 * 1e3:.0f} ms, chunk {statistics.median(chunk_times) * 1e3:.0f} ms"
-            yield _row(f"{label}: p99 gap during prefill / one chunk", ratio, "x") | {"ratio_text": text}
+            yield row(f"{label}: p99 gap during prefill / one chunk", ratio, "x", text)
 
 
 async def _gaps_during_prefill(engine: EngineClient, repeat: int) -> list[float]:
@@ -215,7 +197,7 @@ async def process(repeats: int) -> AsyncIterator[Row]:
         async with await load_engine(spec) as engine:
             await engine.complete(GenerationRequest(prompt="Hello", sampling=GREEDY))
         left.append(_tree_rss(me) - before)
-    yield _row("memory left after unloading, worst of 10", max(left), "MB")
+    yield row("memory left after unloading, worst of 10", max(left), "MB")
     front, first_token = [], []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -236,8 +218,8 @@ async def process(repeats: int) -> AsyncIterator[Row]:
         front.append(psutil.Process(child.pid).memory_info().rss / 1e6)
         child.stdout.read()
         child.wait()
-    yield _row("front process while a model answers", statistics.median(front), "MB")
-    yield _row("from command to first token", statistics.median(first_token), "s")
+    yield row("front process while a model answers", statistics.median(front), "MB")
+    yield row("from command to first token", statistics.median(first_token), "s")
 
 
 async def _compare(
@@ -256,11 +238,9 @@ async def _compare(
         text = " ".join(
             f"{medians['ours'] / value:.2f}x {name} ({value:.0f})" for name, value in others.items()
         )
-        yield _row(f"{title}, {concurrency} concurrent", medians["ours"], "tok/s") | {
-            "ratio_text": text,
-            "all": speeds,
-            "ratio": medians["ours"] / max(others.values()),
-        }
+        ratio = medians["ours"] / max(others.values())
+        what = f"{title}, {concurrency} concurrent"
+        yield row(what, medians["ours"], "tok/s", text, all=speeds, ratio=ratio)
 
 
 def _ours(engine: EngineClient, prompts: list[list[int]]) -> Run:
@@ -358,25 +338,6 @@ async def _wait_for(base_url: str, model: str, server: subprocess.Popen[bytes]) 
 
 def _tree_rss(process: psutil.Process) -> float:
     return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]) / 1e6
-
-
-def _row(what: str, value: float, unit: str) -> Row:
-    return {"what": what, "value": value, "unit": unit}
-
-
-def machine() -> dict[str, Any]:
-    from importlib.metadata import version
-
-    packages = ("torch", "transformers", "bitsandbytes", "gptqmodel", "llama-cpp-python")
-    return {"platform": platform.platform(), "cores": THREADS, "packages": {p: version(p) for p in packages}}
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=["gguf", "transformers", "peer", "stall", "process"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", help="write all figures to this file")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

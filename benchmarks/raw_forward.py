@@ -6,6 +6,8 @@ perplexity would cost if it cost nothing.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +20,8 @@ Forward = Callable[[Sequence[int], int], None]
 
 def main() -> None:
     kind, path, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    forward = {"gguf": gguf, "transformers": transformers}[kind](path, threads)
+    with contextlib.redirect_stdout(sys.stderr):  # the libraries print
+        forward = {"gguf": gguf, "transformers": transformers}[kind](path, threads)
 
     def work(job: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
@@ -57,12 +60,19 @@ def gguf(path: str, threads: int) -> Forward:
 
 
 def transformers(path: str, threads: int) -> Forward:
+    os.environ["GPTQMODEL_CPU_WORKERS"] = str(threads)
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    for module in model.modules():
+        if hasattr(module, "compute_dtype"):  # a bitsandbytes layer, which keeps the one it was saved with
+            module.compute_dtype = torch.float32
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.float()
 
     def forward(window: Sequence[int], first: int) -> None:
         keep = len(window) - first + 1

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-HERE = Path(__file__).parent
+from table import HERE, ROOT, THREADS
+
 PEERS = ROOT / ".venv-peers" / "bin"
-THREADS = len(os.sched_getaffinity(0))
 MAX_SLOTS = 16
 READY_TIMEOUT_S = 300
 

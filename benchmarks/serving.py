@@ -7,23 +7,22 @@ peers (`make peers`). Run it on a quiet machine.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from child import Child
-from engine import SHARED_SYSTEM, machine, questions
-from servers import HERE, ROOT, Server, llama_cpp_python, native, ours, transformers_serve
+from engine import SHARED_SYSTEM, questions
+from servers import Server, llama_cpp_python, native, ours, transformers_serve
+from table import HERE, ROOT, Row, row, run_sections
 
 from lqmf_runner.engine import load_engine
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
@@ -32,47 +31,42 @@ CONCURRENCY = (1, 4, 8, 16)
 N_TOKENS = 64
 CHAT = "/v1/chat/completions"
 
-Row = dict[str, Any]
-Levels = Sequence[int]
 
-
-def main() -> None:
-    arguments = _arguments()
-    report: dict[str, Any] = {"machine": machine(), "rows": []}
+async def main() -> None:
     sections = {"gguf": gguf, "prefix": prefix, "nf4": nf4, "gptq": gptq, "cost": cost}
-    for name in arguments.only or sections:
-        for row in sections[name](arguments.repeats, arguments.concurrency):
-            report["rows"].append(row)
-            _show(row)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(report, indent=1))
+    await run_sections(sections, __doc__)
 
 
-def gguf(repeats: int, levels: Levels) -> Iterator[Row]:
+async def gguf(repeats: int) -> AsyncIterator[Row]:
     """The demo GGUF on the native server and on the one that comes with llama-cpp-python."""
     path = _demo_gguf()
-    yield from _compare("GGUF", [ours("smollm2_gguf"), native(path)], repeats, levels)
+    for found in _compare("GGUF", [ours("smollm2_gguf"), native(path)], repeats):
+        yield found
     single = [ours("smollm2_gguf"), llama_cpp_python(path)]  # it answers one request at a time
-    yield from _compare("GGUF", single, min(repeats, 3), [level for level in levels if level <= 4], rounds=1)
+    for found in _compare("GGUF", single, min(repeats, 3), levels=(1, 4), rounds=1):
+        yield found
 
 
-def prefix(repeats: int, levels: Levels) -> Iterator[Row]:
+async def prefix(repeats: int) -> AsyncIterator[Row]:
     """The same with a system prompt of about 400 tokens in front of every question."""
     servers = [ours("smollm2_gguf"), native(_demo_gguf())]
-    yield from _compare("GGUF, shared prefix of 400 tokens", servers, repeats, levels, system=_long_system())
+    for found in _compare("GGUF, shared prefix of 400 tokens", servers, repeats, system=_long_system()):
+        yield found
 
 
-def nf4(repeats: int, levels: Levels) -> Iterator[Row]:
+async def nf4(repeats: int) -> AsyncIterator[Row]:
     """NF4 on `transformers serve`, with and without continuous batching."""
-    yield from _transformers("NF4", "smollm2_bnb4", "smollm2_bnb_4bit", repeats, levels)
+    for found in _transformers("NF4", "smollm2_bnb4", "smollm2_bnb_4bit", repeats):
+        yield found
 
 
-def gptq(repeats: int, levels: Levels) -> Iterator[Row]:
+async def gptq(repeats: int) -> AsyncIterator[Row]:
     """GPTQ on `transformers serve`, with and without continuous batching."""
-    yield from _transformers("GPTQ", "smollm2_gptq4", "smollm2_gptq_4bit", repeats, levels)
+    for found in _transformers("GPTQ", "smollm2_gptq4", "smollm2_gptq_4bit", repeats):
+        yield found
 
 
-def cost(repeats: int, _: Levels) -> Iterator[Row]:
+async def cost(repeats: int) -> AsyncIterator[Row]:
     """What the server itself costs: a model of a few hundred kilobytes, one token an answer."""
     sys.path.insert(0, str(ROOT))
     from tests.models.tiny import make_gguf
@@ -95,24 +89,16 @@ def cost(repeats: int, _: Levels) -> Iterator[Row]:
                     )
                     speeds[name].append(len(bodies) / done["seconds"])
             ours_rps, theirs = (statistics.median(values[1:]) for values in speeds.values())
-            yield _row(
-                "server's own cost, 16 concurrent, requests/s",
-                ours_rps,
-                "1/s",
-                ours_rps / theirs,
-                theirs,
-                5.0,
-            )
+            what = "server's own cost, 16 concurrent"
+            yield _beside(what, ours_rps, "1/s", theirs, "llama_cpp.server")
             over_http = []
             for _ in range(repeats):
                 answers = _ask(client, our_url, [{**b, "model": "tiny"} for b in bodies[:200]], 1)["answers"]
                 over_http.append(statistics.median(a["ended"] - a["sent"] for a in answers))
-        direct = asyncio.run(_in_process(ModelSpec(name="tiny", format="gguf", path=str(path)), repeats))
+        direct = await _in_process(ModelSpec(name="tiny", format="gguf", path=str(path)), repeats)
         added = statistics.median(over_http) - direct
-        yield {
-            "what": "added latency over the in-process client, p50", "value": added * 1e3, "unit": "ms",
-            "note": f"{statistics.median(over_http) * 1e3:.2f} over HTTP, {direct * 1e3:.2f} in process; bar 3",
-        }  # fmt: skip
+        text = f"{statistics.median(over_http) * 1e3:.2f} over HTTP, {direct * 1e3:.2f} in process"
+        yield row("added latency over the in-process client, p50", added * 1e3, "ms", text)
 
 
 async def _in_process(spec: ModelSpec, repeats: int) -> float:
@@ -128,14 +114,21 @@ async def _in_process(spec: ModelSpec, repeats: int) -> float:
     return statistics.median(times)
 
 
-def _transformers(label: str, model: str, folder: str, repeats: int, levels: Levels) -> Iterator[Row]:
+def _transformers(label: str, model: str, folder: str, repeats: int) -> Iterator[Row]:
     path = str(ROOT / "quantized-models" / folder)
     servers = [ours(model), *(transformers_serve(path, continuous=on) for on in (True, False))]
-    yield from _compare(label, servers, min(repeats, 3), levels, rounds=1)
+    for found in _compare(label, servers, min(repeats, 3), rounds=1):
+        yield found
 
 
 def _compare(
-    title: str, servers: Sequence[Server], repeats: int, levels: Levels, *, system: str = "", rounds: int = 2
+    title: str,
+    servers: Sequence[Server],
+    repeats: int,
+    *,
+    system: str = "",
+    rounds: int = 2,
+    levels: Sequence[int] = CONCURRENCY,
 ) -> Iterator[Row]:
     """Alternate the servers at each concurrency; the first is ours. `rounds` requests a user and repeat."""
     serial = itertools.count()
@@ -161,14 +154,8 @@ def _compare(
             mine = medians.pop(servers[0].name)
             for name, theirs in medians.items():
                 for key, value in mine.items():
-                    row = _row(
-                        f"{title}, {concurrency} concurrent, {key}",
-                        value,
-                        "",
-                        value / theirs[key],
-                        theirs[key],
-                    )
-                    yield row | {"peer": name, "all": measured}
+                    what = f"{title}, {concurrency} concurrent, {key}"
+                    yield _beside(what, value, "", theirs[key], name, all=measured)
 
 
 def _figures(done: dict[str, Any]) -> dict[str, float]:
@@ -224,25 +211,10 @@ def _demo_gguf() -> str:
     return str(Path(spec.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf"))
 
 
-def _row(what: str, value: float, unit: str, ratio: float, theirs: float, bar: float | None = None) -> Row:
-    return {"what": what, "value": value, "unit": unit, "ratio": ratio, "theirs": theirs, "bar": bar}
-
-
-def _show(row: Row) -> None:
-    note = (
-        row.get("note") or f"{row['ratio']:.2f} x {row.get('peer', 'llama_cpp.server')} ({row['theirs']:.1f})"
-    )
-    print(f"{row['what']:<58} {row['value']:>9.2f} {row['unit']:<4} {note}", flush=True)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=["gguf", "prefix", "nf4", "gptq", "cost"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--concurrency", nargs="+", type=int, default=CONCURRENCY)
-    parser.add_argument("--json", help="write all figures to this file")
-    return parser.parse_args()
+def _beside(what: str, value: float, unit: str, theirs: float, peer: str, **more: Any) -> Row:
+    ratio = value / theirs
+    return row(what, value, unit, f"{ratio:.2f} x {peer} ({theirs:.1f})", ratio=ratio, theirs=theirs, **more)
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

@@ -244,7 +244,7 @@ class _Composer:
         if not isinstance(config.backend, schemas.OpenAIBackend):
             raise UserInputError(
                 f"'{grader.model}' runs here: a base_url or remote_model does not go with it",
-                hint="name an endpoint, e.g. judge.model=remote",
+                hint="name an endpoint, e.g. judge.model=openai",
             )
         return self.other(grader.model, *grader.overrides)
 

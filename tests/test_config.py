@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from lqmf_runner.cli import conf_dir, conf_names
 from lqmf_runner.config import (
     BackendConfig,
+    BatchMode,
     BenchmarkMode,
     BnbBackend,
     FidelityConfig,
@@ -20,6 +21,7 @@ from lqmf_runner.config import (
     Prompt,
     PromptsConfig,
     QuantizeMode,
+    SamplingConfig,
     TransformersBackend,
 )
 from lqmf_runner.errors import UserInputError
@@ -157,6 +159,11 @@ def test_a_prompt_has_either_one_turn_or_several(entry: dict[str, object]) -> No
         lambda: GgufBackend(device="tpu"),
         lambda: BnbBackend(dtype="int3"),
         lambda: QuantizeMode(method="awq"),
+        lambda: SamplingConfig(temperature=float("nan")),
+        lambda: SamplingConfig(top_p=7.0),
+        lambda: SamplingConfig(max_tokens=0),
+        lambda: BatchMode(retry_wait_s=-1.0),
+        lambda: BenchmarkMode(burst=0),
     ],
 )
 def test_values_out_of_range_are_refused(make: type) -> None:

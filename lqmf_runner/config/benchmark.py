@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from ..errors import UserInputError
-from .checks import at_least, one_of
+from .checks import at_least, one_of, within
 from .modes import ModeConfig
 from .prompts import SamplingConfig
 
@@ -21,6 +21,11 @@ class ObjectivesConfig:
     ttft_s: float | None = None
     tpot_s: float | None = None
     e2e_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if (bound := getattr(self, f.name)) is not None:
+                within(f"mode.objectives.{f.name}", bound, 0)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class BenchmarkMode(ModeConfig):
 
     def __post_init__(self) -> None:
         one_of("mode.arrival", self.arrival, ("poisson", "constant", "burst"))
+        at_least("mode.burst", self.burst, 1)
         if self.tasks_limit is not None:
             at_least("mode.tasks_limit", self.tasks_limit, 1)
 

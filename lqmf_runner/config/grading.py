@@ -23,7 +23,7 @@ class GraderConfig:
     def __post_init__(self) -> None:
         if self.model is None and (self.base_url is not None or self.remote_model is not None):
             raise UserInputError(
-                "an endpoint is given for a grader without a model", hint="name one, e.g. judge.model=remote"
+                "an endpoint is given for a grader without a model", hint="name one, e.g. judge.model=openai"
             )
 
     @property

@@ -20,6 +20,7 @@ from ..errors import (
     EndpointSetupError,
     EndpointUnavailableError,
     InvalidRequestError,
+    LqmfError,
     RemoteEngineError,
     TooManyRequestsError,
 )
@@ -353,7 +354,8 @@ async def _checked(call: Any, base_url: str) -> httpx.Response:
     return response
 
 
-def _error(response: httpx.Response) -> Exception:
+def _error(response: httpx.Response) -> LqmfError:
+    """What an answer with an error status means, and when to come again if it says so in seconds."""
     try:
         text = _message(response.json().get("error") or response.json())
     except (ValueError, AttributeError):

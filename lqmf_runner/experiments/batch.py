@@ -33,7 +33,8 @@ class BatchPlan:
 
     Attributes:
         retries: times an item is sent again.
-        retry_wait_s: before the first of them; each next one waits twice as long, at most a minute.
+        retry_wait_s: before the first of them; each next one waits twice as long. All wait longer where the engine
+            says so (`Retry-After`), and at most a minute.
     """
 
     concurrency: int = 8
@@ -66,9 +67,11 @@ async def _answer(
     client: EngineClient, item: BatchItem, plan: BatchPlan, clock: Callable[[], float]
 ) -> Outcome:
     request = _for_model(client, item.request)
+    failure: LqmfError | None = None
     for attempt in range(plan.retries + 1):
-        if attempt:
-            await asyncio.sleep(min(plan.retry_wait_s * 2 ** (attempt - 1), _LONGEST_WAIT_S))
+        if failure is not None:
+            wait = max(plan.retry_wait_s * 2 ** (attempt - 1), failure.retry_after_s or 0.0)
+            await asyncio.sleep(min(wait, _LONGEST_WAIT_S))
         sent = clock()
         try:
             done = await client.complete(request)

@@ -201,14 +201,18 @@ def _rows(file: TextIO, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | 
 
 def _object(text: str) -> dict[str, Any] | _BadLineError:
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         return _BadLineError(f"it is not JSON: {error.msg} at character {error.colno}")
-    except ValueError as error:  # a number too long to read
+    except ValueError as error:  # a number too long to read, or none
         return _BadLineError(f"it is not JSON: {error}")
     except RecursionError:
         return _BadLineError("it is nested too deeply")
     return found if isinstance(found, dict) else _BadLineError("it is not a JSON object")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _key(record: dict[str, Any]) -> str | None:

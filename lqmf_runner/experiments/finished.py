@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,9 +157,14 @@ def _job_labels(jobs: Sequence[Path]) -> list[str]:
     settings = [yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text("utf-8")) or [] for job in jobs]
     return [
         " ".join(
-            f"{key.rpartition('.')[2]}={value}"
+            f"{key.rpartition('.')[2]}={_unescaped(value)}"
             for key, _, value in (setting.partition("=") for setting in own)
             if key != "model" and not all(f"{key}={value}" in other for other in settings)
         )
         for own in settings
     ]
+
+
+def _unescaped(value: str) -> str:
+    """A value as the user wrote it: Hydra keeps it with the escapes of its grammar."""
+    return re.sub(r"\\(.)", r"\1", value)

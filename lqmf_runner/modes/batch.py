@@ -230,7 +230,8 @@ class _Batch:
         if (more := self._tally.failed - len(self._tally.failures)) > 0:
             self._say(f" and {more:,} more, see the output", "red")
         if self._tally.failed:
-            self._say(" run the same command again to retry them", "dim")
+            first = "correct the file and " if self._bad else ""
+            self._say(f" {first}run the same command again to retry them", "dim")
         print(self._output.path)
         return 1 if self._tally.failed else 0
 

@@ -57,7 +57,7 @@ def conclude(folder: Path, command: str, verdict: VerdictConfig, tracking: Track
     jobs = len(sweep_jobs(folder))
     config = RunConfig(verdict=verdict, tracking=tracking)
     context = RunContext(config, (config,), {}, folder, command, sweep_dir=folder.absolute())
-    results = begin(context, f"sweep of {jobs} jobs")
+    results = begin(context, f"sweep of {_number(jobs, 'job')}")
     results.run.mode, results.run.compares = runs[0].results.run.mode, [run.results.run.id for run in runs]
     results.run.started_at = min(run.results.run.started_at for run in runs)
     results.run.reason = _reason(runs, jobs)
@@ -66,8 +66,13 @@ def conclude(folder: Path, command: str, verdict: VerdictConfig, tracking: Track
     drawn = draw_verdict(results.models, verdict)
     if drawn is not None:
         results.verdict = msgspec.structs.replace(drawn, cautions=[*_cautions(runs, jobs), *drawn.cautions])
-    with BenchmarkDisplay(["sweep", f"{jobs} jobs", f"{len(results.models)} models"]) as display:
+    header = ["sweep", _number(jobs, "job"), _number(len(results.models), "model")]
+    with BenchmarkDisplay(header) as display:
         leave(context, results, display)
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _reason(runs: Sequence[FinishedRun], jobs: int) -> str | None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..experiments.results import (
-    Results, read_config, read_judgements, read_requests, write_results, write_whole,
+    Results,
+    read_config,
+    read_judgements,
+    read_requests,
+    write_results,
+    write_whole,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from .plots.style import Plot
 
-log = logging.getLogger(__name__)
+RESULTS = "results.json"
 
 
 def write_reports(results: Results, folder: Path) -> list[str]:
@@ -32,13 +36,16 @@ def write_reports(results: Results, folder: Path) -> list[str]:
 
     problems: list[str] = []
 
-    def attempt(what: str, write: Callable[[], object]) -> None:
+    def attempt(name: str, write: Callable[[Path], object]) -> None:
+        path = folder / name
         try:
-            write()
+            write(path)
         except OSError as error:
-            problems.append(f"{what} could not be written: {error.strerror or error}")
+            problems.append(f"{name} could not be written: {error.strerror or error}")
+            if name != RESULTS:  # of which an older one is still whole
+                path.unlink(missing_ok=True)
 
-    attempt("results.json", lambda: write_results(results, folder))
+    attempt(RESULTS, lambda path: write_results(results, path.parent))
     records = read_requests(folder)
     plots: list[Plot] = []
     try:
@@ -46,10 +53,10 @@ def write_reports(results: Results, folder: Path) -> list[str]:
     except ImportError as error:
         problems.append(f"the plots could not be drawn: {error}")
     for plot in plots:
-        attempt(plot.name, lambda plot=plot: write_whole(folder / plot.name, plot.png))  # type: ignore[misc]
+        attempt(plot.name, lambda path, png=plot.png: write_whole(path, png))  # type: ignore[misc]
     blocks = run_document(
         results, records, plots, dict(flatten(read_config(folder))), read_judgements(folder)
     )
-    attempt("report.md", lambda: write_whole(folder / "report.md", render_markdown(blocks).encode()))
-    attempt("report.html", lambda: write_whole(folder / "report.html", render_html(blocks).encode()))
+    attempt("report.md", lambda path: write_whole(path, render_markdown(blocks).encode()))
+    attempt("report.html", lambda path: write_whole(path, render_html(blocks).encode()))
     return problems

@@ -180,11 +180,13 @@ class BenchmarkDisplay:
         for problem in problems:
             self._console.print(Text(f"error: {printable(problem)}", style="red"), soft_wrap=True)
         if problems:
-            again = f"python -m lqmf_runner.reports {_shown(folder)}"
-            self._console.print(Text(f"hint: once that is mended, write them again: {again}"), soft_wrap=True)
+            kept = (folder / "results.json").exists()
+            again = f"python -m lqmf_runner.reports {_shown(folder)}" if kept else "run it again"
+            self._console.print(Text(f"hint: once that is mended: {again}"), soft_wrap=True)
         if not any(model.loads for model in results.models):
             return
-        where = _shown(folder / "report.html")
+        report = folder / "report.html"
+        where = _shown(report if report.exists() else folder)
         mlflow = f" · MLflow run {run.mlflow_run_id[:8]} (make ui)" if run.mlflow_run_id else ""
         self._out.print(Text(f"{where}{mlflow}"), soft_wrap=True)
         if note:

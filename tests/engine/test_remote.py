@@ -67,10 +67,10 @@ class Endpoint:
         if isinstance(answer, dict | bytes):
             answer = (200, answer)
         if isinstance(answer, tuple):
-            status, content = answer
+            status, content, *headers = answer
             data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-            writer.write(head.encode() + data)
+            lines = [f"HTTP/1.1 {status} X", "content-type: application/json", f"content-length: {len(data)}"]
+            writer.write("\r\n".join([*lines, *headers, "", ""]).encode() + data)
         else:
             writer.write(
                 b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -404,6 +404,17 @@ async def test_an_error_status_becomes_the_error_it_means(
     with pytest.raises(error) as caught:
         await engine.complete(CHAT)
     assert len(caught.value.message) < 500
+    assert caught.value.retry_after_s == (1.0 if status == 429 else None)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("17", 17.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 1.0)])
+async def test_a_busy_endpoint_says_when_to_come_again(
+    endpoint: Endpoint, engine: EngineClient, value: str, seconds: float
+) -> None:
+    endpoint.answers["/v1/chat/completions"] = (429, b"busy", f"retry-after: {value}")
+    with pytest.raises(QueueFullError) as caught:
+        await engine.complete(CHAT)
+    assert caught.value.retry_after_s == seconds
 
 
 async def test_an_error_in_mid_stream_is_an_error_after_what_came(

@@ -111,6 +111,7 @@ def test_openai_batch_format(file: Path) -> None:
     ("line", "why"),
     [
         ('{"prompt": "torn', "not JSON"),
+        ('{"prompt": "a", "temperature": NaN}', "not JSON: NaN is no number"),
         ("[1]", "not a JSON object"),
         ("{}", "no text in 'prompt' and no 'messages'"),
         ('{"prompt": "  "}', "no text"),

@@ -166,7 +166,13 @@ def fails(times: int, error: LqmfError) -> Script:
     return script
 
 
-@pytest.mark.parametrize("error", [QueueFullError("busy"), RemoteEngineError("502")])
+def busy(retry_after_s: float | None = None) -> LqmfError:
+    error = QueueFullError("busy")
+    error.retry_after_s = retry_after_s  # type: ignore[assignment]
+    return error
+
+
+@pytest.mark.parametrize("error", [busy(), RemoteEngineError("502")])
 def test_errors_that_may_pass_are_retried(batch: Batch, error: LqmfError) -> None:
     batch.input.write_text(lines(4))
     batch.script = fails(3, error)
@@ -177,7 +183,7 @@ def test_errors_that_may_pass_are_retried(batch: Batch, error: LqmfError) -> Non
 
 def test_retries_come_to_an_end(batch: Batch) -> None:
     batch.input.write_text(lines(3))
-    batch.script = fails(99, QueueFullError("busy"))
+    batch.script = fails(99, busy())
     assert batch.run() == 1
     (failed,) = [a for a in batch.answers() if "error" in a]
     assert (failed["line"], failed["error"], failed["attempts"]) == (2, "busy", 4)
@@ -212,14 +218,19 @@ def test_errors_that_concern_all_lines_end_the_batch(
     assert sorted(a["line"] for a in batch.answers()) == list(range(1, 11))
 
 
-def test_waits_between_retries_double(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("retry_after", "waits"), [(None, 2 + 4 + 8), (5.0, 5 + 5 + 8), (300.0, 60 + 60 + 60)]
+)
+def test_waits_between_retries_double_or_are_what_the_endpoint_asks_for(
+    retry_after: float | None, waits: float
+) -> None:
     from lqmf_runner.experiments.batch import BatchPlan, run_batch
     from lqmf_runner.experiments.batch_input import BatchItem
     from lqmf_runner.experiments.batch_output import Outcome
     from lqmf_runner.types import Message
     from tests.experiments.scripted import run_virtual
 
-    engine = ScriptedEngine(lambda *_: [Fail(0.5, QueueFullError("busy"))])
+    engine = ScriptedEngine(lambda *_: [Fail(0.5, busy(retry_after))])
     item = BatchItem(1, "line 1", GenerationRequest(messages=(Message("user", "q"),)), "d")
     outcomes: list[Outcome] = []
     ended: list[float] = []
@@ -230,7 +241,7 @@ def test_waits_between_retries_double(monkeypatch: pytest.MonkeyPatch) -> None:
         ended.append(clock())
 
     run_virtual(go)
-    assert ended == [pytest.approx(4 * 0.5 + 2 + 4 + 8)]
+    assert ended == [pytest.approx(4 * 0.5 + waits)]
     assert outcomes[0].e2e_s == pytest.approx(0.5)
 
 

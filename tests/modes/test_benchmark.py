@@ -339,6 +339,8 @@ def test_a_full_disk_does_not_stop_the_measurement(bench: Bench, capsys: pytest.
     assert "heuristic" in shown.out  # the table is there all the same
     assert "requests.jsonl is not complete" in shown.err
     assert "results.json could not be written" in shown.err
+    assert "free some space, then: run it again" in shown.err
+    assert not [path for path in bench.folder.iterdir() if not path.stat().st_size]  # no empty reports
     for line in (bench.folder / "requests.jsonl").read_text().splitlines():
         json.loads(line)
 
@@ -380,6 +382,12 @@ def test_settings_that_cannot_be_run_are_refused_before_a_load(
     with pytest.raises(UserInputError, match=what):
         bench.run("a")
     assert not bench.engines
+
+
+@pytest.mark.parametrize("bound", [-0.1, float("nan")])
+def test_objectives_that_nothing_can_meet_are_refused(bound: float) -> None:
+    with pytest.raises(UserInputError, match=r"mode.objectives.ttft_s=.* can never be met"):
+        ObjectivesConfig(ttft_s=bound)
 
 
 def test_results_agree_with_the_requests_they_are_made_of(bench: Bench) -> None:

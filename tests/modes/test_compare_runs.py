@@ -139,15 +139,16 @@ def test_a_run_that_is_not_there_is_named(comparing: Comparing, name: str) -> No
 
 
 def test_a_sweep_folder_stands_for_its_jobs(comparing: Comparing) -> None:
+    """What sets the jobs apart is shown as the user wrote it: Hydra's own record has escapes."""
     sweep = comparing.root / "sweep"
-    for number, n_ctx in enumerate((512, 1024)):
+    for number, value in enumerate(("n_ctx=512", r"base_url=http\://h\:80/v1")):
         job = finished(sweep / str(number), sample_model("a"))
-        overrides = f"- mode=benchmark\n- model=a\n- backend.n_ctx={n_ctx}\n"
+        overrides = f"- mode=benchmark\n- model=a\n- backend.{value}\n"
         (job / ".hydra" / "overrides.yaml").write_text(overrides)
     (sweep / "multirun.yaml").touch()
     other = finished(comparing.root / "other", sample_model("b"))
     comparing.run(sweep, other)
-    assert [m.name for m in comparing.results.models] == ["a n_ctx=512", "a n_ctx=1024", "b"]
+    assert [m.name for m in comparing.results.models] == ["a n_ctx=512", "a base_url=http://h:80/v1", "b"]
 
 
 def test_runs_are_found_in_mlflow_by_the_beginning_of_their_id(comparing: Comparing) -> None:

@@ -292,11 +292,11 @@ def test_embeddings_compare_meanings(graded: Graded) -> None:
 
 def test_settings_of_graders_are_composed_and_checked(compose_config: Compose) -> None:
     config = compose_config(
-        "mode=compare", "models=[smollm2_gguf]", "judge.model=remote", "judge.base_url=http://h:1/v1",
+        "mode=compare", "models=[smollm2_gguf]", "judge.model=openai", "judge.base_url=http://h:1/v1",
         "judge.remote_model=big",
     )  # fmt: skip
     assert config.judge.overrides == ["backend.base_url='http://h:1/v1'", "backend.remote_model='big'"]
-    other = compose_config("mode=benchmark", "judge.model=remote", "judge.against=x")
+    other = compose_config("mode=benchmark", "judge.model=openai", "judge.against=x")
     with pytest.raises(UserInputError, match=r"judge\.against=x does not run here"):
         other.mode.check(other)
     with pytest.raises(UserInputError, match="without a model"):
@@ -307,7 +307,7 @@ def test_settings_of_graders_are_composed_and_checked(compose_config: Compose) -
 
 def test_a_remote_judge_is_asked_at_its_own_address(run_program: Run, tmp_path: Path) -> None:
     done = run_program(
-        "mode=benchmark", "model=smollm2_gguf", "judge.model=remote", "judge.base_url=http://127.0.0.1:1/v1",
+        "mode=benchmark", "model=smollm2_gguf", "judge.model=openai", "judge.base_url=http://127.0.0.1:1/v1",
         "tracking=none",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr

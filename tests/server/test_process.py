@@ -113,7 +113,7 @@ def test_what_does_not_end_in_time_is_told_so(program: Program) -> None:
 def test_a_signal_while_a_model_is_loading_is_a_plain_end(program: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        command = program.command("mode=serve", "server.port=0", "model=remote", f"backend.base_url={url}")
+        command = program.command("mode=serve", "server.port=0", "model=openai", f"backend.base_url={url}")
         with subprocess.Popen(
             command,
             cwd=program.folder,
@@ -244,7 +244,7 @@ def test_in_front_of_another_server_it_is_like_with_a_model_of_its_own(program: 
     key = {"authorization": "Bearer front"}
     with program.serve(LQMF_API_KEYS="back") as back:
         remote = (
-            "model=remote", f"backend.base_url={back.url}/v1", f"backend.remote_model={MODEL}",
+            "model=openai", f"backend.base_url={back.url}/v1", f"backend.remote_model={MODEL}",
             "backend.api_key_env=BACK_KEY",
         )  # fmt: skip
         with program.serve(*remote, LQMF_API_KEYS="front", BACK_KEY="back") as front:
