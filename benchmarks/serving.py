@@ -117,8 +117,7 @@ async def _in_process(spec: ModelSpec, repeats: int) -> float:
 def _transformers(label: str, model: str, folder: str, repeats: int) -> Iterator[Row]:
     path = str(ROOT / "quantized-models" / folder)
     servers = [ours(model), *(transformers_serve(path, continuous=on) for on in (True, False))]
-    for found in _compare(label, servers, min(repeats, 3), rounds=1):
-        yield found
+    yield from _compare(label, servers, min(repeats, 3), rounds=1)
 
 
 def _compare(
@@ -131,7 +130,7 @@ def _compare(
     levels: Sequence[int] = CONCURRENCY,
 ) -> Iterator[Row]:
     """Alternate the servers at each concurrency; the first is ours. `rounds` requests a user and repeat."""
-    serial = itertools.count()
+    asked = _questions()
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(_client())
         urls = [stack.enter_context(server.run()) for server in servers]
@@ -140,9 +139,8 @@ def _compare(
             for repeat in range(-1, repeats):  # the first one warms up
                 for server, url in zip(servers, urls, strict=True):
                     bodies = [
-                        {**_body(system, f"({next(serial)}) {question}", N_TOKENS), **server.extra}
-                        | {"model": server.model}
-                        for question in itertools.islice(itertools.cycle(questions()), rounds * concurrency)
+                        _body(system, question, N_TOKENS) | server.extra | {"model": server.model}
+                        for question in itertools.islice(asked, rounds * concurrency)
                     ]
                     figures = _figures(_ask(client, url, bodies, concurrency))
                     if repeat >= 0:
@@ -156,6 +154,12 @@ def _compare(
                 for key, value in mine.items():
                     what = f"{title}, {concurrency} concurrent, {key}"
                     yield _beside(what, value, "", theirs[key], name, all=measured)
+
+
+def _questions() -> Iterator[str]:
+    """Questions without end, no two alike, whose answers are longer than what is measured."""
+    for number, question in enumerate(itertools.cycle(questions())):
+        yield f"({number}) Answer in three hundred words. {question}"
 
 
 def _figures(done: dict[str, Any]) -> dict[str, float]:

@@ -59,7 +59,7 @@ class BackendConfig:
     load_timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        for name, low in (("max_slots", 1), ("max_queue", 0), ("prefill_chunk", 1), ("n_batch", 1)):
+        for name, low in (("max_slots", 1), ("max_queue", 0), ("prefill_chunk", 4), ("n_batch", 4)):
             at_least(f"backend.{name}", getattr(self, name), low)
         for name in ("n_ctx", "n_threads"):
             value = getattr(self, name)

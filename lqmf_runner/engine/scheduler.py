@@ -21,7 +21,7 @@ from .protocol import Delta, Event, Reply, failure
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, Sampler, token_logprob
 from .sinks import RowSink
-from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix
+from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix, most_reusable
 from .text import AnswerText
 
 
@@ -202,7 +202,7 @@ class Scheduler:
             for other in self._running
             if not other.decoding and other.can_share
         ]
-        return min(max(lengths, default=0), request.n_prompt - 1)
+        return min(max(lengths, default=0), most_reusable(request.tokens))
 
     def _plan(self) -> list[Work]:
         """The spans of the next step, decode tokens first."""
@@ -213,10 +213,10 @@ class Scheduler:
             budget = min(budget, self._limits.prefill_chunk * max(1, prompts // len(plan)))
         for request in self._running:
             if not request.decoding and budget > 0:
-                chunk = min(budget, request.sink.chunk) if request.sink is not None else budget
-                n = min(chunk, request.n_prompt - request.n_computed)
-                plan.append((request, self._span(request, n)))
-                budget -= n
+                most = min(budget, request.sink.chunk) if request.sink is not None else budget
+                if n := chunk_size(request.n_prompt - request.n_computed, most):
+                    plan.append((request, self._span(request, n)))
+                    budget -= n
         return plan
 
     def _span(self, request: RequestState, n: int) -> Span:
@@ -321,6 +321,17 @@ class Scheduler:
             self._events.append(failure(request.id, error))
             self._leave(request)
             self._forget(request.slot)
+
+
+def chunk_size(left: int, most: int) -> int:
+    """How many of the `left` tokens of a prompt to compute now: at most `most`, and none if that is too few.
+
+    Never one of several by itself, and never all but one: see `slots.most_reusable`.
+    """
+    n = min(left, most)
+    if left - n == 1:
+        n -= 1
+    return 0 if n == 1 < left else n
 
 
 def _usage(request: RequestState) -> Usage:

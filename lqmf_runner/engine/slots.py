@@ -28,6 +28,15 @@ class Placement:
     shared: int
 
 
+def most_reusable(prompt: Sequence[int]) -> int:
+    """How many of a prompt's tokens may come from a cache.
+
+    The logits of the last one are needed. Two are computed, as a token by itself goes through other kernels than one
+    of several, whose numbers can differ in the last bit: an answer is not to depend on what is in the cache.
+    """
+    return max(len(prompt) - 2, 0)
+
+
 class SlotTable:
     """All slots of a model."""
 
@@ -52,8 +61,7 @@ class SlotTable:
         oldest = min(idle, key=lambda slot: (-self._busy_neighbours(slot), slot.last_used, slot.index))
         if not reuse:
             return Placement(oldest, oldest, 0)
-        # At least the last token of a prompt has to be computed: its logits are needed.
-        limit = len(prompt) - 1
+        limit = most_reusable(prompt)
         lengths = [min(common_prefix(slot.tokens, prompt), limit) for slot in self.slots]
         shared = max(lengths)
         if shared == 0:

@@ -7,6 +7,7 @@ this costs the running ones nothing; when the socket closes, the front is gone a
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import signal
@@ -326,6 +327,7 @@ def main() -> None:
     info = msgspec.structs.replace(
         runner.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
     )
+    gc.freeze()  # what was loaded stays: no collection has to look at it in the middle of an answer
     connection.send([Loaded(info)])
     run_requests(scheduler, intake, connection)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -103,6 +104,7 @@ async def serve(
         record.enter(DRAINING)
 
     def ready() -> None:
+        gc.freeze()  # what the start has made stays: no collection has to look at it while tokens wait
         record.enter(READY)
         on_ready()
 

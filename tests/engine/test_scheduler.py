@@ -11,7 +11,7 @@ import pytest
 from lqmf_runner.engine.protocol import Delta, Failed, Reply
 from lqmf_runner.engine.runners.base import ModelRunner, Span, Tokenizer
 from lqmf_runner.engine.sampling import Sampler
-from lqmf_runner.engine.scheduler import RequestState, Scheduler, SchedulerLimits
+from lqmf_runner.engine.scheduler import RequestState, Scheduler, SchedulerLimits, chunk_size
 from lqmf_runner.engine.sinks import ScoreSink
 from lqmf_runner.engine.text import AnswerText, BytesDetokenizer
 from lqmf_runner.errors import QueueFullError
@@ -163,14 +163,48 @@ def test_a_prompt_beside_running_requests_gets_a_small_chunk_and_they_go_on_ever
 
 def test_a_prompt_that_begins_like_one_being_computed_waits_and_reuses_it() -> None:
     bench = Bench(n_batch=32, prefill_chunk=32)
-    shared = list(range(96))
+    shared = list(range(97))
     for i in range(3):
         bench.add(i, [*shared, 200 + 10 * i])
     bench.run()
     assert [bench.chunks[i][-1].usage.cached_tokens for i in range(3)] == [0, 96, 96]
     assert [bench.tokens(i)[0] for i in range(3)] == [201, 211, 221]
     computed = sum(n for step in bench.runner.steps for *_, n in step)
-    assert computed == 97 + 1 + 1 + 3 * 3
+    assert computed == 98 + 2 + 2 + 3 * 3
+
+
+@pytest.mark.parametrize("most", range(3, 12))
+def test_no_token_of_a_prompt_is_computed_by_itself(most: int) -> None:
+    for left in range(2, 50):
+        sizes = []
+        while left:
+            sizes.append(chunk_size(left, most))
+            left -= sizes[-1]
+        assert all(2 <= size <= most for size in sizes)
+    assert chunk_size(1, most) == 1
+    assert [chunk_size(left, 1) for left in (1, 2, 9)] == [1, 0, 0]
+
+
+def test_decode_tokens_go_out_before_the_prompts_of_a_step_where_the_runner_does_not_mix_them() -> None:
+    bench = Bench(n_batch=32, prefill_chunk=32)
+    bench.runner.mixes_prompts = False
+    bench.add(1, range(10))
+    bench.run(1)
+    bench.add(2, range(500, 510))
+    bench.run(1)
+    *_, decode, prompt = bench.runner.steps
+    assert [n for *_, n in decode] == [1]
+    assert [n for *_, n in prompt] == [10]
+
+
+def test_prompts_get_more_of_a_step_where_more_of_them_wait_than_requests_decode() -> None:
+    bench = Bench(n_batch=64, prefill_chunk=8)
+    bench.add(1, range(10))
+    bench.run(1)
+    for i in range(3):
+        bench.add(2 + i, range(100 * i + 100, 100 * i + 110))
+    bench.run(1)
+    assert sorted(n for *_, n in bench.runner.steps[-1]) == [1, 4, 10, 10]
 
 
 def test_others_do_not_wait_for_a_prompt_that_is_being_computed() -> None:

@@ -40,16 +40,16 @@ def test_no_slot_while_all_are_busy() -> None:
 
 def test_the_slot_with_the_longest_common_prefix_is_taken_over() -> None:
     slots = table([1, 2, 3], [1, 2, 3, 4, 5], [9])
-    placement = slots.place([1, 2, 3, 4, 5, 6], reuse=True)
+    placement = slots.place([1, 2, 3, 4, 5, 6, 7], reuse=True)
     assert placement is not None
     assert (placement.slot.index, placement.donor.index, placement.shared) == (1, 1, 5)
 
 
-def test_the_last_token_of_a_prompt_is_always_computed() -> None:
+def test_the_last_two_tokens_of_a_prompt_are_always_computed() -> None:
     slots = table([1, 2, 3])
     placement = slots.place([1, 2, 3], reuse=True)
     assert placement is not None
-    assert placement.shared == 2
+    assert placement.shared == 1
     single = table([1]).place([1], reuse=True)
     assert single is not None
     assert single.shared == 0
@@ -57,7 +57,7 @@ def test_the_last_token_of_a_prompt_is_always_computed() -> None:
 
 def test_a_long_conversation_is_not_given_up_for_a_short_shared_beginning() -> None:
     slots = table([7], [1, 2, *range(100, 140)])
-    placement = slots.place([1, 2, 3], reuse=True)
+    placement = slots.place([1, 2, 3, 4], reuse=True)
     assert placement is not None
     assert (placement.donor.index, placement.slot.index, placement.shared) == (1, 0, 2)
 
@@ -65,7 +65,7 @@ def test_a_long_conversation_is_not_given_up_for_a_short_shared_beginning() -> N
 def test_a_busy_slot_gives_a_copy() -> None:
     slots = table([1, 2, 3, 4], [])
     slots.take(slots.slots[0])
-    placement = slots.place([1, 2, 3, 4, 5], reuse=True)
+    placement = slots.place([1, 2, 3, 4, 5, 6], reuse=True)
     assert placement is not None
     assert (placement.donor.index, placement.slot.index, placement.shared) == (0, 1, 4)
 

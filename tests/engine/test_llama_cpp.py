@@ -1,0 +1,60 @@
+"""llama.cpp's numbers for one sequence, bit for bit, whatever else is computed beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lqmf_runner.engine.runners.base import Span
+from lqmf_runner.engine.runners.llama_cpp import LlamaCppRunner
+
+from .test_demo_models import demo_spec
+
+PROMPT = [(7919 * i) % 40_000 + 100 for i in range(100)]
+ANSWER = [(104_729 * i) % 40_000 + 100 for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def runner() -> LlamaCppRunner:
+    """The demo GGUF: its Q4_1 layers round their inputs to 8 bits, which makes the smallest difference a large one."""
+    return LlamaCppRunner.load(demo_spec("gguf"), lambda _: None)
+
+
+def logits(
+    runner: LlamaCppRunner, slot: int, chunks: Sequence[int], beside: Sequence[int] = ()
+) -> NDArray[np.float32]:
+    """Of the prompt's last token and of a given answer, [9, n_vocab]; the slots `beside` answer at the same time."""
+    for other in (slot, *beside):
+        runner.truncate(other, 0)
+    for other in beside:
+        runner.step([Span(other, PROMPT[: 10 * other + 10][::-1], 0, 1)])
+    at = 0
+    rows = []
+    for size in chunks:
+        last = runner.step([Span(slot, PROMPT[at : at + size], at, 1)])
+        at += size
+    rows.append(last[0].copy())
+    for n, token in enumerate(ANSWER):
+        others = [Span(other, [token + other], 10 * other + 10 + n, 1) for other in beside]
+        rows.append(runner.step([Span(slot, [token], at + n, 1), *others])[0].copy())
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "slot", "beside"),
+    [
+        ([37, 63], 0, ()),
+        ([98, 2], 0, ()),
+        ([4, 96], 0, ()),
+        ([100], 3, ()),
+        ([100], 0, (1, 2, 3)),
+        ([50, 50], 2, (0, 3)),
+    ],
+)
+def test_logits_are_the_same_in_chunks_and_in_a_crowd(
+    runner: LlamaCppRunner, chunks: list[int], slot: int, beside: tuple[int, ...]
+) -> None:
+    np.testing.assert_array_equal(logits(runner, slot, chunks, beside), logits(runner, 0, [100]))
