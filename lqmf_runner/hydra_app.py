@@ -292,7 +292,7 @@ def _conclude(sweep: DictConfig) -> None:
     from .modes.sweep import conclude
 
     command = f"{PROGRAM} {shlex.join(sys.argv[1:])}"
-    secrets = secrets_in(OmegaConf.to_container(sweep.tracking))
+    secrets = secrets_in(OmegaConf.to_container(sweep))  # the overrides among it have any endpoint's login
     conclude(
         Path(sweep.hydra.sweep.dir),
         redact(command, secrets),
