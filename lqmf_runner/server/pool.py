@@ -170,12 +170,11 @@ class ModelPool:
                     raise UnavailableError(f"{model.name} was unloaded while it was loading") from None
                 raise
         wait = max(0.0, model.retry_at - asyncio.get_running_loop().time())
-        error = UnavailableError(
+        raise UnavailableError(
             f"{model.name} has ended unexpectedly {model.crashes} times and is started again in {wait:.0f} s",
             hint="try again then",
+            retry_after_s=wait,
         )
-        error.retry_after_s = wait
-        raise error
 
     async def _run_load(self, model: PooledModel, evicted: list[PooledModel]) -> EngineClient:
         try:
