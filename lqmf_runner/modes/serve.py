@@ -61,9 +61,8 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     chosen = [model for model in context.models if model.model.name]
     preload = [model.model.name for model in chosen]
     with contextlib.closing(bind(config)) as sock:
-        for (
-            model
-        ) in chosen:  # fetched from the hub if need be, and what is wrong is said to who starts the server
+        for model in chosen:
+            # Fetched from the hub if need be, and what is wrong is said to whoever starts the server.
             locate(model.model, model.backend, model.models_dir)
         configs = _configs(context) | {model.model.name: model for model in chosen}
         catalog = LocalCatalog(configs, _backend(context), context.config.models_dir, chosen=preload)
