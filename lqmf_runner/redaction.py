@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 REDACTED = "***"
-_SECRET_KEY = re.compile(r"(^|_)(api_key|token|password|secret)$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+SECRET_KEY = re.compile(r"(key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s?#]+(?=@)")
+_URL_SECRET = re.compile(r"(?<=[?&])([^=&\s]*(?:key|token|secret|password)=)[^&\s]+", re.IGNORECASE)
 
 
 def secrets_in(value: Any) -> list[str]:
-    """The secrets of a plain configuration: strings under keys like `api_key`, and logins within URLs.
+    """The secrets of a plain configuration: strings under keys like `api_key`, and logins and tokens within URLs.
 
     The longest come first, so that one which holds another is taken out whole.
     """
@@ -30,6 +31,11 @@ def redact(value: Any, secrets: Sequence[str]) -> Any:
         for secret in secrets:
             value = value.replace(secret, REDACTED)
     return value
+
+
+def redact_text(text: str) -> str:
+    """The text without logins and tokens in its URLs."""
+    return _URL_SECRET.sub(rf"\1{REDACTED}", _URL_LOGIN.sub(REDACTED, text))
 
 
 def redact_files(run_dir: Path, sweep_dir: Path | None, secrets: Sequence[str]) -> None:
@@ -50,6 +56,8 @@ def _find(value: Any, key: str) -> Iterator[str]:
         for inner in value:
             yield from _find(inner, key)
     elif isinstance(value, str) and value:
-        if _SECRET_KEY.search(key):
+        if SECRET_KEY.search(key):
             yield value
-        yield from _URL_PASSWORD.findall(value)
+        yield from _URL_LOGIN.findall(value)
+        # With its name: a short value by itself may stand anywhere.
+        yield from (found[0] for found in _URL_SECRET.finditer(value))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
+from ..redaction import redact_text
 from .mlflow_connection import connected, experiment_id, locked_store
 from .mlflow_traces import send_traces
 from .session import SESSION_NAME, SUMMARIES_NAME, TRACES_NAME, Session, SessionSummary
-from .values import TAG_LENGTH, redact_text, shorten
+from .values import TAG_LENGTH, shorten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
