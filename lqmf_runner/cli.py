@@ -62,9 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lqmf-runner {__version__}")
         return 0
     signal.signal(signal.SIGTERM, _end_like_ctrl_c)
-    logging.raiseExceptions = (
-        False  # a log that cannot be written, on a full disk, is no reason for a traceback
-    )
+    # A log that cannot be written, on a full disk, is no reason for a traceback.
+    logging.raiseExceptions = False
     try:
         _check_log_level()
         args = _sort_arguments(args)

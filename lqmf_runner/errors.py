@@ -10,16 +10,22 @@ from __future__ import annotations
 
 
 class LqmfError(Exception):
-    """Base of all errors that are reported to the user as one line and a hint."""
+    """Base of all errors that are reported to the user as one line and a hint.
+
+    Args:
+        retry_after_s: when it is worth trying again, where that is known better than of the class.
+    """
 
     status: int = 500
     exit_code: int = 1
-    retry_after_s: float | None = None  # when it is worth trying again
+    retry_after_s: float | None = None
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class UserInputError(LqmfError):
@@ -84,11 +90,7 @@ class QueueFullError(LqmfError):
 
 
 class TooManyRequestsError(QueueFullError):
-    """The client has more requests, or sends them faster, than it may. `retry_after_s`: when to come again."""
-
-    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after_s = retry_after_s
+    """The client has more requests, or sends them faster, than it may."""
 
 
 class RequestTimeoutError(LqmfError):
@@ -134,13 +136,10 @@ class RemoteEngineError(EngineError):
 
 
 class EndpointUnavailableError(RemoteEngineError):
-    """A remote endpoint says: not now. `retry_after_s`: when to come again."""
+    """A remote endpoint says: not now."""
 
     status = 503
-
-    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after_s = retry_after_s
+    retry_after_s = 1.0
 
 
 class EndpointSetupError(UserInputError):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +31,7 @@ from .config import GraderConfig, RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .errors import UserInputError
 from .modes import MODES, RunContext
+from .redaction import redact, redact_files, secrets_in
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,6 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
 }
 NO_MODEL = ("~model", "model.name=''")
 MODES_WITHOUT_MODEL = ("serve", "models", "status", "stop", "keys")
-REDACTED = "***"
-_SECRET_KEY = re.compile(r"(^|_)(api_key|token|password|secret)$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 class JobError(Exception):
@@ -184,11 +181,11 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     _check(config)
     resolved = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(resolved, dict)
-    secrets = sorted(set(_secrets(resolved)), key=len, reverse=True)
+    secrets = secrets_in(resolved)
     run_dir = Path(settings.runtime.output_dir)
     sweep_dir = Path(settings.sweep.dir).absolute() if sweep else None
-    _redact_files(run_dir, sweep_dir, secrets)
-    resolved = _redact(resolved, secrets)
+    redact_files(run_dir, sweep_dir, secrets)
+    resolved = redact(resolved, secrets)
     if sweep and _is_complete(run_dir, resolved):
         print(f"job {settings.job.num} is complete already: {run_dir}", file=sys.stderr)
         return 0
@@ -198,7 +195,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         models=tuple(map(compose, config.models)) or (config,),
         resolved=resolved,
         run_dir=run_dir,
-        command=_redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
+        command=redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
         sweep_dir=sweep_dir,
         model_names=_model_names(),
         compose=compose,
@@ -295,10 +292,10 @@ def _conclude(sweep: DictConfig) -> None:
     from .modes.sweep import conclude
 
     command = f"{PROGRAM} {shlex.join(sys.argv[1:])}"
-    secrets = list(_secrets(OmegaConf.to_container(sweep.tracking)))
+    secrets = secrets_in(OmegaConf.to_container(sweep))  # the overrides among it have any endpoint's login
     conclude(
         Path(sweep.hydra.sweep.dir),
-        _redact(command, secrets),
+        redact(command, secrets),
         _plain(sweep, "verdict"),
         _plain(sweep, "tracking"),
     )
@@ -365,37 +362,3 @@ def _schema_node(schema: type) -> DictConfig:
 def _plain(composed: DictConfig, name: str) -> Any:
     value = composed[name]
     return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-
-
-def _secrets(value: Any, key: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _secrets(inner, str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _secrets(inner, key)
-    elif isinstance(value, str) and value:
-        if _SECRET_KEY.search(key):
-            yield value
-        yield from _URL_PASSWORD.findall(value)
-
-
-def _redact(value: Any, secrets: Sequence[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _redact(inner, secrets) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_redact(inner, secrets) for inner in value]
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, REDACTED)
-    return value
-
-
-def _redact_files(run_dir: Path, sweep_dir: Path | None, secrets: Sequence[str]) -> None:
-    """Take secrets out of what Hydra has saved: the folder is sent to MLflow as it is."""
-    if not secrets:
-        return
-    saved = [*(run_dir / ".hydra").glob("*.yaml"), *([sweep_dir / "multirun.yaml"] if sweep_dir else [])]
-    for path in saved:
-        if path.is_file():
-            path.write_text(_redact(path.read_text("utf-8"), secrets), "utf-8")

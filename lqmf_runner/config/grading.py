@@ -12,7 +12,7 @@ class GraderConfig:
     """A model that looks at the answers of the others once they are all there.
 
     Attributes:
-        model: name of a model config, also `remote`; null asks none.
+        model: name of a model config, also `openai` for an endpoint; null asks none.
         base_url, remote_model: of an endpoint, in place of what its backend config says.
     """
 

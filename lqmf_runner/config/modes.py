@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import UserInputError
-from .checks import MISSING, at_least, one_of
+from .checks import MISSING, at_least, one_of, within
 from .prompts import SamplingConfig
 
 if TYPE_CHECKING:
@@ -57,10 +55,7 @@ class BatchMode(ModeConfig):
     def __post_init__(self) -> None:
         for name, low in (("concurrency", 1), ("retries", 0)):
             at_least(f"mode.{name}", getattr(self, name), low)
-        if not 0 <= self.retry_wait_s < math.inf:
-            raise UserInputError(
-                f"mode.retry_wait_s={self.retry_wait_s:g} is not valid", hint="it is a time, 0 s or more"
-            )
+        within("mode.retry_wait_s", self.retry_wait_s, 0)
 
 
 @dataclass(frozen=True)

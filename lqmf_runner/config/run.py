@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..errors import UserInputError
+from .checks import within
 from .grading import JudgeConfig, SimilarityConfig
 from .judging import FidelityConfig, VerdictConfig
 from .model import BackendConfig, ModelConfig
@@ -29,11 +29,8 @@ class TrackingConfig:
     system_metrics_s: float | None = 5.0
 
     def __post_init__(self) -> None:
-        if self.system_metrics_s is not None and not self.system_metrics_s >= 0.1:
-            raise UserInputError(
-                f"tracking.system_metrics_s={self.system_metrics_s} is not a time between samples",
-                hint="give 0.1 or more, or null for none",
-            )
+        if self.system_metrics_s is not None:
+            within("tracking.system_metrics_s", self.system_metrics_s, 0.1)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ..errors import (
     RemoteEngineError,
     TooManyRequestsError,
 )
+from ..redaction import redact_text
 from ..types import (
     Chunk,
     EngineStats,
@@ -72,6 +73,7 @@ class RemoteEngine(EngineClient):
         """
         options = spec.options
         base_url = str(options["base_url"]).rstrip("/")
+        shown = redact_text(base_url)  # errors are kept in results and logs
         key = os.environ.get(options.get("api_key_env") or "", "")
         client = httpx.AsyncClient(
             base_url=base_url,
@@ -81,11 +83,11 @@ class RemoteEngine(EngineClient):
         )
         began = time.perf_counter()
         try:
-            model = await _find_model(client, options.get("remote_model"), base_url)
+            model = await _find_model(client, options.get("remote_model"), shown)
         except (ValueError, KeyError, TypeError):
             await client.aclose()
             raise RemoteEngineError(
-                f"{base_url}/models did not answer with a list of models",
+                f"{shown}/models did not answer with a list of models",
                 hint="is backend.base_url right? It ends in /v1",
             ) from None
         except BaseException:
@@ -276,7 +278,7 @@ class RemoteEngine(EngineClient):
 
     async def _post(self, path: str, body: dict[str, Any], *names: str) -> Any:
         """The first of the named fields that the answer has."""
-        response = await _checked(self._client.post(path, json=body), str(self._client.base_url))
+        response = await _checked(self._client.post(path, json=body), redact_text(str(self._client.base_url)))
         try:
             answer = response.json()
             return next(answer[name] for name in names if name in answer)

@@ -357,16 +357,17 @@ def read_results(folder: Path) -> Results:
 
 
 def read_requests(folder: Path) -> list[RequestRecord]:
-    """Read `requests.jsonl`; a last line that a crash left unfinished is dropped."""
-    return _read_lines(folder / "requests.jsonl", RequestRecord)
+    """Read `requests.jsonl`."""
+    return read_lines(folder / "requests.jsonl", RequestRecord)
 
 
 def read_judgements(folder: Path) -> list[Judgement]:
     """Read `judgements.jsonl`; none where no judge was asked."""
-    return _read_lines(folder / "judgements.jsonl", Judgement)
+    return read_lines(folder / "judgements.jsonl", Judgement)
 
 
-def _read_lines(path: Path, kind: type[Line]) -> list[Line]:
+def read_lines(path: Path, kind: type[Line]) -> list[Line]:
+    """The records of a file with one a line, none where there is no file; a line that a crash left torn is dropped."""
     decoder = msgspec.json.Decoder(kind)
     records: list[Line] = []
     if not path.exists():

@@ -17,6 +17,7 @@ import psutil
 
 from ..engine.memory import open_nvml
 from .line_file import LineFile
+from .results import read_lines
 
 NAME = "system.jsonl"
 _MB = 1e6
@@ -93,13 +94,8 @@ class UsageMeter:
 
 
 def read_system_log(folder: Path) -> list[SystemSample]:
-    """The samples of a run's folder; none if it has none. A line that a crash left unfinished is dropped."""
-    samples: list[SystemSample] = []
-    with contextlib.suppress(OSError):
-        for line in (folder / NAME).read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
-                samples.append(msgspec.json.decode(line, type=SystemSample))
-    return samples
+    """Read `system.jsonl`; none where nothing was sampled."""
+    return read_lines(folder / NAME, SystemSample)
 
 
 def _children_rss_mb() -> float:

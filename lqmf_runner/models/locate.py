@@ -26,7 +26,6 @@ BACKENDS: dict[str, type[BackendConfig]] = {
     "gptq": GptqBackend,
     "transformers": TransformersBackend,
 }
-_COMMON = tuple(f.name for f in dataclasses.fields(BackendConfig) if f.name != "format")
 
 
 def locate(

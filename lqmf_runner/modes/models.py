@@ -136,8 +136,8 @@ def _table(title: str) -> Table:
 
 
 def _size(megabytes: float) -> str:
-    return f"{megabytes / 1000:.2f} GB" if megabytes >= 1000 else f"{megabytes:.3g} MB"
+    return f"{megabytes / 1000:.2f} GB" if megabytes >= 999.5 else f"{megabytes:.3g} MB"
 
 
 def _count(parameters: int) -> str:
-    return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.3g} M"
+    return f"{parameters / 1e9:.2f} B" if parameters >= 999.5e6 else f"{parameters / 1e6:.3g} M"

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import __version__
 from ..config import BackendConfig, RunConfig, ServerConfig
@@ -22,6 +22,9 @@ from ..tracking import MlflowTracker, NullTracker, send_later_command
 from ..tracking.session import TIMEOUT_S as SESSION_TIMEOUT_S
 from ..tracking.session import SessionTracker
 from . import RunContext
+
+if TYPE_CHECKING:
+    from ..server.pool import ModelPool
 
 
 def run(context: RunContext) -> int:
@@ -50,10 +53,8 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
 
     from ..server.app import create_app
     from ..server.background import announce_ready
-    from ..server.catalog import LocalCatalog
     from ..server.guard import Guard
     from ..server.observe import Observers
-    from ..server.pool import ModelPool
     from ..server.run import bind, serve, url_of
     from ..server.services import Readiness
 
@@ -61,13 +62,7 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
     chosen = [model for model in context.models if model.model.name]
     preload = [model.model.name for model in chosen]
     with contextlib.closing(bind(config)) as sock:
-        for (
-            model
-        ) in chosen:  # fetched from the hub if need be, and what is wrong is said to who starts the server
-            locate(model.model, model.backend, model.models_dir)
-        configs = _configs(context) | {model.model.name: model for model in chosen}
-        catalog = LocalCatalog(configs, _backend(context), context.config.models_dir, chosen=preload)
-        pool = ModelPool(catalog, config)
+        pool = _pool(context, chosen)
         readiness = Readiness()
         port = sock.getsockname()[1]
         guard = Guard(config, keys, pool, port=port, run_dir=context.run_dir)
@@ -105,6 +100,20 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
                 )
             )
     return 0
+
+
+def _pool(context: RunContext, chosen: list[RunConfig]) -> ModelPool:
+    from ..server.catalog import LocalCatalog
+    from ..server.pool import ModelPool
+
+    for (
+        model
+    ) in chosen:  # fetched from the hub if need be; what is wrong is said to whoever starts the server
+        locate(model.model, model.backend, model.models_dir)
+    configs = _configs(context) | {model.model.name: model for model in chosen}
+    names = [model.model.name for model in chosen]
+    catalog = LocalCatalog(configs, _backend(context), context.config.models_dir, chosen=names)
+    return ModelPool(catalog, context.config.server)
 
 
 def _recorder(config: ServerConfig) -> TraceRecorder | None:

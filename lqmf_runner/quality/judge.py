@@ -25,11 +25,8 @@ from .yaml_file import read_yaml
 
 SHIPPED = Path(__file__).parent / "rubrics" / "default.yaml"
 Outcome = Literal["win", "tie", "loss"]
-_ORDERED: tuple[Outcome, ...] = (
-    "win",
-    "loss",
-    "tie",
-)  # as the options below, for the answer that stands first
+# What each option says of the answer that stands first.
+_OUTCOMES: tuple[Outcome, ...] = ("win", "loss", "tie")
 _WHICH = (Option("the first answer"), Option("the second answer"), Option("both are equally good"))
 # <|im_end|>, <start_of_turn>, </s>, [INST]: special tokens of the chat templates there are
 _CONTROL = re.compile(r"<(?=[|｜]|/?s>|/?(?:start|end)_of_|/?(?:bos|eos|think)>)|\[(?=/?[A-Z_]{3,}\])")
@@ -182,7 +179,7 @@ def _likeliest(probabilities: Sequence[float]) -> Outcome:
     best = max(probabilities)
     if probabilities[0] == probabilities[1] == best:
         return "tie"
-    return _ORDERED[probabilities.index(best)]
+    return _OUTCOMES[probabilities.index(best)]
 
 
 def _delimited(request: Request, answers: dict[str, str]) -> str:

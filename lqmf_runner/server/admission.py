@@ -66,7 +66,5 @@ def _no_room(model: PooledModel, others: Sequence[PooledModel], limits: ServerCo
     else:
         text = f"{model.name} would be one more than {limits.max_models} loaded models"
         hint = "unload a model, or raise server.max_models"
-    error = DoesNotFitError(text + held, hint=hint)
-    if any(other.busy for other in kept):
-        error.retry_after_s = 1.0
-    return error
+    soon = 1.0 if any(other.busy for other in kept) else None
+    return DoesNotFitError(text + held, hint=hint, retry_after_s=soon)

@@ -27,7 +27,7 @@ class Guard:
     """The guards of one server.
 
     Args:
-        host, port: what the server is bound to.
+        port: that the server is bound to, which the configuration may have left open.
         run_dir: where the access log goes; None: nowhere.
     """
 

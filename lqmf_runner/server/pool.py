@@ -41,7 +41,7 @@ class ModelPool:
         self._config = config
         self._load = load
         self._models: dict[str, PooledModel] = {}
-        self._closings: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._restarts: dict[PooledModel, asyncio.Task[None]] = {}
         self._uses = 0
         self._measured_at = -MEASURE_S
@@ -126,7 +126,7 @@ class ModelPool:
         """Unload everything."""
         self._closed = True
         removals = [self._remove(model) for model in self.models]
-        await asyncio.gather(*removals, *self._closings, return_exceptions=True)
+        await asyncio.gather(*removals, *self._background, return_exceptions=True)
 
     async def refresh_memory(self) -> None:
         """Measure what the loaded models use now."""
@@ -170,12 +170,11 @@ class ModelPool:
                     raise UnavailableError(f"{model.name} was unloaded while it was loading") from None
                 raise
         wait = max(0.0, model.retry_at - asyncio.get_running_loop().time())
-        error = UnavailableError(
+        raise UnavailableError(
             f"{model.name} has ended unexpectedly {model.crashes} times and is started again in {wait:.0f} s",
             hint="try again then",
+            retry_after_s=wait,
         )
-        error.retry_after_s = wait
-        raise error
 
     async def _run_load(self, model: PooledModel, evicted: list[PooledModel]) -> EngineClient:
         try:
@@ -204,7 +203,7 @@ class ModelPool:
         model.loaded_at, model.ready_at = time.time(), asyncio.get_running_loop().time()
         log.info("%s is loaded, %.0f MB", model.name, model.memory_mb)
         for other in evicted:
-            self._close_later(self._remove(other))
+            self._in_background(self._remove(other))
         self._touch(model)
 
     async def _measure(self, model: PooledModel, engine: EngineClient) -> None:
@@ -223,7 +222,7 @@ class ModelPool:
         now = asyncio.get_running_loop().time()
         if now - self._measured_at >= MEASURE_S and not self._closed:
             self._measured_at = now
-            self._close_later(self._shed())
+            self._in_background(self._shed())
 
     async def _shed(self) -> None:
         """Unload what has become too much; never the model that was used last."""
@@ -252,7 +251,7 @@ class ModelPool:
         if not model.busy and self._models.get(model.name) is model and not model.pinned:
             log.info("%s was idle for %g s and is unloaded", model.name, model.keep_alive_s)
             self._forget(model)
-            self._close_later(self._remove(model))
+            self._in_background(self._remove(model))
 
     def _forget(self, model: PooledModel) -> None:
         if self._models.get(model.name) is model:
@@ -273,10 +272,10 @@ class ModelPool:
             engine, model.engine = model.engine, None
             await engine.close()
 
-    def _close_later(self, closing: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(closing)
-        self._closings.add(task)
-        task.add_done_callback(self._closings.discard)
+    def _in_background(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _lost(self, model: PooledModel, engine: EngineClient, error: LqmfError) -> None:
         """The engine has died: its requests have failed by themselves; start it again."""
@@ -286,7 +285,7 @@ class ModelPool:
         if asyncio.get_running_loop().time() - model.ready_at > STABLE_S:
             model.crashes = 0
         model.engine = None
-        self._close_later(engine.close())
+        self._in_background(engine.close())
         self._restarting(model)
         self._restarts[model] = asyncio.create_task(self._restart(model, self._load_again(model)))
 

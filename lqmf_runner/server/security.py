@@ -130,6 +130,7 @@ class Security:
             return
         origin = header(scope, b"origin")
         shared = origin is not None and bool(self._cors & {"*", origin.decode("latin-1").lower()})
+        foreign = origin is not None and not _is_own(scope, origin)
         cors = self._cors_headers(origin if shared else None)
 
         async def send_guarded(message: Message) -> None:
@@ -142,12 +143,12 @@ class Security:
 
         try:
             self._check_host(scope)
-            if origin is not None and not shared:
-                _check_origin(scope, origin.decode("latin-1"))
+            if foreign and not shared:
+                _check_method(scope)
             if shared and scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method"):
                 await _answer_preflight(send_guarded)
                 return
-            self._check_key(scope)
+            self._check_key(scope, foreign=foreign)
         except LqmfError as error:
             await send_error(error, scope, send_guarded)
             return
@@ -169,11 +170,11 @@ class Security:
             hint="reach it under the address it prints, or add the name to server.allowed_hosts",
         )
 
-    def _check_key(self, scope: Scope) -> None:
+    def _check_key(self, scope: Scope, *, foreign: bool) -> None:
         state = scope.setdefault("state", {})
         if not self._keys.required or scope["path"] == OPEN_PATH:
             return
-        presented = _presented_key(scope)
+        presented = _presented_key(scope, with_password=not foreign)
         if presented is None:
             raise _unauthorized(
                 scope,
@@ -210,15 +211,14 @@ def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
         raise ForbiddenError("this key may not load or unload models", hint="use a key with the role admin")
 
 
-def _check_origin(scope: Scope, origin: str) -> None:
-    """Refuse what a page of another site would change here.
+def _is_own(scope: Scope, origin: bytes) -> bool:
+    """Whether it is that of our own pages. Behind a proxy that ends TLS their scheme differs, host and port do not."""
+    return origin.partition(b"://")[2].lower() == (header(scope, b"host") or b"").lower()
 
-    Behind a proxy that ends TLS the scheme of our own pages differs; host and port do not.
-    """
-    if scope["method"] in SAFE_METHODS:
-        return
-    host = header(scope, b"host") or b""
-    if origin.partition("://")[2].lower() != host.decode("latin-1").lower():
+
+def _check_method(scope: Scope) -> None:
+    """Refuse what a page of another site would change here."""
+    if scope["method"] not in SAFE_METHODS:
         raise ForbiddenError(
             "this request comes from a page of another site",
             hint="to allow it, add the site to server.cors_origins",
@@ -233,12 +233,13 @@ def _unauthorized(scope: Scope, message: str, hint: str) -> UnauthorizedError:
     return error
 
 
-def _presented_key(scope: Scope) -> bytes | None:
+def _presented_key(scope: Scope, *, with_password: bool) -> bytes | None:
+    """The key of a request. A browser sends a password by itself, so that one proves nothing about a foreign page."""
     scheme, _, given = (header(scope, b"authorization") or b"").partition(b" ")
     if scheme.lower() == b"bearer" and given.strip():
         return given.strip()
     own = header(scope, b"x-api-key")
-    if own is None and scheme.lower() == b"basic":
+    if own is None and with_password and scheme.lower() == b"basic":
         return _password(given.strip())
     return own
 

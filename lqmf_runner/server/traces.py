@@ -89,6 +89,7 @@ class TraceRecorder:
         now = self._clock()
         self._room = min(self._most, self._room + (now - self._at) * self._per_second)
         self._at = now
+        # 404: a name that somebody made up, which is nothing to keep.
         if self._room >= 1 and request.status != 404:
             self._room -= 1
             self._noted.append(_trace(request))
@@ -124,8 +125,8 @@ def _trace(request: ServedRequest) -> RequestTrace:
     if request.texts is not None:
         trace.inputs = _inputs(request.asked)
         answers = [_short("".join(request.texts[index])) for index in sorted(request.texts)[:_MOST_TEXTS]]
-        message = {"role": "assistant"}
-        trace.outputs = {"choices": [{"message": {**message, "content": answer}} for answer in answers]}
+        messages = [{"role": "assistant", "content": answer} for answer in answers]
+        trace.outputs = {"choices": [{"message": message} for message in messages]}
     return trace
 
 

@@ -19,7 +19,7 @@ import msgspec
 from ..config import TrackingConfig
 from ..errors import TrackingError, UserInputError
 from ..experiments.history import PastRun
-from .values import redact_text
+from ..redaction import redact_text
 
 TIMEOUT_S = 60
 URI_VARIABLE = "MLFLOW_TRACKING_URI"

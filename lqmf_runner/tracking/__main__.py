@@ -16,8 +16,8 @@ import msgspec
 
 from ..config import TrackingConfig
 from ..errors import LqmfError, TrackingError
+from ..redaction import redact_text
 from . import TIMEOUT_S, URI_VARIABLE
-from .values import redact_text
 
 
 def _quiet_environment() -> None:

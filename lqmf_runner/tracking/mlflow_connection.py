@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..config import TrackingConfig
 from ..errors import TrackingError
-from .values import redact_text, shorten
+from ..redaction import redact_text
+from .values import shorten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
+from ..experiments.results import write_whole
+from ..redaction import redact_text
 from .mlflow_connection import connected, experiment_id, locked_store
 from .mlflow_traces import send_traces
 from .session import SESSION_NAME, SUMMARIES_NAME, TRACES_NAME, Session, SessionSummary
-from .values import TAG_LENGTH, redact_text, shorten
+from .values import TAG_LENGTH, shorten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -106,4 +108,4 @@ def _read_sent(folder: Path) -> _Sent | None:
 
 
 def _write_sent(folder: Path, sent: _Sent) -> None:
-    (folder / _SENT_NAME).write_bytes(msgspec.json.encode(sent))
+    write_whole(folder / _SENT_NAME, msgspec.json.encode(sent))  # a torn one would send everything twice

@@ -14,6 +14,7 @@ from ..errors import UserInputError
 from ..experiments.history import PastRun
 from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
 from ..experiments.system_log import read_system_log
+from ..redaction import redact_text
 from ..reports.document import summary_document
 from ..reports.markdown import render_markdown
 from .mlflow_connection import connected, experiment_id, locked_store
@@ -27,7 +28,6 @@ from .values import (
     conditions_digest,
     model_metrics,
     prompts_dataset,
-    redact_text,
     run_params,
     shorten,
     system_digest,

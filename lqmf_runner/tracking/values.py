@@ -11,16 +11,13 @@ from typing import Any
 import msgspec
 
 from ..experiments.results import ModelResult, SystemInfo
+from ..redaction import REDACTED, SECRET_KEY, redact_text
 from ..reports.figures import load_key
 
-REDACTED = "***"
 ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
-_SECRET_KEY = re.compile(r"(key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
 _NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "objectives", "repeats", "interleave", "tasks"}
 _APART = {"cache_dir", "decisions", "decision_set"}  # what the other figures of fidelity do not depend on
-_URL_LOGIN = re.compile(r"(?<=://)[^/\s?#]*@")
-_URL_SECRET = re.compile(r"([?&][^=&\s]*(?:key|token|secret|password)=)[^&\s]+", re.IGNORECASE)
 
 
 def redact(value: Any, key: str = "") -> Any:
@@ -30,13 +27,8 @@ def redact(value: Any, key: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [redact(inner, key) for inner in value]
     if isinstance(value, str) and value:
-        return REDACTED if _SECRET_KEY.search(key) else redact_text(value)
+        return REDACTED if SECRET_KEY.search(key) else redact_text(value)
     return value
-
-
-def redact_text(text: str) -> str:
-    """The text without logins and tokens in its URLs."""
-    return _URL_SECRET.sub(rf"\1{REDACTED}", _URL_LOGIN.sub(f"{REDACTED}@", text))
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

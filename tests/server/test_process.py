@@ -248,29 +248,29 @@ def test_in_front_of_another_server_it_is_like_with_a_model_of_its_own(program: 
             "backend.api_key_env=BACK_KEY",
         )  # fmt: skip
         with program.serve(*remote, LQMF_API_KEYS="front", BACK_KEY="back") as front:
-            assert front.chat("remote").status_code == 401
+            assert front.chat("openai").status_code == 401
             front.client.headers.update(key)
-            assert front.chat("remote").json()["usage"]["completion_tokens"] == 4
-            with front.stream("remote", stream_options={"include_usage": True}) as answer:
+            assert front.chat("openai").json()["usage"]["completion_tokens"] == 4
+            with front.stream("openai", stream_options={"include_usage": True}) as answer:
                 events = [line for line in answer.iter_lines() if line]
             assert events[-1] == "data: [DONE]"
             assert json.loads(events[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 4
-            assert front.chat("remote", temperature=3).status_code == 400
-            long = front.chat("remote", messages=[{"role": "user", "content": "x" * 9000}])
+            assert front.chat("openai", temperature=3).status_code == 400
+            long = front.chat("openai", messages=[{"role": "user", "content": "x" * 9000}])
             assert long.status_code == 400
             assert "context" in long.json()["error"]["message"]
-            counted = front.client.get("/stats").json()["models"]["remote"]
+            counted = front.client.get("/stats").json()["models"]["openai"]
             assert counted["requests"] == {"ok": 2, "failed": 0, "refused": 1, "cancelled": 0}
             assert counted["output_tokens"] == 8
             assert counted["ttft_s"]["count"] == 2
 
-            with front.stream("remote", **LONG, n=8) as broken:
+            with front.stream("openai", **LONG, n=8) as broken:
                 events = broken.iter_lines()
                 next(events)
                 back.end(signal.SIGKILL)
                 last = [line for line in events if line][-1]
             assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
-            gone = front.chat("remote")
+            gone = front.chat("openai")
             assert gone.status_code == 502
             assert back.url.split(":")[-1] not in gone.text
             assert front.client.get("/health").status_code == 200

@@ -161,6 +161,16 @@ async def test_without_cors_no_page_may_read() -> None:
     assert not [name for name in preflight.headers if name.startswith("access-control")]
 
 
+@pytest.mark.parametrize("origin", ["https://app.example", "*"])
+async def test_the_password_that_a_browser_remembers_is_of_no_use_to_another_site(origin: str) -> None:
+    cors = {"cors_origins": (origin,), "keys": KEYS}
+    password = (b"authorization", b"Basic " + base64.b64encode(b"any name:sesame"))
+    foreign, own = (b"origin", b"https://app.example"), (b"origin", b"http://127.0.0.1:8000")
+    assert (await ask("POST", "/models/a/unload", foreign, password, **cors)).status == 401
+    assert (await ask("POST", "/models/a/unload", own, password, **cors)).status == 200
+    assert (await ask("GET", "/docs", password, **cors)).status == 200
+
+
 async def test_cors_for_the_configured_origin_alone() -> None:
     cors = {"cors_origins": ("https://app.example/",), "keys": KEYS}
     app, evil = (ORIGIN, b"https://app.example"), (ORIGIN, b"https://evil.example")

@@ -53,10 +53,12 @@ def docs_routes(document: OpenAPIDocument) -> list[ControllerRouterHandler]:
 
     @get("/docs/page.css", include_in_schema=False, sync_to_thread=False)
     def style() -> Response[bytes]:
+        """Its style."""
         return _asset("page.css", "text/css")
 
     @get("/docs/page.js", include_in_schema=False, sync_to_thread=False)
     def script() -> Response[bytes]:
+        """Its script."""
         return _asset("page.js", "text/javascript")
 
     return [docs, style, script]
