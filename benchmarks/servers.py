@@ -21,6 +21,8 @@ from table import HERE, ROOT, THREADS
 PEERS = ROOT / ".venv-peers" / "bin"
 MAX_SLOTS = 16
 READY_TIMEOUT_S = 300
+# The demo model's special tokens: none of them is to end an answer, or to take the place of a token with text.
+NO_END = {"logit_bias": {"0": -100, "1": -100, "2": -100}}
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def ours(model: str, folder: Path = ROOT, *settings: str) -> Server:
         "tracking=none",
         *(settings or (f"model={model}",)),
     )
-    return Server("ours", command, model, {"ignore_eos": True}, folder)
+    return Server("ours", command, model, {"ignore_eos": True, **NO_END}, folder)
 
 
 def native(path: str) -> Server:
@@ -131,7 +133,7 @@ def llama_cpp_python(path: str) -> Server:
         "--interrupt_requests",  # by default a new request ends the one that is being answered
         "False",
     )
-    return Server("llama_cpp.server", command, "model")
+    return Server("llama_cpp.server", command, "model", NO_END)
 
 
 def transformers_serve(path: str, *, continuous: bool) -> Server:
