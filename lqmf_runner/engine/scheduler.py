@@ -101,7 +101,7 @@ class Scheduler:
         Raises:
             QueueFullError: `max_queue` requests wait already.
         """
-        if len(self._waiting) >= max(self._limits.max_queue, len(self._table.idle)):
+        if len(self._waiting) >= self._limits.max_queue + len(self._table.idle):
             raise QueueFullError(
                 f"{len(self._waiting)} requests wait already", hint="try again in a few seconds"
             )

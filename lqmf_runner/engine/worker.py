@@ -276,7 +276,8 @@ class Intake:
             raise InvalidRequestError("the prompt is empty", hint="send at least one token")
         if n_prompt + n_generated > n_ctx:
             raise ContextLengthError(
-                f"the prompt has {n_prompt} tokens, the context holds {n_ctx}",
+                # In words by which clients such as litellm know this error.
+                f"the prompt of {n_prompt} tokens exceeds the available context size of {n_ctx}",
                 hint=f"shorten the prompt, or load the model with backend.n_ctx={n_prompt + 256}",
             )
 

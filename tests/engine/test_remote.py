@@ -404,7 +404,7 @@ async def test_an_error_status_becomes_the_error_it_means(
     with pytest.raises(error) as caught:
         await engine.complete(CHAT)
     assert len(caught.value.message) < 500
-    assert caught.value.retry_after_s == (1.0 if status == 429 else None)
+    assert caught.value.retry_after_s == (1.0 if status in (429, 503) else None)
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("17", 17.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 1.0)])

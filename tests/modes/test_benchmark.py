@@ -339,7 +339,7 @@ def test_a_full_disk_does_not_stop_the_measurement(bench: Bench, capsys: pytest.
     assert "heuristic" in shown.out  # the table is there all the same
     assert "requests.jsonl is not complete" in shown.err
     assert "results.json could not be written" in shown.err
-    assert "free some space, then: run it again" in shown.err
+    assert "once that is mended: run it again" in shown.err
     assert not [path for path in bench.folder.iterdir() if not path.stat().st_size]  # no empty reports
     for line in (bench.folder / "requests.jsonl").read_text().splitlines():
         json.loads(line)

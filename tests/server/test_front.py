@@ -42,7 +42,7 @@ def test_what_the_endpoint_refuses_is_refused(servers: tuple[Server, Server], st
     front, _ = servers
     refused = front.chat("openai", messages=[{"role": "user", "content": "x" * 400}], stream=stream)
     assert refused.status_code == 400
-    assert "the context holds 256" in refused.json()["error"]["message"]
+    assert "context size of 256" in refused.json()["error"]["message"]
 
 
 def test_the_endpoint_s_key_and_address_stay_with_the_server(servers: tuple[Server, Server]):

@@ -57,7 +57,7 @@ def test_no_request_ends_in_a_server_error(server: tuple[str, dict[str, str]]):
     url, headers = server
     document = httpx.get(f"{url}/openapi.json", headers=headers, timeout=60).json()
     with requests.Session() as session:
-        session.headers |= headers
+        session.headers.update(headers)
         for result in schemathesis.openapi.from_dict(document).get_all_operations():
             fuzz(result.ok(), url, session)
 
