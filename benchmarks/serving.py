@@ -84,9 +84,8 @@ async def cost(repeats: int) -> AsyncIterator[Row]:
                     ("ours", our_url, "tiny"),
                     ("llama_cpp.server", their_url, "model"),
                 ):
-                    done = _ask(
-                        client, url, [{**body, "model": model, "stream": False} for body in bodies], 16
-                    )
+                    whole = {"model": model, "stream": False, "stream_options": None}
+                    done = _ask(client, url, [body | whole for body in bodies], 16)
                     speeds[name].append(len(bodies) / done["seconds"])
             ours_rps, theirs = (statistics.median(values[1:]) for values in speeds.values())
             what = "server's own cost, 16 concurrent"
