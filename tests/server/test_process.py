@@ -243,11 +243,12 @@ def test_keys_are_made_listed_removed_and_asked_for(program: Program) -> None:
 def test_in_front_of_another_server_it_is_like_with_a_model_of_its_own(program: Program) -> None:
     key = {"authorization": "Bearer front"}
     with program.serve(LQMF_API_KEYS="back") as back:
-        remote = (
-            "model=openai", f"backend.base_url={back.url}/v1", f"backend.remote_model={MODEL}",
-            "backend.api_key_env=BACK_KEY",
+        endpoint = (
+            f"backend.base_url={back.url}/v1", f"backend.remote_model={MODEL}", "backend.api_key_env=BACK_KEY",
         )  # fmt: skip
-        with program.serve(*remote, LQMF_API_KEYS="front", BACK_KEY="back") as front:
+        with program.serve(
+            *endpoint, model=["model=openai"], LQMF_API_KEYS="front", BACK_KEY="back"
+        ) as front:
             assert front.chat("openai").status_code == 401
             front.client.headers.update(key)
             assert front.chat("openai").json()["usage"]["completion_tokens"] == 4

@@ -101,7 +101,9 @@ def test_a_schema_is_kept(client: openai.OpenAI):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_that_is_too_long_is_400_with_both_numbers(client: openai.OpenAI, stream: bool):
-    with pytest.raises(openai.BadRequestError, match=r"\d+ tokens exceeds the available context size of 256") as raised:
+    with pytest.raises(
+        openai.BadRequestError, match=r"\d+ tokens exceeds the available context size of 256"
+    ) as raised:
         client.chat.completions.create(
             model="one", messages=[{"role": "user", "content": "x" * 400}], stream=stream
         )
