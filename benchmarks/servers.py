@@ -114,7 +114,7 @@ def native(path: str) -> Server:
     return Server("native llama.cpp server", command, "model", {"ignore_eos": True, "cache_prompt": True})
 
 
-def llama_cpp_python(path: str) -> Server:
+def llama_cpp_python(path: str, threads: int = THREADS) -> Server:
     """The server that comes with llama-cpp-python: one request at a time."""
     command = (
         str(PEERS / "python"),
@@ -125,9 +125,9 @@ def llama_cpp_python(path: str) -> Server:
         "--port",
         "{port}",
         "--n_threads",
-        str(THREADS),
+        str(threads),
         "--n_threads_batch",
-        str(THREADS),
+        str(threads),
         "--n_ctx",
         "2048",
         "--interrupt_requests",  # by default a new request ends the one that is being answered

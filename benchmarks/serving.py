@@ -67,7 +67,7 @@ async def gptq(repeats: int) -> AsyncIterator[Row]:
 
 
 async def cost(repeats: int) -> AsyncIterator[Row]:
-    """What the server itself costs: a model of a few hundred kilobytes, one token an answer."""
+    """What the server itself costs: a model of a few hundred kilobytes on one thread, one token an answer."""
     sys.path.insert(0, str(ROOT))
     from tests.models.tiny import make_gguf
 
@@ -75,9 +75,13 @@ async def cost(repeats: int) -> AsyncIterator[Row]:
         path = Path(folder) / "quantized-models" / "tiny" / "model.gguf"
         path.parent.mkdir(parents=True)
         make_gguf(path)
-        us = ours("tiny", Path(folder), "model=local", "model.name=tiny")
+        us = ours("tiny", Path(folder), "model=local", "model.name=tiny", "backend.n_threads=1")
         bodies = [_body("", f"{n}", 1) for n in range(400)]
-        with _client() as client, us.run() as our_url, llama_cpp_python(str(path)).run() as their_url:
+        with (
+            _client() as client,
+            us.run() as our_url,
+            llama_cpp_python(str(path), threads=1).run() as their_url,
+        ):
             speeds: dict[str, list[float]] = {"ours": [], "llama_cpp.server": []}
             for _ in range(repeats + 1):
                 for name, url, model in (
@@ -94,7 +98,9 @@ async def cost(repeats: int) -> AsyncIterator[Row]:
             for _ in range(repeats):
                 answers = _ask(client, our_url, [{**b, "model": "tiny"} for b in bodies[:200]], 1)["answers"]
                 over_http.append(statistics.median(a["ended"] - a["sent"] for a in answers))
-        direct = await _in_process(ModelSpec(name="tiny", format="gguf", path=str(path)), repeats)
+        direct = await _in_process(
+            ModelSpec(name="tiny", format="gguf", path=str(path), options={"n_threads": 1}), repeats
+        )
         added = statistics.median(over_http) - direct
         text = f"{statistics.median(over_http) * 1e3:.2f} over HTTP, {direct * 1e3:.2f} in process"
         yield row("added latency over the in-process client, p50", added * 1e3, "ms", text)
