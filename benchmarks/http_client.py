@@ -8,6 +8,7 @@ a general HTTP client would take more of the two cores than the servers' own HTT
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,30 +21,49 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-async def ask(url: str, path: str, body: bytes) -> dict[str, Any]:
-    """Send a request; returns when it was sent, when content came, when it ended, and how many tokens it had.
+class User:
+    """One user: sends a request at a time, on one connection for as long as the server keeps it.
 
-    On a connection of its own: some servers close theirs after a stream, some do not.
+    A stream has a connection of its own: some servers close theirs after one without saying so.
     """
-    host = urlsplit(url).netloc
-    reader, writer = await asyncio.open_connection(*host.split(":"))
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    sent = time.perf_counter()
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    try:
-        status, headers = await _head(reader)
-        data = _body(reader, headers)
-        if status != 200:
-            why = b"".join([part async for part in data])
-            raise RuntimeError(f"{path} answered {status}: {why.decode(errors='replace')[:300]}")
-        if headers.get("content-type", "").startswith("text/event-stream"):
-            arrivals, tokens = await _streamed(data)
-        else:
-            whole = _decode(b"".join([part async for part in data]))
-            arrivals, tokens = [time.perf_counter()], whole["usage"]["completion_tokens"]
-    finally:
-        writer.close()
-    return {"sent": sent, "arrivals": arrivals, "ended": time.perf_counter(), "tokens": tokens}
+
+    def __init__(self, url: str, path: str) -> None:
+        self._host = urlsplit(url).netloc
+        self._path = path
+        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, body: bytes, *, stream: bool) -> dict[str, Any]:
+        """Send a request; returns when it was sent, when content came, when it ended, and how many tokens it had."""
+        if self._connection is None:
+            self._connection = await asyncio.open_connection(*self._host.split(":"))
+        reader, writer = self._connection
+        head = f"POST {self._path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+        head += "Connection: close\r\n" if stream else ""
+        sent = time.perf_counter()
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        keep = False
+        try:
+            status, headers = await _head(reader)
+            data = _body(reader, headers)
+            if status != 200:
+                why = b"".join([part async for part in data])
+                raise RuntimeError(f"{self._path} answered {status}: {why.decode(errors='replace')[:300]}")
+            if stream:
+                arrivals, tokens = await _streamed(data)
+            else:
+                whole = _decode(b"".join([part async for part in data]))
+                arrivals, tokens = [time.perf_counter()], whole["usage"]["completion_tokens"]
+                keep = headers.get("connection", "").lower() != "close"
+        finally:
+            if not keep:
+                self.close()
+        return {"sent": sent, "arrivals": arrivals, "ended": time.perf_counter(), "tokens": tokens}
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection[1].close()
+            self._connection = None
 
 
 async def _streamed(data: AsyncIterator[bytes]) -> tuple[list[float], int]:
@@ -89,12 +109,13 @@ async def _events(data: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _load(job: dict[str, Any]) -> dict[str, Any]:
-    bodies = iter([_encode(body) for body in job["bodies"]])
+    bodies = iter(job["bodies"])
     answers: list[dict[str, Any]] = []
 
     async def user() -> None:
-        for body in bodies:
-            answers.append(await ask(job["url"], job["path"], body))  # noqa: PERF401 (shared by all users)
+        with contextlib.closing(User(job["url"], job["path"])) as one:
+            for body in bodies:
+                answers.append(await one.ask(_encode(body), stream=bool(body.get("stream"))))
 
     began = time.perf_counter()
     try:

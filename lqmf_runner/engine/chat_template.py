@@ -6,12 +6,14 @@ fill the memory in one step are refused. The environment offers what templates o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import json
 import re
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -28,6 +30,7 @@ from ..types import Message
 TIME_LIMIT_S = 2.0
 MAX_OUTPUT = 16 * 1024 * 1024
 _MAX_REPEAT = 100_000
+_WATCH_S = 0.1
 _WIDE_FIELD = re.compile(
     r"\d{6}|:[^{}]*\{|%[^%a-zA-Z]*\*"
 )  # a large width, or one that comes from an argument
@@ -163,7 +166,7 @@ class ChatTemplate:
         if tools:
             variables["tools"] = list(tools)
         try:
-            with _TimeLimit(TIME_LIMIT_S):
+            with _watchdog.limit(TIME_LIMIT_S):
                 parts, size = [], 0
                 for part in self._template.generate(variables):
                     parts.append(part)
@@ -211,29 +214,52 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn
 
 
-class _TimeLimit:
-    """Raises `_TimeUpError` in the current thread after so many seconds (between two bytecodes)."""
+class _Watchdog:
+    """Raises `_TimeUpError` in threads that take too long (between two bytecodes).
 
-    def __init__(self, seconds: float) -> None:
+    One thread watches all, and wakes only while there is something to watch: a render costs no thread of its own.
+    """
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = True
-        self._timer = threading.Timer(seconds, self._interrupt, args=(threading.get_ident(),))
-        self._timer.daemon = True
+        self._deadlines: dict[int, float] = {}
+        self._some = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *exc: object) -> None:
+    @contextlib.contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        """Give the block in this thread so many seconds."""
+        me = threading.get_ident()
         with self._lock:
-            self._inside = False
-        self._timer.cancel()
+            self._deadlines[me] = time.monotonic() + seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="template watchdog", daemon=True)
+                self._thread.start()
+            if not self._some.is_set():
+                self._some.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._deadlines.pop(me, None)
 
-    def _interrupt(self, thread: int) -> None:
-        with self._lock:
-            if self._inside:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread), ctypes.py_object(_TimeUpError)
-                )
+    def _watch(self) -> None:
+        while True:
+            self._some.wait()
+            time.sleep(_WATCH_S)
+            now = time.monotonic()
+            with self._lock:
+                for thread, deadline in list(self._deadlines.items()):
+                    if now >= deadline:
+                        del self._deadlines[thread]
+                        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                            ctypes.c_ulong(thread), ctypes.py_object(_TimeUpError)
+                        )
+                if not self._deadlines:
+                    self._some.clear()
+
+
+_watchdog = _Watchdog()
 
 
 def _check_size(size: int) -> None:
