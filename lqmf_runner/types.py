@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -153,6 +155,20 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """Consecutive chunks of one answer as one."""
+    if len(chunks) == 1:
+        return chunks[0]
+    last = chunks[-1]
+    return Chunk(
+        text="".join([chunk.text for chunk in chunks]),
+        token_ids=tuple(itertools.chain.from_iterable(chunk.token_ids for chunk in chunks)),
+        logprobs=tuple(itertools.chain.from_iterable(chunk.logprobs for chunk in chunks)),
+        finish_reason=last.finish_reason,
+        usage=last.usage,
+    )
+
+
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """A whole answer."""
 
@@ -161,6 +177,18 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
+
+    @classmethod
+    def of(cls, chunks: Sequence[Chunk]) -> Completion:
+        """All chunks of an answer as one."""
+        whole = joined(chunks)
+        return cls(
+            text=whole.text,
+            token_ids=whole.token_ids,
+            finish_reason=whole.finish_reason or "stop",
+            usage=whole.usage or Usage(),
+            logprobs=whole.logprobs,
+        )
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):

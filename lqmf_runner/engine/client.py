@@ -18,7 +18,6 @@ from ..types import (
     ModelInfo,
     OptionLogprobs,
     Score,
-    TokenLogprob,
     Window,
     WindowScore,
 )
@@ -48,8 +47,15 @@ class EngineClient(ABC):
             EngineLostError: the engine died; all its requests fail with this at once.
         """
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[list[Chunk], None]:
-        """Like `generate`, but gives all chunks that have arrived at once, so that they can be sent on at once."""
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
+        """Like `generate`, but gives all chunks that have arrived at once, so that they can be sent on at once.
+
+        Args:
+            whole: the text is not wanted before the answer is whole: the engine may send the first token and then all
+                others together, which spares both sides the work for each.
+        """
         async with aclosing(self.generate(request)) as chunks:
             async for chunk in chunks:
                 yield [chunk]
@@ -139,22 +145,8 @@ class EngineClient(ABC):
 
     async def complete(self, request: GenerationRequest) -> Completion:
         """The whole answer at once."""
-        text: list[str] = []
-        tokens: list[int] = []
-        logprobs: list[TokenLogprob] = []
-        async for chunk in self.generate(request):
-            text.append(chunk.text)
-            tokens.extend(chunk.token_ids)
-            logprobs.extend(chunk.logprobs)
-        assert chunk.finish_reason is not None
-        assert chunk.usage is not None
-        return Completion(
-            text="".join(text),
-            token_ids=tuple(tokens),
-            finish_reason=chunk.finish_reason,
-            usage=chunk.usage,
-            logprobs=tuple(logprobs),
-        )
+        async with aclosing(self.stream(request, whole=True)) as stream:
+            return Completion.of([chunk async for chunks in stream for chunk in chunks])
 
     async def __aenter__(self) -> EngineClient:
         return self

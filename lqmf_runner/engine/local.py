@@ -69,7 +69,7 @@ class LocalEngine(EngineClient):
         self._log = log
         self._meter = MemoryMeter(process.pid)
         self._ids = itertools.count(1)
-        self._answers: dict[int, asyncio.Queue[Chunk | LqmfError]] = {}
+        self._answers: dict[int, _Answer] = {}
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[ModelInfo] = self._loop.create_future()
@@ -131,29 +131,21 @@ class LocalEngine(EngineClient):
                 for chunk in chunks:
                     yield chunk
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[list[Chunk], None]:
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
         request_id = next(self._ids)
-        answer = self._answers[request_id] = asyncio.Queue()
+        answer = self._answers[request_id] = _Answer(self._loop)
         finished = False
         try:
-            self._send(Generate(request_id, request))
+            self._send(Generate(request_id, request, whole))
             while not finished:
-                item: Chunk | LqmfError = await answer.get()
-                chunks: list[Chunk] = []
-                while isinstance(item, Chunk):
-                    chunks.append(item)
-                    finished = item.finish_reason is not None
-                    if answer.empty():
-                        break
-                    item = answer.get_nowait()
-                if chunks:
-                    yield chunks
-                if isinstance(item, LqmfError):
-                    finished = True
-                    raise item
+                chunks = await answer.take()
+                finished = chunks[-1].finish_reason is not None
+                yield chunks
         finally:
             del self._answers[request_id]
-            if not finished and self.alive:
+            if not finished and answer.error is None and self.alive:
                 self._send(Cancel(request_id))
 
     async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
@@ -232,7 +224,7 @@ class LocalEngine(EngineClient):
             match event:
                 case Delta(id=request_id, chunk=chunk):
                     if answer := self._answers.get(request_id):
-                        answer.put_nowait(chunk)
+                        answer.add(chunk)
                 case Reply(id=request_id, value=value):
                     reply = self._replies.get(request_id)
                     if reply is not None and not reply.done():
@@ -270,7 +262,7 @@ class LocalEngine(EngineClient):
 
     def _fail(self, request_id: int, error: LqmfError) -> None:
         if answer := self._answers.get(request_id):
-            answer.put_nowait(error)
+            answer.fail(error)
         reply = self._replies.get(request_id)
         if reply is not None and not reply.done():
             reply.set_exception(error)
@@ -283,6 +275,41 @@ class LocalEngine(EngineClient):
             self._loaded.exception()  # whoever waits gets it; if nobody does, that is fine
         for request_id in [*self._answers, *self._replies]:
             self._fail(request_id, error)
+
+
+class _Answer:
+    """What has arrived of an answer and was not read yet."""
+
+    __slots__ = ("_arrived", "_chunks", "_loop", "error")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._chunks: list[Chunk] = []
+        self._arrived: asyncio.Future[None] | None = None
+        self.error: LqmfError | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        self._chunks.append(chunk)
+        self._wake()
+
+    def fail(self, error: LqmfError) -> None:
+        self.error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    async def take(self) -> list[Chunk]:
+        """All there is, at least one; an error comes after the chunks that came before it."""
+        if not self._chunks and self.error is None:
+            self._arrived = self._loop.create_future()
+            await self._arrived
+        if self._chunks:
+            chunks, self._chunks = self._chunks, []
+            return chunks
+        assert self.error is not None
+        raise self.error
 
 
 class _FrameReader(asyncio.Protocol):

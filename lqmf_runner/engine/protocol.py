@@ -24,10 +24,11 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):
-    """Answer a request: `Delta` events until one has a finish reason."""
+    """Answer a request: `Delta` events until one has a finish reason; two at most if only the `whole` is wanted."""
 
     id: int
     request: GenerationRequest
+    whole: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..errors import QueueFullError
-from ..types import Chunk, EngineStats, SamplingParams, TokenLogprob, Usage
+from ..types import Chunk, EngineStats, SamplingParams, TokenLogprob, Usage, joined
 from .protocol import Delta, Event, Reply, failure
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, Sampler, token_logprob
@@ -39,7 +39,8 @@ class SchedulerLimits:
 class RequestState:
     """A request while it is in the worker. Times are `time.perf_counter()` seconds.
 
-    It has either a sampler and an answer (tokens are generated) or a sink (the tokens are given and scored).
+    It has either a sampler and an answer (tokens are generated) or a sink (the tokens are given and scored). Where
+    only the whole answer is wanted, all but its first chunk are held until it is complete.
     """
 
     id: int
@@ -49,6 +50,7 @@ class RequestState:
     sampling: SamplingParams
     sampler: Sampler | None = None
     answer: AnswerText | None = None
+    whole: bool = False
     arrived: float = field(default_factory=time.perf_counter)
     slot: Slot | None = None
     n_computed: int = 0
@@ -57,6 +59,7 @@ class RequestState:
     first_token: float = 0.0
     last_token: float = 0.0
     sink: RowSink | None = None
+    held: list[Chunk] = field(default_factory=list)
 
     @property
     def can_share(self) -> bool:
@@ -124,8 +127,10 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         for part in self._parts(self._plan()):
+            running, decoding = len(self._running), part[0][0].decoding
             self._run(part)
-            self._flush()
+            if decoding or len(self._running) < running:
+                self._flush()
         self._flush()
 
     def _flush(self) -> None:
@@ -134,11 +139,16 @@ class Scheduler:
             self._emit(events)
 
     def _parts(self, plan: list[Work]) -> list[list[Work]]:
-        """What runs at once: all of it, or first the decode tokens, whose readers need not wait for prompts then."""
+        """What runs at once: all of it, or first the decode tokens, whose readers need not wait for prompts then.
+
+        First tokens are sent together: who got one early would wait for the second until all prompts are through. An
+        answer that is complete is sent at once.
+        """
         if self._runner.mixes_prompts:
             return [plan] if plan else []
         decoding = [work for work in plan if work[0].decoding]
-        return [part for part in (decoding, plan[len(decoding) :]) if part]
+        prompts = [[work] for work in plan[len(decoding) :]]
+        return [decoding, *prompts] if decoding else prompts
 
     def _run(self, plan: Sequence[Work]) -> None:
         began = time.perf_counter()
@@ -280,9 +290,17 @@ class Scheduler:
             finish_reason=finish_reason,
             usage=_usage(request) if finish_reason else None,
         )
-        self._events.append(Delta(request.id, chunk))
+        self._deliver(request, chunk)
         if finish_reason:
             self._leave(request)
+
+    def _deliver(self, request: RequestState, chunk: Chunk) -> None:
+        if request.whole and request.n_generated > 1:
+            request.held.append(chunk)
+            if chunk.finish_reason is None:
+                return
+            chunk = joined(request.held)
+        self._events.append(Delta(request.id, chunk))
 
     def _score(self, request: RequestState, sink: RowSink, span: Span, rows: Logits) -> None:
         if span.n_rows:

@@ -142,8 +142,8 @@ class Intake:
 
     def _handle(self, command: Command) -> None:
         match command:
-            case Generate(id=request_id, request=request):
-                self._take(self._prepare(request_id, request))
+            case Generate(id=request_id, request=request, whole=whole):
+                self._take(self._prepare(request_id, request, whole))
             case ScoreTokens(id=request_id, tokens=tokens, top=top):
                 check_sampling(SamplingParams(logprobs=top))
                 ids = (
@@ -229,7 +229,7 @@ class Intake:
         state.sink = NextTokenSink(state, candidates)
         return state
 
-    def _prepare(self, request_id: int, request: GenerationRequest) -> RequestState:
+    def _prepare(self, request_id: int, request: GenerationRequest, whole: bool) -> RequestState:
         info, params = self._runner.info, request.sampling
         check_sampling(params)
         tokens = self._prompt_tokens(request)
@@ -238,7 +238,7 @@ class Intake:
         max_tokens = limit if params.max_tokens is None else min(params.max_tokens, limit)
         sampler = Sampler(params, tokens, info.n_vocab)
         answer = AnswerText(self._tokenizer.detokenizer(), params.stop)
-        return RequestState(request_id, tokens, len(tokens), max_tokens, params, sampler, answer)
+        return RequestState(request_id, tokens, len(tokens), max_tokens, params, sampler, answer, whole)
 
     def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
         given = [x for x in (request.messages, request.prompt, request.prompt_tokens) if x is not None]

@@ -13,7 +13,7 @@ from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..engine import EngineClient
-from ..types import Chunk, Completion, GenerationRequest, TokenLogprob, Usage
+from ..types import Chunk, Completion, GenerationRequest, Usage
 from .errors import as_known
 from .observe import Observer, ServedRequest
 from .pool import ModelPool
@@ -37,17 +37,18 @@ class Generation:
         self._observer = observer
 
     async def chunks(
-        self, requests: Sequence[GenerationRequest], *, per_prompt: int | None = None
+        self, requests: Sequence[GenerationRequest], *, per_prompt: int | None = None, whole: bool = False
     ) -> AsyncGenerator[Chunks, None]:
         """The chunks of all answers as they come, with the index of the answer.
 
         Args:
             per_prompt: consecutive requests that have the same prompt; all of them by default.
+            whole: nothing is sent before the answers are whole (see `EngineClient.stream`).
         """
         served, observer = self.request, self._observer
         served.asked = requests
         usages: dict[int, Usage] = {}
-        async with contextlib.aclosing(_answers(self.engine, requests)) as answers:
+        async with contextlib.aclosing(_answers(self.engine, requests, whole)) as answers:
             async for index, chunks in answers:
                 n_tokens = 0
                 for chunk in chunks:
@@ -74,10 +75,10 @@ class Generation:
     ) -> list[Completion]:
         """All answers, whole."""
         parts: list[list[Chunk]] = [[] for _ in requests]
-        async with contextlib.aclosing(self.chunks(requests, per_prompt=per_prompt)) as answers:
+        async with contextlib.aclosing(self.chunks(requests, per_prompt=per_prompt, whole=True)) as answers:
             async for index, chunks in answers:
                 parts[index] += chunks
-        return [_whole(chunks) for chunks in parts]
+        return [Completion.of(chunks) for chunks in parts]
 
     @property
     def usage(self) -> Usage:
@@ -220,28 +221,28 @@ def _next_seed(seed: int, index: int) -> int:
 
 
 async def _answers(
-    engine: EngineClient, requests: Sequence[GenerationRequest]
+    engine: EngineClient, requests: Sequence[GenerationRequest], whole: bool
 ) -> AsyncGenerator[Chunks, None]:
     """The chunks of one or several answers in the order of their arrival; the first error ends them all."""
     if len(requests) > 1:
-        async with contextlib.aclosing(_merged(engine, requests)) as merged:
+        async with contextlib.aclosing(_merged(engine, requests, whole)) as merged:
             async for item in merged:
                 yield item
     for request in requests if len(requests) == 1 else ():
-        async with contextlib.aclosing(engine.stream(request)) as stream:
+        async with contextlib.aclosing(engine.stream(request, whole=whole)) as stream:
             async for chunks in stream:
                 yield 0, chunks
 
 
 async def _merged(
-    engine: EngineClient, requests: Sequence[GenerationRequest]
+    engine: EngineClient, requests: Sequence[GenerationRequest], whole: bool
 ) -> AsyncGenerator[Chunks, None]:
     arrived: asyncio.Queue[Chunks | Exception | None] = asyncio.Queue()
     turn = asyncio.Semaphore(max(1, engine.info.max_slots))  # one client's list is not to fill the queue
 
     async def pump(index: int, request: GenerationRequest) -> None:
         try:
-            async with turn, contextlib.aclosing(engine.stream(request)) as stream:
+            async with turn, contextlib.aclosing(engine.stream(request, whole=whole)) as stream:
                 async for chunks in stream:
                     arrived.put_nowait((index, chunks))
             arrived.put_nowait(None)
@@ -263,19 +264,3 @@ async def _merged(
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
-
-
-def _whole(chunks: list[Chunk]) -> Completion:
-    last = chunks[-1]
-    logprobs: list[TokenLogprob] = []
-    tokens: list[int] = []
-    for chunk in chunks:
-        logprobs.extend(chunk.logprobs)
-        tokens.extend(chunk.token_ids)
-    return Completion(
-        text="".join(chunk.text for chunk in chunks),
-        token_ids=tuple(tokens),
-        finish_reason=last.finish_reason or "stop",
-        usage=last.usage or Usage(),
-        logprobs=tuple(logprobs),
-    )
