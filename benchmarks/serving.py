@@ -145,12 +145,13 @@ def _compare(
         for concurrency in levels:
             measured: dict[str, list[dict[str, float]]] = {server.name: [] for server in servers}
             for repeat in range(-1, repeats):  # the first one warms up
+                bodies = [
+                    _body(system, question, N_TOKENS)
+                    for question in itertools.islice(asked, rounds * concurrency)
+                ]
                 for server, url in zip(servers, urls, strict=True):
-                    bodies = [
-                        _body(system, question, N_TOKENS) | server.extra | {"model": server.model}
-                        for question in itertools.islice(asked, rounds * concurrency)
-                    ]
-                    figures = _figures(_ask(client, url, bodies, concurrency))
+                    own = server.extra | {"model": server.model}
+                    figures = _figures(_ask(client, url, [body | own for body in bodies], concurrency))
                     if repeat >= 0:
                         measured[server.name].append(figures)
             medians = {

@@ -58,7 +58,7 @@ class SlotTable:
         idle = self.idle
         if not idle:
             return None
-        oldest = min(idle, key=lambda slot: (-self._busy_neighbours(slot), slot.last_used, slot.index))
+        oldest = min(idle, key=self._preference)
         if not reuse:
             return Placement(oldest, oldest, 0)
         limit = most_reusable(prompt)
@@ -72,8 +72,10 @@ class SlotTable:
                 return Placement(donor, donor, shared)
         return Placement(oldest, donors[0], shared)
 
-    def _busy_neighbours(self, slot: Slot) -> int:
-        return sum(s.busy for s in self.slots[max(slot.index - 1, 0) : slot.index + 2])
+    def _preference(self, slot: Slot) -> tuple[int, int, int]:
+        at, last = slot.index, len(self.slots) - 1
+        busy_neighbours = (at > 0 and self.slots[at - 1].busy) + (at < last and self.slots[at + 1].busy)
+        return -busy_neighbours, slot.last_used, at
 
     def take(self, slot: Slot) -> None:
         self._clock += 1

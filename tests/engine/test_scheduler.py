@@ -86,9 +86,11 @@ class Bench:
         self.chunks: dict[int, list[Chunk]] = {}
         self.failed: dict[int, Failed] = {}
         self.replies: dict[int, Any] = {}
+        self.frames: list[list[int]] = []  # whose events went out together
         self.scheduler = Scheduler(self.runner, SchedulerLimits(**limits), self._take)
 
     def _take(self, events: list[Any]) -> None:
+        self.frames.append([event.id for event in events])
         for event in events:
             match event:
                 case Delta(id=request_id, chunk=chunk):
@@ -98,12 +100,19 @@ class Bench:
                 case Reply(id=request_id, value=value):
                     self.replies[request_id] = value
 
-    def add(self, request_id: int, tokens: Sequence[int], max_tokens: int = 4, **sampling: Any) -> None:
+    def add(
+        self,
+        request_id: int,
+        tokens: Sequence[int],
+        max_tokens: int = 4,
+        whole: bool = False,
+        **sampling: Any,
+    ) -> None:
         params = SamplingParams(temperature=0, **sampling)
         sampler = Sampler(params, tokens, N_VOCAB)
         answer = AnswerText(self.runner.tokenizer.detokenizer(), params.stop)
         self.scheduler.add(
-            RequestState(request_id, list(tokens), len(tokens), max_tokens, params, sampler, answer)
+            RequestState(request_id, list(tokens), len(tokens), max_tokens, params, sampler, answer, whole)
         )
 
     def score(self, request_id: int, tokens: Sequence[int]) -> None:
@@ -195,6 +204,34 @@ def test_decode_tokens_go_out_before_the_prompts_of_a_step_where_the_runner_does
     *_, decode, prompt = bench.runner.steps
     assert [n for *_, n in decode] == [1]
     assert [n for *_, n in prompt] == [10]
+
+
+def test_a_complete_answer_does_not_wait_for_the_prompts_after_it_and_first_tokens_go_out_together() -> None:
+    bench = Bench(n_batch=64)
+    bench.runner.mixes_prompts = False
+    bench.add(1, range(10), max_tokens=1)
+    for i in (2, 3):
+        bench.add(i, range(100 * i, 100 * i + 10))
+    bench.run(1)
+    assert bench.frames == [[1], [2, 3]]
+    assert len(bench.runner.steps) == 3
+
+
+def test_a_whole_answer_is_sent_as_its_first_token_and_the_rest() -> None:
+    bench = Bench()
+    for i, whole in ((1, False), (2, True)):
+        bench.add(i, [100, 101], max_tokens=6, whole=whole, logprobs=2, stop=("d",))
+    bench.run()
+    for part in ("text", "token_ids", "logprobs"):
+        streamed, held = ([getattr(chunk, part) for chunk in bench.chunks[i]] for i in (1, 2))
+        assert len(streamed) == 6
+        assert len(held) == 2
+        empty = type(held[0])()
+        assert (
+            sum(held, empty) == sum(streamed, empty) if part != "text" else "".join(held) == "".join(streamed)
+        )
+    assert bench.chunks[2][-1].finish_reason == bench.chunks[1][-1].finish_reason == "stop"
+    assert bench.chunks[2][-1].usage is not None
 
 
 def test_prompts_get_more_of_a_step_where_more_of_them_wait_than_requests_decode() -> None:
