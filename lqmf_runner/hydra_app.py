@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -86,6 +87,8 @@ def run(args: Sequence[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
     except JobError:
         exit_code = 1
+        if BeforeRun.sweep is not None and _remove_refused(BeforeRun.sweep):
+            return UserInputError.exit_code
     except KeyboardInterrupt:
         if BeforeRun.sweep is None:
             raise
@@ -177,12 +180,17 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 
 def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
-    config = to_run_config(composed)
-    _check(config)
+    run_dir = Path(settings.runtime.output_dir)
+    try:
+        config = to_run_config(composed)
+        _check(config)
+    except Exception:
+        if sweep:
+            _remove_refused_job(run_dir)
+        raise
     resolved = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(resolved, dict)
     secrets = secrets_in(resolved)
-    run_dir = Path(settings.runtime.output_dir)
     sweep_dir = Path(settings.sweep.dir).absolute() if sweep else None
     redact_files(run_dir, sweep_dir, secrets)
     resolved = redact(resolved, secrets)
@@ -285,6 +293,7 @@ def _check(config: RunConfig) -> None:
         if name not in valid:
             raise unknown("model", name, valid)
     config.mode.check(config)
+    MODES[config.mode.name].check(config)
 
 
 def _conclude(sweep: DictConfig) -> None:
@@ -301,16 +310,25 @@ def _conclude(sweep: DictConfig) -> None:
     )
 
 
-def _remove_refused(sweep: DictConfig) -> None:
-    """Remove the folder of a sweep that was refused before its first job, and its parents if that leaves them empty."""
+def _remove_refused(sweep: DictConfig) -> bool:
+    """Remove the folder of a sweep of which no job was run, and its parents if that leaves them empty. True if it was
+    such a one."""
     folder = Path(sweep.hydra.sweep.dir)
-    if {path.name for path in folder.glob("*")} <= {"multirun.yaml"}:
-        (folder / "multirun.yaml").unlink(missing_ok=True)
-        for empty in (folder, *folder.parents[:2]):
-            try:
-                empty.rmdir()
-            except OSError:
-                return
+    if not {path.name for path in folder.glob("*")} <= {"multirun.yaml"}:
+        return False
+    (folder / "multirun.yaml").unlink(missing_ok=True)
+    for empty in (folder, *folder.parents[:2]):
+        try:
+            empty.rmdir()
+        except OSError:
+            break
+    return True
+
+
+def _remove_refused_job(folder: Path) -> None:
+    """Remove the folder of a job that was refused before it ran; one in which a job has run before is kept."""
+    if {path.name for path in folder.glob("*")} <= {".hydra", "lqmf.log"}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _claim_folder(config: DictConfig, kind: str) -> None:

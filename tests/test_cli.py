@@ -193,6 +193,37 @@ def test_a_failing_run_says_why_in_one_line_and_keeps_its_folder(run_program: Ru
         assert (folder / "lqmf.log").is_file()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["mode=benchmark", "mode.concurrency=[0]"],
+        ["mode=benchmark", "mode.requests=0"],
+        ["mode=benchmark", "prompts.entries=[]"],
+        ["mode=compare", "models=[smollm2_gguf]", "mode.concurrency=[]"],
+        ["mode=quantize", "mode.method=gguf", "mode.type=Q9"],
+        ["-m", "mode=benchmark", "model=smollm2_gguf,qwen_gguf", "mode.concurrency=[0]"],
+        ["-m", "mode=benchmark", "backend.max_slots=0,-1"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_refused_before_it_runs_leaves_no_folder(
+    words: list[str], run_program: Run, tmp_path: Path
+) -> None:
+    result = run_program(*words)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_refused_job_of_a_sweep_leaves_the_others(run_program: Run, tmp_path: Path) -> None:
+    result = run_program(
+        "-m", "mode=quantize", "model=local", "model.name=absent", "mode.method=gguf", "mode.type=Q9,Q4_0"
+    )
+    assert result.returncode == 1
+    (job,) = (tmp_path / "outputs").glob("*/*-quantize/*/")
+    assert job.name == "1"
+
+
 def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "lqmf_runner", "mode=quantize", "model=local", "model.name=absent"),

@@ -1,7 +1,8 @@
 """Chat templates. They come with a model file, so they are untrusted code and run in a sandbox.
 
 Jinja's immutable sandbox keeps them away from Python; a watchdog ends those that loop, and operators that could
-fill the memory in one step are refused. The environment offers what templates on the hub rely on.
+fill the memory in one step are refused. What gets past that ends with the process it runs in (`template_process.py`).
+The environment offers what templates on the hub rely on.
 """
 
 from __future__ import annotations

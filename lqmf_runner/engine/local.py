@@ -255,7 +255,7 @@ class LocalEngine(EngineClient):
             await asyncio.sleep(0.002)
         if self._closing:
             return
-        self._lost = error = _loss(self._name, code)
+        self._lost = error = _loss(self._name, code, loading=not self._loaded.done())
         self._fail_all(error)
         if self.on_lost is not None:
             self.on_lost(error)
@@ -352,10 +352,11 @@ def _worker_environment(spec: ModelSpec) -> dict[str, str]:
     }
 
 
-def _loss(name: str, code: int | None) -> EngineLostError:
+def _loss(name: str, code: int | None, *, loading: bool = False) -> EngineLostError:
+    what = "the files may be damaged" if loading else "its requests failed; load the model again"
     return EngineLostError(
-        f"the process of '{name}' ended: {_describe_exit(code)}",
-        hint="its requests failed; load the model again (LQMF_DEBUG=1 shows the worker's own output)",
+        f"the process of '{name}' ended{' while it loaded' if loading else ''}: {_describe_exit(code)}",
+        hint=f"{what} (LQMF_DEBUG=1 shows the worker's own output)",
     )
 
 

@@ -7,6 +7,7 @@ events the other. All events of one step travel in one frame.
 from __future__ import annotations
 
 import struct
+import traceback
 from typing import Any
 
 import msgspec
@@ -159,12 +160,31 @@ def frame(items: list[Any]) -> bytes:
 
 
 def failure(request_id: int | None, error: BaseException) -> Failed:
-    """An error as an event. Anything that is not ours becomes an `EngineError` that names its type."""
+    """An error as an event. Anything that is not ours becomes an `EngineError` that names its type, and its traceback
+    goes to the worker's own output; memory that ran out becomes a `DoesNotFitError`."""
     if isinstance(error, LqmfError):
         return Failed(request_id, type(error).__name__, error.message, error.hint)
+    traceback.print_exception(error)
+    if _memory_ran_out(error):
+        return Failed(
+            request_id,
+            "DoesNotFitError",
+            "memory ran out while the model worked on this request",
+            "send fewer or shorter requests at a time, or lower backend.n_batch, backend.max_slots or backend.n_ctx",
+        )
     return Failed(
-        request_id, "EngineError", f"{type(error).__name__}: {error}", "the worker's log has the traceback"
+        request_id,
+        "EngineError",
+        f"{type(error).__name__}: {error}",
+        "LQMF_DEBUG=1 shows the worker's own output, with the traceback",
     )
+
+
+def _memory_ran_out(error: BaseException) -> bool:
+    """Whether an allocation failed. Native code says so with a RuntimeError, and in its own words."""
+    text = str(error).lower()
+    words = ("allocate memory", "bad_alloc", "out of memory")
+    return isinstance(error, MemoryError) or any(word in text for word in words)
 
 
 def error_from(event: Failed) -> LqmfError:

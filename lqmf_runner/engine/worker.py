@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
@@ -25,7 +24,6 @@ import msgspec
 from ..errors import ContextLengthError, InvalidRequestError, LqmfError, QueueFullError
 from ..types import Constraint, GenerationRequest, Message, SamplingParams
 from . import protocol
-from .chat_template import ChatTemplate
 from .constraints import ConstraintCompiler
 from .options import PreparedOptions, encode_options
 from .protocol import (
@@ -51,6 +49,7 @@ from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .scheduler import RequestState, Scheduler, SchedulerLimits
 from .sinks import NextTokenSink, RowSink, ScoreSink
+from .template_process import TemplateProcess
 from .text import AnswerText
 from .windows import WindowScorer
 
@@ -105,6 +104,7 @@ class Intake:
         )
         self._connection = connection
         self._attached = threading.Event()
+        self._template_process = TemplateProcess()
         self._compiling: set[int] = set()
         self._compiling_lock = threading.Lock()
         self._compile_threads = ThreadPoolExecutor(_COMPILE_THREADS, "constraints")
@@ -115,18 +115,21 @@ class Intake:
         self._windows = WindowScorer(runner.info.n_vocab, n_threads)
         self._tokenizer = runner.tokenizer
         self._constraints = ConstraintCompiler(runner.tokenizer, runner.info.n_vocab)
-        self._template: ChatTemplate | LqmfError | None = None
+        self._template: TemplateProcess | LqmfError | None = None
         if source := runner.tokenizer.chat_template:
             try:
-                self._template = ChatTemplate(source, runner.tokenizer.special_tokens)
+                self._template_process.open(source, runner.tokenizer.special_tokens)
+                self._template = self._template_process
             except LqmfError as error:
                 self._template = error
+        if self._template is not self._template_process:
+            self._template_process.close()
         self._attached.set()
 
     @property
     def knows_tools(self) -> bool:
         """Whether the chat template of the attached model knows tools."""
-        return isinstance(self._template, ChatTemplate) and self._template.knows_tools
+        return isinstance(self._template, TemplateProcess) and self._template.knows_tools
 
     def _run(self) -> None:
         while True:
@@ -136,8 +139,6 @@ class Intake:
                 try:
                     self._handle(command)
                 except Exception as error:
-                    if not isinstance(error, LqmfError):
-                        traceback.print_exc()
                     self._connection.send([protocol.failure(getattr(command, "id", None), error)])
 
     def _handle(self, command: Command) -> None:
@@ -199,8 +200,6 @@ class Intake:
             if state.id in self._compiling:  # else cancelled while it waited
                 state.sampler.constrain(self._constraints.compile(constraint))
         except Exception as error:
-            if not isinstance(error, LqmfError):
-                traceback.print_exc()
             self._connection.send([protocol.failure(state.id, error)])
             with self._compiling_lock:
                 self._compiling.discard(state.id)
@@ -316,8 +315,6 @@ def main() -> None:
     try:
         runner = runner_class(spec.format).load(spec, lambda share: connection.send([Loading(share)]))
     except Exception as error:
-        if not isinstance(error, LqmfError):
-            traceback.print_exc()
         connection.send([protocol.failure(None, error)])
         sys.exit(1)
     limits = {

@@ -13,6 +13,7 @@ import msgspec
 
 from ..engine import load_engine
 from ..engine.client import EngineClient
+from ..errors import EngineError
 from ..quality.heuristic import score_answer
 from ..quality.similarity import mean_similarity
 from ..quality.tasks import Tasks
@@ -84,7 +85,7 @@ async def benchmark_model(
     first.
 
     Raises:
-        LqmfError: the model could not be loaded, or its engine was lost.
+        LqmfError: the model could not be loaded, its engine was lost, or no request succeeded.
         asyncio.CancelledError: interrupted; the load under way is in `result`, marked partial, if a request ended.
     """
     turns = Turns() if turns is None else turns
@@ -154,6 +155,16 @@ class _ModelRun:
                 ramp.judge(step, records, self.plan.objectives)
                 self.result.ramp = ramp.result
             self.on_progress()
+        self._require_an_answer()
+
+    def _require_an_answer(self) -> None:
+        """A model of which every request failed has not been measured."""
+        records = self.turns.records
+        if records and all(record.error is not None for record in records):
+            raise EngineError(
+                f"none of {len(records)} requests succeeded; the first: {records[0].error}",
+                hint="requests.jsonl has them all",
+            )
 
     async def warm_up(self) -> None:
         """Requests that are not counted: they touch all weights and fill the caches of the libraries below."""

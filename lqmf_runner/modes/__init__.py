@@ -52,18 +52,35 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Mode:
-    """An entry of the registry. `target` is "module:function" within this package."""
+    """An entry of the registry.
+
+    Attributes:
+        target: "module:function" within this package.
+        checks: the same of a function that refuses what is wrong in a configuration, before the run has a folder.
+    """
 
     target: str
     summary: str
     example: str
+    checks: str | None = None
 
     def load(self) -> Callable[[RunContext], int]:
         """Import the mode and return its function."""
-        module, function = self.target.split(":")
-        return cast(
-            Callable[[RunContext], int], getattr(importlib.import_module(f".{module}", __name__), function)
-        )
+        return cast(Callable[[RunContext], int], _imported(self.target))
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse what is wrong in a configuration.
+
+        Raises:
+            UserInputError: something is.
+        """
+        if self.checks is not None:
+            cast(Callable[[RunConfig], None], _imported(self.checks))(config)
+
+
+def _imported(target: str) -> Any:
+    module, function = target.split(":")
+    return getattr(importlib.import_module(f".{module}", __name__), function)
 
 
 MODES: dict[str, Mode] = {
@@ -101,16 +118,19 @@ MODES: dict[str, Mode] = {
         "benchmark:run",
         "measure speed, memory and answer quality of a model under load",
         "mode=benchmark model=smollm2_gguf prompts=general",
+        checks="benchmark:check",
     ),
     "compare": Mode(
         "compare:run",
         "decide which model to run: speed, memory and fidelity in one table, with a verdict",
         "mode=compare 'models=[smollm2_gguf,smollm2_bnb4]' reference=smollm2_bf16 verdict.max_kld=0.1",
+        checks="compare:check",
     ),
     "quantize": Mode(
         "quantize:run",
         "make a bitsandbytes, GPTQ or GGUF model from another one",
         "mode=quantize model=smollm2_bf16 mode.method=bnb mode.bits=4",
+        checks="quantize:check",
     ),
     "models": Mode(
         "models:run",

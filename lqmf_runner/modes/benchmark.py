@@ -39,6 +39,15 @@ INTERRUPTED = 130
 Locate = Callable[[RunConfig], ModelSpec]
 
 
+def check(config: RunConfig) -> None:
+    """Refuse loads and prompts that cannot be run.
+
+    Raises:
+        UserInputError: there is nothing to run, or a number is out of range.
+    """
+    _plan(config)
+
+
 def run(context: RunContext) -> int:
     """Benchmark the chosen models and return the exit code.
 
@@ -61,10 +70,7 @@ def run_with(
     """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
     from ..reports.terminal import BenchmarkDisplay, run_header
 
-    plans = [
-        BenchmarkPlan.of(_mode(config), config.prompts, similarity=config.similarity.enabled)
-        for config in context.models
-    ]
+    plans = [_plan(config) for config in context.models]
     config = context.config
     results = begin(context, "+".join(config.model.name for config in context.models))
     header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
@@ -289,6 +295,10 @@ def _save_config(context: RunContext) -> None:
         (folder / "resolved.json").write_text(json.dumps(context.resolved, indent=2, default=str), "utf-8")
     except OSError as error:
         log.warning("the resolved configuration could not be saved: %s", error)
+
+
+def _plan(config: RunConfig) -> BenchmarkPlan:
+    return BenchmarkPlan.of(_mode(config), config.prompts, similarity=config.similarity.enabled)
 
 
 def _mode(config: RunConfig) -> BenchmarkMode:

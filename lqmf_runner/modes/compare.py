@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..config import CompareMode, TrackingConfig
+from ..config import CompareMode, RunConfig, TrackingConfig
 from ..errors import UserInputError
 from ..experiments.conclusion import candidate, check_measured, draw_verdict, verdict_concurrency
 from ..experiments.finished import FinishedRun, contrasts, gather, read_finished
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from . import RunContext
 
 _RUN_ID = re.compile(r"[0-9a-f]{6,32}")
+
+
+def check(config: RunConfig) -> None:
+    """Refuse loads and prompts that cannot be run, where there is something to run.
+
+    Raises:
+        UserInputError: there are such.
+    """
+    if not config.runs:
+        benchmark.check(config)
 
 
 def run(context: RunContext) -> int:

@@ -6,12 +6,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..config import QuantizeMode
+from ..config import QuantizeMode, RunConfig
 from ..models.locate import find
 from ..models.quantize import Quantized, quantize
 from ..models.quantize.progress import ProgressBar
 from ..models.quantize.registry import get_method
 from . import RunContext
+
+
+def check(config: RunConfig) -> None:
+    """Refuse settings that the method does not have.
+
+    Raises:
+        UserInputError: one is not possible.
+    """
+    mode = config.mode
+    assert isinstance(mode, QuantizeMode)
+    get_method(mode.method).parameters(mode)
 
 
 def run(context: RunContext) -> int:
@@ -25,7 +36,6 @@ def run(context: RunContext) -> int:
     assert isinstance(mode, QuantizeMode)
     models_dir = Path(config.models_dir)
     trust = getattr(config.backend, "trust_remote_code", False)
-    get_method(mode.method).parameters(mode)  # what is wrong there needs no weights to be found first
     source = find(config.model, models_dir, trust_remote_code=trust)
     with ProgressBar() as bar:
         result = quantize(

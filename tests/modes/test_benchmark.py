@@ -27,7 +27,13 @@ from lqmf_runner.config import (
     SyntheticConfig,
     TrackingConfig,
 )
-from lqmf_runner.errors import DoesNotFitError, EngineLostError, ModelNotFoundError, UserInputError
+from lqmf_runner.errors import (
+    DoesNotFitError,
+    EngineError,
+    EngineLostError,
+    ModelNotFoundError,
+    UserInputError,
+)
 from lqmf_runner.experiments.results import RampResult, Results, read_requests, read_results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
@@ -325,6 +331,14 @@ def test_failed_requests_are_counted_and_listed(bench: Bench) -> None:
     bench.run("a")
     assert bench.results.models[0].loads[0].success_rate == 0.5
     assert "the prompt has 9000 tokens" in (bench.folder / "report.md").read_text()
+
+
+def test_a_model_of_which_no_request_succeeds_has_failed(bench: Bench) -> None:
+    bench.scripts["a"] = lambda *_: [Fail(0.0, UserInputError("the prompt has 9000 tokens"))]
+    with pytest.raises(EngineError, match=r"none of 12 requests succeeded; the first: .*9000 tokens"):
+        bench.run("a")
+    assert bench.results.run.status == "partial"
+    assert len(read_requests(bench.folder)) == 12
 
 
 def test_a_full_disk_does_not_stop_the_measurement(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

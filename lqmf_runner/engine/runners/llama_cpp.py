@@ -292,9 +292,10 @@ class LlamaCppRunner(ModelRunner):
         needed, free = _kv_bytes(self._model, kv_type, params.n_ctx), psutil.virtual_memory().available
         context = llama_cpp.llama_init_from_model(self._model, params) if needed < free else None
         if not context:
+            why = "which could not be allocated" if needed < free else f"{free / 1e6:.0f} MB are free"
             raise DoesNotFitError(
                 f"the KV cache of '{self.info.name}' needs {needed / 1e6:.0f} MB for {params.n_seq_max} requests of "
-                f"{stream_size} tokens, {free / 1e6:.0f} MB are free",
+                f"{stream_size} tokens, {why}",
                 hint="lower backend.max_slots or backend.n_ctx, or unload another model",
             )
         return context
