@@ -290,6 +290,13 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Embeddings(msgspec.Struct, frozen=True):
+    """A vector for each text, and the tokens of all texts; None where the engine does not say."""
+
+    vectors: list[list[float]]
+    prompt_tokens: int | None = None
+
+
 class EngineStats(msgspec.Struct, kw_only=True):
     """Counters of a worker since its load; seconds, tokens and requests.
 

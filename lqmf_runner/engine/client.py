@@ -11,6 +11,7 @@ from ..errors import InvalidRequestError, LqmfError, UserInputError
 from ..types import (
     Chunk,
     Completion,
+    Embeddings,
     EngineStats,
     GenerationRequest,
     MemoryUse,
@@ -109,14 +110,14 @@ class EngineClient(ABC):
             self, state, questions, instructions=instructions, template_options=template_options
         )
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector for each text, from a model whose `info.embeddings` says that it gives them.
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        """A vector for each text, or for its tokens, from a model whose `info.embeddings` says that it gives them.
 
         Raises:
-            InvalidRequestError: this model does not.
+            InvalidRequestError: this model does not, or a text is longer than it takes.
         """
         raise InvalidRequestError(
-            f"'{self.info.name}' does not give embeddings", hint="use an embedding model behind model=openai"
+            f"'{self.info.name}' does not give embeddings", hint="use a GGUF that is made for embeddings"
         )
 
     @abstractmethod

@@ -19,6 +19,7 @@ import msgspec
 from ..errors import EngineLostError, InvalidRequestError, LqmfError
 from ..types import (
     Chunk,
+    Embeddings,
     EngineStats,
     GenerationRequest,
     MemoryUse,
@@ -38,6 +39,7 @@ from .protocol import (
     Cancel,
     Delta,
     Detokenize,
+    Embed,
     Failed,
     Generate,
     GetStats,
@@ -166,6 +168,12 @@ class LocalEngine(EngineClient):
 
     async def _next_tokens(self, tokens: list[int], candidates: list[int]) -> NextTokenLogprobs:
         return await self._ask(lambda i: NextTokens(i, tokens, candidates), NextTokenLogprobs)
+
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        if not self.info.embeddings:
+            return await super().embed(texts)
+        inputs = [text if isinstance(text, str) else list(text) for text in texts]
+        return await self._ask(lambda i: Embed(i, inputs), Embeddings)
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return await self._ask(lambda i: Tokenize(i, text, special), list[int])

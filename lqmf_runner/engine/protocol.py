@@ -84,6 +84,13 @@ class Detokenize(msgspec.Struct, frozen=True, tag=True):
     tokens: list[int]
 
 
+class Embed(msgspec.Struct, frozen=True, tag=True):
+    """Answered with a `Reply` that holds `Embeddings` of texts, or of their tokens."""
+
+    id: int
+    inputs: list[str | list[int]]
+
+
 class GetStats(msgspec.Struct, frozen=True, tag=True):
     """Answered with a `Reply` that holds `EngineStats`."""
 
@@ -106,6 +113,7 @@ Command = (
     | NextTokens
     | Tokenize
     | Detokenize
+    | Embed
     | GetStats
     | ResetPrefixCache
 )

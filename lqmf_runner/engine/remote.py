@@ -27,6 +27,7 @@ from ..errors import (
 from ..redaction import redact_text
 from ..types import (
     Chunk,
+    Embeddings,
     EngineStats,
     GenerationRequest,
     MemoryUse,
@@ -219,12 +220,14 @@ class RemoteEngine(EngineClient):
             logprobs=values, prompt_tokens=usage.prompt_tokens, cached_tokens=usage.cached_tokens
         )
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        rows = await self._post("/embeddings", {"model": self._model, "input": list(texts)}, "data")
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        inputs = [text if isinstance(text, str) else list(text) for text in texts]
+        answer = await self._post("/embeddings", {"model": self._model, "input": inputs})
         try:
-            vectors = [row["embedding"] for row in sorted(rows, key=lambda row: row["index"])]
-            return msgspec.convert(vectors, list[list[float]])
-        except (KeyError, TypeError, msgspec.ValidationError):
+            vectors = [row["embedding"] for row in sorted(answer["data"], key=lambda row: row["index"])]
+            counted = (answer.get("usage") or {}).get("prompt_tokens")
+            return msgspec.convert({"vectors": vectors, "prompt_tokens": counted}, Embeddings)
+        except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
             raise RemoteEngineError("the endpoint did not answer with embeddings") from None
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
@@ -277,13 +280,14 @@ class RemoteEngine(EngineClient):
         return "/completions", body | {"prompt": prompt}
 
     async def _post(self, path: str, body: dict[str, Any], *names: str) -> Any:
-        """The first of the named fields that the answer has."""
+        """The first of the named fields that the answer has; the whole of it where none is named."""
         response = await _checked(self._client.post(path, json=body), redact_text(str(self._client.base_url)))
         try:
             answer = response.json()
-            return next(answer[name] for name in names if name in answer)
+            return next(answer[name] for name in names if name in answer) if names else answer
         except (ValueError, TypeError, StopIteration):
-            raise RemoteEngineError(f"the endpoint's answer to {path} has no '{names[0]}'") from None
+            what = f"has no '{names[0]}'" if names else "is not JSON"
+            raise RemoteEngineError(f"the endpoint's answer to {path} {what}") from None
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -25,11 +25,13 @@ from ..errors import ContextLengthError, InvalidRequestError, LqmfError, QueueFu
 from ..types import Constraint, GenerationRequest, Message, SamplingParams
 from . import protocol
 from .constraints import ConstraintCompiler
+from .embedding import EmbeddingQueue, EmbeddingState
 from .options import PreparedOptions, encode_options
 from .protocol import (
     Cancel,
     Command,
     Detokenize,
+    Embed,
     Event,
     Generate,
     GetStats,
@@ -44,7 +46,7 @@ from .protocol import (
     ScoreWindow,
     Tokenize,
 )
-from .runners import runner_class
+from .runners import load_model
 from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .scheduler import RequestState, Scheduler, SchedulerLimits
@@ -53,6 +55,10 @@ from .template_process import TemplateProcess
 from .text import AnswerText
 from .windows import WindowScorer
 
+if TYPE_CHECKING:
+    from .runners.llama_embedding import LlamaEmbedder
+
+_GENERATING = (Generate, ScoreTokens, ScoreWindow, PrepareOptions, NextTokens)
 _COMPILE_THREADS = 2
 _MAX_COMPILING = 64
 _THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
@@ -99,9 +105,9 @@ class Intake:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.inbox: queue.SimpleQueue[RequestState | Cancel | GetStats | ResetPrefixCache] = (
-            queue.SimpleQueue()
-        )
+        self.inbox: queue.SimpleQueue[
+            RequestState | EmbeddingState | Cancel | GetStats | ResetPrefixCache
+        ] = queue.SimpleQueue()
         self._connection = connection
         self._attached = threading.Event()
         self._template_process = TemplateProcess()
@@ -110,8 +116,8 @@ class Intake:
         self._compile_threads = ThreadPoolExecutor(_COMPILE_THREADS, "constraints")
         threading.Thread(target=self._run, name="intake", daemon=True).start()
 
-    def attach(self, runner: ModelRunner, n_threads: int) -> None:
-        self._runner = runner
+    def attach(self, runner: ModelRunner | LlamaEmbedder, n_threads: int) -> None:
+        self._info = runner.info
         self._windows = WindowScorer(runner.info.n_vocab, n_threads)
         self._tokenizer = runner.tokenizer
         self._constraints = ConstraintCompiler(runner.tokenizer, runner.info.n_vocab)
@@ -142,6 +148,11 @@ class Intake:
                     self._connection.send([protocol.failure(getattr(command, "id", None), error)])
 
     def _handle(self, command: Command) -> None:
+        if self._info.embeddings and isinstance(command, _GENERATING):
+            raise InvalidRequestError(
+                f"'{self._info.name}' is made for embeddings and generates no text",
+                hint="POST /v1/embeddings, or name another model",
+            )
         match command:
             case Generate(id=request_id, request=request, whole=whole):
                 self._take(self._prepare(request_id, request, whole))
@@ -167,6 +178,8 @@ class Intake:
             case Detokenize(id=request_id, tokens=tokens):
                 self._check_tokens(tokens)
                 self._reply(request_id, self._tokenizer.decode(tokens))
+            case Embed(id=request_id, inputs=inputs):
+                self.inbox.put(EmbeddingState(request_id, [self._text_tokens(text) for text in inputs]))
             case Cancel(id=request_id):
                 with self._compiling_lock:
                     if request_id not in self._compiling:
@@ -229,7 +242,7 @@ class Intake:
         return state
 
     def _prepare(self, request_id: int, request: GenerationRequest, whole: bool) -> RequestState:
-        info, params = self._runner.info, request.sampling
+        info, params = self._info, request.sampling
         check_sampling(params)
         tokens = self._prompt_tokens(request)
         self._check_length(len(tokens), 1)
@@ -253,6 +266,19 @@ class Intake:
         assert request.messages is not None
         return self._tokenizer.encode_prompt(self._chat_text(request, request.messages))
 
+    def _text_tokens(self, text: str | list[int]) -> list[int]:
+        """Those of a text that is to be embedded, with all that the model expects around it."""
+        tokens = self._tokenizer.encode_whole(text) if isinstance(text, str) else text
+        self._check_tokens(tokens)
+        if not tokens:
+            raise InvalidRequestError("there is an empty text to embed", hint="send at least one token")
+        if len(tokens) > self._info.n_ctx:
+            raise ContextLengthError(
+                f"a text of {len(tokens)} tokens exceeds the available context size of {self._info.n_ctx}",
+                hint="embed it in pieces",
+            )
+        return tokens
+
     def _chat_text(self, request: GenerationRequest, messages: Sequence[Message]) -> str:
         if isinstance(self._template, LqmfError):
             raise self._template
@@ -263,14 +289,14 @@ class Intake:
         return self._template.render(messages, tools=request.tools, options=request.template_options)
 
     def _check_tokens(self, tokens: Any) -> None:
-        n_vocab = self._runner.info.n_vocab
+        n_vocab = self._info.n_vocab
         if any(not 0 <= token < n_vocab for token in tokens):
             raise InvalidRequestError(
                 "a token id is outside the vocabulary", hint=f"ids go from 0 to {n_vocab - 1}"
             )
 
     def _check_length(self, n_prompt: int, n_generated: int) -> None:
-        n_ctx = self._runner.info.n_ctx
+        n_ctx = self._info.n_ctx
         if n_prompt == 0:
             raise InvalidRequestError("the prompt is empty", hint="send at least one token")
         if n_prompt + n_generated > n_ctx:
@@ -313,21 +339,22 @@ def main() -> None:
     intake = Intake(connection)
     began = time.perf_counter()
     try:
-        runner = runner_class(spec.format).load(spec, lambda share: connection.send([Loading(share)]))
+        runner = load_model(spec, lambda share: connection.send([Loading(share)]))
     except Exception as error:
         connection.send([protocol.failure(None, error)])
         sys.exit(1)
     limits = {
         name: spec.options[name] for name in SchedulerLimits.__dataclass_fields__ if name in spec.options
     }
-    scheduler = Scheduler(runner, SchedulerLimits(**limits), connection.send)
     intake.attach(runner, spec.options.get("n_threads") or len(os.sched_getaffinity(0)))
     info = msgspec.structs.replace(
         runner.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
     )
     gc.freeze()  # what was loaded stays: no collection has to look at it in the middle of an answer
     connection.send([Loaded(info)])
-    run_requests(scheduler, intake, connection)
+    if isinstance(runner, ModelRunner):
+        run_requests(Scheduler(runner, SchedulerLimits(**limits), connection.send), intake, connection)
+    EmbeddingQueue(runner, SchedulerLimits(**limits).max_queue, connection.send).run(intake.inbox)
 
 
 if __name__ == "__main__":

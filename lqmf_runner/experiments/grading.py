@@ -279,5 +279,5 @@ async def embed_answers(
 async def _embed(client: EngineClient, texts: Sequence[str]) -> list[list[float]]:
     found: list[list[float]] = []
     for at in range(0, len(texts), _TEXTS_AT_ONCE):
-        found += await client.embed(texts[at : at + _TEXTS_AT_ONCE])
+        found += (await client.embed(texts[at : at + _TEXTS_AT_ONCE])).vectors
     return found

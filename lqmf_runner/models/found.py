@@ -18,6 +18,7 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
         parameters: weights of the model as it was before quantization.
         weight_bytes: bytes of weights read for one decoded token: all stored ones, less the input embedding where
             the output head has a table of its own, and only the experts in use of a mixture of experts.
+        embeddings: it is made for embeddings of texts, not to generate.
         context_length: tokens the model was made for; 0 where the files do not say.
         version: content version, see `content_version`.
         problem: why it cannot be used; empty when it can.
@@ -33,6 +34,7 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     size_mb: float = 0.0
     parameters: int = 0
     weight_bytes: int = 0
+    embeddings: bool = False
     context_length: int = 0
     version: str = ""
     problem: str = ""

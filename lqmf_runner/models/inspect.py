@@ -12,6 +12,8 @@ from .found import FoundModel
 from .gguf import FILE_TYPES, MAGIC, GgufHeader, GgufTensor, read_header, split_parts
 from .version import content_version
 
+POOLING_NONE, POOLING_RANK = 0, 4  # enum llama_pooling_type
+
 
 def inspect_model(path: str | Path, *, trust_remote_code: bool = False) -> FoundModel:
     """Recognise the folder or file at `path`.
@@ -91,8 +93,21 @@ def _inspect_gguf(path: Path, *, name: str) -> FoundModel:
         size_mb=round(sum(h.size for h in headers) / 1e6, 3),
         parameters=parameters,
         weight_bytes=_bytes_per_token(header, tensors, architecture),
+        embeddings=_is_embedder(header, architecture),
         context_length=context if isinstance(context, int) else 0,
     )
+
+
+def _is_embedder(header: GgufHeader, architecture: str) -> bool:
+    """Whether the file says how the tokens' vectors become one; a reranker's become a score instead.
+
+    Raises:
+        ModelUnusableError: it is a reranker.
+    """
+    pooling = header.metadata.get(f"{architecture}.pooling_type", POOLING_NONE)
+    if pooling == POOLING_RANK:
+        raise ModelUnusableError("it is a reranker, which neither generates nor gives embeddings")
+    return isinstance(pooling, int) and pooling > POOLING_NONE
 
 
 def _method(header: GgufHeader, tensors: list[GgufTensor]) -> str:

@@ -50,7 +50,7 @@ def _examine(record: ServerRecord) -> dict[str, Any]:
 def _print_table(servers: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for title in ("url", "process", "state", "models", "since", "folder"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title == "url")  # it is there to be copied
     for server in servers:
         state = server["state"] if server["health_ms"] is not None else "does not answer"
         table.add_row(

@@ -9,6 +9,8 @@ from ..types import Constraint
 from .errors import FieldError
 from .openai_schemas import ChatCompletionRequest, NamedToolChoice, ResponseFormat, StructuredOutputs, Tool
 
+MAX_REQUIRED = 8
+
 
 def answer_constraint(
     response_format: ResponseFormat | None, structured: StructuredOutputs | None
@@ -28,6 +30,9 @@ def answer_constraint(
 
 def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...], Constraint | None]:
     """The tools to offer, and the constraint that makes the answer a call of one of them.
+
+    A required answer is one call; up to `MAX_REQUIRED` where parallel_tool_calls is true, not just left out, as a
+    small model would go on calling.
 
     Raises:
         FieldError: a tool is chosen that is not there.
@@ -54,9 +59,10 @@ def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...
                 param="tool_choice",
                 hint=f"tools: {', '.join(names)}",
             )
-    schema = (
-        {"anyOf": [_call_schema(tool) for tool in wanted]} if len(wanted) > 1 else _call_schema(wanted[0])
-    )
+    several = choice == "required" and bool(data.parallel_tool_calls)
+    at = "#/items" if several else "#"
+    call = {"anyOf": [_call_schema(tool, f"{at}/anyOf/{index}") for index, tool in enumerate(wanted)]}
+    schema = {"type": "array", "items": call, "minItems": 1, "maxItems": MAX_REQUIRED} if several else call
     return offered, Constraint("json_schema", json.dumps(schema))
 
 
@@ -106,13 +112,28 @@ def _plain(tool: Tool) -> dict[str, Any]:
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
-def _call_schema(tool: Tool) -> dict[str, Any]:
+def _call_schema(tool: Tool, at: str) -> dict[str, Any]:
+    """The schema of a call that stands at `at` in the schema of the answer."""
+    parameters = tool.function.parameters or {"type": "object"}
     return {
         "type": "object",
         "properties": {
             "name": {"const": tool.function.name},
-            "arguments": tool.function.parameters or {"type": "object"},
+            "arguments": _moved(parameters, f"{at}/properties/arguments"),
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
+
+
+def _moved(schema: Any, to: str) -> Any:
+    """A schema whose references to places in itself still hold when it stands at `to` in another."""
+    if isinstance(schema, list):
+        return [_moved(item, to) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {name: _moved(value, to) for name, value in schema.items()}
+    target = moved.get("$ref")
+    if isinstance(target, str) and (target == "#" or target.startswith("#/")):
+        moved["$ref"] = to + target[1:]
+    return moved

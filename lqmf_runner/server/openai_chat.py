@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -46,7 +49,8 @@ async def chat_completions(
     async def answer(receive: Receive, send: Send) -> None:
         async with generation(services.pool, services.observer, served, receive, keep_alive_s) as current:
             if data.stream:
-                events = (ToolEvents if asked.tools else ChatEvents)(
+                kind = partial(ToolEvents, new_reader=partial(_reader, data)) if asked.tools else ChatEvents
+                events = kind(
                     model=data.model,
                     n=len(requests),
                     include_usage=bool(data.stream_options and data.stream_options.include_usage),
@@ -85,18 +89,18 @@ class ChatEvents(ChoiceEvents):
 class ToolEvents(ChatEvents):
     """The same for requests with tools: calls are held back until they are whole, and sent as such."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, new_reader: Callable[[], ToolCallReader], **options: Any) -> None:
         super().__init__(**options)
-        self._readers: dict[int, ToolCallReader] = {}
+        self._readers = defaultdict[int, ToolCallReader](new_reader)
 
     def text(self, index: int, chunk: Chunk) -> list[bytes]:
         """Plain text goes out; what may be a call waits."""
-        reader = self._readers.setdefault(index, ToolCallReader())
+        reader = self._readers[index]
         return self._out(index, chunk, *reader.feed(chunk.text))
 
     def finish(self, index: int, reason: str) -> list[bytes]:
         """What was still held back, then the reason: "tool_calls" where there are any."""
-        reader = self._readers.setdefault(index, ToolCallReader())
+        reader = self._readers[index]
         out = self._out(index, Chunk(), *reader.end())
         return out + super().finish(index, "tool_calls" if reader.n_calls and reason == "stop" else reason)
 
@@ -190,17 +194,21 @@ def _completion(
         created=int(time.time()),
         model=data.model,
         choices=[
-            _choice(index, answer, bool(asked.tools), bool(data.logprobs))
+            _choice(index, answer, _reader(data) if asked.tools else None, bool(data.logprobs))
             for index, answer in enumerate(answers)
         ],
         usage=usage_counts(usage),
     )
 
 
-def _choice(index: int, answer: Completion, tools: bool, logprobs: bool) -> ChatChoice:
+def _reader(data: ChatCompletionRequest) -> ToolCallReader:
+    names = {tool.function.name for tool in data.tools or ()}
+    return ToolCallReader(names, parallel=data.parallel_tool_calls is not False)
+
+
+def _choice(index: int, answer: Completion, reader: ToolCallReader | None, logprobs: bool) -> ChatChoice:
     message, reason = AnswerMessage("assistant", answer.text), answer.finish_reason
-    if tools:
-        reader = ToolCallReader()
+    if reader is not None:
         (text, calls), (rest, more) = reader.feed(answer.text), reader.end()
         if calls := [*calls, *more]:
             message = AnswerMessage("assistant", (text + rest).strip() or None, tool_calls=calls)

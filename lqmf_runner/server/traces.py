@@ -89,8 +89,7 @@ class TraceRecorder:
         now = self._clock()
         self._room = min(self._most, self._room + (now - self._at) * self._per_second)
         self._at = now
-        # 404: a name that somebody made up, which is nothing to keep.
-        if self._room >= 1 and request.status != 404:
+        if self._room >= 1 and _is_of_a_model(request):
             self._room -= 1
             self._noted.append(_trace(request))
 
@@ -98,6 +97,14 @@ class TraceRecorder:
         """What was noted since the last time."""
         noted, self._noted = self._noted, []
         return noted
+
+
+def _is_of_a_model(request: ServedRequest) -> bool:
+    """Whether there is such a model: a name that somebody made up is nothing to keep.
+
+    Who leaves before the model was asked may have made it up.
+    """
+    return bool(request.asked) if request.cancelled else request.status != 404
 
 
 def _trace(request: ServedRequest) -> RequestTrace:

@@ -63,7 +63,7 @@ def make_architecture(folder: Path, name: str, n_vocab: int = 0) -> Path:
     return folder
 
 
-def make_gguf_twin(path: Path, checkpoint: Path) -> Path:
+def make_gguf_twin(path: Path, checkpoint: Path, *, pooling: int | None = None) -> Path:
     """The weights of a checkpoint (not `mistral_window`) as a float32 GGUF, laid out as llama.cpp wants them."""
     import gguf
     from transformers import AutoModelForCausalLM
@@ -90,6 +90,8 @@ def make_gguf_twin(path: Path, checkpoint: Path) -> Path:
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
     writer.add_vocab_size(len(vocabulary()))
     writer.add_file_type(0)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType(pooling))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(vocabulary())

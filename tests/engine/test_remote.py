@@ -21,7 +21,15 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.types import Constraint, GenerationRequest, Message, ModelSpec, SamplingParams, Window
+from lqmf_runner.types import (
+    Constraint,
+    Embeddings,
+    GenerationRequest,
+    Message,
+    ModelSpec,
+    SamplingParams,
+    Window,
+)
 
 CHAT = GenerationRequest(
     messages=(Message("user", "hi"),), sampling=SamplingParams(max_tokens=5, temperature=0)
@@ -317,7 +325,11 @@ async def test_scores_come_from_echoed_logprobs(endpoint: Endpoint, engine: Engi
 async def test_embeddings_come_in_the_order_of_the_texts(endpoint: Endpoint, engine: EngineClient) -> None:
     rows = [{"index": 1, "embedding": [3, 4.5]}, {"index": 0, "embedding": [1.0, 2.0]}]
     endpoint.answers["/v1/embeddings"] = {"data": rows}
-    assert await engine.embed(["a", "b"]) == [[1.0, 2.0], [3.0, 4.5]]
+    assert await engine.embed(["a", "b"]) == Embeddings([[1.0, 2.0], [3.0, 4.5]])
+    endpoint.answers["/v1/embeddings"] = {"data": rows, "usage": {"prompt_tokens": 7}}
+    assert (await engine.embed([[5, 6], [7]])).prompt_tokens == 7
+    assert endpoint.requests[-1][2]["input"] == [[5, 6], [7]]
+    await engine.embed(["a", "b"])
     assert endpoint.requests[-1][2] == {"model": "m1", "input": ["a", "b"]}
     for wrong in ("nothing", [5], [{"index": 0, "embedding": "base64"}]):
         endpoint.answers["/v1/embeddings"] = {"data": wrong}

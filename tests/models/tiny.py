@@ -75,6 +75,7 @@ def make_gguf(
     q8_0: bool = False,
     swap_scales: bool = False,
     n_vocab: int = 0,
+    pooling: int | None = None,
 ) -> Path:
     """A GGUF that llama.cpp and transformers can load, in float32 or Q8_0.
 
@@ -82,6 +83,7 @@ def make_gguf(
         damage: noise on its weights, 1 is as much as they are.
         swap_scales: every block of a quantized weight gets the scale of its neighbour.
         n_vocab: size of the vocabulary if it is to be larger than what text needs.
+        pooling: makes it a model for embeddings: 1 is the mean, 3 the last token, 4 a reranker.
     """
     import gguf
 
@@ -100,6 +102,8 @@ def make_gguf(
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(0)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType(pooling))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(tokens)

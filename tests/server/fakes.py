@@ -21,6 +21,7 @@ from lqmf_runner.server.catalog import CatalogEntry, unknown_model
 from lqmf_runner.server.pool import ModelPool
 from lqmf_runner.types import (
     Chunk,
+    Embeddings,
     EngineStats,
     GenerationRequest,
     MemoryUse,
@@ -103,10 +104,10 @@ class FakeEngine(EngineClient):
         values = [0.375] + [rest] * (len(options) - 1)
         return OptionLogprobs(logprobs=tuple(map(math.log, values)), prompt_tokens=10, cached_tokens=4)
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
         if not self.info.embeddings:
             return await super().embed(texts)
-        return [[float(len(text)), 0.5] for text in texts]
+        return Embeddings([[float(len(text)), 0.5] for text in texts], sum(map(len, texts)))
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return [1] * special + list(text.encode())

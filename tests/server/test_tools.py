@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from lqmf_runner.engine.constraints import grammar_of
 from lqmf_runner.server.tool_calls import ToolCallReader
+from lqmf_runner.types import Constraint
 
 from .fakes import fake_server
 from .test_chat import MESSAGES, URL, stream
@@ -19,14 +21,25 @@ TOOL = {
 CALL = '<tool_call>\n{"name": "add", "arguments": {"x": 1}}\n</tool_call>'
 
 
-def read(text: str, size: int) -> tuple[str, list[tuple[str, Any]]]:
+def read(text: str, size: int, *, parallel: bool = True) -> tuple[str, list[tuple[str, Any]]]:
     """The plain text and the calls of an answer that comes in pieces of `size` characters."""
-    reader = ToolCallReader()
+    reader = ToolCallReader({"add"}, parallel=parallel)
     parts = [reader.feed(text[at : at + size]) for at in range(0, len(text), size)] + [reader.end()]
     calls = [
         (call.function.name, json.loads(call.function.arguments)) for _, found in parts for call in found
     ]
     return "".join(plain for plain, _ in parts), calls
+
+
+def accepts(constraint: Constraint, text: str) -> bool:
+    """Whether llguidance takes the text for a whole answer."""
+    import llguidance
+
+    bytes_only = llguidance.LLTokenizer("byte")
+    matcher = llguidance.LLMatcher(bytes_only, grammar_of(constraint), log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    tokens = bytes_only.tokenize_str(text)
+    return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
 
 ADD = ("add", {"x": 1})
@@ -43,6 +56,12 @@ ADD = ("add", {"x": 1})
         ('{"name": "add", "arguments": {"x": 1}}; {"name": "add", "arguments": {"x": 1}}', "", [ADD, ADD]),
         ('[{"name": "add", "arguments": {"x": 1}}]', "", [ADD]),
         ('<tool_call>{"name": "add", "arguments": {"x": 1}}', "", [ADD]),
+        ('[TOOL_CALLS] [{"name": "add", "arguments": {"x": 1}}]', "", [ADD]),
+        ('[TOOL_CALLS]add[ARGS]{"x": 1}[TOOL_CALLS]add[CALL_ID]c1[ARGS]{"x": 1}', "", [ADD, ADD]),
+        ('add{"x": 1}add{"x": 1}', "", [ADD, ADD]),
+        ("add two", "add two", []),
+        ('{"name": "Paris", "arguments": {}}', '{"name": "Paris", "arguments": {}}', []),
+        ('<tool_call>{"name": "new", "arguments": {}}</tool_call>', "", [("new", {})]),
         ("a < b <tool", "a < b <tool", []),
         ("<tool_call>nonsense</tool_call>", "<tool_call>nonsense</tool_call>", []),
         ('{"answer": 42}', '{"answer": 42}', []),
@@ -52,6 +71,23 @@ ADD = ("add", {"x": 1})
 )
 def test_reading(text: str, size: int, plain: str, calls: list[Any]):
     assert read(text, size) == (plain, calls)
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    "text", [f"{CALL}\n{CALL}", '[{"name": "add", "arguments": {"x": 1}}, {"name": "add"}]']
+)
+def test_one_call_where_they_may_not_be_parallel(text: str, size: int):
+    assert read(text, size, parallel=False) == ("", [ADD])
+
+
+async def test_a_call_has_an_id_that_mistrals_templates_accept():
+    async with fake_server(lambda _: [CALL]) as (client, _):
+        body = {"model": "m", "messages": MESSAGES, "tools": [TOOL]}
+        (choice,) = (await client.post(URL, json=body)).json()["choices"]
+    call_id = choice["message"]["tool_calls"][0]["id"]
+    assert len(call_id) == 9
+    assert call_id.isalnum()
 
 
 async def test_a_whole_answer_with_a_call():
@@ -90,11 +126,28 @@ async def test_a_required_call_is_a_constraint_and_none_offers_no_tools():
         assert (await client.post(URL, json=body)).status_code == 400
     required, named, none = engines["m"].requests
     schema = json.loads(required.sampling.constraint.value)
-    assert schema["properties"]["name"] == {"const": "add"}
-    assert schema["properties"]["arguments"] == TOOL["function"]["parameters"]
+    (call,) = schema["anyOf"]
+    assert call["properties"]["name"] == {"const": "add"}
+    assert call["properties"]["arguments"] == TOOL["function"]["parameters"]
     assert named.sampling.constraint == required.sampling.constraint
     assert none.tools == ()
     assert none.sampling.constraint is None
+
+
+@pytest.mark.parametrize("parallel", [True, None])
+async def test_parameters_may_refer_to_their_own_definitions(parallel: bool | None):
+    point = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    parameters = {"$defs": {"P": point}, "type": "object", "properties": {"p": {"$ref": "#/$defs/P"}}}
+    tools = [TOOL, {"type": "function", "function": {"name": "draw", "parameters": parameters}}]
+    body = {"model": "m", "messages": MESSAGES, "tools": tools, "tool_choice": "required"}
+    async with fake_server(lambda _: ["{}"]) as (client, engines):
+        response = await client.post(URL, json=body | {"parallel_tool_calls": parallel})
+        assert response.status_code == 200
+    constraint = engines["m"].requests[0].sampling.constraint
+    call = {"name": "draw", "arguments": {"p": {"x": 1}}}
+    good, bad = ([call, call], [{**call, "arguments": {"p": {}}}]) if parallel else (call, [call])
+    assert accepts(constraint, json.dumps(good))
+    assert not accepts(constraint, json.dumps(bad))
 
 
 async def test_calls_and_their_results_go_to_the_template_as_objects():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lqmf_runner.errors import UserInputError
+from lqmf_runner.server.observe import ServedRequest
 from lqmf_runner.server.traces import RequestTrace, TraceRecorder
+from lqmf_runner.types import GenerationRequest
 
 from .fakes import fake_server
 from .test_keys import Clock
@@ -59,6 +61,17 @@ async def test_no_more_are_noted_than_the_rate_allows():
         assert await noted(5) == 1
         await client.post(CHAT, json={**BODY, "model": "made-up"})
         assert recorder.take() == []
+
+
+@pytest.mark.parametrize("asked", [(), (GenerationRequest(prompt="a"),)])
+def test_a_cancelled_request_is_noted_only_if_its_model_was_asked(
+    asked: tuple[GenerationRequest, ...],
+) -> None:
+    recorder = TraceRecorder(per_minute=10, content=False)
+    request = ServedRequest(CHAT, "perhaps made up", False, 1, {}, asked=asked, cancelled=True)
+    recorder.on_start(request)
+    recorder.on_end(request)
+    assert [trace.model for trace in recorder.take()] == ["perhaps made up"] * len(asked)
 
 
 def test_traces_want_somewhere_to_go(compose_config):

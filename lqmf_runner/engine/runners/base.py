@@ -123,6 +123,10 @@ class Tokenizer(ABC):
             tokens.insert(0, self.bos_id)
         return tokens
 
+    def encode_whole(self, text: str) -> list[int]:
+        """Token ids of a text with all that the model expects before and after it."""
+        return self.encode_prompt(text)
+
     def decode(self, tokens: Sequence[int]) -> str:
         detokenizer = self.detokenizer()
         return "".join(detokenizer.add(token) for token in tokens) + detokenizer.finish()

@@ -20,7 +20,7 @@ import psutil
 from numpy.typing import NDArray
 
 from ...errors import DoesNotFitError, EngineError, ModelUnusableError
-from ...models import inspect_model
+from ...models import FoundModel, inspect_model
 from ...types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
@@ -76,13 +76,19 @@ class LlamaCppTokenizer(Tokenizer):
                 marks.append(llama_cpp.llama_vocab_get_text(self._vocab, token) or b"")
         return BlockCutter(marks)
 
-    def _encode(self, data: bytes, parse_special: bool) -> list[int]:
+    def encode_whole(self, text: str) -> list[int]:
+        """See `Tokenizer.encode_whole`, such as [CLS] and [SEP]."""
+        return self._encode(text.encode("utf-8", errors="replace"), True, add_special=True)
+
+    def _encode(self, data: bytes, parse_special: bool, add_special: bool = False) -> list[int]:
         if not data:
             return []
         size = len(data) + 16
         while True:
             tokens = (llama_cpp.llama_token * size)()
-            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, size, False, parse_special)
+            n = llama_cpp.llama_tokenize(
+                self._vocab, data, len(data), tokens, size, add_special, parse_special
+            )
             if n >= 0:
                 return list(tokens[:n])
             size = -n
@@ -107,7 +113,7 @@ class LlamaCppTokenizer(Tokenizer):
         return piece
 
 
-class _Batch:
+class Batch:
     """A `llama_batch` over arrays that numpy fills: a step costs no call per token."""
 
     def __init__(self, capacity: int) -> None:
@@ -153,7 +159,7 @@ class LlamaCppRunner(ModelRunner):
         self._model = model
         self._options = options
         self._n_batch = max(options.get("n_batch", 512), info.max_slots)
-        self._batch = _Batch(self._n_batch)
+        self._batch = Batch(self._n_batch)
         self._held = [0] * info.max_slots
         self._context: Any = None
         self._stream_size = 0
@@ -166,15 +172,9 @@ class LlamaCppRunner(ModelRunner):
 
     @classmethod
     def load(cls, spec: ModelSpec, progress: Progress) -> LlamaCppRunner:
-        _route_log()
-        found = inspect_model(Path(spec.path))
-        if found.problem:
-            raise ModelUnusableError(
-                f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch the file again"
-            )
-        llama_cpp.llama_backend_init()
+        found = prepared(spec)
         options, notes = spec.options, list[str]()
-        model, on_gpu = _load_model(spec, found.path, progress, notes)
+        model, on_gpu = load_model(spec, found.path, progress, notes)
         n_train = llama_cpp.llama_model_n_ctx_train(model)
         n_ctx, max_slots = plan_cache(
             spec,
@@ -183,25 +183,7 @@ class LlamaCppRunner(ModelRunner):
             psutil.virtual_memory().available,
             notes,
         )
-        info = ModelInfo(
-            name=spec.name,
-            format="gguf",
-            method=found.method,
-            architecture=found.architecture,
-            bits=found.bits,
-            bits_per_weight=found.bits_per_weight,
-            parameters=found.parameters,
-            size_mb=found.size_mb,
-            weight_bytes=found.weight_bytes,
-            n_ctx=n_ctx,
-            n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
-            max_slots=max_slots,
-            device="gpu" if on_gpu else "cpu",
-            dtype=found.method,
-            chat_template=bool(llama_cpp.llama_model_chat_template(model, None)),
-            version=spec.version or found.version,
-            notes=tuple(notes),
-        )
+        info = model_info(spec, model, found, n_ctx, max_slots, on_gpu, notes)
         return cls(model, info, options)
 
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
@@ -301,6 +283,38 @@ class LlamaCppRunner(ModelRunner):
         return context
 
 
+def model_info(
+    spec: ModelSpec,
+    model: Any,
+    found: FoundModel,
+    n_ctx: int,
+    max_slots: int,
+    on_gpu: bool,
+    notes: Sequence[str],
+) -> ModelInfo:
+    """What a loaded GGUF is."""
+    return ModelInfo(
+        name=spec.name,
+        format="gguf",
+        method=found.method,
+        architecture=found.architecture,
+        bits=found.bits,
+        bits_per_weight=found.bits_per_weight,
+        parameters=found.parameters,
+        size_mb=found.size_mb,
+        weight_bytes=found.weight_bytes,
+        n_ctx=n_ctx,
+        n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
+        max_slots=max_slots,
+        device="gpu" if on_gpu else "cpu",
+        dtype=found.method,
+        chat_template=bool(llama_cpp.llama_model_chat_template(model, None)),
+        embeddings=found.embeddings,
+        version=spec.version or found.version,
+        notes=tuple(notes),
+    )
+
+
 def _move_sequence(old: Any, new: Any, slot: int) -> None:
     size = llama_cpp.llama_state_seq_get_size(old, slot)
     state = (ctypes.c_uint8 * size)()
@@ -309,7 +323,19 @@ def _move_sequence(old: Any, new: Any, slot: int) -> None:
         raise EngineError("llama.cpp could not move a sequence to a larger KV cache")
 
 
-def _load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]) -> tuple[Any, bool]:
+def prepared(spec: ModelSpec) -> FoundModel:
+    """The model's file as it was found, and llama.cpp ready to load it."""
+    _route_log()
+    found = inspect_model(Path(spec.path))
+    if found.problem:
+        raise ModelUnusableError(
+            f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch the file again"
+        )
+    llama_cpp.llama_backend_init()
+    return found
+
+
+def load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]) -> tuple[Any, bool]:
     """The model, with as many layers on the GPU as fit, and whether any are there."""
     options = spec.options
     gpu = llama_cpp.llama_supports_gpu_offload() and options.get("device") != "cpu"
