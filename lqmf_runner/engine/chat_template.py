@@ -1,20 +1,16 @@
 """Chat templates. They come with a model file, so they are untrusted code and run in a sandbox.
 
-Jinja's immutable sandbox keeps them away from Python; a watchdog ends those that loop, and operators that could
-fill the memory in one step are refused. What gets past that ends with the process it runs in (`template_process.py`).
-The environment offers what templates on the hub rely on.
+Jinja's immutable sandbox keeps them away from Python, and operators that could fill the memory in one step are refused.
+What gets past that, or loops, ends with the process it runs in (`template_process.py`). The environment offers what
+templates on the hub rely on.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import json
 import re
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -28,10 +24,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from ..errors import InvalidRequestError, ModelUnusableError
 from ..types import Message
 
-TIME_LIMIT_S = 2.0
 MAX_OUTPUT = 16 * 1024 * 1024
 _MAX_REPEAT = 100_000
-_WATCH_S = 0.1
 _WIDE_FIELD = re.compile(
     r"\d{6}|:[^{}]*\{|%[^%a-zA-Z]*\*"
 )  # a large width, or one that comes from an argument
@@ -40,10 +34,6 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 _RESERVED = frozenset(
     ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
 )
-
-
-class _TimeUpError(Exception):
-    """Raised inside a template that runs too long."""
 
 
 class _RefusedError(Exception):
@@ -145,8 +135,7 @@ class ChatTemplate:
 
         Raises:
             InvalidRequestError: an option would replace what the program hands in, the template knows no tools, it
-                refuses the conversation, breaks, reaches for what it may not have, or takes longer than
-                `TIME_LIMIT_S` seconds.
+                refuses the conversation, breaks, or reaches for what it may not have.
         """
         for message in messages:
             if message.role not in _ROLES:
@@ -167,19 +156,13 @@ class ChatTemplate:
         if tools:
             variables["tools"] = list(tools)
         try:
-            with _watchdog.limit(TIME_LIMIT_S):
-                parts, size = [], 0
-                for part in self._template.generate(variables):
-                    parts.append(part)
-                    size += len(part)
-                    if size > MAX_OUTPUT:
-                        raise SecurityError("its output has no end")
-                return "".join(parts)
-        except _TimeUpError:
-            raise InvalidRequestError(
-                f"the model's chat template did not end within {TIME_LIMIT_S:g} s",
-                hint="use a plain prompt instead",
-            ) from None
+            parts, size = [], 0
+            for part in self._template.generate(variables):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_OUTPUT:
+                    raise SecurityError("its output has no end")
+            return "".join(parts)
         except _RefusedError as error:
             raise InvalidRequestError(f"the model's chat template refuses this: {error}") from None
         except SecurityError as error:
@@ -213,54 +196,6 @@ def _turn(message: Message) -> dict[str, Any]:
     if message.tool_call_id is not None:
         turn["tool_call_id"] = message.tool_call_id
     return turn
-
-
-class _Watchdog:
-    """Raises `_TimeUpError` in threads that take too long (between two bytecodes).
-
-    One thread watches all, and wakes only while there is something to watch: a render costs no thread of its own.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._deadlines: dict[int, float] = {}
-        self._some = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    @contextlib.contextmanager
-    def limit(self, seconds: float) -> Iterator[None]:
-        """Give the block in this thread so many seconds."""
-        me = threading.get_ident()
-        with self._lock:
-            self._deadlines[me] = time.monotonic() + seconds
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="template watchdog", daemon=True)
-                self._thread.start()
-            if not self._some.is_set():
-                self._some.set()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._deadlines.pop(me, None)
-
-    def _watch(self) -> None:
-        while True:
-            self._some.wait()
-            time.sleep(_WATCH_S)
-            now = time.monotonic()
-            with self._lock:
-                for thread, deadline in list(self._deadlines.items()):
-                    if now >= deadline:
-                        del self._deadlines[thread]
-                        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                            ctypes.c_ulong(thread), ctypes.py_object(_TimeUpError)
-                        )
-                if not self._deadlines:
-                    self._some.clear()
-
-
-_watchdog = _Watchdog()
 
 
 def _check_size(size: int) -> None:

@@ -20,11 +20,11 @@ import msgspec
 
 from ..errors import EngineError, InvalidRequestError, LqmfError
 from ..types import Message
-from .chat_template import TIME_LIMIT_S, ChatTemplate
+from .chat_template import ChatTemplate
 from .protocol import HEADER, Failed, error_from, failure, frame
 
+TIME_LIMIT_S = 2.0  # for a conversation
 _START_S = 60.0  # imports, on a machine that is busy
-_GRACE_S = 1.0  # beyond the template's own limit, before the process is killed
 _CPU_S = 4  # for one conversation; ends what is left behind by a worker that is gone
 _ADDRESS_SPACE = 1 << 30
 
@@ -97,7 +97,7 @@ class TemplateProcess:
         """
         try:
             self._send(Render(tuple(messages), tuple(tools), dict(options)))
-            answer = self._receive(TIME_LIMIT_S + _GRACE_S)
+            answer = self._receive(TIME_LIMIT_S)
         except (TimeoutError, EOFError, BrokenPipeError):
             self.close()
             self._start()

@@ -220,15 +220,6 @@ def test_a_back_door_to_python_gives_nothing(source: str) -> None:
     assert "class" not in text
 
 
-def test_a_template_that_loops_for_ever_is_ended() -> None:
-    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}"
-    began = time.monotonic()
-    with pytest.raises(InvalidRequestError, match="did not end within 2 s"):
-        render(loop + "{% endfor %}" * 3)
-    assert time.monotonic() - began < 3.5
-    assert render("{{ messages|length }}") == "4", "the time limit is over with the template"
-
-
 @pytest.mark.parametrize(
     "source",
     [

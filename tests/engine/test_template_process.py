@@ -19,7 +19,9 @@ TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 GROW = "{% if messages[0].content == 'Grow' %}{% set ns = namespace(s='a', l=[]) %}BODY{% endif %}" + TURNS
 DOUBLE = "{% for i in range(23) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"
 NEST = "{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}"
+LOOP = "{% for i in range(99999) %}"
 HOSTILE = {
+    "a loop without end": LOOP * 3 + "{% endfor %}" * 3,
     "JSON of a list that holds itself": NEST + "{{ ns.l|tojson }}",
     "the text of a list that holds itself": NEST + "{{ ns.l|string|length }}",
     "a huge join": DOUBLE + "{{ range(2000)|join(ns.s)|length }}",
