@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from ..errors import EngineError, InvalidRequestError, LqmfError
+from ..errors import EngineError, InvalidRequestError, LqmfError, ModelUnusableError
 from ..types import Message
 from .chat_template import ChatTemplate
 from .protocol import HEADER, Failed, error_from, failure, frame
@@ -79,11 +79,17 @@ class TemplateProcess:
         """Take a template.
 
         Raises:
-            ModelUnusableError: it is not valid.
+            ModelUnusableError: it is not valid, or compiling it took too much.
         """
         self._template = Template(source, special_tokens)
-        self._send(self._template)
-        answer = self._receive(_START_S)
+        try:
+            self._send(self._template)
+            answer = self._receive(_START_S)
+        except (TimeoutError, EOFError, BrokenPipeError):
+            raise ModelUnusableError(
+                "the model's chat template took too much time or memory to be compiled",
+                hint="use plain prompts, or fix the template",
+            ) from None
         assert isinstance(answer, Compiled)
         self.knows_tools = answer.knows_tools
 
@@ -157,8 +163,8 @@ def main() -> None:
     """Answer jobs until the worker is gone."""
     channel = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, _ADDRESS_SPACE)
+    _limit(resource.RLIMIT_CORE, 0)
     template: ChatTemplate | None = None
     while job := _next_job(sys.stdin.buffer):
         _limit_time()
@@ -186,8 +192,12 @@ def _next_job(stream: BinaryIO) -> Job | None:
 
 def _limit_time() -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + _CPU_S, hard))
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + _CPU_S)
+
+
+def _limit(what: int, most: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":

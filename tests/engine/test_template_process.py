@@ -51,6 +51,12 @@ def test_its_refusals_come_back_as_they_are(process: TemplateProcess) -> None:
         process.render(TALK, tools=(), options={})
 
 
+def test_a_template_that_cannot_be_compiled_is_unusable(process: TemplateProcess) -> None:
+    grow = "{{ 'a'" + "|replace('a', '" + 1000 * "a" + "')"
+    with pytest.raises(ModelUnusableError, match="chat template"):
+        process.open(grow + 4 * ("|replace('a', '" + 1000 * "a" + "')") + " }}", {})
+
+
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_template_is_ended_and_the_next_conversation_is_rendered(
     body: str, process: TemplateProcess

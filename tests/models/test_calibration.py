@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lqmf_runner.config import QuantizeMode
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.models.quantize.calibration import SHIPPED, parse_dialogue, read_documents, samples
+from lqmf_runner.models.quantize.gptq import GptqMethod
 
 from .tiny import make_tokenizer
 
@@ -63,3 +65,17 @@ def test_text_that_is_no_use_is_refused(tmp_path: Path) -> None:
         read_documents(file)
     with pytest.raises(UserInputError, match="too short"):
         samples(make_tokenizer(), ["Hi."], count=4, length=512)
+
+
+def test_a_text_of_the_users_is_known_by_its_content_not_by_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+
+    def recorded(text: str) -> str:
+        file.write_text(text)
+        return str(GptqMethod().parameters(QuantizeMode(method="gptq", calibration=str(file)))["calibration"])
+
+    first = recorded("one text")
+    assert first.startswith("mine.txt (")
+    assert str(tmp_path) not in first
+    assert first == recorded("one text")
+    assert first != recorded("another text")

@@ -114,6 +114,7 @@ def test_second_run_does_no_work_and_other_settings_are_refused(checkpoint: Path
         (QuantizeMode(method="gptq", group_size=7), "mode.group_size=7"),
         (QuantizeMode(method="gptq", calibration="/no/such/file"), "cannot be read"),
         (QuantizeMode(method="gguf", type="Q9_9"), "mode.type=Q9_9"),
+        (QuantizeMode(method="gguf", type="IQ2_M"), "needs an importance matrix"),
         (QuantizeMode(method="bf16", output="../out"), "mode.output"),
         (QuantizeMode(method="bf16", output=".hidden"), "mode.output"),
     ],

@@ -30,6 +30,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         task: "make" writes the model to `out` and reference logits to `scratch`; "prove" reloads it and compares.
         source: the unquantized folder or the GGUF file; `source_format` is "transformers" or "gguf".
         scratch: a folder for anything that is not part of the result.
+        calibration: a text file of the user's; null takes the one that ships.
         threads: cores to use.
     """
 
@@ -41,6 +42,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     out: str
     scratch: str
     threads: int
+    calibration: str | None = None
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 CONVERTER = "convert_hf_to_gguf"
 _BY_NAME = {name: number for number, name in FILE_TYPES.items()} | {"Q3_K": 12, "Q4_K": 15, "Q5_K": 17}
-_NEEDS_IMPORTANCE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S", "IQ3_XXS")
+_NEEDS_IMPORTANCE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K_S", "IQ3_XXS")
 _CALLBACKS: list[Any] = []  # llama.cpp keeps their addresses, so they must never be freed
+_LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 _TENSOR_LINE = re.compile(rb"\[\s*(\d+)/\s*(\d+)\]")
 
 
@@ -89,8 +90,12 @@ def _convert(job: Job, report: Report) -> Path:
 def _quantize(source: Path, result: Path, job: Job, report: Report) -> None:
     import llama_cpp
 
+    errors: list[str] = []
+
     @llama_cpp.llama_log_callback
     def follow(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
+        if level == _LOG_ERROR and (line := " ".join(text.decode(errors="replace").split()).strip(" =")):
+            errors.append(line)
         match = _TENSOR_LINE.search(text)
         if match:
             report("quantizing tensors", int(match[1]), int(match[2]))
@@ -109,7 +114,8 @@ def _quantize(source: Path, result: Path, job: Job, report: Report) -> None:
     llama_cpp.llama_log_set(ignore, ctypes.c_void_p(0))
     if code:
         _raise_if_full(result.parent)
-        raise QuantizationError(f"llama.cpp could not quantize to {job.parameters['type']} (code {code})")
+        why = errors[0] if errors else f"code {code}"
+        raise QuantizationError(f"llama.cpp could not quantize to {job.parameters['type']}: {why}")
 
 
 def _raise_if_full(folder: Path) -> None:

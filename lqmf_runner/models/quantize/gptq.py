@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -41,8 +42,10 @@ class GptqMethod(QuantizationMethod):
             raise UserInputError("mode.calibration_samples and mode.calibration_tokens must be at least 1")
         calibration = "shipped"
         if mode.calibration is not None:
-            calibration = str(Path(mode.calibration).resolve())
-            read_documents(Path(calibration))
+            text = "\n".join(read_documents(Path(mode.calibration)))
+            # Its content, so that another text under the same name is another setting, and no path of this machine.
+            digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+            calibration = f"{Path(mode.calibration).name} ({digest})"
         return {
             "bits": mode.bits,
             "group_size": mode.group_size,
@@ -133,7 +136,7 @@ def _quantize(folder: Path, tokenizer: Any, job: Job, report: Report) -> Any:
     dtype = "auto" if torch.cuda.is_available() else torch.float32
     model = GPTQModel.load(str(folder), config, dtype=dtype)
     _check_group_size(model.model, settings["group_size"])
-    path = SHIPPED if settings["calibration"] == "shipped" else Path(settings["calibration"])
+    path = SHIPPED if job.calibration is None else Path(job.calibration)
     chosen = samples(
         tokenizer,
         read_documents(path),

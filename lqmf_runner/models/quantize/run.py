@@ -106,7 +106,7 @@ def quantize(
     method.check(source, parameters)
     require_space(models_dir, method.disk_bytes(source, parameters))
     try:
-        return _make(source, name, output, method, parameters, models_dir, mode.overwrite, report)
+        return _make(source, name, output, method, parameters, models_dir, mode, report)
     except OSError as error:
         raise QuantizationError(f"{output} could not be written: {error.strerror or error}") from error
 
@@ -118,7 +118,7 @@ def _make(
     method: QuantizationMethod,
     parameters: dict[str, Any],
     models_dir: Path,
-    overwrite: bool,
+    mode: QuantizeMode,
     report: Report,
 ) -> Quantized:
     with staging(models_dir, output) as area:
@@ -131,6 +131,7 @@ def _make(
             out=str(area.model.resolve()),
             scratch=str(area.scratch.resolve()),
             threads=len(os.sched_getaffinity(0)),
+            calibration=str(Path(mode.calibration).resolve()) if mode.calibration else None,
         )
         run_job(job, report)
         answer = run_job(msgspec.structs.replace(job, task="prove"), report)
@@ -153,7 +154,7 @@ def _make(
         )
         text = msgspec.json.format(msgspec.json.encode(record), indent=2)
         (area.model / METADATA_FILE).write_bytes(text + b"\n")
-        area.publish(replace=overwrite)
+        area.publish(replace=mode.overwrite)
     return Quantized(path=str(models_dir / output), made=True, record=record)
 
 
