@@ -63,10 +63,24 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ..errors import InvalidRequestError
+from .decision_shapes import (
+    Content,
+    OpenAIDecisionChoice,
+    OpenAIDecisionScore,
+    OpenAIDecisionsRequest,
+    SGLangChoice,
+    SGLangDecisionsRequest,
+    SGLangScore,
+    SGLangYesNo,
+    SystemOneChoice,
+    SystemOneNoul,
+    SystemOneNoulCriteria,
+    SystemOneRequest,
+    SystemOneScore,
+)
 from .decisions import Decision, DecisionAnswer, Kind, Option, Question, check_questions
 
 T = TypeVar("T")
-Content = str | dict[str, Any] | list[Any]
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,127 +93,23 @@ class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
     shape: Literal["systemone", "openai", "sglang"] = "systemone"
 
 
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question: a field it does not know would be a silent mistake."""
-
-
-class _Choice(_Strict, frozen=True, tag="choice"):
-    criteria: dict[str, Content | None]
-    instructions: Content | None = None
-
-
-class _Score(_Strict, frozen=True, tag="score"):
-    criteria: list[Content]
-    instructions: Content | None = None
-
-
-class _NoulCriteria(_Strict, frozen=True):
-    true: Content | None = None
-    false: Content | None = None
-
-
-class _Noul(_Strict, frozen=True, tag="noul"):
-    criteria: _NoulCriteria | None = None
-    instructions: Content | None = None
-
-
-class _SystemOne(msgspec.Struct, frozen=True):
-    state: Content
-    questions: dict[str, _Choice | _Score | _Noul]
-    instructions: Content | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-
-
-class _OpenAIValue(_Strict, frozen=True):
-    value: str | bool
-    description: str = ""
-
-
-class _OpenAILevel(_Strict, frozen=True):
-    label: str
-    description: str = ""
-
-
-class _OpenAIPredicate(_Strict, frozen=True, tag="predicate"):
-    instructions: str
-    name: str | None = None
-
-
-class _OpenAIChoice(_Strict, frozen=True, tag="choice"):
-    instructions: str
-    choices: list[_OpenAIValue]
-    name: str | None = None
-
-
-class _OpenAIScore(_Strict, frozen=True, tag="score"):
-    instructions: str
-    levels: list[_OpenAILevel]
-    name: str | None = None
-
-
-class _OpenAIText(msgspec.Struct, frozen=True, tag="input_text"):
-    text: str
-
-
-class _OpenAIMessage(msgspec.Struct, frozen=True):
-    content: str | list[_OpenAIText]
-    role: Literal["user"] = "user"
-
-
-class _OpenAI(msgspec.Struct, frozen=True):
-    input: str | list[_OpenAIMessage]
-    questions: list[_OpenAIPredicate | _OpenAIChoice | _OpenAIScore]
-    chat_template_kwargs: dict[str, Any] | None = None
-
-
-class _SGLangOption(_Strict, frozen=True):
-    name: str
-    description: Content | None = None
-
-
-class _SGLangChoice(_Strict, frozen=True, tag="choice"):
-    id: str
-    question: Content
-    options: list[_SGLangOption]
-
-
-class _SGLangScore(_Strict, frozen=True, tag="score"):
-    id: str
-    question: Content
-    levels: list[Content]
-
-
-class _SGLangYesNo(_Strict, frozen=True, tag="yes_no"):
-    id: str
-    question: Content
-    yes: Content | None = None
-    no: Content | None = None
-
-
-class _SGLang(_Strict, frozen=True):
-    input: Content
-    questions: list[_SGLangChoice | _SGLangScore | _SGLangYesNo]
-    model: str | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-
-
 def parse_systemone(body: Mapping[str, Any]) -> DecisionRequest:
     """The body of `POST /v1/systemone`.
 
     Raises:
         InvalidRequestError: says which field is wrong.
     """
-    given = _convert(body, _SystemOne)
+    given = _convert(body, SystemOneRequest)
     questions = []
     for name, question in given.questions.items():
         match question:
-            case _Choice(criteria=criteria):
+            case SystemOneChoice(criteria=criteria):
                 kind: Kind = "choice"
                 options = [Option(option, _text(about)) for option, about in criteria.items()]
-            case _Score(criteria=levels):
+            case SystemOneScore(criteria=levels):
                 kind, options = "score", [Option(_text(level)) for level in levels]
-            case _Noul(criteria=criteria):
-                kind, about = "yes_no", criteria or _NoulCriteria()
+            case SystemOneNoul(criteria=criteria):
+                kind, about = "yes_no", criteria or SystemOneNoulCriteria()
                 options = [Option("yes", _text(about.true)), Option("no", _text(about.false))]
         questions.append(_question(name, kind, question.instructions, options))
     return _request(given.state, questions, given, "systemone", _text(given.instructions))
@@ -214,18 +124,18 @@ def parse_decisions(body: Mapping[str, Any]) -> DecisionRequest:
     questions = body.get("questions")
     first = questions[0] if isinstance(questions, list) and questions else None
     if isinstance(first, Mapping) and ("question" in first or "id" in first):
-        return _parse_sglang(_convert(body, _SGLang))
-    return _parse_openai(_convert(body, _OpenAI))
+        return _parse_sglang(_convert(body, SGLangDecisionsRequest))
+    return _parse_openai(_convert(body, OpenAIDecisionsRequest))
 
 
-def _parse_openai(given: _OpenAI) -> DecisionRequest:
+def _parse_openai(given: OpenAIDecisionsRequest) -> DecisionRequest:
     questions = []
     for question in given.questions:
         match question:
-            case _OpenAIChoice(choices=choices):
+            case OpenAIDecisionChoice(choices=choices):
                 kind: Kind = "choice"
                 options = [Option(_text(c.value), c.description, c.value) for c in choices]
-            case _OpenAIScore(levels=levels):
+            case OpenAIDecisionScore(levels=levels):
                 kind, options = "score", [Option(level.label, level.description) for level in levels]
             case _:
                 kind, options = "yes_no", [Option("yes"), Option("no")]
@@ -237,16 +147,16 @@ def _parse_openai(given: _OpenAI) -> DecisionRequest:
     return _request(state, questions, given, "openai")
 
 
-def _parse_sglang(given: _SGLang) -> DecisionRequest:
+def _parse_sglang(given: SGLangDecisionsRequest) -> DecisionRequest:
     questions = []
     for question in given.questions:
         match question:
-            case _SGLangChoice(options=offered):
+            case SGLangChoice(options=offered):
                 kind: Kind = "choice"
                 options = [Option(option.name, _text(option.description)) for option in offered]
-            case _SGLangScore(levels=levels):
+            case SGLangScore(levels=levels):
                 kind, options = "score", [Option(_text(level)) for level in levels]
-            case _SGLangYesNo(yes=yes, no=no):
+            case SGLangYesNo(yes=yes, no=no):
                 kind, options = "yes_no", [Option("yes", _text(yes)), Option("no", _text(no))]
         questions.append(_question(question.id, kind, question.question, options))
     if len({question.name for question in questions}) < len(questions):
@@ -357,7 +267,7 @@ def _question(name: str, kind: Kind, text: Content | None, options: list[Option]
 def _request(
     state: Content,
     questions: list[Question],
-    given: _SystemOne | _OpenAI | _SGLang,
+    given: SystemOneRequest | OpenAIDecisionsRequest | SGLangDecisionsRequest,
     shape: Literal["systemone", "openai", "sglang"],
     instructions: str = "",
 ) -> DecisionRequest:

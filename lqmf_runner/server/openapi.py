@@ -8,12 +8,18 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from ..engine.decision_shapes import OpenAIDecisionsRequest, SGLangDecisionsRequest, SystemOneRequest
 from . import embeddings, errors, openai_schemas, schemas, tokens
 from .examples import BODIES, MODEL, PARAMETERS
 from .services import services_of
 
 _REF = "#/components/schemas/{name}"
 _STREAMING = ("/v1/chat/completions", "/v1/completions", "/models/{name}/chat")
+# Bodies that their routes take as plain objects, as their shape shows only inside.
+_SHAPES: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "/v1/systemone": (SystemOneRequest,),
+    "/v1/decisions": (OpenAIDecisionsRequest, SGLangDecisionsRequest),
+}
 _TAGS = {
     "OpenAI": "As OpenAI's clients expect them.",
     "Chat": "The native chat, with conversations that the server keeps.",
@@ -53,7 +59,11 @@ def _corrected(document: dict[str, Any]) -> dict[str, Any]:
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
     ]
+    structs += [kind for kinds in _SHAPES.values() for kind in kinds]
     _, components = msgspec.json.schema_components(structs, ref_template=_REF)
+    for kinds in _SHAPES.values():
+        for kind in kinds:
+            components[kind.__name__]["required"] = ["model", *components[kind.__name__]["required"]]
     paths = {
         path: {method: _operation(path, operation) for method, operation in methods.items()}
         for path, methods in document["paths"].items()
@@ -97,5 +107,7 @@ def _body(path: str, body: dict[str, Any]) -> dict[str, Any]:
     """With examples; a body that may be null may also be left out."""
     content = dict(body["content"]["application/json"])
     options = content["schema"].get("oneOf", [])
+    if shapes := _SHAPES.get(path):
+        content["schema"] = {"anyOf": [{"$ref": _REF.format(name=kind.__name__)} for kind in shapes]}
     content["examples"] = {title: {"value": value} for title, value in BODIES[path].items()}
     return {"required": {"type": "null"} not in options, "content": {"application/json": content}}

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,19 @@ def test_the_curl_commands_of_the_readme(server: Server):
         assert done.returncode == 0, done.stdout + done.stderr
         assert ("data: [DONE]" in done.stdout) == ('"stream": true' in command)
         assert '"error":' not in done.stdout
+
+
+def test_the_clients_of_the_document_run_as_they_stand(server: Server):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL)
+    for module in re.findall(r"^import (.*)$", example, re.MULTILINE)[0].split(", "):
+        pytest.importorskip(module)
+    here = example.replace("http://127.0.0.1:8000", server.url)
+    assert here != example
+    done = subprocess.run(
+        [sys.executable, "-c", here], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 3
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

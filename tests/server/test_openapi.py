@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from lqmf_runner.server.examples import BODIES
+
 from .fakes import fake_server
 
 
@@ -36,3 +40,17 @@ async def test_every_route_is_described_with_its_body_and_its_answer():
         "schema"
     ]
     assert reference["$ref"].endswith("ChatCompletion")
+
+
+async def test_the_examples_match_the_schemas_of_their_bodies():
+    jsonschema = pytest.importorskip("jsonschema")
+    async with fake_server() as (client, _):
+        document: Any = (await client.get("/openapi.json")).json()
+    for path, examples in BODIES.items():
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        check = jsonschema.Draft202012Validator({**body, "components": document["components"]})
+        for title, example in examples.items():
+            assert not list(check.iter_errors(example)), (path, title)
+            if path in ("/v1/systemone", "/v1/decisions"):
+                assert list(check.iter_errors({**example, "questions": 5})), title
+                assert list(check.iter_errors({k: v for k, v in example.items() if k != "model"})), title

@@ -11,7 +11,6 @@ import ctypes
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -19,12 +18,12 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from ...errors import DoesNotFitError, EngineError, ModelUnusableError
-from ...models import FoundModel, inspect_model
+from ...errors import DoesNotFitError, EngineError
 from ...types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
 from .blocks import BLOCK_BYTES, BlockCutter
+from .llama_loading import load_model, model_info, prepared
 
 _FIRST_STREAM = 256
 _KV_TYPES = {"f32": (0, 4.0), "f16": (1, 2.0), "q8_0": (8, 34 / 32)}  # enum ggml_type, bytes a value
@@ -283,95 +282,12 @@ class LlamaCppRunner(ModelRunner):
         return context
 
 
-def model_info(
-    spec: ModelSpec,
-    model: Any,
-    found: FoundModel,
-    n_ctx: int,
-    max_slots: int,
-    on_gpu: bool,
-    notes: Sequence[str],
-) -> ModelInfo:
-    """What a loaded GGUF is."""
-    return ModelInfo(
-        name=spec.name,
-        format="gguf",
-        method=found.method,
-        architecture=found.architecture,
-        bits=found.bits,
-        bits_per_weight=found.bits_per_weight,
-        parameters=found.parameters,
-        size_mb=found.size_mb,
-        weight_bytes=found.weight_bytes,
-        n_ctx=n_ctx,
-        n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
-        max_slots=max_slots,
-        device="gpu" if on_gpu else "cpu",
-        dtype=found.method,
-        chat_template=bool(llama_cpp.llama_model_chat_template(model, None)),
-        embeddings=found.embeddings,
-        version=spec.version or found.version,
-        notes=tuple(notes),
-    )
-
-
 def _move_sequence(old: Any, new: Any, slot: int) -> None:
     size = llama_cpp.llama_state_seq_get_size(old, slot)
     state = (ctypes.c_uint8 * size)()
     n = llama_cpp.llama_state_seq_get_data(old, state, size, slot)
     if llama_cpp.llama_state_seq_set_data(new, state, n, slot) == 0:
         raise EngineError("llama.cpp could not move a sequence to a larger KV cache")
-
-
-def prepared(spec: ModelSpec) -> FoundModel:
-    """The model's file as it was found, and llama.cpp ready to load it."""
-    _route_log()
-    found = inspect_model(Path(spec.path))
-    if found.problem:
-        raise ModelUnusableError(
-            f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch the file again"
-        )
-    llama_cpp.llama_backend_init()
-    return found
-
-
-def load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]) -> tuple[Any, bool]:
-    """The model, with as many layers on the GPU as fit, and whether any are there."""
-    options = spec.options
-    gpu = llama_cpp.llama_supports_gpu_offload() and options.get("device") != "cpu"
-    if options.get("device") == "cuda" and not gpu:
-        raise ModelUnusableError(
-            "this build of llama-cpp-python has no GPU support",
-            hint="use backend.device=cpu, or rebuild it: CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall "
-            "--no-cache-dir llama-cpp-python",
-        )
-    params = llama_cpp.llama_model_default_params()
-    params.use_mmap = options.get("use_mmap", True)
-
-    @llama_cpp.llama_progress_callback
-    def report(share: float, _: Any) -> bool:
-        progress(share)
-        return True  # go on
-
-    params.progress_callback = report
-    layers = options.get("n_gpu_layers", -1) if gpu else 0
-    params.n_gpu_layers = layers
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
-    if not model and gpu and options.get("fallback", True):
-        for layers in (24, 12, 6, 0):
-            params.n_gpu_layers = layers
-            model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
-            if model:
-                notes.append(
-                    f"the model did not fit on the GPU: {layers or 'no'} layers are there, the rest on the CPU"
-                )
-                break
-    if not model:
-        raise ModelUnusableError(
-            f"llama.cpp cannot load '{spec.name}': {_last_log_line()}",
-            hint="the file may be damaged or of an architecture this llama-cpp-python does not know",
-        )
-    return model, layers != 0
 
 
 def _kv_bytes(model: Any, kv_type: str, n_tokens: int) -> int:
@@ -382,24 +298,3 @@ def _kv_bytes(model: Any, kv_type: str, n_tokens: int) -> int:
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(kind))
-
-
-_log_lines: list[str] = []
-
-
-@llama_cpp.llama_log_callback
-def _keep_log(level: int, text: bytes, _: Any) -> None:
-    if level >= 3 and (line := text.decode(errors="replace").strip()):  # warnings and errors
-        _log_lines.append(line)
-        del _log_lines[:-20]
-        if os.environ.get("LQMF_DEBUG") == "1":
-            print(line, flush=True)
-
-
-def _route_log() -> None:
-    """llama.cpp's own log stays out of the terminal; its errors are kept for our messages."""
-    llama_cpp.llama_log_set(_keep_log, ctypes.c_void_p(0))
-
-
-def _last_log_line() -> str:
-    return next((line for line in reversed(_log_lines) if "error" in line.lower()), "no reason given")

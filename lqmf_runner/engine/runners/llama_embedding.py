@@ -15,7 +15,8 @@ import numpy as np
 from ...errors import DoesNotFitError, EngineError
 from ...types import ModelInfo, ModelSpec
 from .base import Progress, Span
-from .llama_cpp import Batch, LlamaCppTokenizer, load_model, model_info, prepared
+from .llama_cpp import Batch, LlamaCppTokenizer
+from .llama_loading import load_model, model_info, prepared
 
 _LONGEST = 2048  # tokens of a text where `n_ctx` does not say: attention to all of them at once takes memory
 

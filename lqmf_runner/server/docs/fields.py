@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _DEEPEST = 6
@@ -41,13 +41,24 @@ def fields_of(schema: Mapping[str, Any], components: Mapping[str, Any]) -> tuple
 
 def _fields(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int) -> tuple[Field, ...]:
     found: list[Field] = []
-    for option in _options(schema, components) if depth < _DEEPEST else ():
-        required = option.get("required", ())
-        properties = sorted(option.get("properties", {}).items(), key=lambda item: item[0] not in required)
-        found += [_field(name, inner, name in required, components, depth) for name, inner in properties]
-        if items := option.get("items"):
-            found += _fields(items, components, depth)
+    options = _options(schema, components) if depth < _DEEPEST else []
+    several = sum("properties" in option for option in options) > 1
+    for option in options:
+        own = _own_fields(option, components, depth)
+        if several and own and not own[0].description:  # says which of the objects begins here
+            own[0] = replace(own[0], description=option.get("description", ""))
+        found += own
+        for inner in (option.get("items"), option.get("additionalProperties")):
+            if isinstance(inner, Mapping):
+                found += _fields(inner, components, depth)
     return tuple(found)
+
+
+def _own_fields(option: Mapping[str, Any], components: Mapping[str, Any], depth: int) -> list[Field]:
+    """Those of one object, the required ones first."""
+    required = option.get("required", ())
+    properties = sorted(option.get("properties", {}).items(), key=lambda item: item[0] not in required)
+    return [_field(name, inner, name in required, components, depth) for name, inner in properties]
 
 
 def _field(
@@ -61,7 +72,7 @@ def _field(
         type=" or ".join(dict.fromkeys(_type(option, components) for option in options)) or "anything",
         required=required,
         limits=", ".join(text for option in options for text in _limits(option)),
-        default="" if default is None else json.dumps(default),
+        default="" if default is None or required else json.dumps(default),
         description=next((text for text in descriptions if text), ""),
         fields=_fields(schema, components, depth + 1),
     )
@@ -81,11 +92,14 @@ def _type(schema: Mapping[str, Any], components: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(json.dumps(value) for value in schema["enum"])
     if schema.get("type") == "array":
-        options = _options(schema.get("items", {}), components)
-        return "list of " + " or ".join(dict.fromkeys(_type(option, components) for option in options))
+        return "list of " + _types(schema.get("items", {}), components)
     if values := schema.get("additionalProperties"):
-        return "object of " + _type(values, components)
+        return "object of " + _types(values, components)
     return str(schema.get("type", "anything"))
+
+
+def _types(schema: Mapping[str, Any], components: Mapping[str, Any]) -> str:
+    return " or ".join(dict.fromkeys(_type(option, components) for option in _options(schema, components)))
 
 
 def _limits(schema: Mapping[str, Any]) -> list[str]:
