@@ -89,7 +89,8 @@ def run(args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         if BeforeRun.sweep is None:
             raise
-        exit_code = INTERRUPTED
+        _say_how_to_go_on(Path(BeforeRun.sweep.hydra.sweep.dir))
+        return INTERRUPTED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except Exception:
@@ -298,6 +299,15 @@ def _conclude(sweep: DictConfig) -> None:
         redact(command, secrets),
         _plain(sweep, "verdict"),
         _plain(sweep, "tracking"),
+    )
+
+
+def _say_how_to_go_on(sweep: Path) -> None:
+    """No table is drawn of a sweep that was interrupted: who presses Ctrl-C wants the terminal back."""
+    print(
+        f"interrupted; repeat the command with hydra.sweep.dir={sweep} to go on, "
+        f"or mode=compare 'runs=[{sweep}]' to compare what is there",
+        file=sys.stderr,
     )
 
 

@@ -25,7 +25,8 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.experiments.results import Shape, read_results
+from lqmf_runner.experiments.result_files import read_results
+from lqmf_runner.experiments.results import Shape
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.batch import run_with
 from lqmf_runner.types import GenerationRequest, ModelSpec

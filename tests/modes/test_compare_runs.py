@@ -11,7 +11,8 @@ import pytest
 
 from lqmf_runner.config import CompareMode, RunConfig, TrackingConfig, VerdictConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.results import ModelResult, Results, read_results, write_results
+from lqmf_runner.experiments.result_files import read_results, write_results
+from lqmf_runner.experiments.results import ModelResult, Results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.compare import compare_runs
 from lqmf_runner.tracking.mlflow_store import send_folder

@@ -23,7 +23,8 @@ from lqmf_runner.config import (
 )
 from lqmf_runner.engine.client import EngineClient
 from lqmf_runner.errors import ContextLengthError, DoesNotFitError, RemoteEngineError, UserInputError
-from lqmf_runner.experiments.results import ModelResult, read_judgements
+from lqmf_runner.experiments.result_files import read_judgements
+from lqmf_runner.experiments.results import ModelResult
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
 from lqmf_runner.quality.measures import JudgeFigures
