@@ -294,6 +294,21 @@ def test_a_full_disk_keeps_whole_lines_and_says_how_to_go_on(batch: Batch) -> No
     assert sorted(a["line"] for a in batch.answers()) == list(range(1, 41))
 
 
+def test_answers_to_another_file_are_not_mixed_in(batch: Batch) -> None:
+    """questions.csv has the same output by default as questions.txt."""
+    batch.input.write_text(lines(3))
+    batch.run()
+    before = batch.output.read_bytes()
+    batch.input = batch.folder / "questions.csv"
+    batch.input.write_text("id,prompt\na,question 1\nb,question 2\n")
+    with pytest.raises(UserInputError, match="holds the answers to another file"):
+        batch.run()
+    assert batch.output.read_bytes() == before
+    assert len(batch.engines) == 1, "before a model is loaded"
+    batch.settings["output"] = str(batch.folder / "other.jsonl")
+    assert batch.run() == 0
+
+
 @pytest.mark.parametrize("change", ["model", "prompt", "sampling"])
 def test_answers_of_another_batch_are_not_mixed_in(batch: Batch, change: str) -> None:
     batch.input.write_text(lines(3))
