@@ -128,13 +128,17 @@ def run_job(composed: DictConfig) -> None:
     try:
         exit_code = _run_mode(composed, settings, sweep)
     except Exception as error:
-        exit_code = report(
-            error, job=f"job {settings.job.num} ({settings.job.override_dirname})" if sweep else ""
-        )
+        exit_code = report(error, job=_job_name(settings) if sweep else "")
     if exit_code == INTERRUPTED and sweep:
         raise KeyboardInterrupt  # Hydra would go on with the next job
     if exit_code:
         raise JobError if sweep else SystemExit(exit_code)
+
+
+def _job_name(settings: HydraConf) -> str:
+    """ "job 1 (model=b)": with what the sweep varies, as the rest is on the command line."""
+    varied = [override for override in settings.overrides.task if override not in sys.argv]
+    return f"job {settings.job.num} ({', '.join(varied)})"
 
 
 class BeforeRun(Callback):
