@@ -113,7 +113,10 @@ class Embedder(ScriptedEngine):
 
 
 @pytest.fixture
-def graded(tmp_path: Path) -> Graded:
+def graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graded:
+    """Without plots and the measurement of the memory: they have tests of their own, and take most of the time."""
+    monkeypatch.setattr("lqmf_runner.reports.plots.draw_plots", lambda *_: [])
+    monkeypatch.setattr("lqmf_runner.modes.benchmark.memory_bandwidth_gb_s", lambda: 10.0)
     return Graded(tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
     first = sweep("model=a,c", "mode.sampling.max_tokens=4,8")
     assert first.returncode == 1
     for job, tokens in ((2, 4), (3, 8)):
-        assert f"error: job {job} (mode.sampling.max_tokens={tokens}, model=c): " in first.stderr
+        assert f"error: job {job} (model=c, mode.sampling.max_tokens={tokens}): " in first.stderr
     results = results_of(tmp_path)
     assert (results.run.status, results.run.reason) == ("partial", "2 of 4 jobs are not complete")
     assert [m.name for m in results.models] == [f"{model} max_tokens={n}" for model in "ac" for n in (4, 8)]
