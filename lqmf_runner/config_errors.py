@@ -21,6 +21,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
     ValidationError,
 )
+from yaml import MarkedYAMLError, YAMLError
 
 from .config import RunConfig
 from .errors import LqmfError, UserInputError
@@ -47,6 +48,8 @@ def translate(error: Exception) -> LqmfError | None:
             return cause
     if isinstance(error, ValueError) and "Config group override must be" in str(error):
         return UserInputError("a config group cannot be null", hint="see --help for what can be chosen")
+    if isinstance(error, YAMLError):
+        return _malformed(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     return _translate(error)
@@ -102,6 +105,14 @@ def _translate(error: Exception) -> UserInputError:
     if isinstance(error, SearchPathException):
         return UserInputError(_one_line(text), hint="--config-dir takes a folder of your own YAML files")
     return UserInputError(_one_line(text) or type(error).__name__, hint="python -m lqmf_runner --help")
+
+
+def _malformed(error: YAMLError) -> UserInputError:
+    """The file, the place in it, and what is wrong there."""
+    place, what = "a YAML file", _one_line(str(error))
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        place, what = f"{mark.name}, line {mark.line + 1}", error.problem or error.context or what
+    return UserInputError(f"{place}: {what}", hint="put quotes around text that holds : ? # { or [")
 
 
 def _missing_config(error: MissingConfigException) -> UserInputError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -33,6 +32,7 @@ from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .errors import UserInputError
 from .modes import MODES, RunContext
 from .redaction import redact, redact_files, secrets_in
+from .run_folder import make_run_folder, remove_refused_job, remove_refused_sweep
 
 log = logging.getLogger(__name__)
 
@@ -87,17 +87,18 @@ def run(args: Sequence[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
     except JobError:
         exit_code = 1
-        if BeforeRun.sweep is not None and _remove_refused(BeforeRun.sweep):
+        if BeforeRun.sweep is not None and remove_refused_sweep(Path(BeforeRun.sweep.hydra.sweep.dir)):
             return UserInputError.exit_code
     except KeyboardInterrupt:
         if BeforeRun.sweep is None:
             raise
-        exit_code = INTERRUPTED
+        _say_how_to_go_on(Path(BeforeRun.sweep.hydra.sweep.dir))
+        return INTERRUPTED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except Exception:
         if BeforeRun.sweep is not None:
-            _remove_refused(BeforeRun.sweep)
+            remove_refused_sweep(Path(BeforeRun.sweep.hydra.sweep.dir))
         raise
     if BeforeRun.sweep is not None:
         _conclude(BeforeRun.sweep)
@@ -130,13 +131,17 @@ def run_job(composed: DictConfig) -> None:
     try:
         exit_code = _run_mode(composed, settings, sweep)
     except Exception as error:
-        exit_code = report(
-            error, job=f"job {settings.job.num} ({settings.job.override_dirname})" if sweep else ""
-        )
+        exit_code = report(error, job=_job_name(settings) if sweep else "")
     if exit_code == INTERRUPTED and sweep:
         raise KeyboardInterrupt  # Hydra would go on with the next job
     if exit_code:
         raise JobError if sweep else SystemExit(exit_code)
+
+
+def _job_name(settings: HydraConf) -> str:
+    """ "job 1 (model=b)": with what the sweep varies, as the rest is on the command line."""
+    varied = [override for override in settings.overrides.task if override not in sys.argv]
+    return f"job {settings.job.num} ({', '.join(varied)})"
 
 
 class BeforeRun(Callback):
@@ -186,7 +191,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         _check(config)
     except Exception:
         if sweep:
-            _remove_refused_job(run_dir)
+            remove_refused_job(run_dir)
         raise
     resolved = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(resolved, dict)
@@ -310,25 +315,13 @@ def _conclude(sweep: DictConfig) -> None:
     )
 
 
-def _remove_refused(sweep: DictConfig) -> bool:
-    """Remove the folder of a sweep of which no job was run, and its parents if that leaves them empty. True if it was
-    such a one."""
-    folder = Path(sweep.hydra.sweep.dir)
-    if not {path.name for path in folder.glob("*")} <= {"multirun.yaml"}:
-        return False
-    (folder / "multirun.yaml").unlink(missing_ok=True)
-    for empty in (folder, *folder.parents[:2]):
-        try:
-            empty.rmdir()
-        except OSError:
-            break
-    return True
-
-
-def _remove_refused_job(folder: Path) -> None:
-    """Remove the folder of a job that was refused before it ran; one in which a job has run before is kept."""
-    if {path.name for path in folder.glob("*")} <= {".hydra", "lqmf.log"}:
-        shutil.rmtree(folder, ignore_errors=True)
+def _say_how_to_go_on(sweep: Path) -> None:
+    """No table is drawn of a sweep that was interrupted: who presses Ctrl-C wants the terminal back."""
+    print(
+        f"interrupted; repeat the command with hydra.sweep.dir={sweep} to go on, "
+        f"or mode=compare 'runs=[{sweep}]' to compare what is there",
+        file=sys.stderr,
+    )
 
 
 def _claim_folder(config: DictConfig, kind: str) -> None:
@@ -337,28 +330,9 @@ def _claim_folder(config: DictConfig, kind: str) -> None:
     wanted = str(node.dir)
     if wanted == "." or any(f"hydra.{kind}.dir" in override for override in config.hydra.overrides.hydra):
         return
-    try:
-        folder = _make_folder(wanted)
-    except OSError as error:
-        raise UserInputError(
-            f"the run's folder {wanted} cannot be made: {error.strerror}",
-            hint="make room, or name another place with output_dir=",
-        ) from error
+    folder = make_run_folder(wanted)
     with read_write(config), open_dict(config):
         node.dir = str(folder)
-
-
-def _make_folder(wanted: str) -> Path:
-    folder = Path(wanted)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            number += 1
-            folder = Path(f"{wanted}-{number}")
 
 
 def _schema_node(schema: type) -> DictConfig:

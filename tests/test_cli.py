@@ -176,6 +176,11 @@ def test_own_yaml_is_found_and_checked(run_program: Run, tmp_path: Path) -> None
     assert "unknown key 'model.pth'" in bad.stderr
     assert "did you mean path?" in bad.stderr
     assert "model/wrong.yaml" in bad.stderr
+    (own / "broken.yaml").write_text("name: broken\npath: {a: b?, c\n")
+    broken = run_program("mode=benchmark", "model=broken", "--config-dir", "own")
+    assert broken.returncode == 2
+    assert "model/broken.yaml, line " in broken.stderr
+    assert "hint: put quotes" in broken.stderr
 
 
 def test_a_failing_run_says_why_in_one_line_and_keeps_its_folder(run_program: Run, tmp_path: Path) -> None:

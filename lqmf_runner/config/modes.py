@@ -32,8 +32,8 @@ class BatchMode(ModeConfig):
 
     Attributes:
         input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format; which, is seen from its content.
-        output: JSONL with an answer a line, OpenAI's format for OpenAI's; null is `<input>.answers.jsonl`. Lines that
-            it answers already are not asked again.
+        output: JSONL with an answer a line, OpenAI's format for OpenAI's; null is `questions.answers.jsonl` for
+            `questions.txt`. Lines that it answers already are not asked again.
         prompt_field: name of the prompt in JSONL and CSV.
         system: system prompt for lines that bring none of their own.
         concurrency: lines under way at the same time.

@@ -15,6 +15,7 @@ from .results import LoadResult, ModelResult, Quality
 SPEED_NOISE = 0.025
 TTFT_NOISE = 0.05
 MEMORY_NOISE = 0.01
+LOAD_TIME_NOISE = 0.15  # it happens once, from a disk whose cache is warm or not
 FIDELITY_NOISE = 0.1  # of one window, which has no standard error
 
 
@@ -66,7 +67,7 @@ def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
         "success_rate": _measure(load.success_rate, zero=True) if load else None,
         "memory_mb": _measure(rss, MEMORY_NOISE),
         "size_mb": _measure(model.size_mb),
-        "load_time_s": _measure(model.load_time_s),
+        "load_time_s": _measure(model.load_time_s, LOAD_TIME_NOISE),
         "kld": _kld(quality),
         "top1": _known(quality.top1_agreement, quality.top1_agreement_se, zero=True),
         "perplexity": _known(quality.perplexity, quality.perplexity_se),

@@ -13,7 +13,8 @@ import msgspec
 import yaml
 
 from ..errors import UserInputError
-from .results import ModelResult, Results, read_config, read_results
+from .result_files import read_config, read_results
+from .results import ModelResult, Results
 
 
 @dataclass(frozen=True)

@@ -131,15 +131,6 @@ class LoadLog:
         return max(0.0, self.ended - self.started)
 
 
-def plan_conversations(prompts: PromptsConfig, requests: int) -> list[Conversation]:
-    """Conversations that make exactly `requests` requests, cycling over the prompt set.
-
-    Raises:
-        UserInputError: the set is empty, or an entry has neither a prompt nor turns.
-    """
-    return list(cycle_conversations(prompt_conversations(prompts), requests))
-
-
 def prompt_conversations(prompts: PromptsConfig) -> list[Conversation]:
     """Each entry of a prompt set once.
 

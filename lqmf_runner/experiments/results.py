@@ -6,14 +6,10 @@ shares and rates of success are between 0 and 1.
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from ..errors import UserInputError
 from ..quality.measures import (
     DecisionFigures,
     Divergence,
@@ -26,7 +22,6 @@ from ..quality.verdict import Verdict
 from ..types import MemoryUse
 
 SCHEMA_VERSION = 1
-Line = TypeVar("Line")
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -310,80 +305,3 @@ class Judgement(msgspec.Struct, kw_only=True):
     outcomes: list[str] = []
     first_preferred: float | None = None
     error: str | None = None
-
-
-def write_results(results: Results, folder: Path) -> Path:
-    """Write `results.json`; see `write_whole`."""
-    path = folder / "results.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
-    return path
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, a crash, or a full disk leaves the old file or the new one and nothing between.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def read_results(folder: Path) -> Results:
-    """Read `results.json` of a run's folder.
-
-    Raises:
-        UserInputError: the folder holds no results, or not those of this program.
-    """
-    path = folder / "results.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Results)
-    except OSError:
-        raise UserInputError(
-            f"{folder} holds no results.json",
-            hint="name the folder of a run, as in outputs/<date>/<time>-<mode>",
-        ) from None
-    except msgspec.DecodeError as error:
-        raise UserInputError(
-            f"{path} cannot be read: {error}", hint="is it the results of another program?"
-        ) from None
-
-
-def read_requests(folder: Path) -> list[RequestRecord]:
-    """Read `requests.jsonl`."""
-    return read_lines(folder / "requests.jsonl", RequestRecord)
-
-
-def read_judgements(folder: Path) -> list[Judgement]:
-    """Read `judgements.jsonl`; none where no judge was asked."""
-    return read_lines(folder / "judgements.jsonl", Judgement)
-
-
-def read_lines(path: Path, kind: type[Line]) -> list[Line]:
-    """The records of a file with one a line, none where there is no file; a line that a crash left torn is dropped."""
-    decoder = msgspec.json.Decoder(kind)
-    records: list[Line] = []
-    if not path.exists():
-        return records
-    for line in path.read_bytes().splitlines():
-        try:
-            records.append(decoder.decode(line))
-        except msgspec.DecodeError:
-            continue
-    return records
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The resolved configuration that was saved with a run, without secrets; empty if there is none."""
-    try:
-        config = json.loads((folder / ".hydra" / "resolved.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}

@@ -17,7 +17,7 @@ import psutil
 
 from ..engine.memory import open_nvml
 from .line_file import LineFile
-from .results import read_lines
+from .result_files import read_lines
 
 NAME = "system.jsonl"
 _MB = 1e6

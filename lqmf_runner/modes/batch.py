@@ -122,13 +122,22 @@ class _Batch:
         )
 
     def scan(self) -> None:
-        """Count what there is to do, before a model is loaded for it."""
+        """Count what there is to do, before a model is loaded for it.
+
+        Raises:
+            UserInputError: the output holds answers, but to none of these lines.
+        """
         for item in self._items():
             self._total += 1
             if isinstance(item, BadLine):
                 self._bad += 1
             else:
                 self._left += not self._output.check(item)
+        if self._output.done and 0 < self._left == self._total - self._bad:
+            raise UserInputError(
+                f"{self._output.path} holds the answers to another file",  # q.csv beside q.jsonl, say
+                hint="choose another mode.output=, or remove the file to begin again",
+            )
 
     def run(self) -> int:
         """Answer, show how it goes, and sum up."""

@@ -22,7 +22,8 @@ from ..experiments.grading import Opponent
 from ..experiments.on_demand import LoadEngine
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
-from ..experiments.results import ModelResult, Results, RunRecord, write_results
+from ..experiments.result_files import write_results
+from ..experiments.results import ModelResult, Results, RunRecord
 from ..experiments.system_log import SystemLog
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
 from ..types import ModelSpec
@@ -85,8 +86,12 @@ def run_with(
         interrupted = (
             benchmark.prepare(context) or benchmark.run_all(context.models, plans) or benchmark.grade()
         )
-    conclude(results)
     results.run.reason = _reason(results, benchmark, interrupted=interrupted)
+    if interrupted and context.sweep_dir is not None:
+        results.run.finished_at = _now()
+        benchmark.save()  # and no more: who resumes the sweep runs this job again
+        return INTERRUPTED
+    conclude(results)
     problem = request_log.problem
     problems = [f"requests.jsonl is not complete: {problem}"] if problem else []
     problems = leave(context, results, display, problems)
@@ -129,7 +134,8 @@ def leave(
         display.table(results)
     if results.verdict is not None:
         display.verdict(results.verdict)
-    note = track(context, results) if measured else None
+    # A job of a sweep that failed at once is missed there; a run by itself has said so on the terminal.
+    note = track(context, results) if measured or context.sweep_dir is not None else None
     display.footer(results, context.run_dir, problems, note)
     return problems
 
@@ -175,7 +181,10 @@ class _Benchmark:
             return True
         except Exception as error:
             self.results.run.reason = f"{what}: {error}"
-            self._save()
+            self.results.run.finished_at = _now()
+            self.save()
+            if context.sweep_dir is not None:
+                track(context, self.results)
             raise
         return False
 
@@ -210,7 +219,7 @@ class _Benchmark:
                     return True
                 except Exception as error:
                     self._failed(result, error, only=len(configs) == 1)
-                self._save()
+                self.save()
         return False
 
     def grade(self) -> bool:
@@ -220,7 +229,7 @@ class _Benchmark:
         records = {name: turns.records for name, turns in self._turns.items()}
         opponent = None if reference is None else Opponent(reference.figures.name, reference.texts)
         interrupted = self._graders.grade(self.results.models, records, opponent, self._folder, self._display)
-        self._save()
+        self.save()
         return interrupted
 
     def _run_one(self, config: RunConfig, plan: BenchmarkPlan, result: ModelResult, turns: Turns) -> None:
@@ -239,7 +248,7 @@ class _Benchmark:
                 observer=self._display,
                 log=self.request_log,
                 memory_bandwidth_gb_s=system.memory_bandwidth_gb_s,
-                on_progress=self._save,
+                on_progress=self.save,
                 reference=self._reference,
                 turns=turns,
                 load=self._load,
@@ -254,7 +263,7 @@ class _Benchmark:
         if not only:
             self._display.failed(result.name, error)
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Keep `results.json` current; if that fails now, it is tried again with the next load and at the end."""
         try:
             write_results(self.results, self._folder)

@@ -15,7 +15,7 @@ from ..config import RunConfig, TrackingConfig, VerdictConfig
 from ..errors import UserInputError
 from ..experiments.conclusion import draw_verdict
 from ..experiments.finished import FinishedRun, contrasts, gather, read_finished, sweep_jobs
-from ..experiments.results import read_results
+from ..experiments.result_files import read_results
 from . import RunContext
 from .benchmark import begin, leave
 

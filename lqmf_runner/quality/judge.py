@@ -121,12 +121,6 @@ class Preference:
     outcomes: tuple[Outcome, Outcome]
     first_preferred: float
 
-    @property
-    def outcome(self) -> Outcome:
-        """What both orders say; a tie where they do not agree."""
-        first, second = self.outcomes
-        return first if first == second else "tie"
-
 
 @dataclass(frozen=True)
 class Judge:
@@ -187,7 +181,8 @@ def _delimited(request: Request, answers: dict[str, str]) -> str:
     if request.reference is not None:
         texts["A GOOD ANSWER, TO COMPARE WITH"] = request.reference
     texts |= answers
-    mark = hashlib.sha256(msgspec.json.encode(texts)).hexdigest()[:8]
+    # The same in both orders of two answers, so that the second has the request in the engine's prefix cache.
+    mark = hashlib.sha256(msgspec.json.encode(sorted(texts.values()))).hexdigest()[:8]
     return "\n\n".join(
         f"[{mark} {name}]\n{_CONTROL.sub(_apart, text)}\n[{mark} END]" for name, text in texts.items()
     )

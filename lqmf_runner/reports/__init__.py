@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..experiments.results import (
-    Results,
+from ..experiments.result_files import (
     read_config,
     read_judgements,
     read_requests,
     write_results,
     write_whole,
 )  # fmt: skip
+from ..experiments.results import Results
 
 if TYPE_CHECKING:
     from .plots.style import Plot

@@ -48,7 +48,7 @@ def compare_answers(
 ) -> list[Comparison]:
     """Comparisons of the first prompts that were answered, each model's first answer to it.
 
-    They are held to the reference's answers if the verdict names one that ran, else to the first model's.
+    They are held to the answers of the reference if that is among the models, else to the first model's.
 
     Args:
         prompts: text by id, where it is known.
@@ -61,7 +61,7 @@ def compare_answers(
         if record.error is None and record.turn == 0:
             first.setdefault((record.prompt_id, record.model), record)
     names = [model.name for model in results.models]
-    base = results.verdict.reference if results.verdict else None
+    base = reference_name(results)
     names.sort(key=lambda name: name != base)
     comparisons = []
     for prompt_id in list(dict.fromkeys(prompt_id for prompt_id, _ in first))[:most]:
@@ -70,6 +70,27 @@ def compare_answers(
         text = getattr(found[0], "prompt", "") or prompts.get(prompt_id, "")
         comparisons.append(Comparison(prompt_id, text, answers))
     return comparisons
+
+
+def reference_name(results: Results) -> str | None:
+    """What fidelity was measured against; None where it was not."""
+    if results.verdict is not None and results.verdict.reference is not None:
+        return results.verdict.reference
+    found = (model.quality.reference for model in results.models)
+    return next((reference.name for reference in found if reference is not None), None)
+
+
+def marked_against(results: Results, shown: Sequence[Comparison]) -> str | None:
+    """Whose answers the marks hold the others to, in words; None where nothing is held against anything."""
+    base = next((comparison.answers[0].model for comparison in shown if len(comparison.answers) > 1), None)
+    if base is None:
+        return None
+    reference = reference_name(results)
+    who = "the reference" if base == reference else "the first model"
+    said = f"Marked is the first word in which an answer parts from that of {base}, {who}"
+    if reference is None or base == reference:
+        return f"{said}."
+    return f"{said}: the reference {reference} is not among the models that were run."
 
 
 def split_at_parting(base: str, other: str) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ import msgspec
 from ..experiments.results import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
-from .answers import Comparison, compare_answers
+from .answers import Comparison, compare_answers, marked_against
 from .columns import best_cells, load_heads, load_row, summary_columns
 
 if TYPE_CHECKING:
@@ -267,7 +267,12 @@ def _answers(
     shown = compare_answers(results, records, known, PROMPTS_SHOWN, judgements)
     if not shown:
         return []
-    return [Heading(2, "Answers"), *(Answers(each, is_open=n < 2) for n, each in enumerate(shown))]
+    marked = marked_against(results, shown)
+    return [
+        Heading(2, "Answers"),
+        *([Paragraph(marked)] if marked else []),
+        *(Answers(each, is_open=n < 2) for n, each in enumerate(shown)),
+    ]
 
 
 def _loads(results: Results) -> list[Block]:

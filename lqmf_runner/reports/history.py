@@ -46,10 +46,15 @@ def print_history(
 
 def describe(change: Change) -> str:
     """ "tok/s c8 101 → 82.3 (-19 %), against 4 earlier runs"."""
-    relative = f" ({change.relative * 100:+.0f} %)" if change.relative is not None else ""
+    relative = "" if change.relative is None else f" ({_times(change.relative)})"
     runs = f"{change.runs} earlier run{'' if change.runs == 1 else 's'}"
     figures = f"{_figure(change.metric, change.before)} → {_figure(change.metric, change.after)}"
     return f"{metric_label(change.metric)} {figures}{relative}, against {runs}"
+
+
+def _times(relative: float) -> str:
+    """ "-19 %"; "16 ×" from ten times on."""
+    return f"{relative * 100:+.0f} %" if relative < 9 else f"{relative + 1:,.0f} ×"
 
 
 def metric_label(metric: str) -> str:

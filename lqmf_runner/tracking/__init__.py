@@ -100,10 +100,15 @@ def _run_child(config: TrackingConfig, timeout_s: int, *words: str) -> str:
     except OSError as error:
         raise TrackingError(f"the sender could not be started: {error}") from None
     if child.returncode != 0:
-        lines = [line for line in child.stderr.splitlines() if line.startswith("error: ")]
         kind = UserInputError if child.returncode == UserInputError.exit_code else TrackingError
-        raise kind((lines or ["error: the sender failed"])[-1].removeprefix("error: "))
+        raise kind(_said(child.stderr, "error: ") or "the sender failed", hint=_said(child.stderr, "hint: "))
     return child.stdout
+
+
+def _said(text: str, mark: str) -> str:
+    """The last line that begins with the mark, without it; empty if none does."""
+    lines = [line for line in text.splitlines() if line.startswith(mark)]
+    return lines[-1].removeprefix(mark) if lines else ""
 
 
 def create_tracker(config: TrackingConfig) -> Tracker:

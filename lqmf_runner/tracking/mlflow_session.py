@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
-from ..experiments.results import write_whole
+from ..experiments.result_files import write_whole
 from ..redaction import redact_text
 from .mlflow_connection import connected, experiment_id, locked_store
 from .mlflow_traces import send_traces

@@ -12,7 +12,8 @@ import msgspec
 from ..config import TrackingConfig
 from ..errors import UserInputError
 from ..experiments.history import PastRun
-from ..experiments.results import ModelResult, Results, read_config, read_results, write_results
+from ..experiments.result_files import read_config, read_results, write_results
+from ..experiments.results import ModelResult, Results
 from ..experiments.system_log import read_system_log
 from ..redaction import redact_text
 from ..reports.document import summary_document
@@ -136,6 +137,8 @@ class _Sender:
         }
         if prompts := (self._config.get("prompts") or {}).get("name"):
             self._tags["prompts"] = prompts
+        if run.sweep and not run.compares:
+            self._tags["lqmf.job"] = folder.name
         if run.git_commit:
             self._tags["mlflow.source.git.commit"] = run.git_commit
 
@@ -180,6 +183,8 @@ class _Sender:
         except BaseException:
             self._undo(before)
             raise
+        if sweep is not None and top != sweep:
+            self._supersede(experiment, sweep, top)
         self._register()
         return top
 
@@ -278,6 +283,17 @@ class _Sender:
         )
         self._client.set_terminated(run.info.run_id, "FINISHED", self._end)
         return str(run.info.run_id)
+
+    def _supersede(self, experiment: str, sweep: str, top: str) -> None:
+        """Delete what this job has left before it was run again: MLflow hides such runs, and can restore them."""
+        job = self._folder.name.replace("'", "")
+        earlier = self._client.search_runs(
+            [experiment], f"tags.`mlflow.parentRunId` = '{sweep}' and tags.`lqmf.job` = '{job}'"
+        )
+        for run_id in (run.info.run_id for run in earlier if run.info.run_id != top):
+            for child in self._client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'"):
+                self._client.delete_run(child.info.run_id)
+            self._client.delete_run(run_id)
 
     def _end_run(self, run_id: str) -> None:
         self._client.set_terminated(run_id, self._status, self._end)

@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from lqmf_runner.config import PromptsConfig
 from lqmf_runner.engine.client import EngineClient
+from lqmf_runner.experiments.load import Conversation, cycle_conversations, prompt_conversations
 from lqmf_runner.types import (
     Chunk,
     EngineStats,
@@ -165,3 +167,8 @@ class WordTokens(ScriptedEngine):
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join("ab" if token == 2 else chr(token) for token in tokens)
+
+
+def planned(prompts: PromptsConfig, requests: int) -> list[Conversation]:
+    """Conversations that make exactly so many requests, cycling over the prompt set."""
+    return list(cycle_conversations(prompt_conversations(prompts), requests))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lqmf_runner.experiments.history import PastRun, find_regressions, gauge_of
+from lqmf_runner.experiments.history import Change, PastRun, find_regressions, gauge_of
+from lqmf_runner.reports.history import describe
 
 
 def history(metric: str, values: list[float], **more: list[float]) -> list[PastRun]:
@@ -53,3 +54,10 @@ def test_gauges_are_found_by_whole_names() -> None:
     assert gauge_of("system/load_time_s.x") is None
     assert gauge_of("quality/kld.mean") is not None
     assert gauge_of("kld.mean") is None
+
+
+def test_a_change_is_told_in_per_cent_or_where_it_is_large_as_a_multiple() -> None:
+    assert describe(Change("c8/output_tokens_per_s", 101.0, 82.3, 4)).endswith(
+        "(-19 %), against 4 earlier runs"
+    )
+    assert describe(Change("c1/itl_s.p50", 0.0001, 3.7, 1)).endswith("(37,000 ×), against 1 earlier run")

@@ -9,10 +9,10 @@ import pytest
 
 from lqmf_runner.config import Prompt, PromptsConfig
 from lqmf_runner.errors import EngineError, EngineLostError, InvalidRequestError, UserInputError
-from lqmf_runner.experiments.load import ClosedLoop, LoadLog, plan_conversations, run_load
+from lqmf_runner.experiments.load import ClosedLoop, LoadLog, run_load
 from lqmf_runner.experiments.metrics import load_result
 from lqmf_runner.types import GenerationRequest, SamplingParams
-from tests.experiments.scripted import Fail, Say, ScriptedEngine, run_virtual
+from tests.experiments.scripted import Fail, Say, ScriptedEngine, planned, run_virtual
 
 PROMPTS = PromptsConfig(name="t", entries=[Prompt(id=f"p{n}", prompt=f"question {n}") for n in range(3)])
 GREEDY = SamplingParams(temperature=0.0)
@@ -31,8 +31,10 @@ def run(
     log: LoadLog | None = None,
 ) -> LoadLog:
     async def go(clock: Clock) -> LoadLog:
-        planned = plan_conversations(prompts, requests)
-        return await run_load(engine, ClosedLoop(users), planned, GREEDY, model="m", log=log, clock=clock)
+        conversations = planned(prompts, requests)
+        return await run_load(
+            engine, ClosedLoop(users), conversations, GREEDY, model="m", log=log, clock=clock
+        )
 
     return run_virtual(go)
 
@@ -143,7 +145,7 @@ def test_cancelling_keeps_what_had_ended() -> None:
     engine, log = ScriptedEngine(simple), LoadLog()
 
     async def go(clock: Clock) -> None:
-        load = run_load(engine, ClosedLoop(2), plan_conversations(PROMPTS, 20), GREEDY, log=log, clock=clock)
+        load = run_load(engine, ClosedLoop(2), planned(PROMPTS, 20), GREEDY, log=log, clock=clock)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(load, 1.0)
 
@@ -188,10 +190,10 @@ def test_a_failed_turn_ends_its_conversation() -> None:
 def test_planned_requests_are_exactly_as_many_as_asked_for() -> None:
     mixed = PromptsConfig(name="x", entries=[Prompt(id="one", prompt="q"), *TALK.entries])
     for requests in range(1, 12):
-        assert sum(len(c.turns) for c in plan_conversations(mixed, requests)) == requests
+        assert sum(len(c.turns) for c in planned(mixed, requests)) == requests
 
 
 @pytest.mark.parametrize("entries", [[], [Prompt(id="a", prompt="  ")]])
 def test_an_empty_prompt_set_is_refused(entries: list[Prompt]) -> None:
     with pytest.raises(UserInputError, match="is empty"):
-        plan_conversations(PromptsConfig(name="mine", entries=entries), 4)
+        planned(PromptsConfig(name="mine", entries=entries), 4)

@@ -11,13 +11,13 @@ import pytest
 
 from lqmf_runner.config import Prompt, PromptsConfig
 from lqmf_runner.errors import EngineLostError, UserInputError
-from lqmf_runner.experiments.load import LoadLog, plan_conversations, run_load
+from lqmf_runner.experiments.load import LoadLog, run_load
 from lqmf_runner.experiments.metrics import Objectives, load_result
 from lqmf_runner.experiments.open_loop import OpenLoop
 from lqmf_runner.experiments.ramp import Ramp, is_sustained
 from lqmf_runner.experiments.results import RampResult, RequestRecord
 from lqmf_runner.types import GenerationRequest, SamplingParams
-from tests.experiments.scripted import Fail, QueueEngine, Say, ScriptedEngine, run_virtual
+from tests.experiments.scripted import Fail, QueueEngine, Say, ScriptedEngine, planned, run_virtual
 
 PROMPTS = PromptsConfig(name="t", entries=[Prompt(id=f"p{n}", prompt=f"question {n}") for n in range(3)])
 TALK = PromptsConfig(name="talk", entries=[Prompt(id="t", turns=["hi", "bye"])])
@@ -37,8 +37,8 @@ def run(
     log: LoadLog | None = None,
 ) -> LoadLog:
     async def go(clock: Clock) -> LoadLog:
-        planned = plan_conversations(prompts, requests)
-        return await run_load(engine, loop, planned, GREEDY, log=log, clock=clock)
+        conversations = planned(prompts, requests)
+        return await run_load(engine, loop, conversations, GREEDY, log=log, clock=clock)
 
     return run_virtual(go)
 
@@ -102,8 +102,8 @@ def test_a_request_is_timed_from_when_it_was_due() -> None:
             return simple(number, request)
 
         engine._script = stall
-        planned = plan_conversations(PROMPTS, 3)
-        return await run_load(engine, OpenLoop(1.0, "constant"), planned, GREEDY, clock=late_clock)
+        conversations = planned(PROMPTS, 3)
+        return await run_load(engine, OpenLoop(1.0, "constant"), conversations, GREEDY, clock=late_clock)
 
     records = sorted(run_virtual(go).records, key=lambda r: r.due_s or 0.0)
     assert [r.due_s for r in records] == [0.0, 1.0, 2.0]

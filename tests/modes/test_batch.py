@@ -25,7 +25,8 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.experiments.results import Shape, read_results
+from lqmf_runner.experiments.result_files import read_results
+from lqmf_runner.experiments.results import Shape
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.batch import run_with
 from lqmf_runner.types import GenerationRequest, ModelSpec
@@ -291,6 +292,21 @@ def test_a_full_disk_keeps_whole_lines_and_says_how_to_go_on(batch: Batch) -> No
     assert 0 < len(batch.answers()) < 40
     assert batch.run() == 0
     assert sorted(a["line"] for a in batch.answers()) == list(range(1, 41))
+
+
+def test_answers_to_another_file_are_not_mixed_in(batch: Batch) -> None:
+    """questions.csv has the same output by default as questions.txt."""
+    batch.input.write_text(lines(3))
+    batch.run()
+    before = batch.output.read_bytes()
+    batch.input = batch.folder / "questions.csv"
+    batch.input.write_text("id,prompt\na,question 1\nb,question 2\n")
+    with pytest.raises(UserInputError, match="holds the answers to another file"):
+        batch.run()
+    assert batch.output.read_bytes() == before
+    assert len(batch.engines) == 1, "before a model is loaded"
+    batch.settings["output"] = str(batch.folder / "other.jsonl")
+    assert batch.run() == 0
 
 
 @pytest.mark.parametrize("change", ["model", "prompt", "sampling"])

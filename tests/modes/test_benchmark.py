@@ -34,7 +34,8 @@ from lqmf_runner.errors import (
     ModelNotFoundError,
     UserInputError,
 )
-from lqmf_runner.experiments.results import RampResult, Results, read_requests, read_results
+from lqmf_runner.experiments.result_files import read_requests, read_results
+from lqmf_runner.experiments.results import RampResult, Results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
 from lqmf_runner.tracking.values import model_metrics

@@ -10,7 +10,7 @@ import pytest
 
 from lqmf_runner.config import CompareMode, ModelConfig, RunConfig, VerdictConfig
 from lqmf_runner.errors import DoesNotFitError, UserInputError
-from lqmf_runner.experiments.results import read_requests
+from lqmf_runner.experiments.result_files import read_requests
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.compare import run_with
 from lqmf_runner.types import EngineStats, GenerationRequest

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.experiments.results import read_results
+from lqmf_runner.experiments.result_files import read_results
 from tests.conftest import Run
 from tests.models.tiny import make_gguf
 

@@ -11,7 +11,8 @@ import pytest
 
 from lqmf_runner.config import CompareMode, RunConfig, TrackingConfig, VerdictConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.results import ModelResult, Results, read_results, write_results
+from lqmf_runner.experiments.result_files import read_results, write_results
+from lqmf_runner.experiments.results import ModelResult, Results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.compare import compare_runs
 from lqmf_runner.tracking.mlflow_store import send_folder
@@ -62,10 +63,11 @@ def test_two_runs_of_one_model_are_compared_figure_by_figure(
     comparing: Comparing, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """103 against 100 tok/s is within what unrepeated runs differ by (95 % of √2 × 2.5 %); 120 is not."""
-    runs = [
-        finished(comparing.root / name, sample_model("a", speed=speed))
-        for name, speed in (("one", 100.0), ("two", 103.0), ("three", 120.0))
-    ]
+    loads = {"one": 2.4, "two": 2.2, "three": 4.8}  # seconds: the cache of the disk alone does as much
+    models = [sample_model("a", speed=speed) for speed in (100.0, 103.0, 120.0)]
+    for model, load_time_s in zip(models, loads.values(), strict=True):
+        model.load_time_s = load_time_s
+    runs = [finished(comparing.root / name, model) for name, model in zip(loads, models, strict=True)]
     assert comparing.run(*runs) == 0
     results = comparing.results
     assert [m.name for m in results.models] == ["a one", "a two", "a three"]
@@ -81,6 +83,8 @@ def test_two_runs_of_one_model_are_compared_figure_by_figure(
     assert all(d.baseline == "a one" for d in results.verdict.differences)
     memory = next(d for d in results.verdict.differences if d.metric == "memory_mb")
     assert memory.text == "memory: 270 MB → 270 MB (equal)"
+    loading = [d.beyond_noise for d in results.verdict.differences if d.metric == "load_time_s"]
+    assert loading == [False, True]
     assert "a three against a one:" in capsys.readouterr().out
     assert "beyond the noise" in (comparing.folder / "report.md").read_text()
 
@@ -169,5 +173,6 @@ def test_runs_are_found_in_mlflow_by_the_beginning_of_their_id(comparing: Compar
     sent = client.get_run(str(comparing.results.run.mlflow_run_id))
     assert sent.data.tags["mode"] == "compare"
     assert not [name for name in sent.data.metrics if name.startswith("c1/")]
-    with pytest.raises(UserInputError, match="MLflow has no run whose id begins with abcdef"):
+    with pytest.raises(UserInputError, match="MLflow has no run whose id begins with abcdef") as caught:
         comparing.run("abcdef", whole, tracking=tracking)
+    assert "make ui" in caught.value.hint

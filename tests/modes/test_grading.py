@@ -23,7 +23,8 @@ from lqmf_runner.config import (
 )
 from lqmf_runner.engine.client import EngineClient
 from lqmf_runner.errors import ContextLengthError, DoesNotFitError, RemoteEngineError, UserInputError
-from lqmf_runner.experiments.results import ModelResult, read_judgements
+from lqmf_runner.experiments.result_files import read_judgements
+from lqmf_runner.experiments.results import ModelResult
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
 from lqmf_runner.quality.measures import JudgeFigures
@@ -112,7 +113,10 @@ class Embedder(ScriptedEngine):
 
 
 @pytest.fixture
-def graded(tmp_path: Path) -> Graded:
+def graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graded:
+    """Without plots and the measurement of the memory: they have tests of their own, and take most of the time."""
+    monkeypatch.setattr("lqmf_runner.reports.plots.draw_plots", lambda *_: [])
+    monkeypatch.setattr("lqmf_runner.modes.benchmark.memory_bandwidth_gb_s", lambda: 10.0)
     return Graded(tmp_path)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.results import Results, read_results, write_results
+from lqmf_runner.experiments.result_files import read_results, write_results
+from lqmf_runner.experiments.results import Results
 from lqmf_runner.modes.sweep import is_complete
 from tests.conftest import Run
 from tests.experiments.sample import sample_model, sample_results
@@ -32,6 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         type(self).asked += 1
+        type(self).on_ask(self.asked)
         lines = [f"data: {json.dumps(part)}\n\n" for part in ANSWER]
         self._send("".join([*lines, "data: [DONE]\n\n"]).encode(), "text/event-stream")
 
@@ -46,6 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     asked = 0
+    on_ask: Callable[[int], None] = staticmethod(lambda _: None)
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def asked() -> Callable[[], int]:
 @pytest.fixture
 def sweep(run_program: Run, tmp_path: Path) -> Iterator[Sweep]:
     """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
-    _Handler.asked = 0
+    _Handler.asked, _Handler.on_ask = 0, staticmethod(lambda _: None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     models = tmp_path / "own" / "model"
@@ -95,8 +100,8 @@ def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
     """The failing job is reported and the rest goes on; a second run does what is missing and nothing else."""
     first = sweep("model=a,c", "mode.sampling.max_tokens=4,8")
     assert first.returncode == 1
-    for job in (2, 3):
-        assert f"error: job {job} (" in first.stderr
+    for job, tokens in ((2, 4), (3, 8)):
+        assert f"error: job {job} (model=c, mode.sampling.max_tokens={tokens}): " in first.stderr
     results = results_of(tmp_path)
     assert (results.run.status, results.run.reason) == ("partial", "2 of 4 jobs are not complete")
     assert [m.name for m in results.models] == [f"{model} max_tokens={n}" for model in "ac" for n in (4, 8)]
@@ -117,6 +122,30 @@ def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
     assert (folder / "0" / "requests.jsonl").read_bytes() == kept
     assert len((folder / "1" / "requests.jsonl").read_text().splitlines()) == 2
     assert len(results_of(tmp_path).models) == 4
+
+
+def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    """Ctrl-C in the second job: no table, no report of that job; the first is kept and a later run does the rest."""
+
+    def interrupt(number: int) -> None:
+        if number == 3:
+            (program,) = psutil.Process().children()
+            program.send_signal(signal.SIGINT)
+
+    _Handler.on_ask = staticmethod(interrupt)
+    stopped = sweep("model=a,b")
+    folder = the_sweep(tmp_path)
+    assert stopped.returncode == 130, stopped.stderr
+    assert f"hydra.sweep.dir={folder.relative_to(tmp_path)}" in stopped.stderr
+    assert "Verdict" not in stopped.stdout
+    assert [read_results(folder / job).run.status for job in "01"] == ["complete", "partial"]
+    assert not (folder / "1" / "report.html").exists()
+    again = sweep("model=a,b", f"hydra.sweep.dir={folder}")
+    assert again.returncode == 0, again.stderr
+    assert "job 0 is complete already" in again.stderr
+    assert results_of(tmp_path).run.status == "complete"
 
 
 def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:

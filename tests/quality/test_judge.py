@@ -19,7 +19,6 @@ async def test_both_orders_cancel_a_judge_that_always_prefers_the_first() -> Non
     found = await judge.prefer(ASKED, "red", "blue")
     assert found.preference == pytest.approx(0.5)
     assert found.outcomes == ("win", "loss")
-    assert found.outcome == "tie"
     assert found.first_preferred == pytest.approx(0.9)
 
 
@@ -31,10 +30,12 @@ async def test_a_judge_that_looks_at_the_answers_is_heard_whatever_the_order() -
     assert longer.preference == pytest.approx(0.8 + 0.1 / 2)
     assert longer.first_preferred == pytest.approx(0.5)
     assert [answers_in(asked) for asked in engine.asked] == [["red and blue", "red"], ["red", "red and blue"]]
+    one, other = (asked.partition(" FIRST ANSWER]")[0] for asked in engine.asked)
+    assert one == other, "what stands before the answers is computed once"
     shorter = await judge.prefer(ASKED, "red", "red and blue")
-    assert (shorter.outcome, shorter.preference) == ("loss", pytest.approx(0.15))
+    assert (shorter.outcomes, shorter.preference) == (("loss", "loss"), pytest.approx(0.15))
     equal = await judge.prefer(ASKED, "red", "green")
-    assert (equal.outcome, equal.preference) == ("tie", pytest.approx(0.5))
+    assert (equal.outcomes, equal.preference) == (("tie", "tie"), pytest.approx(0.5))
 
 
 async def test_a_grade_is_the_expected_level_of_each_criterion() -> None:

@@ -16,7 +16,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lqmf_runner.experiments.request_log import RequestLog
-from lqmf_runner.experiments.results import ModelResult, Results, read_requests, read_results
+from lqmf_runner.experiments.result_files import read_requests, read_results
+from lqmf_runner.experiments.results import ModelResult, Results
 from lqmf_runner.quality.verdict import Verdict
 from lqmf_runner.reports import figures as fig
 from lqmf_runner.reports import write_reports
@@ -203,7 +204,13 @@ def test_answers_are_held_to_the_references(tmp_path: Path) -> None:
         ("silent", "", "the same, but ends after 0 words"),
     ]
     assert write_reports(results, tmp_path) == []
-    assert Page((tmp_path / "report.html").read_text("utf-8")).within["mark"] == ["three"]
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert Page(page).within["mark"] == ["three"]
+    assert "parts from that of ref, the reference." in page
+    results.models = [model for model in results.models if model.name != "ref"]
+    assert write_reports(results, tmp_path) == []
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "parts from that of a, the first model: the reference ref is not among the models" in page
 
 
 @given(st.text(), st.text())

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.config import TrackingConfig
-from lqmf_runner.experiments.results import ModelResult, write_results
+from lqmf_runner.experiments.result_files import write_results
+from lqmf_runner.experiments.results import ModelResult
 from tests.experiments.sample import sample_results
 
 

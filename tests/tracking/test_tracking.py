@@ -19,7 +19,8 @@ from mlflow.exceptions import MlflowException
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
-from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality, read_results, write_results
+from lqmf_runner.experiments.result_files import read_results, write_results
+from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality
 from lqmf_runner.experiments.system_log import NAME, SystemSample
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
@@ -146,6 +147,22 @@ def test_jobs_of_a_sweep_share_a_parent(here: Path, store: TrackingConfig) -> No
     runs = [client.get_run(send_folder(make_folder(here, sample_model(n), sweep=sweep), store)) for n in "ab"]
     parents = {run.data.tags["mlflow.parentRunId"] for run in runs}
     assert len(parents) == 1
+
+
+def test_a_job_that_is_run_again_takes_the_place_of_what_it_left(here: Path, store: TrackingConfig) -> None:
+    """It had failed before anything was measured; the other job of the sweep stays."""
+    client = MlflowClient(tracking_uri=store.uri)
+    failed, other = ModelResult(name="a", error="no such weights"), sample_model("b")
+    folders = [make_folder(here, model, sweep="day/again", status="partial") for model in (failed, other)]
+    first, kept = (client.get_run(send_folder(folder, store)) for folder in folders)
+    assert (first.info.status, first.data.tags["model"]) == ("FAILED", "a")
+    results = sample_results(sample_model("a"))
+    results.run.sweep, results.run.id, results.run.mlflow_run_id = "day/again", "again", None
+    write_results(results, folders[0])
+    again = send_folder(folders[0], store)
+    parent = first.data.tags["mlflow.parentRunId"]
+    children = client.search_runs([first.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+    assert {run.info.run_id for run in children} == {again, kept.info.run_id}
 
 
 def test_jobs_that_end_together_share_a_parent_which_gets_the_table_of_the_sweep(here: Path) -> None:

@@ -1,0 +1,51 @@
+"""The folder of a run: made for it alone, and gone again where nothing was run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from .errors import UserInputError
+
+
+def make_run_folder(wanted: str) -> Path:
+    """Make it. Where another run has taken the name, `-2`, `-3`, ... is appended.
+
+    Raises:
+        UserInputError: the disk does not let us.
+    """
+    folder = Path(wanted)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+                folder = Path(f"{wanted}-{number}")
+    except OSError as error:
+        raise UserInputError(
+            f"the run's folder {wanted} cannot be made: {error.strerror}",
+            hint="make room, or name another place with output_dir=",
+        ) from error
+
+
+def remove_refused_sweep(folder: Path) -> bool:
+    """Remove it if no job of the sweep was run, and its parents if that leaves them empty. True if it was removed."""
+    if not {path.name for path in folder.glob("*")} <= {"multirun.yaml"}:
+        return False
+    (folder / "multirun.yaml").unlink(missing_ok=True)
+    for empty in (folder, *folder.parents[:2]):
+        try:
+            empty.rmdir()
+        except OSError:
+            break
+    return True
+
+
+def remove_refused_job(folder: Path) -> None:
+    """Remove that of a job that was refused before it ran; one in which a job has run before is kept."""
+    if {path.name for path in folder.glob("*")} <= {".hydra", "lqmf.log"}:
+        shutil.rmtree(folder, ignore_errors=True)
