@@ -162,6 +162,8 @@ class _Sender:
             sweep = self._sweep(experiment)
             if sweep is not None and results.run.compares:
                 top = sweep  # the sweep's own table and verdict
+                for key, text in self._conclusion(None).items():
+                    self._client.set_tag(top, key, text)
             else:
                 top = self._make(experiment, results.run.name, params, only, parent=sweep)
             if only is None and not results.run.compares:  # else they are in MLflow as what they were
@@ -211,10 +213,7 @@ class _Sender:
             params["model.name"] = model.name
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
-        tags["mlflow.note.content"] = render_markdown(summary_document(self._results, model))
-        if model is None and self._results.verdict is not None:
-            tags["verdict"] = self._results.verdict.headline
-        tags = {key: shorten(value, TAG_LENGTH) for key, value in tags.items()}
+        tags = {key: shorten(value, TAG_LENGTH) for key, value in tags.items()} | self._conclusion(model)
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=shorten(name, 200)
         )
@@ -227,6 +226,13 @@ class _Sender:
         if model is not None:
             self._measured.append((run_id, model))
         return run_id
+
+    def _conclusion(self, model: ModelResult | None) -> dict[str, str]:
+        """The tags that tell how it came out: the table as the description, and of several models the verdict."""
+        tags = {"mlflow.note.content": render_markdown(summary_document(self._results, model))}
+        if model is None and self._results.verdict is not None:
+            tags["verdict"] = self._results.verdict.headline
+        return {key: shorten(value, TAG_LENGTH) for key, value in tags.items()}
 
     def _log(self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric, Param

@@ -22,6 +22,7 @@ from lqmf_runner.errors import TrackingError, UserInputError
 from lqmf_runner.experiments.result_files import read_results, write_results
 from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality
 from lqmf_runner.experiments.system_log import NAME, SystemSample
+from lqmf_runner.quality.verdict import Verdict
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
 from tests.experiments.sample import sample_model, sample_results
@@ -174,12 +175,16 @@ def test_jobs_that_end_together_share_a_parent_which_gets_the_table_of_the_sweep
     whole = here / "outputs"
     results = sample_results(sample_model("a"), sample_model("b"))
     results.run.sweep, results.run.compares = "day/time", ["0", "1"]
+    results.verdict = Verdict(winner="a", headline="a wins", sentences=[])
     write_results(results, whole)
     top = send_folder(whole, store)
     client = MlflowClient(tracking_uri=store.uri)
     runs = client.search_runs([client.get_run(top).info.experiment_id])
     assert sorted(run.data.tags.get("mlflow.parentRunId", "") for run in runs) == ["", top, top]
     assert [file.path for file in client.list_artifacts(top)] == ["results.json"]
+    tags = client.get_run(top).data.tags
+    assert tags["verdict"] == "a wins"
+    assert "| b |" in tags["mlflow.note.content"]
 
 
 def test_a_server_that_refuses_loses_nothing(here: Path) -> None:
