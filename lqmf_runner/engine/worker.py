@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 _GENERATING = (Generate, ScoreTokens, ScoreWindow, PrepareOptions, NextTokens)
 _COMPILE_THREADS = 2
 _MAX_COMPILING = 64
+_LARGE = 1 << 18  # characters; a text of so many takes about a tenth of a second to tokenize
 _THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
 
@@ -113,6 +114,8 @@ class Intake:
         self._template_process = TemplateProcess()
         self._compiling: set[int] = set()
         self._compiling_lock = threading.Lock()
+        self._apart: set[int] = set()
+        self._large_texts = ThreadPoolExecutor(1, "large-texts")
         self._compile_threads = ThreadPoolExecutor(_COMPILE_THREADS, "constraints")
         threading.Thread(target=self._run, name="intake", daemon=True).start()
 
@@ -142,10 +145,31 @@ class Intake:
             commands = self._connection.receive()
             self._attached.wait()
             for command in commands:
-                try:
-                    self._handle(command)
-                except Exception as error:
-                    self._connection.send([protocol.failure(getattr(command, "id", None), error)])
+                if _text_size(command) > _LARGE:
+                    self._handle_apart(command)
+                else:
+                    self._handle_safely(command)
+
+    def _handle_safely(self, command: Command) -> None:
+        try:
+            self._handle(command)
+        except Exception as error:
+            self._connection.send([protocol.failure(getattr(command, "id", None), error)])
+
+    def _handle_apart(self, command: Any) -> None:
+        """In another thread, as its text takes seconds that the requests after it must not wait."""
+
+        def handle() -> None:
+            self._handle_safely(command)
+            with self._compiling_lock:
+                cancelled = command.id not in self._apart
+                self._apart.discard(command.id)
+            if cancelled:
+                self._handle_safely(Cancel(command.id))
+
+        with self._compiling_lock:
+            self._apart.add(command.id)
+        self._large_texts.submit(handle)
 
     def _handle(self, command: Command) -> None:
         if self._info.embeddings and isinstance(command, _GENERATING):
@@ -182,9 +206,10 @@ class Intake:
                 self.inbox.put(EmbeddingState(request_id, [self._text_tokens(text) for text in inputs]))
             case Cancel(id=request_id):
                 with self._compiling_lock:
-                    if request_id not in self._compiling:
+                    if request_id not in self._compiling and request_id not in self._apart:
                         self.inbox.put(command)
                     self._compiling.discard(request_id)
+                    self._apart.discard(request_id)
             case GetStats() | ResetPrefixCache():
                 self.inbox.put(command)
 
@@ -305,6 +330,17 @@ class Intake:
                 f"the prompt of {n_prompt} tokens exceeds the available context size of {n_ctx}",
                 hint=f"shorten the prompt, or load the model with backend.n_ctx={n_prompt + 256}",
             )
+
+
+def _text_size(command: Command) -> int:
+    """Characters that have to be tokenized before a request can go on."""
+    match command:
+        case Generate(request=request):
+            return len(request.prompt or "") + sum(len(message.content) for message in request.messages or ())
+        case ScoreTokens(tokens=str(text)) | Tokenize(text=text):
+            return len(text)
+        case _:
+            return 0
 
 
 def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection) -> NoReturn:

@@ -61,9 +61,12 @@ def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...
             )
     several = choice == "required" and bool(data.parallel_tool_calls)
     at = "#/items" if several else "#"
-    call = {"anyOf": [_call_schema(tool, f"{at}/anyOf/{index}") for index, tool in enumerate(wanted)]}
+    try:
+        call = {"anyOf": [_call_schema(tool, f"{at}/anyOf/{index}") for index, tool in enumerate(wanted)]}
+    except RecursionError:
+        raise _too_deep("tools") from None
     schema = {"type": "array", "items": call, "minItems": 1, "maxItems": MAX_REQUIRED} if several else call
-    return offered, Constraint("json_schema", json.dumps(schema))
+    return offered, Constraint("json_schema", _json(schema, "tools"))
 
 
 def _of_format(response_format: ResponseFormat | None) -> Constraint | None:
@@ -75,7 +78,7 @@ def _of_format(response_format: ResponseFormat | None) -> Constraint | None:
         raise FieldError(
             "'response_format.json_schema.schema' is required", param="response_format.json_schema.schema"
         )
-    return Constraint("json_schema", json.dumps(response_format.json_schema.schema))
+    return Constraint("json_schema", _json(response_format.json_schema.schema, "response_format"))
 
 
 def _of_structured(structured: StructuredOutputs | None) -> Constraint | None:
@@ -84,7 +87,11 @@ def _of_structured(structured: StructuredOutputs | None) -> Constraint | None:
     found = []
     if structured.json is not None:
         schema = structured.json
-        found.append(Constraint("json_schema", schema if isinstance(schema, str) else json.dumps(schema)))
+        found.append(
+            Constraint(
+                "json_schema", schema if isinstance(schema, str) else _json(schema, "structured_outputs")
+            )
+        )
     if structured.json_object:
         found.append(Constraint("json_object"))
     if structured.regex is not None:
@@ -99,6 +106,17 @@ def _of_structured(structured: StructuredOutputs | None) -> Constraint | None:
             param="structured_outputs",
         )
     return found[0] if found else None
+
+
+def _json(schema: Any, param: str) -> str:
+    try:
+        return json.dumps(schema)
+    except RecursionError:
+        raise _too_deep(param) from None
+
+
+def _too_deep(param: str) -> FieldError:
+    return FieldError(f"a schema in '{param}' is nested too deeply", param=param)
 
 
 def _plain(tool: Tool) -> dict[str, Any]:

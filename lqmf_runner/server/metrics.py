@@ -82,7 +82,7 @@ class Metrics:
     def on_end(self, request: ServedRequest) -> None:
         """See `observe.Observer`."""
         self._active.pop(id(request), None)
-        if not self._knows(request):
+        if not (request.names_a_model or (request.cancelled and self._knows(request.model))):
             return
         model = self.by_model[request.model]
         model.outcomes[_outcome(request)] += 1
@@ -98,14 +98,9 @@ class Metrics:
             model.queue_s.add((usage.queue_s,))
         _tell_access_log(request)
 
-    def _knows(self, request: ServedRequest) -> bool:
-        """Whether there is such a model: a name that somebody made up must not become a series or a line in a log.
-
-        Who leaves before the name was looked up may have made it up.
-        """
-        if request.cancelled and request.model not in self.by_model:
-            return any(model.name == request.model for model in self.models())
-        return request.status != 404
+    def _knows(self, name: str) -> bool:
+        """Whether a model of this name was asked before, or is loaded or being loaded."""
+        return name in self.by_model or any(model.name == name for model in self.models())
 
     def count_response(self, method: str, status: int) -> None:
         """Count an HTTP response."""

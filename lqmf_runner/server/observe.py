@@ -50,6 +50,14 @@ class ServedRequest:
     texts: defaultdict[int, list[str]] | None = None
     own: Any = None
 
+    @property
+    def names_a_model(self) -> bool:
+        """Whether there surely is a model of its name; a name that somebody made up must be kept nowhere.
+
+        Who leaves before the model was asked may have made it up.
+        """
+        return bool(self.asked) if self.cancelled else self.status != 404
+
 
 class Observer(Protocol):
     """Called from the event loop, in this order, for every request; must return at once and never raise."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+MAX_MESSAGES = 16384  # of no more use in any context, and each costs the front time
 Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is greedy.")]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 TopP = Annotated[float, Meta(ge=0, le=1, description="Nucleus sampling; 1 is off.")]
@@ -152,7 +153,7 @@ class Sampled(msgspec.Struct, kw_only=True):
 class ChatCompletionRequest(Sampled, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     chat_template_kwargs: dict[str, Any] | None = None
     logprobs: bool | None = None
     max_completion_tokens: Count | None = None

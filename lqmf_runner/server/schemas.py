@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from .openai_schemas import (
+    MAX_MESSAGES,
     ContentPart,
     Count,
     KeepAlive,
@@ -37,7 +38,7 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     """The body of POST /models/{name}/chat: either `message`, or `messages`."""
 
     message: str | None = None
-    messages: Annotated[list[NativeMessage], Meta(min_length=1)] | None = None
+    messages: Annotated[list[NativeMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = None
     system: str | None = None
     max_tokens: Count = 512
     temperature: Temperature = 0.7

@@ -89,7 +89,7 @@ class TraceRecorder:
         now = self._clock()
         self._room = min(self._most, self._room + (now - self._at) * self._per_second)
         self._at = now
-        if self._room >= 1 and _is_of_a_model(request):
+        if self._room >= 1 and request.names_a_model:
             self._room -= 1
             self._noted.append(_trace(request))
 
@@ -97,14 +97,6 @@ class TraceRecorder:
         """What was noted since the last time."""
         noted, self._noted = self._noted, []
         return noted
-
-
-def _is_of_a_model(request: ServedRequest) -> bool:
-    """Whether there is such a model: a name that somebody made up is nothing to keep.
-
-    Who leaves before the model was asked may have made it up.
-    """
-    return bool(request.asked) if request.cancelled else request.status != 404
 
 
 def _trace(request: ServedRequest) -> RequestTrace:

@@ -120,3 +120,10 @@ async def test_health_and_unknown_routes():
         assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
         assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.")
         assert (await client.put("/health")).status_code == 405
+
+
+async def test_more_messages_than_any_context_holds_are_refused():
+    async with fake_server() as (client, _):
+        for n, status in ((16_384, 200), (16_385, 400)):
+            body = {"model": "m", "messages": [{"role": "user", "content": "a"}] * n}
+            assert (await client.post(URL, json=body)).status_code == status

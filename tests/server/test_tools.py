@@ -196,3 +196,22 @@ async def test_constraints(asked: dict[str, Any], constraint: tuple[str, str] | 
         assert response.status_code == 200, response.text
     found = engines["m"].requests[0].sampling.constraint
     assert (found and (found.kind, found.value)) == constraint
+
+
+@pytest.mark.parametrize("depth", [100, 250, 400])
+async def test_deep_schemas_are_no_failure_of_the_server(depth: int):
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    tool = {"type": "function", "function": {"name": "add", "parameters": schema}}
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+    body = {"model": "m", "messages": MESSAGES}
+    async with fake_server() as (client, _):
+        for more in (
+            {"tools": [tool], "tool_choice": "required"},
+            asked,
+            {"structured_outputs": {"json": schema}},
+        ):
+            response = await client.post(URL, json=body | more)
+            assert response.status_code in (200, 400), response.text
+            assert response.status_code == 200 or "nested too deeply" in response.text
