@@ -45,8 +45,14 @@ def visible(models_dir: Path) -> list[str]:
         (QuantizeMode(method="bnb", bits=4, double_quant=True), "tiny_bnb_4bit", "bnb", "NF4 dq"),
         (QuantizeMode(method="bnb", bits=8), "tiny_bnb_8bit", "bnb", "int8"),
         (GPTQ, "tiny_gptq_4bit", "gptq", "GPTQ 4-bit g32"),
+        (
+            dataclasses.replace(GPTQ, bits=8, group_size=-1),
+            "tiny_gptq_8bit",
+            "gptq",
+            "GPTQ 8-bit per channel",
+        ),
     ],
-    ids=["bf16", "nf4", "int8", "gptq"],
+    ids=["bf16", "nf4", "int8", "gptq", "gptq without groups"],
 )
 def test_checkpoint_becomes_a_proved_model(
     checkpoint: Path, tmp_path: Path, mode: QuantizeMode, name: str, format: str, method: str

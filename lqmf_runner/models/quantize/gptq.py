@@ -128,7 +128,8 @@ def _quantize(folder: Path, tokenizer: Any, job: Job, report: Report) -> Any:
     config = QuantizeConfig(
         bits=settings["bits"],
         group_size=settings["group_size"],
-        desc_act=False,  # measured: act-order inside groups, the default, gives the better model
+        desc_act=False,  # measured: act-order inside groups gives the better model, where there are groups
+        act_group_aware=settings["group_size"] > 0,
         device="cuda:0" if torch.cuda.is_available() else "cpu",
         offload_to_disk=False,  # the proof reads the layers from memory
     )
