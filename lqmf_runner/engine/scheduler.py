@@ -2,8 +2,8 @@
 
 Each step runs every decoding request by one token and spends what is left of the step's token budget on prompts, in
 order of arrival. While others decode, prompts get at most `prefill_chunk` tokens a step, so that a long prompt does
-not stall them; where more prompts wait than requests decode, they get as many times more, so that a crowd that comes
-together starts together. A prompt that begins like one that is being computed waits for it and reuses its cache.
+not stall them; twice as many where twice as many prompts wait as requests decode, so that a crowd that comes together
+starts together. A prompt that begins like one that is being computed waits for it and reuses its cache.
 """
 
 from __future__ import annotations
@@ -220,7 +220,8 @@ class Scheduler:
         budget = self._limits.n_batch - len(plan)
         if plan:
             prompts = len(self._running) - len(plan)
-            budget = min(budget, self._limits.prefill_chunk * max(1, prompts // len(plan)))
+            chunks = 2 if prompts >= 2 * len(plan) else 1
+            budget = min(budget, self._limits.prefill_chunk * chunks)
         for request in self._running:
             if not request.decoding and budget > 0:
                 most = min(budget, request.sink.chunk) if request.sink is not None else budget

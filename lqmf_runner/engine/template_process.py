@@ -12,6 +12,7 @@ import resource
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
@@ -67,6 +68,7 @@ class TemplateProcess:
 
     def __init__(self) -> None:
         self._template: Template | None = None
+        self._one_at_a_time = threading.Lock()
         self.knows_tools = False
         self._start()
 
@@ -96,13 +98,17 @@ class TemplateProcess:
     def render(
         self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]], options: Mapping[str, Any]
     ) -> str:
-        """The prompt for a conversation; see `ChatTemplate.render`.
+        """The prompt for a conversation; see `ChatTemplate.render`. May be called from several threads.
 
         Raises:
             InvalidRequestError: the template does not take it, or needs more time or memory than it may have.
         """
+        with self._one_at_a_time:
+            return self._render(Render(tuple(messages), tuple(tools), dict(options)))
+
+    def _render(self, job: Render) -> str:
         try:
-            self._send(Render(tuple(messages), tuple(tools), dict(options)))
+            self._send(job)
             answer = self._receive(TIME_LIMIT_S)
         except (TimeoutError, EOFError, BrokenPipeError):
             self.close()
