@@ -79,6 +79,8 @@ class GgufBackend(BackendConfig):
         flash_attn: None is on a GPU, and where the KV cache is quantized, which needs it. On a CPU llama.cpp's is slow
             beyond a hundred tokens, and a prompt's numbers depend on how it is cut into chunks.
         kv_type: of the KV cache, "f16", "f32" or "q8_0".
+        batch_invariant: compute K-quants on a CPU so that an answer is the same alone and in a crowd; off, many
+            requests at once are faster.
     """
 
     format: str = "gguf"
@@ -87,6 +89,7 @@ class GgufBackend(BackendConfig):
     flash_attn: bool | None = None
     kv_type: str = "f16"
     use_mmap: bool = True
+    batch_invariant: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

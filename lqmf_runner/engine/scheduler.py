@@ -87,7 +87,8 @@ class Scheduler:
         self._limits = limits
         self._emit = emit
         self._reuse = limits.prefix_reuse and runner.can_reuse_prefix
-        self._table = SlotTable(runner.info.max_slots)
+        self._least = runner.least_chunk
+        self._table = SlotTable(runner.info.max_slots, self._least)
         self._waiting: deque[RequestState] = deque()
         self._running: list[RequestState] = []
         self._cancelled: set[int] = set()
@@ -212,7 +213,7 @@ class Scheduler:
             for other in self._running
             if not other.decoding and other.can_share
         ]
-        return min(max(lengths, default=0), most_reusable(request.tokens))
+        return min(max(lengths, default=0), most_reusable(request.tokens, self._least))
 
     def _plan(self) -> list[Work]:
         """The spans of the next step, decode tokens first."""
@@ -222,10 +223,11 @@ class Scheduler:
             prompts = len(self._running) - len(plan)
             chunks = 2 if prompts >= 2 * len(plan) else 1
             budget = min(budget, self._limits.prefill_chunk * chunks)
+        budget = max(budget, 2 * self._least)  # less might hold no chunk of a prompt at all
         for request in self._running:
             if not request.decoding and budget > 0:
                 most = min(budget, request.sink.chunk) if request.sink is not None else budget
-                if n := chunk_size(request.n_prompt - request.n_computed, most):
+                if n := chunk_size(request.n_prompt - request.n_computed, most, self._least):
                     plan.append((request, self._span(request, n)))
                     budget -= n
         return plan
@@ -342,15 +344,15 @@ class Scheduler:
             self._forget(request.slot)
 
 
-def chunk_size(left: int, most: int) -> int:
+def chunk_size(left: int, most: int, least: int = 2) -> int:
     """How many of the `left` tokens of a prompt to compute now: at most `most`, and none if that is too few.
 
-    Never one of several by itself, and never all but one: see `slots.most_reusable`.
+    Never fewer than `least` of more, and never so many that fewer than `least` remain: see `ModelRunner`.
     """
     n = min(left, most)
-    if left - n == 1:
-        n -= 1
-    return 0 if n == 1 < left else n
+    if 0 < left - n < least:
+        n = left - least
+    return n if n >= min(least, left) else 0
 
 
 def _usage(request: RequestState) -> Usage:

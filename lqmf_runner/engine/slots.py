@@ -28,19 +28,20 @@ class Placement:
     shared: int
 
 
-def most_reusable(prompt: Sequence[int]) -> int:
+def most_reusable(prompt: Sequence[int], least_chunk: int) -> int:
     """How many of a prompt's tokens may come from a cache.
 
-    The logits of the last one are needed. Two are computed, as a token by itself goes through other kernels than one
-    of several, whose numbers can differ in the last bit: an answer is not to depend on what is in the cache.
+    The logits of the last one are needed, and `least_chunk` are computed (see `ModelRunner`): an answer is not to
+    depend on what is in the cache.
     """
-    return max(len(prompt) - 2, 0)
+    return max(len(prompt) - least_chunk, 0)
 
 
 class SlotTable:
-    """All slots of a model."""
+    """All slots of a model; `least_chunk` as its runner has it."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, least_chunk: int = 2) -> None:
+        self._least_chunk = least_chunk
         self.slots = [Slot(i) for i in range(count)]
         self._clock = 0
 
@@ -61,7 +62,7 @@ class SlotTable:
         oldest = min(idle, key=self._preference)
         if not reuse:
             return Placement(oldest, oldest, 0)
-        limit = most_reusable(prompt)
+        limit = most_reusable(prompt, self._least_chunk)
         lengths = [min(common_prefix(slot.tokens, prompt), limit) for slot in self.slots]
         shared = max(lengths)
         if shared == 0:

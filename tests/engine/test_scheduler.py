@@ -78,6 +78,12 @@ class ScriptedRunner(ModelRunner):
         del self.cache[slot][n:]
 
 
+class EightAtOnce(ScriptedRunner):
+    """One whose prompts have to be computed in eights at least."""
+
+    least_chunk = 8
+
+
 class Bench:
     """A scheduler, its runner, and all that it said."""
 
@@ -182,16 +188,27 @@ def test_a_prompt_that_begins_like_one_being_computed_waits_and_reuses_it() -> N
     assert computed == 98 + 2 + 2 + 3 * 3
 
 
-@pytest.mark.parametrize("most", range(3, 12))
-def test_no_token_of_a_prompt_is_computed_by_itself(most: int) -> None:
-    for left in range(2, 50):
+@pytest.mark.parametrize(("least", "most"), [*((2, n) for n in range(3, 12)), (8, 15), (8, 16), (8, 40)])
+def test_no_few_tokens_of_a_prompt_are_computed_by_themselves(least: int, most: int) -> None:
+    for left in range(least, 90):
         sizes = []
         while left:
-            sizes.append(chunk_size(left, most))
+            sizes.append(chunk_size(left, most, least))
             left -= sizes[-1]
-        assert all(2 <= size <= most for size in sizes)
-    assert chunk_size(1, most) == 1
+        assert all(least <= size <= most for size in sizes)
+    assert chunk_size(least - 1, most, least) == least - 1
     assert [chunk_size(left, 1) for left in (1, 2, 9)] == [1, 0, 0]
+
+
+def test_prompts_go_on_whatever_the_least_chunk_of_the_runner() -> None:
+    bench = Bench(n_batch=4, prefill_chunk=4)
+    bench.scheduler = Scheduler(EightAtOnce(4), SchedulerLimits(n_batch=4, prefill_chunk=4), bench._take)
+    bench.runner = bench.scheduler._runner
+    for i in range(3):
+        bench.add(i, range(100 * i, 100 * i + 17 + i))
+    bench.run(100)
+    assert all(len(bench.tokens(i)) == 4 for i in range(3))
+    assert all(n == 1 or n >= 8 for step in bench.runner.steps for *_, n in step)
 
 
 def test_decode_tokens_go_out_before_the_prompts_of_a_step_where_the_runner_does_not_mix_them() -> None:

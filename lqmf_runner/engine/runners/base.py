@@ -142,12 +142,15 @@ class ModelRunner(ABC):
         info: what was loaded, `n_ctx` and `max_slots` included.
         can_reuse_prefix: False where a slot cannot be cut back (recurrent models).
         mixes_prompts: whether chunks of prompts and decode tokens in one step cost less than in two.
+        least_chunk: so many tokens of a prompt are computed together, or all if there are fewer. Fewer go through
+            other kernels, whose numbers can differ, and an answer is not to depend on how its prompt is cut.
     """
 
     info: ModelInfo
     tokenizer: Tokenizer
     can_reuse_prefix: bool = True
     mixes_prompts: bool = True
+    least_chunk: int = 2
 
     @classmethod
     @abstractmethod

@@ -23,9 +23,10 @@ from ...types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
 from .blocks import BLOCK_BYTES, BlockCutter
-from .llama_loading import load_model, model_info, prepared
+from .llama_loading import has_k_quants, load_model, model_info, prepared
 
 _FIRST_STREAM = 256
+_K_QUANT_ROWS = 8  # with so many and more, llama.cpp takes other kernels for K-quants than with fewer
 _KV_TYPES = {"f32": (0, 4.0), "f16": (1, 2.0), "q8_0": (8, 34 / 32)}  # enum ggml_type, bytes a value
 
 
@@ -154,10 +155,15 @@ class LlamaCppRunner(ModelRunner):
 
     mixes_prompts = False
 
-    def __init__(self, model: Any, info: ModelInfo, options: dict[str, Any]) -> None:
+    def __init__(
+        self, model: Any, info: ModelInfo, options: dict[str, Any], *, few_rows: bool = False
+    ) -> None:
         self._model = model
         self._options = options
-        self._n_batch = max(options.get("n_batch", 512), info.max_slots)
+        self._most_singles = info.max_slots
+        if few_rows:
+            self._most_singles, self.least_chunk = _K_QUANT_ROWS - 1, _K_QUANT_ROWS
+        self._n_batch = max(options.get("n_batch", 512), info.max_slots, 2 * self.least_chunk)
         self._batch = Batch(self._n_batch)
         self._held = [0] * info.max_slots
         self._context: Any = None
@@ -173,7 +179,8 @@ class LlamaCppRunner(ModelRunner):
     def load(cls, spec: ModelSpec, progress: Progress) -> LlamaCppRunner:
         found = prepared(spec)
         options, notes = spec.options, list[str]()
-        model, on_gpu = load_model(spec, found.path, progress, notes)
+        few_rows = options.get("batch_invariant", True) and has_k_quants(found.path)
+        model, on_gpu = load_model(spec, found.path, progress, notes, repack=not few_rows)
         n_train = llama_cpp.llama_model_n_ctx_train(model)
         n_ctx, max_slots = plan_cache(
             spec,
@@ -183,16 +190,18 @@ class LlamaCppRunner(ModelRunner):
             notes,
         )
         info = model_info(spec, model, found, n_ctx, max_slots, on_gpu, notes)
-        return cls(model, info, options)
+        return cls(model, info, options, few_rows=few_rows and not on_gpu)
 
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
         """See `ModelRunner.step`. Single tokens run together; each chunk of a prompt runs by itself.
 
-        llama.cpp would cut a batch of unequal lengths into many small ones, each of which reads all the weights.
+        llama.cpp would cut a batch of unequal lengths into many small ones, each of which reads all the weights. Of
+        K-quants, only so many single tokens run together as go through the kernels that one would.
         """
         self._grow(max(span.end for span in batch))
         singles = sorted((s for s in batch if len(s.tokens) == 1), key=lambda s: s.slot)
-        groups = [[s] for s in batch if len(s.tokens) > 1] + ([singles] if singles else [])
+        groups = [[s] for s in batch if len(s.tokens) > 1]
+        groups += [singles[at : at + self._most_singles] for at in range(0, len(singles), self._most_singles)]
         if len(groups) == 1 and groups[0] == list(batch):
             return self._decode(groups[0])
         rows: dict[int, NDArray[np.float32]] = {}

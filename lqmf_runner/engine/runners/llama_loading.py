@@ -12,6 +12,7 @@ import llama_cpp
 
 from ...errors import ModelUnusableError
 from ...models import FoundModel, inspect_model
+from ...models.gguf import read_header, split_parts
 from ...types import ModelInfo, ModelSpec
 from .base import Progress
 
@@ -28,8 +29,20 @@ def prepared(spec: ModelSpec) -> FoundModel:
     return found
 
 
-def load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str]) -> tuple[Any, bool]:
-    """The model, with as many layers on the GPU as fit, and whether any are there."""
+def has_k_quants(path: str) -> bool:
+    """Whether weights of a GGUF, or of all its parts, are K-quants."""
+    parts = split_parts(Path(path), read_header(Path(path)))
+    return any(tensor.type.endswith("_K") for part in parts for tensor in read_header(part).tensors)
+
+
+def load_model(
+    spec: ModelSpec, path: str, progress: Progress, notes: list[str], *, repack: bool = True
+) -> tuple[Any, bool]:
+    """The model, with as many layers on the GPU as fit, and whether any are there.
+
+    Args:
+        repack: let llama.cpp lay weights out for kernels that take four rows at a time.
+    """
     options = spec.options
     gpu = llama_cpp.llama_supports_gpu_offload() and options.get("device") != "cpu"
     if options.get("device") == "cuda" and not gpu:
@@ -40,6 +53,7 @@ def load_model(spec: ModelSpec, path: str, progress: Progress, notes: list[str])
         )
     params = llama_cpp.llama_model_default_params()
     params.use_mmap = options.get("use_mmap", True)
+    params.use_extra_bufts = repack
 
     @llama_cpp.llama_progress_callback
     def report(share: float, _: Any) -> bool:
