@@ -96,7 +96,7 @@ async def transformers(repeats: int) -> AsyncIterator[Row]:
             prompts = await _prompts(engine, None)
             contenders = {"ours": _ours(engine, prompts)}
             contenders |= {name: _child(child, prompts) for name, child in children.items()}
-            async for row in _compare(f"{label}, no prefix reuse", contenders, repeats):
+            async for row in _compare(f"{label}, no prefix reuse", contenders, repeats, levels=(1, 8)):
                 yield row
         finally:
             for child in children.values():
