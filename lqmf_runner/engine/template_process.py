@@ -181,6 +181,8 @@ def main() -> None:
             else:
                 assert template is not None
                 data = frame([Rendered(template.render(job.messages, tools=job.tools, options=job.options))])
+        except MemoryError:
+            os._exit(1)  # as one that the kernel ends: the worker knows what that means
         except Exception as error:
             known = error if isinstance(error, LqmfError) else EngineError(f"the chat template: {error!r}")
             data = frame([failure(None, known)])
