@@ -29,7 +29,7 @@ from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.benchmark import run_with
 from lqmf_runner.quality.measures import JudgeFigures
 from lqmf_runner.tracking.values import model_metrics
-from lqmf_runner.types import GenerationRequest, ModelSpec
+from lqmf_runner.types import Embeddings, GenerationRequest, ModelSpec
 from tests.conftest import Compose, Run
 from tests.experiments.scripted import Say, ScriptedEngine
 from tests.modes.test_benchmark import Bench
@@ -108,8 +108,8 @@ class Embedder(ScriptedEngine):
     def __init__(self) -> None:
         super().__init__(lambda *_: [])
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        return [[float(text.count("d")), float(text.count("k"))] for text in texts]
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        return Embeddings([[float(text.count("d")), float(text.count("k"))] for text in texts])  # type: ignore[arg-type]
 
 
 @pytest.fixture
