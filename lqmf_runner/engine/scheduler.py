@@ -2,8 +2,9 @@
 
 Each step runs every decoding request by one token and spends what is left of the step's token budget on prompts, in
 order of arrival. While others decode, prompts get at most `prefill_chunk` tokens a step, so that a long prompt does
-not stall them; twice as many where twice as many prompts wait as requests decode, so that a crowd that comes together
-starts together. A prompt that begins like one that is being computed waits for it and reuses its cache.
+not stall them; where more prompts wait than requests decode and they are short, they get as many times more, so that a
+crowd that comes together starts together. A prompt that begins like one that is being computed waits for it and reuses
+its cache.
 """
 
 from __future__ import annotations
@@ -220,9 +221,10 @@ class Scheduler:
         plan = [(request, self._span(request, 1)) for request in self._running if request.decoding]
         budget = self._limits.n_batch - len(plan)
         if plan:
-            prompts = len(self._running) - len(plan)
-            chunks = 2 if prompts >= 2 * len(plan) else 1
-            budget = min(budget, self._limits.prefill_chunk * chunks)
+            left = [r.n_prompt - r.n_computed for r in self._running if not r.decoding]
+            short = sum(left) <= self._limits.prefill_chunk * len(left)
+            times = max(1, len(left) // len(plan)) if short else 1
+            budget = min(budget, self._limits.prefill_chunk * times)
         budget = max(budget, 2 * self._least)  # less might hold no chunk of a prompt at all
         for request in self._running:
             if not request.decoding and budget > 0:

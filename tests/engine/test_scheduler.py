@@ -251,16 +251,15 @@ def test_a_whole_answer_is_sent_as_its_first_token_and_the_rest() -> None:
     assert bench.chunks[2][-1].usage is not None
 
 
-def test_prompts_get_twice_as_much_of_a_step_where_twice_as_many_wait_as_requests_decode() -> None:
-    bench = Bench(n_batch=64, prefill_chunk=8)
-    bench.add(1, range(10))
-    bench.run(1)
-    for i in range(3):
-        bench.add(2 + i, range(100 * i + 100, 100 * i + 110))
-    bench.run(1)
-    assert sorted(n for *_, n in bench.runner.steps[-1]) == [1, 6, 10]
-    bench.run(1)
-    assert sorted(n for *_, n in bench.runner.steps[-1]) == [1, 1, 4, 4], "two decode, two wait: one chunk"
+def test_short_prompts_get_more_of_a_step_where_more_of_them_wait_than_requests_decode() -> None:
+    for length, expected in ((8, [1, 8, 8, 8]), (12, [1, 8])):
+        bench = Bench(n_batch=64, prefill_chunk=8)
+        bench.add(1, range(10))
+        bench.run(1)
+        for i in range(3):
+            bench.add(2 + i, range(100 * i + 100, 100 * i + 100 + length))
+        bench.run(1)
+        assert sorted(n for *_, n in bench.runner.steps[-1]) == expected
 
 
 def test_others_do_not_wait_for_a_prompt_that_is_being_computed() -> None:
