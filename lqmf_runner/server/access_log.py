@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -39,7 +40,7 @@ class AccessLogFile:
         self._handler = _QuietHandler(
             path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", delay=True
         )
-        self._entries: list[dict[str, Any]] = []
+        self._entries: deque[dict[str, Any]] = deque()  # appended by one thread, taken by the other
         self._some, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._write_lines, name="access log", daemon=True)
         self._thread.start()
@@ -63,9 +64,13 @@ class AccessLogFile:
             self._some.wait()
             self._closing.wait(_WRITE_EVERY_S)
             self._some.clear()
-            entries, self._entries = self._entries, []
-            for entry in entries:
-                self._handler.handle(logging.makeLogRecord({"msg": self._format(entry)}))
+            self._write_waiting()
+        self._write_waiting()  # what came between the last look and the end
+
+    def _write_waiting(self) -> None:
+        while self._entries:
+            line = self._format(self._entries.popleft())
+            self._handler.handle(logging.makeLogRecord({"msg": line}))
 
 
 class _QuietHandler(RotatingFileHandler):
