@@ -46,11 +46,11 @@ def children() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
-def gone(pid: int) -> bool:
+def gone(pid: int, seconds: float = GONE_S) -> bool:
     """Whether the process ends within reasonable time (a zombie has ended)."""
     try:
         process = psutil.Process(pid)
-        process.wait(GONE_S)
+        process.wait(seconds)
     except psutil.TimeoutExpired:
         if process.status() != psutil.STATUS_ZOMBIE:
             process.kill()

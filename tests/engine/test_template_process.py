@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from lqmf_runner.engine.template_process import TemplateProcess
 from lqmf_runner.errors import InvalidRequestError, ModelUnusableError
 from lqmf_runner.types import Message
+
+from .test_process import gone
 
 TALK = (Message("user", "Hi"),)
 TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -82,8 +82,4 @@ def test_what_a_dead_worker_leaves_rendering_ends_by_itself() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script, source], stdout=subprocess.PIPE, timeout=120, check=True
     )
-    orphan = int(done.stdout)
-    deadline = time.monotonic() + 120
-    while psutil.pid_exists(orphan) and psutil.Process(orphan).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "it runs for ever"
-        time.sleep(0.1)
+    assert gone(int(done.stdout), seconds=120)
