@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DoesNotFitError
+from ...models import FoundModel
 from ...types import ModelInfo, ModelSpec
 from ..text import Detokenizer
 
@@ -78,6 +79,41 @@ def plan_cache(
     if n_ctx < asked_ctx:
         notes.append(f"memory holds a context of {n_ctx} tokens, not {asked_ctx}")
     return n_ctx, max_slots
+
+
+def loaded_info(
+    spec: ModelSpec,
+    found: FoundModel,
+    *,
+    n_ctx: int,
+    n_vocab: int,
+    max_slots: int,
+    device: str,
+    dtype: str,
+    chat_template: bool,
+    notes: Sequence[str],
+) -> ModelInfo:
+    """What a loaded model is: what its files say, and what only the loaded one knows."""
+    return ModelInfo(
+        name=spec.name,
+        format=spec.format,
+        method=found.method,
+        architecture=found.architecture,
+        bits=found.bits,
+        bits_per_weight=found.bits_per_weight,
+        parameters=found.parameters,
+        size_mb=found.size_mb,
+        weight_bytes=found.weight_bytes,
+        n_ctx=n_ctx,
+        n_vocab=n_vocab,
+        max_slots=max_slots,
+        device=device,
+        dtype=dtype,
+        chat_template=chat_template,
+        embeddings=found.embeddings,
+        version=spec.version or found.version,
+        notes=tuple(notes),
+    )
 
 
 class Tokenizer(ABC):

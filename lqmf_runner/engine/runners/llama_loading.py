@@ -14,7 +14,7 @@ from ...errors import ModelUnusableError
 from ...models import FoundModel, inspect_model
 from ...models.gguf import read_header, split_parts
 from ...types import ModelInfo, ModelSpec
-from .base import Progress
+from .base import Progress, loaded_info
 
 
 def prepared(spec: ModelSpec) -> FoundModel:
@@ -91,25 +91,16 @@ def model_info(
     notes: Sequence[str],
 ) -> ModelInfo:
     """What a loaded GGUF is."""
-    return ModelInfo(
-        name=spec.name,
-        format="gguf",
-        method=found.method,
-        architecture=found.architecture,
-        bits=found.bits,
-        bits_per_weight=found.bits_per_weight,
-        parameters=found.parameters,
-        size_mb=found.size_mb,
-        weight_bytes=found.weight_bytes,
+    return loaded_info(
+        spec,
+        found,
         n_ctx=n_ctx,
         n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
         max_slots=max_slots,
         device="gpu" if on_gpu else "cpu",
         dtype=found.method,
         chat_template=bool(llama_cpp.llama_model_chat_template(model, None)),
-        embeddings=found.embeddings,
-        version=spec.version or found.version,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -27,7 +27,7 @@ from ...errors import DoesNotFitError, LqmfError, MissingDependencyError, ModelU
 from ...models import FoundModel, inspect_model
 from ...types import ModelInfo, ModelSpec
 from ..text import Detokenizer
-from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
+from .base import ModelRunner, Progress, Span, Tokenizer, loaded_info, plan_cache
 from .int8 import keep_activations
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
 
@@ -168,24 +168,16 @@ class TransformersRunner(ModelRunner):
         free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
         n_ctx, max_slots = plan_cache(spec, n_train, _kv_bytes_per_token(text_config, dtype), free, notes)
         tokenizer = HuggingFaceTokenizer(spec.path, _eos_ids(model))
-        info = ModelInfo(
-            name=spec.name,
-            format=spec.format,
-            method=found.method,
-            architecture=found.architecture,
-            bits=found.bits,
-            bits_per_weight=found.bits_per_weight,
-            parameters=found.parameters,
-            size_mb=found.size_mb,
-            weight_bytes=found.weight_bytes,
+        info = loaded_info(
+            spec,
+            found,
             n_ctx=n_ctx,
             n_vocab=model.get_output_embeddings().weight.shape[0],
             max_slots=max_slots,
             device=device,
             dtype=str(dtype).removeprefix("torch."),
             chat_template=tokenizer.chat_template is not None,
-            version=spec.version or found.version,
-            notes=tuple(notes),
+            notes=notes,
         )
         return cls(model, tokenizer, info)
 
