@@ -14,6 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,13 @@ async def agreement(repeats: int) -> AsyncIterator[Row]:
         print("agreement: skipped, run `make peers` first")
         return
     for label, serve in SERVERS.items():
-        with serve() as url, tempfile.TemporaryDirectory() as folder:
+        with serve() as server, tempfile.TemporaryDirectory() as folder:
             for users in CONCURRENCY:
                 found: dict[str, list[Figures]] = {"ours": [], "guidellm": []}
                 for repeat in range(repeats):
                     for name, run in (("ours", _ours), ("guidellm", _guidellm)):
                         figures = await asyncio.to_thread(
-                            run, url, users, Path(folder, f"{name}-{users}-{repeat}")
+                            run, server, users, Path(folder, f"{name}-{users}-{repeat}")
                         )
                         found[name].append(figures)
                 for name in found["ours"][0]:
@@ -59,7 +60,15 @@ async def agreement(repeats: int) -> AsyncIterator[Row]:
                     )  # fmt: skip
 
 
-def _ours(url: str, users: int, folder: Path) -> Figures:
+@dataclass(frozen=True)
+class Server:
+    """A server that is up, and the name of the model to ask it for."""
+
+    url: str
+    model: str
+
+
+def _ours(server: Server, users: int, folder: Path) -> Figures:
     folder.mkdir()
     entries = "\n".join(f"  - {{id: p{i}, prompt: {json.dumps(text)}}}" for i, text in enumerate(PROMPTS))
     prompts = folder / "conf" / "prompts" / "agreement.yaml"
@@ -67,7 +76,8 @@ def _ours(url: str, users: int, folder: Path) -> Figures:
     prompts.write_text(f"defaults: [prompts_schema]\nname: agreement\nentries:\n{entries}\n")
     _run(
         sys.executable, "-m", "lqmf_runner", "--config-dir", str(folder / "conf"), "mode=benchmark",
-        "model=openai", f"backend.base_url={url}/v1", "prompts=agreement", "tracking=none",
+        "model=openai", f"backend.base_url={server.url}/v1", f"backend.remote_model={server.model}",
+        "prompts=agreement", "tracking=none",
         f"mode.concurrency=[{users}]", f"mode.requests={REQUESTS}", "mode.warmup=0",
         f"mode.sampling.max_tokens={N_TOKENS}", "mode.sampling.ignore_eos=true", f"hydra.run.dir={folder}",
     )  # fmt: skip
@@ -80,12 +90,12 @@ def _ours(url: str, users: int, folder: Path) -> Figures:
     }
 
 
-def _guidellm(url: str, users: int, folder: Path) -> Figures:
+def _guidellm(server: Server, users: int, folder: Path) -> Figures:
     folder.mkdir()
     data, output = folder / "prompts.jsonl", folder / "benchmarks.json"
     data.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in PROMPTS))
     backend = {
-        "kind": "openai_http", "target": url, "max_tokens": N_TOKENS, "http2": False,
+        "kind": "openai_http", "target": server.url, "model": server.model, "max_tokens": N_TOKENS, "http2": False,
         "extras": {"body": {"temperature": 0, "seed": 0, "ignore_eos": True}},
     }  # fmt: skip
     _run(
@@ -104,7 +114,7 @@ def _guidellm(url: str, users: int, folder: Path) -> Figures:
 
 
 @contextlib.contextmanager
-def _our_server() -> Iterator[str]:
+def _our_server() -> Iterator[Server]:
     """The demo GGUF; no prefix reuse, so that a prompt costs the second who sends it as much as the first."""
     with _server(
         lambda port: [
@@ -112,19 +122,19 @@ def _our_server() -> Iterator[str]:
             "backend.prefix_reuse=false", "tracking=none",
         ]
     ) as url:  # fmt: skip
-        yield url
+        yield Server(url, "smollm2_gguf")
 
 
 @contextlib.contextmanager
-def _paced_server() -> Iterator[str]:
+def _paced_server() -> Iterator[Server]:
     """Sends the first token after 0.2 s and one every 20 ms, whatever the concurrency."""
     with _server(
         lambda port: [
             str(GUIDELLM), "mock-server", "--port", str(port), "--ttft-ms", "200", "--itl-ms", "20",
-            "--output-tokens", str(N_TOKENS),
+            "--output-tokens", str(N_TOKENS), "--model", "paced",
         ]
     ) as url:  # fmt: skip
-        yield url
+        yield Server(url, "paced")
 
 
 @contextlib.contextmanager

@@ -89,8 +89,8 @@ async def overhead(repeats: int) -> AsyncIterator[Row]:
                 "%",
                 f"CPU of this process {spent / (wall['bare'] * THREADS) * 100:+.1f} % of the machine's, "
                 f"{spent / (len(requests) * N_TOKENS) * 1e3:+.3f} ms a token",
-                wall=wall,
-                cpu=cpu,
+                wall={name: [c.wall_s for c in found] for name, found in costs.items()},
+                cpu={name: [c.cpu_s for c in found] for name, found in costs.items()},
             )
 
 
@@ -150,8 +150,9 @@ async def fidelity(repeats: int) -> AsyncIterator[Row]:
     """Perplexity and KL divergence against a bare forward pass over the same tokens; both write and read rows."""
     for label, spec in _fidelity_specs().items():
         kind = "gguf" if spec.format == "gguf" else "transformers"
-        child = Child(sys.executable, str(HERE / "raw_forward.py"), kind, spec.path, str(THREADS))
         engine = await load_engine(spec)
+        dtype = engine.info.dtype  # the bare pass computes in the same
+        child = Child(sys.executable, str(HERE / "raw_forward.py"), kind, spec.path, str(THREADS), dtype)
         try:
             async for found in _passes(label, engine, child, repeats):
                 yield found
@@ -178,7 +179,8 @@ async def _passes(label: str, engine: EngineClient, child: Child, repeats: int) 
             f"fidelity, {label}, {name}",
             wall["bare"] / wall[name],
             "x",
-            f"bare forward pass; {n_tokens / wall[name]:,.0f} tok/s (bare {n_tokens / wall['bare']:,.0f})",
+            f"bare forward pass in {engine.info.dtype}; {n_tokens / wall[name]:,.0f} tok/s "
+            f"(bare {n_tokens / wall['bare']:,.0f})",
             wall=wall,
         )
 
@@ -188,7 +190,8 @@ def _fidelity_specs() -> dict[str, ModelSpec]:
         "GGUF Q4_1": _gguf(GgufBackend()),
         "NF4": _transformers("bnb", "smollm2_bnb_4bit"),
         "GPTQ": _transformers("gptq", "smollm2_gptq_4bit"),
-        "float32": _transformers("transformers", "smollm2_bf16"),
+        "not quantized": _transformers("transformers", "smollm2_bf16"),
+        "not quantized, float32": _transformers("transformers", "smollm2_bf16", dtype="float32"),
     }
 
 
@@ -220,8 +223,9 @@ def _gguf(backend: GgufBackend) -> ModelSpec:
     return locate(model, backend, MODELS)
 
 
-def _transformers(format_name: str, folder: str) -> ModelSpec:
-    return locate(ModelConfig(name=folder, path=folder), TransformersBackend(format=format_name), MODELS)
+def _transformers(format_name: str, folder: str, dtype: str = "auto") -> ModelSpec:
+    backend = TransformersBackend(format=format_name, dtype=dtype)
+    return locate(ModelConfig(name=folder, path=folder), backend, MODELS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A bare forward pass over windows of tokens: `raw_forward.py gguf|transformers PATH THREADS`, jobs on stdin.
+"""A bare forward pass over windows of tokens: `raw_forward.py gguf|transformers PATH THREADS DTYPE`, jobs on stdin.
 
 Every window from an empty cache, logits of the second half copied out and nothing done with them: what scoring
 perplexity would cost if it cost nothing.
@@ -19,9 +19,9 @@ Forward = Callable[[Sequence[int], int], None]
 
 
 def main() -> None:
-    kind, path, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    kind, path, threads, dtype = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     with contextlib.redirect_stdout(sys.stderr):  # the libraries print
-        forward = {"gguf": gguf, "transformers": transformers}[kind](path, threads)
+        forward = gguf(path, threads) if kind == "gguf" else transformers(path, threads, dtype)
 
     def work(job: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
@@ -59,24 +59,25 @@ def gguf(path: str, threads: int) -> Forward:
     return forward
 
 
-def transformers(path: str, threads: int) -> Forward:
+def transformers(path: str, threads: int, dtype_name: str) -> Forward:
     os.environ["GPTQMODEL_CPU_WORKERS"] = str(threads)
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    dtype = getattr(torch, dtype_name)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
     for module in model.modules():
         if hasattr(module, "compute_dtype"):  # a bitsandbytes layer, which keeps the one it was saved with
-            module.compute_dtype = torch.float32
+            module.compute_dtype = dtype
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            parameter.data = parameter.data.float()
+            parameter.data = parameter.data.to(dtype)
 
     def forward(window: Sequence[int], first: int) -> None:
         keep = len(window) - first + 1
-        model(torch.tensor([list(window)]), use_cache=False, logits_to_keep=keep).logits[0].numpy()
+        model(torch.tensor([list(window)]), use_cache=False, logits_to_keep=keep).logits[0].float().numpy()
 
     return forward
 
