@@ -36,7 +36,10 @@ Figures = dict[str, float]
 
 
 async def agreement(repeats: int) -> AsyncIterator[Row]:
-    """TTFT, ITL and output tok/s of our benchmark over guidellm's; on a server of known timings, and on the demo."""
+    """TTFT, ITL and output tok/s of our benchmark over guidellm's; on a server of known timings, and on the demo.
+
+    guidellm gets one process: with its ten, it takes from the demo's server the cores that it measures.
+    """
     if not GUIDELLM.exists():
         print("agreement: skipped, run `make peers` first")
         return
@@ -173,7 +176,7 @@ def _run(*command: str) -> None:
 
 
 def _environment() -> dict[str, Any]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "GUIDELLM__MAX_WORKER_PROCESSES": "1"}
 
 
 SERVERS = {"paced server": _paced_server, "demo GGUF": _our_server}

@@ -32,6 +32,7 @@ from .int8 import keep_activations
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
 
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+_SPARE_ROWS = 64  # of logits: how many may lie idle
 
 
 class _StreamDetokenizer:
@@ -140,6 +141,7 @@ class TransformersRunner(ModelRunner):
         self._device = model.device
         self._cache = SlotCache(info.max_slots)
         self._attention = SlotAttention(self._cache)
+        self._logits = torch.empty((0, info.n_vocab), dtype=torch.float32)
         ALL_ATTENTION_FUNCTIONS.register(NAME, self._attention)
         model.set_attn_implementation(NAME)
         self.tokenizer = tokenizer
@@ -197,8 +199,15 @@ class TransformersRunner(ModelRunner):
             use_cache=False,
             logits_to_keep=torch.tensor(rows or [0], device=self._device),
         )
-        logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
-        return logits[: len(rows)]
+        return self._to_numpy(output.logits[0, : len(rows)])
+
+    def _to_numpy(self, logits: torch.Tensor) -> NDArray[np.float32]:
+        """As float32 in main memory; that is kept while it fits, as getting it anew takes ten times the copying."""
+        n = logits.shape[0]
+        if not n <= self._logits.shape[0] <= 4 * n + _SPARE_ROWS:
+            self._logits = torch.empty(logits.shape, dtype=torch.float32)
+        kept: NDArray[np.float32] = self._logits[:n].copy_(logits).numpy()
+        return kept
 
     @torch.inference_mode()
     def copy_prefix(self, src: int, dst: int, n: int) -> None:
