@@ -326,13 +326,20 @@ def test_answers_of_another_batch_are_not_mixed_in(batch: Batch, change: str) ->
     assert batch.output.read_bytes() == before
 
 
+def _is_refused(batch: Batch, content: bytes) -> None:
+    batch.output.write_bytes(content)
+    with pytest.raises(UserInputError, match="not the output of a batch"):
+        batch.run()
+    assert batch.output.read_bytes() == content
+
+
 def test_a_file_of_something_else_is_not_touched(batch: Batch) -> None:
     batch.input.write_text(lines(3))
-    for content in ('{"my": "data"}\n', "a diary\n", "a diary", '{"line": 1}\n'):
-        batch.output.write_text(content)
-        with pytest.raises(UserInputError, match="not the output of a batch"):
-            batch.run()
-        assert batch.output.read_text() == content
+    reply = '{"id":"chatcmpl-1","object":"chat.completion"}'
+    for content in ('{"my": "data"}\n', "a diary\n", "a diary", '{"line": 1}\n', '{"line":1}', reply):
+        _is_refused(batch, content.encode())
+    for line in (b'{"line":"\xff"}', b'{"line":"\xff"}\n'):
+        _is_refused(batch, line)
     batch.settings["output"] = str(batch.input)
     with pytest.raises(UserInputError, match="input and output at once"):
         batch.run()
