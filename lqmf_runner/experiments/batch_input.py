@@ -72,7 +72,10 @@ class BatchFile:
     def items(
         self, model: str, system: str | None, sampling: SamplingParams
     ) -> Iterator[BatchItem | BadLine]:
-        """The file's requests in order, read as they are taken; a bad line is told and does not stop the rest."""
+        """The file's requests in order, read as they are taken; a bad line is told and does not stop the rest.
+
+        `model` says what answers them, for the digests.
+        """
         seen: dict[str, int] = {}
         for line, record in self._records():
             key = f"line {line}"
