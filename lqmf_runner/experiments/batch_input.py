@@ -18,6 +18,7 @@ from ..types import GenerationRequest, Message, SamplingParams
 OPENAI, JSONL, CSV, TEXT = "openai", "jsonl", "csv", "text"
 _SAMPLE = 1 << 16
 _SAMPLE_LINES = 20
+_LONGEST_LINE = 1 << 26
 _LONGEST_CELL = 1 << 24
 _DELIMITERS = ",;\t"
 _URLS = ("/v1/chat/completions", "/v1/completions")
@@ -143,13 +144,12 @@ def open_batch(path: Path, prompt_field: str = "prompt") -> BatchFile:
     """
     try:
         with path.open("rb") as file:
-            sample = file.read(_SAMPLE)
+            sample = file.read(_SAMPLE) + file.readline(_LONGEST_LINE)
     except OSError as error:
         raise UserInputError(
             f"the batch file {path} cannot be read: {error.strerror}", hint="correct mode.input="
         ) from None
-    cut = len(sample) == _SAMPLE
-    raw = sample.split(b"\n")[: -1 if cut and b"\n" in sample else None]
+    raw = sample.split(b"\n")
     if b"\0" in sample or sum(map(_is_binary, raw)) > len(raw) / 2:
         raise UserInputError(f"the batch file {path} is not text in UTF-8", hint=_FORMATS_HINT)
     lines = [line.decode("utf-8-sig", "replace").strip() for line in raw]

@@ -68,6 +68,15 @@ def test_jsonl_may_bring_ids_messages_and_sampling(file: Path) -> None:
     assert fourth.messages[0].content == "Shout."
 
 
+@pytest.mark.parametrize("before", ["", "\n"])
+@pytest.mark.parametrize("padding", ["", "x"])  # so that in one of them the 64 KB end within a character
+def test_a_first_line_may_be_long(file: Path, before: str, padding: str) -> None:
+    prompt = padding + "é" * 70_000
+    kind, items = read(file, before + json.dumps({"prompt": prompt}, ensure_ascii=False) + "\n")
+    assert kind == "jsonl"
+    assert [text for _, _, text in prompts(items)] == [prompt]
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_is_known_by_its_header(file: Path, delimiter: str) -> None:
     rows = ["id,prompt,max_tokens,note", 'a,"two; lines,\nof ""text""\tx",9,', "b,short,,n", "", ",no id,,"]
