@@ -140,8 +140,13 @@ def open_batch(path: Path, prompt_field: str = "prompt") -> BatchFile:
     """Recognise the format of a batch file.
 
     Raises:
-        UserInputError: it cannot be read, is empty, is not text, or is of no known format.
+        UserInputError: it cannot be read, or not twice, is empty, is not text, or is of no known format.
     """
+    if path.is_fifo():
+        raise UserInputError(
+            f"the batch file {path} is a pipe, and it is read more than once",
+            hint="save it to a file, and name that",
+        )
     try:
         with path.open("rb") as file:
             sample = file.read(_SAMPLE) + file.readline(_LONGEST_LINE)
@@ -165,7 +170,7 @@ def open_batch(path: Path, prompt_field: str = "prompt") -> BatchFile:
         kind = OPENAI if any("custom_id" in found and "body" in found for found in objects) else JSONL
         return BatchFile(path, kind, prompt_field)
     for delimiter in _DELIMITERS:
-        if prompt_field in next(csv.reader([lines[0]], delimiter=delimiter)):
+        if prompt_field in map(str.strip, next(csv.reader([lines[0]], delimiter=delimiter))):
             return BatchFile(path, CSV, prompt_field, delimiter)
     return BatchFile(path, TEXT, prompt_field)
 
