@@ -44,3 +44,12 @@ def test_a_key_in_place_of_its_variable_is_refused_and_not_shown() -> None:
     with pytest.raises(UserInputError, match="not the name of an environment variable") as caught:
         OpenAIBackend(api_key_env="sk-abc123")
     assert "sk-abc123" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:port/v1", "http://", "ftp://h/v1", "h:8080/v1", "http://u:s3/cret@h/v1"]
+)
+def test_what_is_no_address_is_refused_and_no_login_shown(url: str) -> None:
+    with pytest.raises(UserInputError, match="is not the address of an endpoint") as caught:
+        OpenAIBackend(base_url=url)
+    assert "s3/cret" not in caught.value.message

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ..errors import UserInputError
+from ..redaction import redact_text
 from .checks import MISSING, at_least, one_of, positive
 
 FORMATS = ("auto", "gguf", "bnb", "gptq", "transformers", "openai")
@@ -161,8 +163,17 @@ class OpenAIBackend(BackendConfig):
                 "backend.api_key_env is not the name of an environment variable",
                 hint="put the key into a variable and name that, e.g. OPENAI_API_KEY",
             )
-        if not self.base_url.startswith(("http://", "https://")):
+        if not _is_address(self.base_url):
             raise UserInputError(
-                f"backend.base_url={self.base_url} is not the address of an endpoint",
+                f"backend.base_url={redact_text(self.base_url)} is not the address of an endpoint",
                 hint="it looks like http://127.0.0.1:8080/v1",
             )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -67,6 +67,8 @@ def _files(mode: BatchMode) -> tuple[BatchFile, Path]:
         raise UserInputError("there is no file to answer", hint="name it: mode.input=questions.txt")
     source = open_batch(Path(mode.input), mode.prompt_field)
     path = Path(mode.output) if mode.output else Path(mode.input).with_suffix(".answers.jsonl")
+    if path.is_dir():
+        raise UserInputError(f"mode.output={path} is a folder", hint="name a file in it")
     if path.exists() and path.samefile(source.path):
         raise UserInputError(f"{path} is input and output at once", hint="choose another mode.output=")
     return source, path

@@ -389,6 +389,13 @@ def test_a_file_of_something_else_is_not_touched(batch: Batch) -> None:
     assert batch.input.read_text() == lines(3)
 
 
+def test_a_folder_as_output_is_refused(batch: Batch) -> None:
+    batch.input.write_text(lines(1))
+    batch.settings["output"] = str(batch.folder)
+    with pytest.raises(UserInputError, match="is a folder"):
+        batch.run()
+
+
 def test_without_an_input_it_says_so(batch: Batch) -> None:
     batch.settings["input"] = None
     with pytest.raises(UserInputError, match="no file") as caught:
