@@ -146,6 +146,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     heuristic: HeuristicScore | None = None
     similarity: SimilarityFigures | None = None
     judge: JudgeFigures | None = None
+    heuristic_se: float | None = None
     perplexity: float | None = None
     perplexity_se: float | None = None
     perplexity_ratio: float | None = None

@@ -16,7 +16,7 @@ from ..reports.figures import load_key
 
 ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
-_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "objectives", "repeats", "interleave", "tasks"}
+_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "repeats", "interleave", "tasks"}
 _APART = {"cache_dir", "decisions", "decision_set"}  # what the other figures of fidelity do not depend on
 
 
