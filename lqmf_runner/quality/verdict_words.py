@@ -197,7 +197,7 @@ def _against(case: Case, winner: Ranked, row: Ranked) -> str:
     if not told:
         return f"{row.name} does not differ from {winner.name} by more than the noise."
     if not gains:
-        return f"{row.name} is {told}: nothing speaks for it."
+        return f"{row.name} is {told}{'.' if _crossover(case, winner, row) else ': nothing speaks for it.'}"
     return f"{row.name} is {told}: choose {winner.name} unless you need {_join(needs)}."
 
 

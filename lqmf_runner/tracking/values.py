@@ -100,10 +100,10 @@ def conditions_digest(config: Mapping[str, Any], overrides: Sequence[str]) -> st
 
 
 def prompts_dataset(config: Mapping[str, Any]) -> dict[str, str] | None:
-    """The prompt set as the fields of MLflow's `Dataset`; None if the run had none."""
+    """The prompt set as the fields of MLflow's `Dataset`; None if the run had none, or compared finished runs."""
     prompts = config.get("prompts") or {}
     entries = prompts.get("entries")
-    if not entries:
+    if not entries or config.get("runs"):
         return None
     turns = sum(len(entry.get("turns") or [1]) for entry in entries)
     return {
