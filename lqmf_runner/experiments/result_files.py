@@ -18,8 +18,13 @@ Line = TypeVar("Line")
 def write_results(results: Results, folder: Path) -> Path:
     """Write `results.json`; see `write_whole`."""
     path = folder / "results.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+    write_whole(path, encode_results(results))
     return path
+
+
+def encode_results(results: Results) -> bytes:
+    """What `results.json` holds."""
+    return msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n"
 
 
 def write_whole(path: Path, data: bytes) -> None:
