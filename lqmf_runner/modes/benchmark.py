@@ -25,6 +25,7 @@ from ..experiments.request_log import RequestLog
 from ..experiments.result_files import write_results
 from ..experiments.results import ModelResult, Results, RunRecord
 from ..experiments.system_log import SystemLog
+from ..run_folder import sweep_name
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
 from ..types import ModelSpec
 from .grading import Graders
@@ -113,7 +114,7 @@ def begin(context: RunContext, name: str) -> Results:
             started_at=_now(),
             command=context.command,
             git_commit=git_commit(),
-            sweep=str(Path(*context.sweep_dir.parts[-2:])) if context.sweep_dir else None,
+            sweep=sweep_name(context.sweep_dir) if context.sweep_dir else None,
             reason="running",
         ),
         system=describe_system(measure_bandwidth=False),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lqmf_runner.errors import UserInputError
 from lqmf_runner.experiments.result_files import read_results, write_results
 from lqmf_runner.experiments.results import Results
 from lqmf_runner.modes.sweep import is_complete
+from lqmf_runner.run_folder import sweep_name
 from tests.conftest import Run
 from tests.experiments.sample import sample_model, sample_results
 
@@ -106,6 +109,8 @@ def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
     assert (results.run.status, results.run.reason) == ("partial", "2 of 4 jobs are not complete")
     assert [m.name for m in results.models] == [f"{model} max_tokens={n}" for model in "ac" for n in (4, 8)]
     assert results.verdict is not None
+    jobs = (read_results(the_sweep(tmp_path) / job) for job in "0123")
+    assert {job.run.sweep for job in jobs} == {results.run.sweep}
     assert sorted(m.name for m in results.verdict.models if m.error) == ["c max_tokens=4", "c max_tokens=8"]
     assert "Verdict: " in first.stdout
     assert "sampling settings differ" in first.stdout
@@ -162,6 +167,20 @@ def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:
     assert not is_complete(tmp_path, {"mode": {"warmup": 2}})
     assert not (tmp_path / "requests.jsonl").exists()
     assert not is_complete(tmp_path / "elsewhere", {})
+
+
+def test_jobs_share_the_name_of_their_sweep_and_no_other_sweep_has_it(tmp_path: Path) -> None:
+    """Not one of another machine that began in the same second, nor one that ran in this folder before."""
+    here, elsewhere = (tmp_path / root / "2026-01-01" / "02-00-01-benchmark" for root in "ab")
+    here.mkdir(parents=True)
+    elsewhere.mkdir(parents=True)
+    with ThreadPoolExecutor() as jobs:
+        (name,) = set(jobs.map(lambda _: sweep_name(here), range(8)))
+    assert name.startswith("2026-01-01/02-00-01-benchmark ")
+    assert sweep_name(elsewhere) != name
+    shutil.rmtree(here)
+    here.mkdir()
+    assert sweep_name(here) != name
 
 
 def test_a_sweep_that_is_refused_leaves_nothing_behind(run_program: Run, tmp_path: Path) -> None:
