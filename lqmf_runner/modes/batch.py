@@ -229,8 +229,7 @@ class _Batch:
         results.models = [self._model]
         for problem in write_reports(results, self._context.run_dir):
             self._say(f"error: {problem}", "red")
-        if note := track(self._context, results):
-            self._say(note, "yellow")
+        track(self._context, results, lambda note: self._say(note, "yellow") if note else None)
 
     def _sum_up(self) -> int:
         self._say(f" {self._tally}")

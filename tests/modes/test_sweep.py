@@ -33,6 +33,8 @@ ANSWER = [
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if "mlflow" in self.path:
+            type(self).on_track()
         self._send(b'{"data": [{"id": "m"}]}', "application/json")
 
     def do_POST(self) -> None:
@@ -54,6 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     asked = 0
     on_ask: Callable[[int], None] = staticmethod(lambda _: None)
+    on_track: Callable[[], None] = staticmethod(lambda: None)
 
 
 @pytest.fixture
@@ -63,18 +66,26 @@ def asked() -> Callable[[], int]:
 
 
 @pytest.fixture
-def sweep(run_program: Run, tmp_path: Path) -> Iterator[Sweep]:
-    """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
+def endpoint() -> Iterator[str]:
+    """Address of a server that answers at once."""
     _Handler.asked, _Handler.on_ask = 0, staticmethod(lambda _: None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def sweep(run_program: Run, tmp_path: Path, endpoint: str) -> Sweep:
+    """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
     models = tmp_path / "own" / "model"
     models.mkdir(parents=True)
-    for name, port in (("a", server.server_port), ("b", server.server_port), ("c", 9)):
+    for name, address in (("a", endpoint), ("b", endpoint), ("c", "http://127.0.0.1:9")):
         (models / f"{name}.yaml").write_text(
             "# @package _global_\n"
             "defaults: [model_schema@model, {override /backend@_global_.backend: openai}]\n"
-            f"model: {{name: {name}}}\nbackend: {{base_url: 'http://127.0.0.1:{port}/v1'}}\n"
+            f"model: {{name: {name}}}\nbackend: {{base_url: '{address}/v1'}}\n"
         )
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -83,9 +94,7 @@ def sweep(run_program: Run, tmp_path: Path) -> Iterator[Sweep]:
             "mode.warmup=0", *args, env={"NO_PROXY": "127.0.0.1"},
         )  # fmt: skip
 
-    yield run
-    server.shutdown()
-    server.server_close()
+    return run
 
 
 def the_sweep(root: Path) -> Path:
@@ -151,6 +160,26 @@ def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
     assert again.returncode == 0, again.stderr
     assert "job 0 is complete already" in again.stderr
     assert results_of(tmp_path).run.status == "complete"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_job_is_sent_ends_the_sweep(
+    sweep: Sweep, endpoint: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The endpoint is the tracking server too: asked for the experiment, it interrupts the program."""
+
+    def interrupt() -> None:
+        (program,) = psutil.Process().children()
+        program.send_signal(number)
+
+    _Handler.on_track = staticmethod(interrupt)
+    stopped = sweep("model=a,b", "tracking=mlflow", f"tracking.uri={endpoint}")
+    assert stopped.returncode == 130, stopped.stderr
+    folder = the_sweep(tmp_path)
+    assert "not sent to MLflow (interrupted); send it later: " in stopped.stderr
+    assert f"hydra.sweep.dir={folder.relative_to(tmp_path)}" in stopped.stderr
+    assert read_results(folder / "0").run.status == "complete"
+    assert not (folder / "1").exists()
 
 
 def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:
