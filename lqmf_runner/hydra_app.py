@@ -26,7 +26,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from . import __version__
 from . import config as schemas
-from .cli import INTERRUPTED, PROGRAM, conf_dir, report
+from .cli import INTERRUPTED, PROGRAM, conf_dir, discard_output, report
 from .config import GraderConfig, RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .errors import UserInputError
@@ -130,6 +130,9 @@ def run_job(composed: DictConfig) -> None:
     sweep = settings.mode == RunMode.MULTIRUN
     try:
         exit_code = _run_mode(composed, settings, sweep)
+    except BrokenPipeError:  # modes print last: it has done what it was to do
+        discard_output()
+        exit_code = 0
     except Exception as error:
         exit_code = report(error, job=_job_name(settings) if sweep else "")
     if exit_code == INTERRUPTED and sweep:

@@ -85,6 +85,14 @@ def test_a_mistake_shows_its_traceback_on_demand(run_program: Run) -> None:
     assert "Traceback" in run_program("mode=benchmrk", env={"LQMF_DEBUG": "1"}).stderr
 
 
+@pytest.mark.parametrize(
+    "args", [["--help"], ["mode=models"], ["mode=history", "mode.output=json"]], ids=" ".join
+)
+def test_who_reads_the_output_may_leave(args: list[str], run_program: Run, closed_pipe: int) -> None:
+    done = run_program(*args, stdout=closed_pipe)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_wrong_log_level_is_refused(run_program: Run) -> None:
     result = run_program("mode=models", env={"LQMF_LOG_LEVEL": "loud"})
     assert result.returncode == 2

@@ -88,10 +88,10 @@ def sweep(run_program: Run, tmp_path: Path, endpoint: str) -> Sweep:
             f"model: {{name: {name}}}\nbackend: {{base_url: '{address}/v1'}}\n"
         )
 
-    def run(*args: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         return run_program(
             "-m", "mode=benchmark", "--config-dir", "own", "tracking=none", "mode.concurrency=[1]", "mode.requests=2",
-            "mode.warmup=0", *args, env={"NO_PROXY": "127.0.0.1"},
+            "mode.warmup=0", *args, env={"NO_PROXY": "127.0.0.1"}, stdout=stdout,
         )  # fmt: skip
 
     return run
@@ -180,6 +180,15 @@ def test_an_interrupt_while_a_job_is_sent_ends_the_sweep(
     assert f"hydra.sweep.dir={folder.relative_to(tmp_path)}" in stopped.stderr
     assert read_results(folder / "0").run.status == "complete"
     assert not (folder / "1").exists()
+
+
+def test_a_sweep_goes_on_where_who_reads_its_tables_has_left(
+    sweep: Sweep, closed_pipe: int, tmp_path: Path
+) -> None:
+    done = sweep("model=a,b", stdout=closed_pipe)
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr
+    assert [model.name for model in results_of(tmp_path).models] == ["a", "b"]
 
 
 def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:
