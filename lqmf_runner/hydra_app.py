@@ -66,6 +66,7 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
 }
 NO_MODEL = ("~model", "model.name=''")
 MODES_WITHOUT_MODEL = ("serve", "models", "status", "stop", "keys")
+MODES_OF_SEVERAL = ("serve", "benchmark", "compare")
 
 
 class JobError(Exception):
@@ -295,6 +296,7 @@ def _check(config: RunConfig) -> None:
         raise unknown("mode", config.mode.name, MODES)
     if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
         raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
+    _check_several(config)
     valid = _model_names()
     others = (config.reference, config.judge.model, config.similarity.model)
     for name in (*config.models, *filter(None, others)):
@@ -302,6 +304,18 @@ def _check(config: RunConfig) -> None:
             raise unknown("model", name, valid)
     config.mode.check(config)
     MODES[config.mode.name].check(config)
+
+
+def _check_several(config: RunConfig) -> None:
+    """`models=[a,b]` is for modes that take several, each of them once."""
+    names = ",".join(config.models)
+    if config.models and config.mode.name not in MODES_OF_SEVERAL:
+        raise UserInputError(
+            f"mode={config.mode.name} does not take models=[{names}]",
+            hint=f"choose one with model=, or each in a run of its own: -m model={names}",
+        )
+    if len(set(config.models)) < len(config.models):
+        raise UserInputError(f"models=[{names}] names one twice", hint="give each once")
 
 
 def _conclude(sweep: DictConfig) -> None:

@@ -45,6 +45,8 @@ MISTAKES = {
     "missing value": (["mode=benchmark", "model=local"], "model.name is not given", "model.name="),
     "several values": (["mode=benchmark", "model=a,b"], "model=a,b has several values", "add -m"),
     "null group": (["mode=null"], "cannot be null", "--help"),
+    "several models": (["mode=batch", "models=[smollm2_gguf]"], "batch does not take models", "-m model=smollm2"),
+    "a model twice": (["mode=benchmark", "models=[smollm2_gguf,smollm2_gguf]"], "names one twice", "each once"),
     "syntax": (["mode=benchmark", "models=[a"], "cannot read 'models=[a'", "key=value"),
     "no key": (["benchmark"], "cannot read 'benchmark'", "key=value"),
     "interpolation": (["mode=benchmark", "model.path=${nope}"], "model.path cannot be resolved", "${...}"),
