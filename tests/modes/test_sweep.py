@@ -201,9 +201,11 @@ def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:
         is_complete(tmp_path, {"mode": {"warmup": 3}})
     results.run.status = "partial"
     write_results(results, tmp_path)
-    (tmp_path / "requests.jsonl").touch()
+    lines = [tmp_path / f"{name}.jsonl" for name in ("requests", "judgements", "system")]
+    for path in lines:
+        path.touch()
     assert not is_complete(tmp_path, {"mode": {"warmup": 2}})
-    assert not (tmp_path / "requests.jsonl").exists()
+    assert not any(path.exists() for path in lines)
     assert not is_complete(tmp_path / "elsewhere", {})
 
 
