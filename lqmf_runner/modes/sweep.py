@@ -39,7 +39,7 @@ def is_complete(job: Path, resolved: Mapping[str, Any]) -> bool:
             return True
     except UserInputError:
         pass
-    for name in ("results.json", "requests.jsonl"):
+    for name in ("results.json", "requests.jsonl", "judgements.jsonl", "system.jsonl"):
         (job / name).unlink(missing_ok=True)
     return False
 
