@@ -99,3 +99,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def clear_results(folder: Path) -> None:
+    """Take away what an earlier run left in the folder and a new one would add to."""
+    for name in ("results.json", "requests.jsonl", "judgements.jsonl", "system.jsonl"):
+        (folder / name).unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from ..experiments.grading import Opponent
 from ..experiments.on_demand import LoadEngine
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
-from ..experiments.result_files import write_results
+from ..experiments.result_files import clear_results, write_results
 from ..experiments.results import ModelResult, Results, RunRecord
 from ..experiments.system_log import SystemLog
 from ..run_folder import sweep_name
@@ -77,6 +77,7 @@ def run_with(
     results = begin(context, "+".join(config.model.name for config in context.models))
     header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
     display = BenchmarkDisplay(header)
+    clear_results(context.run_dir)
     interval_s = config.tracking.system_metrics_s if config.tracking.enabled else None
     with (
         RequestLog(context.run_dir) as request_log,
