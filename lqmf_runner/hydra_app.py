@@ -31,7 +31,7 @@ from .config import GraderConfig, RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .errors import UserInputError
 from .modes import MODES, RunContext
-from .redaction import redact, redact_files, secrets_in
+from .redaction import redact, redact_files, redact_written, secrets_in
 from .run_folder import make_run_folder, remove_refused_job, remove_refused_sweep
 
 log = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         models=tuple(map(compose, config.models)) or (config,),
         resolved=resolved,
         run_dir=run_dir,
-        command=redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
+        command=redact_written(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
         sweep_dir=sweep_dir,
         model_names=_model_names(),
         compose=compose,
@@ -326,7 +326,7 @@ def _conclude(sweep: DictConfig) -> None:
     secrets = secrets_in(OmegaConf.to_container(sweep))  # the overrides among it have any endpoint's login
     conclude(
         Path(sweep.hydra.sweep.dir),
-        redact(command, secrets),
+        redact_written(command, secrets),
         _plain(sweep, "verdict"),
         _plain(sweep, "tracking"),
     )

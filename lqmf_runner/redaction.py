@@ -9,7 +9,8 @@ from typing import Any
 
 REDACTED = "***"
 SECRET_KEY = re.compile(r"(key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=://)[^/\s?#]+(?=@)")
+# The second form is for passwords with a slash, which SQLAlchemy takes.
+_URL_LOGIN = re.compile(r"""(?<=://)(?:[^/\s?#]+|[^/\s?#:]*:[^\s"'@]+)(?=@)""")
 _URL_SECRET = re.compile(r"(?<=[?&])([^=&\s]*(?:key|token|secret|password)=)[^&\s]+", re.IGNORECASE)
 
 
@@ -38,14 +39,20 @@ def redact_text(text: str) -> str:
     return _URL_SECRET.sub(rf"\1{REDACTED}", _URL_LOGIN.sub(REDACTED, text))
 
 
+def redact_written(text: str, secrets: Sequence[str]) -> str:
+    """What the user wrote, without the secrets: in URLs also where the grammar's escapes make them look different."""
+    return redact_text(redact(text, secrets))
+
+
 def redact_files(run_dir: Path, sweep_dir: Path | None, secrets: Sequence[str]) -> None:
     """Take secrets out of what Hydra has saved: the folder is sent to MLflow as it is."""
-    if not secrets:
-        return
     saved = [*(run_dir / ".hydra").glob("*.yaml"), *([sweep_dir / "multirun.yaml"] if sweep_dir else [])]
     for path in saved:
         if path.is_file():
-            path.write_text(redact(path.read_text("utf-8"), secrets), "utf-8")
+            saved_text = path.read_text("utf-8")
+            clean = redact_written(saved_text, secrets)
+            if clean != saved_text:
+                path.write_text(clean, "utf-8")
 
 
 def _find(value: Any, key: str) -> Iterator[str]:

@@ -168,11 +168,9 @@ class CompareMode(BenchmarkMode):
                 "models and runs are both given",
                 hint="models=[a,b] measures models, runs=[x,y] compares what has been measured",
             )
-        for key, names, least in (("models", run.models, 1), ("runs", run.runs, 2)):
+        for key, names in (("models", run.models), ("runs", run.runs)):
             if len(set(names)) < len(names):
                 raise UserInputError(f"{key}=[{','.join(names)}] names one twice", hint="give each once")
-            if names and len(names) < least:
-                raise UserInputError(f"{key}=[{names[0]}] is not enough", hint=f"give at least {least}")
         if not run.models and not run.runs:
             raise UserInputError(
                 "there is nothing to compare",

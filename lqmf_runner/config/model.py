@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..errors import UserInputError
@@ -155,6 +156,11 @@ class OpenAIBackend(BackendConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("backend.timeout_s", self.timeout_s)
+        if self.api_key_env and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env, re.ASCII):
+            raise UserInputError(
+                "backend.api_key_env is not the name of an environment variable",
+                hint="put the key into a variable and name that, e.g. OPENAI_API_KEY",
+            )
         if not self.base_url.startswith(("http://", "https://")):
             raise UserInputError(
                 f"backend.base_url={self.base_url} is not the address of an endpoint",

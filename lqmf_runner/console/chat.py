@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from rich.console import Console
 
 from ..config import ChatMode, PromptsConfig, RunConfig
 from ..engine import EngineClient, load_engine
-from ..errors import InvalidRequestError, UserInputError
+from ..errors import InvalidRequestError, QueueFullError, RemoteEngineError, UserInputError
 from ..models import locate
 from ..types import Chunk, GenerationRequest, Message, SamplingParams
 
 _HELP = "/reset starts over · /exit or Ctrl-D ends · Ctrl-C stops an answer"
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def run_chat(config: RunConfig) -> int:
@@ -80,7 +82,7 @@ class Chat:
         async with contextlib.aclosing(self._engine.generate(request)) as chunks:
             async for chunk in chunks:
                 parts.append(chunk.text)
-                sys.stdout.write(chunk.text)
+                sys.stdout.write(_shown(chunk.text))
                 sys.stdout.flush()
                 self.last = chunk
         sys.stdout.write("\n")
@@ -90,6 +92,11 @@ class Chat:
         if not self._engine.info.chat_template:
             return GenerationRequest(prompt=turn[-1].content, sampling=self._sampling)
         return GenerationRequest(messages=tuple(turn), sampling=self._sampling)
+
+
+def _shown(text: str) -> str:
+    """The text, on a terminal without what would steer it."""
+    return _CONTROLS.sub("", text) if sys.stdout.isatty() else text
 
 
 def _script(mode: ChatMode, prompts: PromptsConfig) -> list[str]:
@@ -134,6 +141,9 @@ def _turn(runner: asyncio.Runner, chat: Chat, text: str, notices: Console) -> No
         return
     except InvalidRequestError as error:  # a conversation that outgrew the context can be started over
         notices.print(f"error: {error.message}. /reset starts over.", style="red", markup=False)
+        return
+    except (QueueFullError, RemoteEngineError) as error:  # may pass: the conversation is still there
+        notices.print(f"error: {error.message}. Ask again to go on.", style="red", markup=False)
         return
     usage = chat.last.usage if chat.last else None
     if usage and usage.completion_tokens > 1 and usage.decode_s:

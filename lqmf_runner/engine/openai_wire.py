@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ..errors import InvalidRequestError
 from ..types import Constraint, Message, SamplingParams, TokenLogprob
 
 _EXTENSIONS = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def message_body(message: Message) -> dict[str, Any]:
@@ -118,3 +120,17 @@ def read_logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
 def most_likely(row: dict[str, float], n: int) -> tuple[tuple[int, str, float], ...]:
     """The n most likely of a row of log-probabilities by token text, as (-1, text, log-probability)."""
     return tuple((-1, text, value) for text, value in sorted(row.items(), key=lambda item: -item[1])[:n])
+
+
+def read_json(data: str) -> Any:
+    """Read JSON; halves of a character that was cut in two are replaced, as no file takes them."""
+    found = json.loads(data)
+    if not _SURROGATE.search(data):
+        return found
+    text = json.dumps(found, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def retry_after_s(said: str) -> float:
+    """The seconds of a `Retry-After`, between one and an hour; a date is not understood."""
+    return float(min(max(int(said), 1), 3600)) if said.isdecimal() and len(said) < 10 else 1.0

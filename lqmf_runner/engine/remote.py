@@ -6,7 +6,6 @@ carry text only and the counts come from the endpoint's `usage`.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -43,7 +42,9 @@ from .openai_wire import (
     collect_tool_calls,
     message_body,
     most_likely,
+    read_json,
     read_logprobs,
+    retry_after_s,
     sampling_body,
     tool_calls_text,
 )
@@ -310,7 +311,7 @@ def _event(line: str) -> dict[str, Any] | None:
     if not data or data == "[DONE]":
         return None
     try:
-        event: dict[str, Any] = json.loads(data)
+        event: dict[str, Any] = read_json(data)
     except ValueError:
         raise RemoteEngineError("the endpoint sent an event that is not JSON") from None
     if not isinstance(event, dict):
@@ -323,7 +324,7 @@ def _event(line: str) -> dict[str, Any] | None:
 async def _find_model(client: httpx.AsyncClient, wanted: str | None, base_url: str) -> str:
     response = await _answered(client.get("/models"), base_url)
     if response.status_code >= 400:
-        error = _error(response)
+        error = _error(response, connecting=True)
         if wanted is not None and isinstance(error, RemoteEngineError):
             return wanted
         raise error
@@ -360,35 +361,38 @@ async def _checked(call: Any, base_url: str) -> httpx.Response:
     return response
 
 
-def _error(response: httpx.Response) -> LqmfError:
-    """What an answer with an error status means, and when to come again if it says so in seconds."""
+def _error(response: httpx.Response, *, connecting: bool = False) -> LqmfError:
+    """What an answer with an error status means, and when to come again if it says so in seconds.
+
+    Once connected, 403 is about the request: gateways answer so to one that they moderate.
+    """
     try:
         text = _message(response.json().get("error") or response.json())
     except (ValueError, AttributeError):
         text = response.text[:_MAX_ERROR_TEXT]
+    wait = retry_after_s(response.headers.get("retry-after", ""))
     if response.status_code == 429:
         return TooManyRequestsError(
-            f"the endpoint is busy: {text}", hint="try again later", retry_after_s=_retry_after_s(response)
+            f"the endpoint is busy: {text}", hint="try again later", retry_after_s=wait
         )
     if response.status_code == 503:
         return EndpointUnavailableError(
             f"the endpoint answered 503: {text}",
             hint="try again later",
-            retry_after_s=_retry_after_s(response),
+            retry_after_s=wait,
         )
-    if response.status_code in (401, 403):
+    if response.status_code == 401 or (response.status_code == 403 and connecting):
         return EndpointSetupError(
             f"the endpoint refused the key: {text}", hint="set the variable that backend.api_key_env names"
+        )
+    if response.status_code == 403:
+        return InvalidRequestError(
+            f"the endpoint refused the request: {text}",
+            hint="if it refuses them all, set the variable that backend.api_key_env names",
         )
     if response.status_code in (400, 413, 422):
         return InvalidRequestError(f"the endpoint refused the request: {text}")
     return RemoteEngineError(f"the endpoint answered {response.status_code}: {text}")
-
-
-def _retry_after_s(response: httpx.Response) -> float:
-    """What the endpoint says in seconds, between one second and an hour; a date is not understood."""
-    said = response.headers.get("retry-after", "")
-    return float(min(max(int(said), 1), 3600)) if said.isdecimal() and len(said) < 10 else 1.0
 
 
 def _message(error: Any) -> str:

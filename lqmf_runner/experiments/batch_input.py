@@ -18,6 +18,7 @@ from ..types import GenerationRequest, Message, SamplingParams
 OPENAI, JSONL, CSV, TEXT = "openai", "jsonl", "csv", "text"
 _SAMPLE = 1 << 16
 _SAMPLE_LINES = 20
+_LONGEST_LINE = 1 << 26
 _LONGEST_CELL = 1 << 24
 _DELIMITERS = ",;\t"
 _URLS = ("/v1/chat/completions", "/v1/completions")
@@ -72,7 +73,10 @@ class BatchFile:
     def items(
         self, model: str, system: str | None, sampling: SamplingParams
     ) -> Iterator[BatchItem | BadLine]:
-        """The file's requests in order, read as they are taken; a bad line is told and does not stop the rest."""
+        """The file's requests in order, read as they are taken; a bad line is told and does not stop the rest.
+
+        `model` says what answers them, for the digests.
+        """
         seen: dict[str, int] = {}
         for line, record in self._records():
             key = f"line {line}"
@@ -136,17 +140,21 @@ def open_batch(path: Path, prompt_field: str = "prompt") -> BatchFile:
     """Recognise the format of a batch file.
 
     Raises:
-        UserInputError: it cannot be read, is empty, is not text, or is of no known format.
+        UserInputError: it cannot be read, or not twice, is empty, is not text, or is of no known format.
     """
+    if path.is_fifo():
+        raise UserInputError(
+            f"the batch file {path} is a pipe, and it is read more than once",
+            hint="save it to a file, and name that",
+        )
     try:
         with path.open("rb") as file:
-            sample = file.read(_SAMPLE)
+            sample = file.read(_SAMPLE) + file.readline(_LONGEST_LINE)
     except OSError as error:
         raise UserInputError(
             f"the batch file {path} cannot be read: {error.strerror}", hint="correct mode.input="
         ) from None
-    cut = len(sample) == _SAMPLE
-    raw = sample.split(b"\n")[: -1 if cut and b"\n" in sample else None]
+    raw = sample.split(b"\n")
     if b"\0" in sample or sum(map(_is_binary, raw)) > len(raw) / 2:
         raise UserInputError(f"the batch file {path} is not text in UTF-8", hint=_FORMATS_HINT)
     lines = [line.decode("utf-8-sig", "replace").strip() for line in raw]
@@ -162,7 +170,7 @@ def open_batch(path: Path, prompt_field: str = "prompt") -> BatchFile:
         kind = OPENAI if any("custom_id" in found and "body" in found for found in objects) else JSONL
         return BatchFile(path, kind, prompt_field)
     for delimiter in _DELIMITERS:
-        if prompt_field in next(csv.reader([lines[0]], delimiter=delimiter)):
+        if prompt_field in map(str.strip, next(csv.reader([lines[0]], delimiter=delimiter))):
             return BatchFile(path, CSV, prompt_field, delimiter)
     return BatchFile(path, TEXT, prompt_field)
 

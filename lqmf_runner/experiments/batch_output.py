@@ -180,7 +180,7 @@ def _answered(line: bytes) -> tuple[str, str] | bool | None:
     """Key and digest of an answer; False for a failed line; None for what this program has not written whole."""
     if not line.endswith(b"\n"):
         return None
-    with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         record = msgspec.json.decode(line)
         if "custom_id" in record and "response" in record:
             if record["error"] is not None:
@@ -194,7 +194,16 @@ def _answered(line: bytes) -> tuple[str, str] | bool | None:
 
 
 def _is_torn(line: bytes) -> bool:
-    return not line.endswith(b"\n") and any(line.startswith(begin[: len(line)]) for begin in _BEGINNINGS)
+    """Whether it is one of ours without its end. What is whole JSON of something else is not."""
+    if line.endswith(b"\n") or not any(line.startswith(begin[: len(line)]) for begin in _BEGINNINGS):
+        return False
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return True
+    except UnicodeDecodeError:
+        return False
+    return _answered(line + b"\n") is not None
 
 
 def _named(item: BatchItem | BadLine) -> dict[str, Any]:

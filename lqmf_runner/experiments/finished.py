@@ -66,19 +66,31 @@ def sweep_jobs(folder: Path) -> list[Path]:
 
 
 def gather(runs: Sequence[FinishedRun]) -> list[list[ModelResult]]:
-    """The models of each run, as copies under names of their own: those that occur twice get their run's label."""
-    names = Counter(model.name for run in runs for model in run.results.models)
-    gathered = []
-    for run in runs:
-        models = []
-        for model in run.results.models:
-            name = model.name if names[model.name] == 1 or not run.label else f"{model.name} {run.label}"
-            models.append(msgspec.structs.replace(model, name=name))
-        gathered.append(models)
-    doubled = [name for name, n in Counter(m.name for models in gathered for m in models).items() if n > 1]
-    if doubled:
+    """The models of each run, as copies under names of their own.
+
+    Those that occur twice get their run's label; where that does not tell them apart, the date and time of its start.
+    """
+    names = [[model.name for model in run.results.models] for run in runs]
+    starts = [run.results.run.started_at for run in runs]
+    for marks in ([run.label for run in runs], [at[:10] for at in starts], [at[11:19] for at in starts]):
+        doubled = _doubled(names)
+        names = [
+            [f"{name} {mark}" if mark and name in doubled else name for name in own]
+            for own, mark in zip(names, marks, strict=True)
+        ]
+    if doubled := _doubled(names):
         raise UserInputError(f"{doubled[0]} is there twice", hint="name each run once")
-    return gathered
+    return [
+        [
+            msgspec.structs.replace(model, name=name)
+            for model, name in zip(run.results.models, own, strict=True)
+        ]
+        for run, own in zip(runs, names, strict=True)
+    ]
+
+
+def _doubled(names: Sequence[Sequence[str]]) -> list[str]:
+    return [name for name, n in Counter(name for own in names for name in own).items() if n > 1]
 
 
 def contrasts(runs: Sequence[FinishedRun]) -> list[Contrast]:
@@ -102,6 +114,10 @@ def contrasts(runs: Sequence[FinishedRun]) -> list[Contrast]:
 
 
 def _prompts(run: FinishedRun) -> Any:
+    """The prompt set; of a batch, what it read instead."""
+    mode = run.config.get("mode") or {}
+    if mode.get("name") == "batch":
+        return {name: mode.get(name) for name in ("input", "prompt_field", "system")}
     return run.config.get("prompts") or {}
 
 

@@ -25,8 +25,9 @@ from ..experiments.metrics import load_result
 from ..experiments.on_demand import LoadEngine
 from ..experiments.results import ModelResult, RequestRecord, Shape
 from ..output import OutputConsole
+from ..redaction import redact_text
 from ..reports.terminal import printable
-from ..types import Usage
+from ..types import ModelSpec, Usage
 from .benchmark import Locate, begin, locate_model, track
 
 if TYPE_CHECKING:
@@ -51,9 +52,10 @@ def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
     """The same with the given ways to find a model and to load it."""
     config = context.config
     source, path = _files(_mode(config))
+    spec = locate(config)
     output = BatchOutput(path, source.format, config.model.name)
     try:
-        batch = _Batch(context, source, output, locate, load)
+        batch = _Batch(context, source, output, spec, load)
         batch.scan()
         return batch.run()
     finally:
@@ -94,13 +96,13 @@ class _Batch:
         context: RunContext,
         source: BatchFile,
         output: BatchOutput,
-        locate: Locate,
+        spec: ModelSpec,
         load: LoadEngine,
     ) -> None:
         self._context = context
         self._config = context.config
         self._mode = _mode(context.config)
-        self._locate = locate
+        self._spec = spec
         self._load = load
         self._source = source
         self._output = output
@@ -166,11 +168,11 @@ class _Batch:
     async def _answer(self) -> None:
         plan = BatchPlan(self._mode.concurrency, self._mode.retries, self._mode.retry_wait_s)
         self._progress.update(self._task, tally="loading")
-        spec, began = self._locate(self._config), time.perf_counter()
-        client = await self._load(spec, None)
+        began = time.perf_counter()
+        client = await self._load(self._spec, None)
         try:
             self._model.load_time_s = time.perf_counter() - began
-            describe(self._model, client.info, spec)
+            describe(self._model, client.info, self._spec)
             for note in client.info.notes:
                 self._say(f"note: {note}", "yellow")
             self._tally.started = time.perf_counter()
@@ -180,7 +182,7 @@ class _Batch:
             await client.close()
 
     def _items(self) -> Iterator[BatchItem | BadLine]:
-        return self._source.items(self._config.model.name, self._mode.system, self._mode.sampling.params)
+        return self._source.items(_who_answers(self._spec), self._mode.system, self._mode.sampling.params)
 
     def _todo(self) -> Iterator[BatchItem]:
         """The items without an answer. Bad lines are dealt with on the way."""
@@ -254,6 +256,17 @@ def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
         error=None if outcome.error is None else str(outcome.error), prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens, output_tokens=usage.completion_tokens,
     )  # fmt: skip
+
+
+def _who_answers(spec: ModelSpec) -> str:
+    """What is the same as long as the same weights answer: their version, or the model of the endpoint.
+
+    An endpoint whose model is not named is known by its address.
+    """
+    options = spec.options
+    if spec.format == "openai":
+        return f"{spec.name} {options.get('remote_model') or redact_text(options.get('base_url', ''))}"
+    return f"{spec.name} {spec.format} {spec.version} {options.get('quantize_on_load')}"
 
 
 def _mode(config: RunConfig) -> BatchMode:

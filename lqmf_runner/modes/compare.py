@@ -76,7 +76,7 @@ def compare_runs(context: RunContext) -> int:
 
     config = context.config
     assert isinstance(config.mode, CompareMode)
-    runs = [run for name in config.runs for run in _read(name, config.tracking)]
+    runs = _finished_runs(config)
     found = contrasts(runs)
     invalid = [contrast.text for contrast in found if contrast.invalidates]
     if invalid and not config.mode.allow_different:
@@ -102,6 +102,21 @@ def compare_runs(context: RunContext) -> int:
     with display:
         problems = benchmark.leave(context, results, display)
     return 1 if problems else 0
+
+
+def _finished_runs(config: RunConfig) -> list[FinishedRun]:
+    runs = [run for name in config.runs for run in _read(name, config.tracking)]
+    if len(runs) < 2:
+        raise UserInputError(
+            f"runs=[{','.join(config.runs)}] is not enough: {len(runs) or 'none'} with results",
+            hint="give at least two runs, or a sweep with two jobs that left results",
+        )
+    if not any(run.results.models for run in runs):
+        raise UserInputError(
+            "these runs cannot be compared: they measured no model",
+            hint="their reports say what went wrong; run them again",
+        )
+    return runs
 
 
 def _read(name: str, tracking: TrackingConfig) -> list[FinishedRun]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from ..experiments.results import LoadResult, ModelResult, Shape, Summary
@@ -20,6 +21,14 @@ def number(value: float | None, unit: str = "") -> str:
         return f"{value:.1e}{unit}"
     digits = 2 if size == 0 else max(2 - math.floor(math.log10(size)), 0)
     return f"{value:,.{digits}f}{unit}"
+
+
+def short_id(run_id: str) -> str:
+    """The first eight characters of an MLflow run's id; more where `runs=[12e45678]` would be read as a number."""
+    length = 8
+    while length < len(run_id) and re.fullmatch(r"\d+e\d+", run_id[:length]):
+        length += 1
+    return run_id[:length]
 
 
 def seconds(value: float | None) -> str:

@@ -40,7 +40,9 @@ def print_history(
         console.print()
     for run in runs:
         for change in regressions.get(run.id, []):
-            console.print(Text(f" ▼ {run.id[:8]} {printable(run.model)}: {describe(change)}", style="yellow"))
+            console.print(
+                Text(f" ▼ {fig.short_id(run.id)} {printable(run.model)}: {describe(change)}", style="yellow")
+            )
     console.print(Text(f" {len(runs)} of {len(everything)} in MLflow (make ui)", style="dim"))
 
 
@@ -78,7 +80,7 @@ def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]
     )
     ends = list(dict.fromkeys([*users[:1], *users[-1:]]))
     columns: list[Column[PastRun]] = [
-        Column("run", lambda run: run.id[:8], is_number=False),
+        Column("run", lambda run: fig.short_id(run.id), is_number=False),
         Column("started", lambda run: _local(run.started_at), is_number=False),
         Column("model", lambda run: run.model, is_number=False),
         Column("format", _format_name, is_number=False),

@@ -188,7 +188,7 @@ class BenchmarkDisplay:
             return
         report = folder / "report.html"
         where = _shown(report if report.exists() else folder)
-        mlflow = f" · MLflow run {run.mlflow_run_id[:8]} (make ui)" if run.mlflow_run_id else ""
+        mlflow = f" · MLflow run {fig.short_id(run.mlflow_run_id)} (make ui)" if run.mlflow_run_id else ""
         self._out.print(Text(f"{where}{mlflow}"), soft_wrap=True)
         if note:
             self._console.print(Text(printable(note), style="yellow"), soft_wrap=True)

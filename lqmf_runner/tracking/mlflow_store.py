@@ -95,7 +95,7 @@ def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
 
 
 def _find_run(client: MlflowClient, config: TrackingConfig, run_id: str) -> Run:
-    """The run whose id begins so: the terminal shows eight characters."""
+    """The run whose id begins so: the terminal shows the first characters."""
     experiment = client.get_experiment_by_name(config.experiment)
     runs = client.search_runs([experiment.experiment_id], max_results=10_000) if experiment else []
     found = [run for run in runs if run.info.run_id.startswith(run_id)]

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import io
+import sys
 
+import pytest
+from rich.console import Console
+
+from lqmf_runner.console import chat as console
+from lqmf_runner.errors import QueueFullError, RemoteEngineError
+from lqmf_runner.types import SamplingParams
 from tests.conftest import Run
 from tests.experiments.endpoint import serve
+from tests.experiments.scripted import Fail, Say, ScriptedEngine
 
 FAR = ("mode=chat", "model=openai", "prompts=conversation")
 HERE = {"NO_PROXY": "127.0.0.1"}
@@ -38,3 +47,28 @@ def test_scripts_that_are_not_there_are_refused(settings: list[str], why: str, r
     result = run_program(*FAR, "backend.base_url=http://127.0.0.1:9/v1", *settings)
     assert result.returncode == 2
     assert why in result.stderr
+
+
+@pytest.mark.parametrize("error", [QueueFullError("busy"), RemoteEngineError("broke off")])
+def test_a_failure_that_may_pass_keeps_the_conversation(error: QueueFullError | RemoteEngineError) -> None:
+    engine = ScriptedEngine(lambda n, _: [Fail(0.0, error)] if n == 1 else [Say(0.0, "yes")])
+    chat, notices = console.Chat(engine, SamplingParams()), io.StringIO()
+    with asyncio.Runner() as runner:
+        for text in ("one", "two", "three"):
+            console._turn(runner, chat, text, Console(file=notices))
+    assert f"error: {error.message}. Ask again" in notices.getvalue()
+    assert [message.content for message in engine.requests[-1].messages or ()] == ["one", "yes", "three"]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "shown"), [(True, "a]0;x[2Jb\n\tc\n"), (False, "a\x1b]0;x\x07\x9b\x1b[2J\rb\n\tc\n")]
+)
+def test_an_answer_does_not_steer_the_terminal(
+    terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", out)
+    engine = ScriptedEngine(lambda *_: [Say(0.0, "a\x1b]0;x\x07\x9b\x1b[2J\rb\n\tc")])
+    asyncio.run(console.Chat(engine, SamplingParams()).answer("hi"))
+    assert out.getvalue() == shown

@@ -142,6 +142,19 @@ async def test_an_answer_is_streamed_with_its_usage(endpoint: Endpoint, engine: 
     assert (await engine.complete(CHAT)).text == "Hello"
 
 
+async def test_half_a_character_is_replaced(endpoint: Endpoint, engine: EngineClient) -> None:
+    endpoint.answers["/v1/chat/completions"] = [
+        event("a \ud83d"), event("\ude00"), event("\U0001f600 é"), event("", "stop"), b"data: [DONE]\n\n",
+    ]  # fmt: skip
+    assert (await engine.complete(CHAT)).text == "a \ufffd\ufffd\U0001f600 é"
+
+
+async def test_a_key_that_may_not_list_the_models_is_refused(endpoint: Endpoint) -> None:
+    endpoint.answers["/v1/models"] = (403, {"error": {"message": "no"}})
+    with pytest.raises(UserInputError, match="refused the key"):
+        await load_engine(spec(endpoint, remote_model="m1"))
+
+
 async def test_without_usage_the_pieces_are_counted(endpoint: Endpoint, engine: EngineClient) -> None:
     endpoint.answers["/v1/chat/completions"] = [event("a"), event("b", "stop"), b"data: [DONE]\n\n"]
     assert (await engine.complete(CHAT)).usage.completion_tokens == 2
@@ -385,7 +398,7 @@ async def test_the_key_is_sent_and_never_shown(endpoint: Endpoint, monkeypatch: 
     [
         (400, InvalidRequestError, "too long", 400),
         (401, UserInputError, "refused the key", 502),  # our key, not that of whoever asks a server of ours
-        (403, UserInputError, "refused the key", 502),
+        (403, InvalidRequestError, "refused the request", 400),  # a gateway that moderates
         (404, RemoteEngineError, "404", 502),
         (422, InvalidRequestError, "too long", 400),
         (429, QueueFullError, "busy", 429),

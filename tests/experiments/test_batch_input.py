@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def test_jsonl_may_bring_ids_messages_and_sampling(file: Path) -> None:
     assert third.messages == tuple(Message(m["role"], m["content"]) for m in talk)
     assert fourth.messages is not None
     assert fourth.messages[0].content == "Shout."
+
+
+@pytest.mark.parametrize("before", ["", "\n"])
+@pytest.mark.parametrize("padding", ["", "x"])  # so that in one of them the 64 KB end within a character
+def test_a_first_line_may_be_long(file: Path, before: str, padding: str) -> None:
+    prompt = padding + "é" * 70_000
+    kind, items = read(file, before + json.dumps({"prompt": prompt}, ensure_ascii=False) + "\n")
+    assert kind == "jsonl"
+    assert [text for _, _, text in prompts(items)] == [prompt]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -195,6 +205,17 @@ def test_files_that_cannot_be_read_are_refused(file: Path) -> None:
     for path in (file, file.parent):
         with pytest.raises(UserInputError, match="cannot be read"):
             open_batch(path)
+
+
+def test_a_pipe_is_refused(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(UserInputError, match="is a pipe"):
+        open_batch(file)
+
+
+def test_names_in_a_header_of_csv_may_stand_apart(file: Path) -> None:
+    kind, items = read(file, "id, prompt\na,Why?\n")
+    assert (kind, prompts(items)) == ("csv", [(2, "a", "Why?")])
 
 
 def test_the_digest_changes_with_all_that_the_answer_depends_on(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -58,6 +59,7 @@ class Batch:
         self.script: Script = echo
         self.settings: dict[str, Any] = {"retry_wait_s": 0.0}
         self.model = "a"
+        self.spec = functools.partial(ModelSpec, format="openai", path="")
 
     def run(self) -> int:
         mode = BatchMode(**{"input": str(self.input), **self.settings})
@@ -81,7 +83,7 @@ class Batch:
         return [prompt_of(request) for request in self.engines[-1].requests]
 
     def _locate(self, config: RunConfig) -> ModelSpec:
-        return ModelSpec(name=config.model.name, format="openai", path="")
+        return self.spec(name=config.model.name)
 
     async def _load(self, spec: ModelSpec, _: object) -> ScriptedEngine:
         self.engines.append(ScriptedEngine(self.script))
@@ -326,13 +328,61 @@ def test_answers_of_another_batch_are_not_mixed_in(batch: Batch, change: str) ->
     assert batch.output.read_bytes() == before
 
 
+REMOTE = {"format": "openai", "path": ""}
+LOCAL = {"format": "bnb", "path": "m"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (REMOTE | {"options": {"remote_model": "A"}}, REMOTE | {"options": {"remote_model": "B"}}),
+        (
+            REMOTE | {"options": {"base_url": "http://h:1/v1"}},
+            REMOTE | {"options": {"base_url": "http://h:2/v1"}},
+        ),
+        (LOCAL | {"version": "1"}, LOCAL | {"version": "2"}),
+        (
+            LOCAL | {"options": {"quantize_on_load": "4bit"}},
+            LOCAL | {"options": {"quantize_on_load": "8bit"}},
+        ),
+    ],
+)
+def test_answers_of_another_model_under_the_same_name_are_not_mixed_in(
+    batch: Batch, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    batch.input.write_text(lines(3))
+    batch.spec = functools.partial(ModelSpec, **before)
+    batch.run()
+    batch.spec = functools.partial(ModelSpec, **after)
+    batch.input.write_text(lines(4))
+    with pytest.raises(UserInputError, match="of another batch"):
+        batch.run()
+
+
+def test_a_named_model_may_move_to_another_address(batch: Batch) -> None:
+    batch.input.write_text(lines(3))
+    for n in (3, 4):
+        batch.input.write_text(lines(n))
+        options = {"remote_model": "A", "base_url": f"http://h:{n}/v1"}
+        batch.spec = functools.partial(ModelSpec, **REMOTE, options=options)
+        assert batch.run() == 0
+    assert batch.asked == ["question 4"]
+
+
+def _is_refused(batch: Batch, content: bytes) -> None:
+    batch.output.write_bytes(content)
+    with pytest.raises(UserInputError, match="not the output of a batch"):
+        batch.run()
+    assert batch.output.read_bytes() == content
+
+
 def test_a_file_of_something_else_is_not_touched(batch: Batch) -> None:
     batch.input.write_text(lines(3))
-    for content in ('{"my": "data"}\n', "a diary\n", "a diary", '{"line": 1}\n'):
-        batch.output.write_text(content)
-        with pytest.raises(UserInputError, match="not the output of a batch"):
-            batch.run()
-        assert batch.output.read_text() == content
+    reply = '{"id":"chatcmpl-1","object":"chat.completion"}'
+    for content in ('{"my": "data"}\n', "a diary\n", "a diary", '{"line": 1}\n', '{"line":1}', reply):
+        _is_refused(batch, content.encode())
+    for line in (b'{"line":"\xff"}', b'{"line":"\xff"}\n'):
+        _is_refused(batch, line)
     batch.settings["output"] = str(batch.input)
     with pytest.raises(UserInputError, match="input and output at once"):
         batch.run()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lqmf_runner.config import CompareMode, RunConfig, TrackingConfig, VerdictConfig
 from lqmf_runner.errors import UserInputError
@@ -15,6 +16,7 @@ from lqmf_runner.experiments.result_files import read_results, write_results
 from lqmf_runner.experiments.results import ModelResult, Results
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.compare import compare_runs
+from lqmf_runner.reports.figures import short_id
 from lqmf_runner.tracking.mlflow_store import send_folder
 from tests.experiments.sample import sample_model, sample_results
 
@@ -153,6 +155,80 @@ def test_a_sweep_folder_stands_for_its_jobs(comparing: Comparing) -> None:
     other = finished(comparing.root / "other", sample_model("b"))
     comparing.run(sweep, other)
     assert [m.name for m in comparing.results.models] == ["a n_ctx=512", "a base_url=http://h:80/v1", "b"]
+
+
+def sweep_of(folder: Path, started_at: str, *jobs: ModelResult) -> Path:
+    """A sweep's folder, whose jobs have left results."""
+    for number, model in enumerate(jobs):
+        job = finished(folder / str(number), model)
+        results = read_results(job)
+        results.run.started_at = started_at
+        write_results(results, job)
+        (job / ".hydra" / "overrides.yaml").write_text(f"- model={model.name}\n")
+    (folder / "multirun.yaml").touch()
+    return folder
+
+
+def test_the_jobs_of_one_sweep_are_compared(comparing: Comparing) -> None:
+    sweep = sweep_of(
+        comparing.root / "sweep", "2026-01-01T02:00:01+00:00", sample_model("a"), sample_model("b")
+    )
+    assert comparing.run(sweep) == 0
+    assert [m.name for m in comparing.results.models] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("days", "names"),
+    [
+        (("2026-01-01T02:00:01+00:00", "2026-01-02T02:00:01+00:00"), ["a 2026-01-01", "a 2026-01-02"]),
+        (
+            ("2026-01-01T02:00:01+00:00", "2026-01-01T03:00:01+00:00"),
+            ["a 2026-01-01 02:00:01", "a 2026-01-01 03:00:01"],
+        ),
+    ],
+)
+def test_runs_that_differ_in_nothing_but_their_start_are_told_apart_by_it(
+    comparing: Comparing, days: tuple[str, str], names: list[str]
+) -> None:
+    sweeps = [sweep_of(comparing.root / str(n) / "s", day, sample_model("a")) for n, day in enumerate(days)]
+    assert comparing.run(*sweeps) == 0
+    assert [m.name for m in comparing.results.models] == names
+
+
+def test_too_few_runs_and_runs_without_models_are_refused(comparing: Comparing) -> None:
+    empty = sweep_of(comparing.root / "empty", "", sample_model("a"))
+    (empty / "0" / "results.json").unlink()
+    with pytest.raises(UserInputError, match="is not enough: none with results"):
+        comparing.run(empty)
+    with pytest.raises(UserInputError, match="is not enough: 1 with results"):
+        comparing.run(finished(comparing.root / "one", sample_model("a")))
+    failed = [finished(comparing.root / f"failed{n}") for n in range(2)]
+    for folder in failed:
+        results = read_results(folder)
+        results.models = []
+        write_results(results, folder)
+    with pytest.raises(UserInputError, match="they measured no model"):
+        comparing.run(*failed)
+
+
+def test_batches_over_other_files_are_refused(comparing: Comparing) -> None:
+    configs = [CONFIG | {"mode": {"name": "batch", "input": name}} for name in ("q.txt", "r.txt")]
+    runs = [
+        finished(comparing.root / str(n), sample_model("a"), config=config)
+        for n, config in enumerate(configs)
+    ]
+    with pytest.raises(UserInputError, match=r"the prompts differ: input q\.txt; input r\.txt"):
+        comparing.run(*runs)
+
+
+@pytest.mark.parametrize(
+    ("run_id", "shown"),
+    [("3f2a91c0ffff", "3f2a91c0"), ("12345678ffff", "12345678"), ("12e456789bcd", "12e456789b")],
+)
+def test_a_shown_id_is_not_read_as_a_number(run_id: str, shown: str) -> None:
+    assert short_id(run_id) == shown
+    value = OverridesParser.create().parse_override(f"runs=[{shown}]").value()
+    assert [str(part) for part in value] == [shown]
 
 
 def test_runs_are_found_in_mlflow_by_the_beginning_of_their_id(comparing: Comparing) -> None:
