@@ -54,7 +54,16 @@ OPTIONS_WITH_VALUE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 1 the run failed, 2 the input was wrong."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    exit_code = 0
+    try:
+        exit_code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+    return exit_code
+
+
+def _run(args: list[str]) -> int:
     if not args or "--help" in args or "-h" in args:
         print(help_text())
         return 0
@@ -74,11 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone, as in `... | head`: that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except Exception as error:
         return report(error)
+
+
+def discard_output() -> None:
+    """The reader of what we print has left."""
+    from .output import discard
+
+    discard(sys.stdout)
 
 
 def help_text() -> str:

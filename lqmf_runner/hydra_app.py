@@ -26,7 +26,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from . import __version__
 from . import config as schemas
-from .cli import INTERRUPTED, PROGRAM, conf_dir, report
+from .cli import INTERRUPTED, PROGRAM, conf_dir, discard_output, report
 from .config import GraderConfig, RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 from .errors import UserInputError
@@ -66,6 +66,7 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
 }
 NO_MODEL = ("~model", "model.name=''")
 MODES_WITHOUT_MODEL = ("serve", "models", "status", "stop", "keys")
+MODES_OF_SEVERAL = ("serve", "benchmark", "compare")
 
 
 class JobError(Exception):
@@ -130,6 +131,9 @@ def run_job(composed: DictConfig) -> None:
     sweep = settings.mode == RunMode.MULTIRUN
     try:
         exit_code = _run_mode(composed, settings, sweep)
+    except BrokenPipeError:  # modes print last: it has done what it was to do
+        discard_output()
+        exit_code = 0
     except Exception as error:
         exit_code = report(error, job=_job_name(settings) if sweep else "")
     if exit_code == INTERRUPTED and sweep:
@@ -292,6 +296,7 @@ def _check(config: RunConfig) -> None:
         raise unknown("mode", config.mode.name, MODES)
     if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
         raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
+    _check_several(config)
     valid = _model_names()
     others = (config.reference, config.judge.model, config.similarity.model)
     for name in (*config.models, *filter(None, others)):
@@ -299,6 +304,18 @@ def _check(config: RunConfig) -> None:
             raise unknown("model", name, valid)
     config.mode.check(config)
     MODES[config.mode.name].check(config)
+
+
+def _check_several(config: RunConfig) -> None:
+    """`models=[a,b]` is for modes that take several, each of them once."""
+    names = ",".join(config.models)
+    if config.models and config.mode.name not in MODES_OF_SEVERAL:
+        raise UserInputError(
+            f"mode={config.mode.name} does not take models=[{names}]",
+            hint=f"choose one with model=, or each in a run of its own: -m model={names}",
+        )
+    if len(set(config.models)) < len(config.models):
+        raise UserInputError(f"models=[{names}] names one twice", hint="give each once")
 
 
 def _conclude(sweep: DictConfig) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+import uuid
 from pathlib import Path
 
 from .errors import UserInputError
@@ -30,6 +32,22 @@ def make_run_folder(wanted: str) -> Path:
             f"the run's folder {wanted} cannot be made: {error.strerror}",
             hint="make room, or name another place with output_dir=",
         ) from error
+
+
+def sweep_name(folder: Path) -> str:
+    """A name that no other sweep has: its folder's, and a mark that the first job to ask leaves there.
+
+    Raises:
+        OSError: the disk is full or gone.
+    """
+    with (folder / ".sweep").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # jobs may run at the same time
+        file.seek(0)
+        mark = file.read()
+        if not mark:
+            mark = uuid.uuid4().hex[:12]
+            file.write(mark)
+    return f"{Path(*folder.parts[-2:])} {mark}"
 
 
 def remove_refused_sweep(folder: Path) -> bool:

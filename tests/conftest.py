@@ -24,15 +24,26 @@ Compose = Callable[..., RunConfig]
 def run_program(tmp_path: Path) -> Run:
     """Run `python -m lqmf_runner` with arguments in an empty folder."""
 
-    def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *args: str, env: dict[str, str] | None = None, stdout: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("LQMF_", "HYDRA_"))}
         clean |= {"COLUMNS": "120", **(env or {})}
         return subprocess.run(
             [sys.executable, "-m", "lqmf_runner", *args],
-            cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60,
+            cwd=tmp_path, env=clean, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60,
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def closed_pipe() -> Iterator[int]:
+    """A pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
 
 
 @pytest.fixture

@@ -45,6 +45,8 @@ MISTAKES = {
     "missing value": (["mode=benchmark", "model=local"], "model.name is not given", "model.name="),
     "several values": (["mode=benchmark", "model=a,b"], "model=a,b has several values", "add -m"),
     "null group": (["mode=null"], "cannot be null", "--help"),
+    "several models": (["mode=batch", "models=[smollm2_gguf]"], "batch does not take models", "-m model=smollm2"),
+    "a model twice": (["mode=benchmark", "models=[smollm2_gguf,smollm2_gguf]"], "names one twice", "each once"),
     "syntax": (["mode=benchmark", "models=[a"], "cannot read 'models=[a'", "key=value"),
     "no key": (["benchmark"], "cannot read 'benchmark'", "key=value"),
     "interpolation": (["mode=benchmark", "model.path=${nope}"], "model.path cannot be resolved", "${...}"),
@@ -83,6 +85,14 @@ def test_a_mistake_is_answered_at_once_with_one_line_and_the_valid_names(
 
 def test_a_mistake_shows_its_traceback_on_demand(run_program: Run) -> None:
     assert "Traceback" in run_program("mode=benchmrk", env={"LQMF_DEBUG": "1"}).stderr
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["mode=models"], ["mode=history", "mode.output=json"]], ids=" ".join
+)
+def test_who_reads_the_output_may_leave(args: list[str], run_program: Run, closed_pipe: int) -> None:
+    done = run_program(*args, stdout=closed_pipe)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_wrong_log_level_is_refused(run_program: Run) -> None:

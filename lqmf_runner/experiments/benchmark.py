@@ -19,7 +19,7 @@ from ..quality.similarity import mean_similarity
 from ..quality.tasks import Tasks
 from ..types import EngineStats, ModelInfo, ModelSpec
 from .load import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
-from .metrics import add_work, bandwidth_utilisation, engine_rates, load_result, mean_heuristic
+from .metrics import add_work, bandwidth_utilisation, engine_rates, heuristic_se, load_result, mean_heuristic
 from .on_demand import LoadEngine, WorkObserver
 from .plan import BenchmarkPlan, PlannedLoad
 from .repeats import headline_estimates
@@ -151,6 +151,8 @@ class _ModelRun:
             await self.run(repeats)
         if not turn and (ramp := self.plan.new_ramp()):
             for step in ramp.steps():
+                self.turns.logs.pop(step.key, None)  # of a step that was too short and is done again
+                self.turns.work.pop(step.key, None)
                 records = await self.run([PlannedLoad(step, None)])
                 ramp.judge(step, records, self.plan.objectives)
                 self.result.ramp = ramp.result
@@ -158,9 +160,14 @@ class _ModelRun:
         self._require_an_answer()
 
     def _require_an_answer(self) -> None:
-        """A model of which every request failed has not been measured."""
+        """A model of which every request failed, or that was sent none, has not been measured."""
         records = self.turns.records
-        if records and all(record.error is not None for record in records):
+        if not records:
+            raise EngineError(
+                "no request arrived before the loads were over",
+                hint="give mode.duration_s more time, or mode.rate a higher rate",
+            )
+        if all(record.error is not None for record in records):
             raise EngineError(
                 f"none of {len(records)} requests succeeded; the first: {records[0].error}",
                 hint="requests.jsonl has them all",
@@ -198,6 +205,8 @@ class _ModelRun:
         finally:
             if any(log.records for log in logs):
                 self._keep(first.shape, logs, before, after, partial=not whole)
+            elif whole:
+                self.result.notes.append(f"{first.shape.key}: no request arrived before it was over")
         self.on_progress()
         return [record for log in logs for record in log.records]
 
@@ -231,11 +240,14 @@ class _ModelRun:
         ended = logs[:-1] if partial else logs
         estimates = headline_estimates([measure(log.records, log.duration_s) for log in ended])
         load = msgspec.structs.replace(pooled, repeats=estimates)
-        self.result.loads = [known for known in self.result.loads if known.shape != load.shape] + [load]
+        self.result.loads = list(
+            ({known.shape: known for known in self.result.loads} | {load.shape: load}).values()
+        )
         answers = [((r.prompt_id, r.turn), r.text) for r in self.turns.records if r.error is None]
         self.result.quality = msgspec.structs.replace(
             self.result.quality,
             heuristic=mean_heuristic(self.turns.records),
+            heuristic_se=heuristic_se(self.turns.records),
             similarity=mean_similarity(answers, self.plan.references),
         )
         self.observer.load_ended(self.result.name, shape.key, load)

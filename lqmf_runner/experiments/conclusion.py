@@ -19,64 +19,78 @@ LOAD_TIME_NOISE = 0.15  # it happens once, from a disk whose cache is warm or no
 FIDELITY_NOISE = 0.1  # of one window, which has no standard error
 
 
-def draw_verdict(models: Sequence[ModelResult], config: VerdictConfig) -> Verdict | None:
-    """The verdict over what was measured; None if there is nothing to judge."""
+def draw_verdict(
+    models: Sequence[ModelResult], config: VerdictConfig, *, interleaved: bool = False
+) -> Verdict | None:
+    """The verdict over what was measured; None if there is nothing to judge. `interleaved`: see `candidate`."""
     if not models:
         return None
     concurrency = verdict_concurrency(models, config)
     references = {model.quality.reference.name for model in models if model.quality.reference}
     reference = references.pop() if len(references) == 1 else None
-    candidates = [candidate(model, concurrency) for model in models]
+    candidates = [candidate(model, concurrency, interleaved=interleaved) for model in models]
     return judge(candidates, config, concurrency=concurrency, reference=reference)
 
 
 def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None:
-    """Refuse a constraint on what was measured of no model.
+    """Refuse a constraint on what was measured of no model, and a load that none was measured under.
 
     Raises:
         UserInputError: there is one.
     """
     users = verdict_concurrency(models, config)
+    loads = set().union(*map(_closed_loads, models))
+    if config.concurrency is not None and users not in loads:
+        raise UserInputError(
+            f"verdict.concurrency={users} is a load that none of these runs has",
+            hint=f"they have: {', '.join(map(str, sorted(loads))) or 'no closed loop'}",
+        )
     measured = {key for model in models for key in candidate(model, users).measures}
     for name in config.bounds:
         if name.split("_", 1)[1] not in measured:
-            at = f" at verdict.concurrency={config.concurrency}" if config.concurrency is not None else ""
             raise UserInputError(
-                f"verdict.{name} bounds what these runs did not measure{at}",
+                f"verdict.{name} bounds what these runs did not measure",
                 hint=f"they measured: {', '.join(sorted(measured)) or 'nothing'}",
             )
 
 
 def verdict_concurrency(models: Iterable[ModelResult], config: VerdictConfig) -> int | None:
-    """Of the load that speed is taken from: the one asked for, else the lowest that any model was measured under."""
+    """Of the load that speed is taken from: the one asked for, else the lowest that all models were measured under,
+    else the lowest of any."""
     if config.concurrency is not None:
         return config.concurrency
-    measured = (load.shape.concurrency for model in models for load in model.loads)
-    return min((users for users in measured if users is not None), default=None)
+    measured = [loads for model in models if (loads := _closed_loads(model))]
+    common = set.intersection(*measured) if measured else set()
+    return min(common or set().union(*measured), default=None)
 
 
-def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
-    """A model as the verdict sees it. Figures that are not finite, or 0 where there must be some, were not measured."""
+def candidate(model: ModelResult, concurrency: int | None, *, interleaved: bool = False) -> Candidate:
+    """A model as the verdict sees it. Figures that are not finite, or 0 where there must be some, were not measured.
+
+    Repeats one after the other say nothing of how a machine drifts from run to run. Only where the models' repeats were
+    `interleaved` is it in their spread; else it is added to that.
+    """
+    drift = 0.0 if interleaved else 1.0
     load = next((load for load in model.loads if load.shape.concurrency == concurrency is not None), None)
     memory, quality = model.memory, model.quality
     heuristic = quality.heuristic.score if quality.heuristic else None
     rss = memory.rss_mb + memory.gpu_mb if memory else None
     found = {
-        "tokens_per_s": _speed(load) if load else None,
-        "ttft_s": _repeated(load, "ttft_s.p50", load.ttft_s.p50, TTFT_NOISE) if load else None,
-        "success_rate": _measure(load.success_rate, zero=True) if load else None,
+        "tokens_per_s": _speed(load, drift) if load else None,
+        "ttft_s": _repeated(load, "ttft_s.p50", load.ttft_s.p50, TTFT_NOISE, drift) if load else None,
+        "success_rate": _share(load.succeeded, load.requests) if load else None,
         "memory_mb": _measure(rss, MEMORY_NOISE),
         "size_mb": _measure(model.size_mb),
         "load_time_s": _measure(model.load_time_s, LOAD_TIME_NOISE),
         "kld": _kld(quality),
         "top1": _known(quality.top1_agreement, quality.top1_agreement_se, zero=True),
-        "perplexity": _known(quality.perplexity, quality.perplexity_se),
-        "heuristic": _measure(heuristic, zero=True),
+        "perplexity": _known(quality.perplexity, _perplexity_error(quality)),
+        "heuristic": _known(heuristic, quality.heuristic_se, zero=True),
     }
     speeds = {
         load.shape.concurrency: speed
         for load in model.loads
-        if load.shape.concurrency is not None and (speed := _speed(load)) is not None
+        if load.shape.concurrency is not None and (speed := _speed(load, drift)) is not None
     }
     return Candidate(
         name=model.name,
@@ -87,16 +101,36 @@ def candidate(model: ModelResult, concurrency: int | None) -> Candidate:
     )
 
 
-def _speed(load: LoadResult) -> Measure | None:
-    return _repeated(load, "output_tokens_per_s", load.output_tokens_per_s, SPEED_NOISE)
+def _closed_loads(model: ModelResult) -> set[int]:
+    return {load.shape.concurrency for load in model.loads if load.shape.concurrency is not None}
 
 
-def _repeated(load: LoadResult, name: str, value: float | None, noise: float) -> Measure | None:
-    """A figure with the interval of its repeats, if there were any."""
+def _speed(load: LoadResult, drift: float) -> Measure | None:
+    return _repeated(load, "output_tokens_per_s", load.output_tokens_per_s, SPEED_NOISE, drift)
+
+
+def _repeated(load: LoadResult, name: str, value: float | None, noise: float, drift: float) -> Measure | None:
+    """A figure with the interval of its repeats, if there were any, and `drift` times the noise between runs."""
     found = load.repeats.get(name)
     if found is None or found.mean <= 0:
         return _measure(value, noise)
-    return Measure(found.mean, found.ci95 / NOISE_Z)
+    return Measure(found.mean, math.hypot(found.ci95 / NOISE_Z, drift * noise * found.mean))
+
+
+def _share(good: int, of: int) -> Measure | None:
+    """A share of independent trials. Its error is Agresti and Coull's (1998), which is not 0 where none failed."""
+    if not of:
+        return None
+    n = of + NOISE_Z**2
+    centre = (good + NOISE_Z**2 / 2) / n
+    return Measure(good / of, math.sqrt(centre * (1 - centre) / n))
+
+
+def _perplexity_error(quality: Quality) -> float | None:
+    """How hard the text is cancels between models; what is left is the error of the ratio to the reference's."""
+    if quality.perplexity is None or not quality.perplexity_ratio or quality.perplexity_ratio_se is None:
+        return None
+    return quality.perplexity * quality.perplexity_ratio_se / quality.perplexity_ratio
 
 
 def _kld(quality: Quality) -> Measure | None:

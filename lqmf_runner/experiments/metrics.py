@@ -6,6 +6,7 @@ Pure functions of plain numbers, so that they can be checked by hand and recompu
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,9 @@ class Objectives:
     def met(self, record: RequestRecord) -> bool:
         """Whether a request met every objective. A one-token answer has no TPOT and meets any; one without content
         has no TTFT and meets none."""
-        if self.ttft_s is not None and (record.ttft_s is None or record.ttft_s > self.ttft_s):
+        if self.given and record.ttft_s is None:
+            return False
+        if self.ttft_s is not None and record.ttft_s is not None and record.ttft_s > self.ttft_s:
             return False
         if self.tpot_s is not None and record.tpot_s is not None and record.tpot_s > self.tpot_s:
             return False
@@ -159,6 +162,16 @@ def mean_heuristic(records: Iterable[RequestRecord]) -> HeuristicScore | None:
     if not scores:
         return None
     return HeuristicScore(*(math.fsum(part) / len(scores) for part in zip(*map(_parts, scores), strict=True)))
+
+
+def heuristic_se(records: Iterable[RequestRecord]) -> float | None:
+    """Standard error of the mean score. Answers to one prompt count as one; None where a single prompt cannot tell."""
+    by_prompt: dict[tuple[str, int], list[float]] = {}
+    for record in records:
+        if record.error is None and record.heuristic is not None:
+            by_prompt.setdefault((record.prompt_id, record.turn), []).append(record.heuristic.score)
+    means = [math.fsum(scores) / len(scores) for scores in by_prompt.values()]
+    return statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
 
 
 def _parts(score: HeuristicScore) -> tuple[float, float, float, float]:

@@ -19,7 +19,7 @@ from .synthetic import Length, Synthetic
 
 _LEAST_REQUESTS = 16
 _RATE_S = 10  # seconds of an open loop, unless told
-_POOL = 256  # synthetic requests of a load that has a duration; they are then sent again
+_POOL = 256  # synthetic requests of a load that has a duration, as a ramp's have; they are then sent again
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,9 @@ class BenchmarkPlan:
         if self.synthetic is None:
             return prompt_conversations(self.prompts)
         planned = [load.requests or _POOL for load in self.loads()]
-        return await self.synthetic.conversations(client, max(planned, default=_POOL))
+        if self.ramp.start is not None:
+            planned.append(_POOL)
+        return await self.synthetic.conversations(client, max(planned))
 
     def _planned(self, shape: ClosedLoop | OpenLoop, usual: int) -> PlannedLoad:
         if self.duration_s is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,10 @@ from .results import RampResult, RequestRecord
 LEAST_SERVED = 0.9
 LEAST_GOOD = 0.9
 STEP_REQUESTS = 40  # so that a tenth of those in the second half is more than one that just missed its end
+STEP_ANSWERS = (
+    4  # a step is so many times as long as an answer: the engine has filled up before its second half
+)
+LEAST_FACTOR = 1.01  # rates have three digits
 
 
 @dataclass
@@ -23,7 +28,8 @@ class Ramp:
 
     Attributes:
         start, max_rate: the first rate and the highest, in requests per second.
-        step_s: length of a step, in seconds; low rates take longer, so that enough requests arrive to judge by.
+        step_s: least length of a step, in seconds. Low rates take longer, so that enough requests arrive to judge by,
+            and so do long answers; a step that proves too short for its answers is done again.
 
     Raises:
         UserInputError: a number is out of range.
@@ -35,11 +41,13 @@ class Ramp:
     step_s: float = 10.0
     refine: int = 2
     result: RampResult = field(default_factory=RampResult)
+    _answer_s: float = field(default=0.0, init=False)
+    _again: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         for name, value, fits, what in (
             ("start", self.start, 0 < self.start < math.inf, "it is a rate, more than 0"),
-            ("factor", self.factor, self.factor > 1, "it must be more than 1"),
+            ("factor", self.factor, LEAST_FACTOR <= self.factor < math.inf, f"at least {LEAST_FACTOR}"),
             ("max_rate", self.max_rate, self.start <= self.max_rate < math.inf, "at least mode.ramp.start"),
             ("step_s", self.step_s, 0 < self.step_s < math.inf, "it is a time, more than 0 s"),
             ("refine", self.refine, self.refine >= 0, "it must be at least 0"),
@@ -48,29 +56,58 @@ class Ramp:
                 raise UserInputError(f"mode.ramp.{name}={value:g} is not valid", hint=what)
 
     def steps(self) -> Iterator[OpenLoop]:
-        """The loads of the ramp. Call `judge` with the requests of each before taking the next."""
-        rate, refined = self.start, 0
+        """The loads of the ramp. Call `judge` with the requests of each before taking the next.
+
+        The same rate twice in a row: what the first time found does not count.
+        """
+        rate = self.start
         while True:
-            rate = float(f"{rate:.3g}")
-            duration = max(self.step_s, STEP_REQUESTS / rate)
-            yield OpenLoop(rate, "constant", duration_s=duration, kind="ramp")
-            low, high = self.result.sustained_rps, self.result.saturated_rps
-            if high is None:
-                if rate >= self.max_rate:
-                    return
-                rate = min(rate * self.factor, self.max_rate)
-            elif low is None or refined == self.refine:
+            yield from self._try(rate)
+            if self.result.saturated_rps is not None:
+                break
+            if rate >= self.max_rate:
                 return
-            else:
-                rate, refined = math.sqrt(low * high), refined + 1
+            rate = min(_rounded(rate * self.factor), self.max_rate)
+        for _ in range(self.refine):
+            low, high = self.result.sustained_rps, self.result.saturated_rps
+            if low is None or not low < (rate := _rounded(math.sqrt(low * high))) < high:
+                return
+            yield from self._try(rate)
+
+    def _try(self, rate: float) -> Iterator[OpenLoop]:
+        yield self._step(rate)
+        if self._again:
+            yield self._step(rate)
+
+    def _step(self, rate: float) -> OpenLoop:
+        duration = max(self.step_s, STEP_REQUESTS / rate, STEP_ANSWERS * self._answer_s)
+        return OpenLoop(rate, "constant", duration_s=duration, kind="ramp")
 
     def judge(self, step: OpenLoop, records: Sequence[RequestRecord], objectives: Objectives) -> None:
-        """Take down whether a step was sustained."""
+        """Take down whether a step was sustained. One that was not, and was too short to tell, is done again."""
         assert step.duration_s is not None
-        if is_sustained(records, step.duration_s, objectives):
+        sustained = is_sustained(records, step.duration_s, objectives)
+        in_order = sorted(records, key=_arrival)
+        # Where a queue builds up, only the first answers tell how long one takes.
+        self._answer_s = _median_s(in_order) if sustained else max(self._answer_s, _median_s(in_order[:4]))
+        too_short = step.duration_s < STEP_ANSWERS * self._answer_s
+        self._again = too_short and not sustained and not self._again
+        if sustained:
             self.result = RampResult(step.rate, self.result.saturated_rps)
-        else:
+        elif not self._again:
             self.result = RampResult(self.result.sustained_rps, step.rate)
+
+
+def _median_s(records: Sequence[RequestRecord]) -> float:
+    return statistics.median([record.e2e_s or 0.0 for record in records] or [0.0])
+
+
+def _arrival(record: RequestRecord) -> float:
+    return record.sent_s if record.due_s is None else record.due_s
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")
 
 
 def is_sustained(records: Sequence[RequestRecord], window_s: float, objectives: Objectives) -> bool:
@@ -84,7 +121,7 @@ def is_sustained(records: Sequence[RequestRecord], window_s: float, objectives: 
         return False
     if objectives.given and sum(map(objectives.met, records)) < LEAST_GOOD * len(records):
         return False
-    began = [record.sent_s if record.due_s is None else record.due_s for record in records]
+    began = [_arrival(record) for record in records]
     ended = [at + (record.e2e_s or 0.0) for at, record in zip(began, records, strict=True)]
     half = window_s / 2
     arrived = sum(half <= at < window_s for at in began)

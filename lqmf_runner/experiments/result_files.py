@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,13 @@ Line = TypeVar("Line")
 def write_results(results: Results, folder: Path) -> Path:
     """Write `results.json`; see `write_whole`."""
     path = folder / "results.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+    write_whole(path, encode_results(results))
     return path
+
+
+def encode_results(results: Results) -> bytes:
+    """What `results.json` holds."""
+    return msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n"
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -71,11 +77,14 @@ def read_judgements(folder: Path) -> list[Judgement]:
 
 def read_lines(path: Path, kind: type[Line]) -> list[Line]:
     """The records of a file with one a line, none where there is no file; a line that a crash left torn is dropped."""
+    return decode_lines(path.read_bytes().splitlines(), kind) if path.exists() else []
+
+
+def decode_lines(lines: Iterable[bytes], kind: type[Line]) -> list[Line]:
+    """The records of lines; one that a crash left torn is dropped."""
     decoder = msgspec.json.Decoder(kind)
     records: list[Line] = []
-    if not path.exists():
-        return records
-    for line in path.read_bytes().splitlines():
+    for line in lines:
         try:
             records.append(decoder.decode(line))
         except msgspec.DecodeError:
@@ -90,3 +99,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def clear_results(folder: Path) -> None:
+    """Take away what an earlier run left in the folder and a new one would add to."""
+    for name in ("results.json", "requests.jsonl", "judgements.jsonl", "system.jsonl"):
+        (folder / name).unlink(missing_ok=True)

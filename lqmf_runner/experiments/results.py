@@ -146,6 +146,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     heuristic: HeuristicScore | None = None
     similarity: SimilarityFigures | None = None
     judge: JudgeFigures | None = None
+    heuristic_se: float | None = None
     perplexity: float | None = None
     perplexity_se: float | None = None
     perplexity_ratio: float | None = None
@@ -195,8 +196,8 @@ class RunRecord(msgspec.Struct, kw_only=True):
     """The run itself. Times are ISO 8601 with offset.
 
     `status` is "complete" or "partial", with the `reason`. `mlflow_run_id` is null until the run is in MLflow.
-    `sweep` is the folder of the sweep that the run is one job of. `compares` are the ids of the finished runs that this
-    one lays side by side; it has then measured nothing itself.
+    `sweep` names the sweep that the run is one job of: its folder, and a mark that no other has. `compares` are the ids
+    of the finished runs that this one lays side by side; it has then measured nothing itself.
     """
 
     id: str

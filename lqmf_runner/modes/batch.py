@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from ..experiments.benchmark import describe
 from ..experiments.metrics import load_result
 from ..experiments.on_demand import LoadEngine
 from ..experiments.results import ModelResult, RequestRecord, Shape
+from ..output import OutputConsole
 from ..redaction import redact_text
 from ..reports.terminal import printable
 from ..types import ModelSpec, Usage
@@ -113,7 +113,7 @@ class _Batch:
         self._started_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self._total = self._left = self._bad = 0
         self._tally = _Tally()
-        self._console = Console(file=sys.stderr, highlight=False)
+        self._console = OutputConsole(file=sys.stderr, highlight=False)
         self._progress = Progress(
             TextColumn(" {task.description}", markup=False),
             BarColumn(bar_width=30),
@@ -233,8 +233,7 @@ class _Batch:
         results.models = [self._model]
         for problem in write_reports(results, self._context.run_dir):
             self._say(f"error: {problem}", "red")
-        if note := track(self._context, results):
-            self._say(note, "yellow")
+        track(self._context, results, lambda note: self._say(note, "yellow") if note else None)
 
     def _sum_up(self) -> int:
         self._say(f" {self._tally}")

@@ -22,9 +22,10 @@ from ..experiments.grading import Opponent
 from ..experiments.on_demand import LoadEngine
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.request_log import RequestLog
-from ..experiments.result_files import write_results
+from ..experiments.result_files import clear_results, write_results
 from ..experiments.results import ModelResult, Results, RunRecord
 from ..experiments.system_log import SystemLog
+from ..run_folder import sweep_name
 from ..system import describe_system, git_commit, memory_bandwidth_gb_s
 from ..types import ModelSpec
 from .grading import Graders
@@ -76,6 +77,7 @@ def run_with(
     results = begin(context, "+".join(config.model.name for config in context.models))
     header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
     display = BenchmarkDisplay(header)
+    clear_results(context.run_dir)
     interval_s = config.tracking.system_metrics_s if config.tracking.enabled else None
     with (
         RequestLog(context.run_dir) as request_log,
@@ -113,7 +115,7 @@ def begin(context: RunContext, name: str) -> Results:
             started_at=_now(),
             command=context.command,
             git_commit=git_commit(),
-            sweep=str(Path(*context.sweep_dir.parts[-2:])) if context.sweep_dir else None,
+            sweep=sweep_name(context.sweep_dir) if context.sweep_dir else None,
             reason="running",
         ),
         system=describe_system(measure_bandwidth=False),
@@ -123,7 +125,11 @@ def begin(context: RunContext, name: str) -> Results:
 def leave(
     context: RunContext, results: Results, display: BenchmarkDisplay, problems: Sequence[str] = ()
 ) -> list[str]:
-    """Write what a run leaves, send it to MLflow and print the table. Returns what could not be written."""
+    """Write what a run leaves, print the table and send the run to MLflow. Returns what could not be written.
+
+    Raises:
+        KeyboardInterrupt: while it was sent. The rest is there.
+    """
     from ..reports import write_reports
 
     results.run.finished_at = _now()
@@ -134,9 +140,15 @@ def leave(
         display.table(results)
     if results.verdict is not None:
         display.verdict(results.verdict)
+
+    def close(note: str | None = None) -> None:
+        display.footer(results, context.run_dir, problems, note)
+
     # A job of a sweep that failed at once is missed there; a run by itself has said so on the terminal.
-    note = track(context, results) if measured or context.sweep_dir is not None else None
-    display.footer(results, context.run_dir, problems, note)
+    if measured or context.sweep_dir is not None:
+        track(context, results, close)
+    else:
+        close()
     return problems
 
 
@@ -184,7 +196,7 @@ class _Benchmark:
             self.results.run.finished_at = _now()
             self.save()
             if context.sweep_dir is not None:
-                track(context, self.results)
+                track(context, self.results, lambda _: None)
             raise
         return False
 
@@ -271,17 +283,28 @@ class _Benchmark:
             log.debug("results.json not written yet: %s", error)
 
 
-def track(context: RunContext, results: Results) -> str | None:
-    """Send the run to MLflow. What went wrong, and how to send it later, as one line; None if all is well."""
+def track(context: RunContext, results: Results, tell: Callable[[str | None], None]) -> None:
+    """Send the run to MLflow, and tell what went wrong and how to send it later, as one line; None if all is well.
+
+    Raises:
+        KeyboardInterrupt: the user, or the machine's scheduler, wants an end; that has been told.
+    """
     from ..tracking import create_tracker, send_later_command
 
     tracking = context.config.tracking
+
+    def not_sent(why: str) -> str:
+        return f"not sent to MLflow ({why}); send it later: {send_later_command(context.run_dir, tracking)}"
+
     try:
         results.run.mlflow_run_id = create_tracker(tracking).send(context.run_dir)
-    except (LqmfError, KeyboardInterrupt) as error:
-        why = error.message if isinstance(error, LqmfError) else "interrupted"
-        return f"not sent to MLflow ({why}); send it later: {send_later_command(context.run_dir, tracking)}"
-    return None
+    except LqmfError as error:
+        tell(not_sent(error.message))
+    except KeyboardInterrupt:
+        tell(not_sent("interrupted"))
+        raise
+    else:
+        tell(None)
 
 
 def _reason(results: Results, benchmark: _Benchmark, *, interrupted: bool) -> str | None:

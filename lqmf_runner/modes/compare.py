@@ -59,7 +59,8 @@ def run_with(context: RunContext, *, locate: benchmark.Locate, load: LoadEngine)
     config = context.config
 
     def conclude(results: Results) -> None:
-        results.verdict = draw_verdict(results.models, config.verdict)
+        assert isinstance(config.mode, CompareMode)
+        results.verdict = draw_verdict(results.models, config.verdict, interleaved=config.mode.interleave)
 
     return benchmark.run_with(context, locate=locate, load=load, conclude=conclude)
 

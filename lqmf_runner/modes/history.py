@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 import msgspec
-from rich.console import Console
 
 from ..config import HistoryMode
 from ..errors import UserInputError
 from ..experiments.history import Change, PastRun, best, find_regressions, gauge_of, newest
+from ..output import OutputConsole
 from ..reports.history import lightest_speed, print_history
 from ..tracking import read_history
 from . import RunContext
@@ -43,7 +43,7 @@ def run(context: RunContext) -> int:
         ]
         print(msgspec.json.format(msgspec.json.encode(listing), indent=2).decode())
     else:
-        print_history(Console(highlight=False), shown, everything, regressions, mode)
+        print_history(OutputConsole(highlight=False), shown, everything, regressions, mode)
     return 0
 
 

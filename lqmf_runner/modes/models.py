@@ -16,6 +16,7 @@ from rich.table import Table
 from ..config import ModelsMode, OpenAIBackend, RunConfig
 from ..errors import LqmfError
 from ..models import FoundModel, discover
+from ..output import OutputConsole
 from . import RunContext
 
 
@@ -43,7 +44,7 @@ def run(context: RunContext) -> int:
         }
         print(json.dumps(listing, indent=2))
     else:
-        console = Console(highlight=False)
+        console = OutputConsole(highlight=False)
         _print_found(console, found, folder)
         _print_configured(console, configured)
     return 0

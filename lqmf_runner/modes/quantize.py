@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from ..config import QuantizeMode, RunConfig
 from ..models.locate import find
 from ..models.quantize import Quantized, quantize
 from ..models.quantize.progress import ProgressBar
 from ..models.quantize.registry import get_method
+from ..output import OutputConsole
 from . import RunContext
 
 
@@ -46,7 +45,7 @@ def run(context: RunContext) -> int:
 
 
 def _print_result(result: Quantized, models_dir: Path) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = OutputConsole(highlight=False, soft_wrap=True)
     place = models_dir / Path(result.path).name
     console.print(f"{'made' if result.made else 'there already, as asked for:'} {place}", markup=False)
     console.print(result.record.summary(), markup=False)

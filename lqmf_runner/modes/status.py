@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import msgspec
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..config import StatusMode
+from ..output import OutputConsole
 from ..server.registry import ServerRecord, running_servers
 from . import RunContext
 
@@ -61,7 +61,7 @@ def _print_table(servers: list[dict[str, Any]]) -> None:
             server["started_at"].replace("T", " ")[:19],
             escape(_short(server["run_dir"])),
         )
-    Console(highlight=False).print(table)
+    OutputConsole(highlight=False).print(table)
 
 
 def _short(folder: str) -> str:

@@ -15,7 +15,7 @@ from ..config import RunConfig, TrackingConfig, VerdictConfig
 from ..errors import UserInputError
 from ..experiments.conclusion import draw_verdict
 from ..experiments.finished import FinishedRun, contrasts, gather, read_finished, sweep_jobs
-from ..experiments.result_files import read_results
+from ..experiments.result_files import clear_results, read_results
 from . import RunContext
 from .benchmark import begin, leave
 
@@ -39,8 +39,7 @@ def is_complete(job: Path, resolved: Mapping[str, Any]) -> bool:
             return True
     except UserInputError:
         pass
-    for name in ("results.json", "requests.jsonl"):
-        (job / name).unlink(missing_ok=True)
+    clear_results(job)
     return False
 
 

@@ -52,7 +52,7 @@ def _difference(baseline: str, model: str, metric: Metric, before: Measure, afte
         said = "equal"
     else:
         way = "more" if after.value > before.value else "less"
-        amount = f"{abs(change) * 100:.2g} % {way}" if change is not None else way
+        amount = way if change is None else f"{_amount(change)} {way}"
         said = f"{amount}, within the noise" if tie else f"{amount}, beyond the noise"
     return Difference(
         baseline=baseline,
@@ -66,3 +66,8 @@ def _difference(baseline: str, model: str, metric: Metric, before: Measure, afte
         better=None if tie else (after.value > before.value) == metric.higher,
         text=f"{metric.label}: {figures} ({said})",
     )
+
+
+def _amount(change: float) -> str:
+    """A relative change with two digits, and with no power of ten where it is large."""
+    return f"{abs(change) * 100:.2g} %" if abs(change) < 0.995 else f"{abs(change) * 100:,.0f} %"

@@ -7,7 +7,6 @@ twice the speed, half the memory, or `KLD_PER_HALF` less KL divergence.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,8 +47,9 @@ class Metric:
 
     def limit(self, value: float) -> str:
         """A bound without the figure's name, its decimals as the user gave them: "at least 150 tok/s"."""
-        text = re.sub(r"\.0+(?!\d)|(?<=\.)(\d*?)0+(?!\d)", r"\1", self.write(value))
-        return f"{'at least' if self.higher else 'at most'} {text}"
+        unit = self.form.partition("}")[2]
+        text = f"{value * self.scale:,.12f}".rstrip("0").rstrip(".")
+        return f"{'at least' if self.higher else 'at most'} {text}{unit}"
 
     def wanted(self, limit: float) -> str:
         """A bound in words: "KLD at most 0.1"."""
@@ -78,8 +78,7 @@ class Candidate:
     """What was measured of one model.
 
     Attributes:
-        measures: figures by their key in `METRICS`; what was not measured is missing. Speed, memory and perplexity are
-            positive.
+        measures: figures by their key in `METRICS`; what was not measured is missing. Speed and memory are positive.
         speeds: output tokens per second at each concurrency.
         error: why the model's run failed; such a model is reported and not judged.
         parts_after: tokens after which half of the greedy answers have parted from the reference's.
@@ -161,11 +160,7 @@ def rank(candidates: Sequence[Candidate], config: VerdictConfig) -> list[Ranked]
 def dimension_sources(candidates: Sequence[Candidate]) -> dict[str, str]:
     """Dimension → key of the figure it is taken from, for those that any candidate was measured in."""
     measured = {key for candidate in candidates for key in candidate.measures}
-    sources = {
-        "fidelity": "kld" if "kld" in measured else "perplexity",
-        "speed": "tokens_per_s",
-        "memory": "memory_mb",
-    }
+    sources = {"fidelity": "kld", "speed": "tokens_per_s", "memory": "memory_mb"}
     return {name: key for name, key in sources.items() if key in measured}
 
 
@@ -219,15 +214,10 @@ def _ranked(candidate: Candidate, config: VerdictConfig, sources: Mapping[str, s
 
 
 def _utility(key: str, measure: Measure) -> Measure:
-    """A figure in powers of two, more is better.
-
-    The logarithm of a perplexity is a mean loss, whose growth over the reference's the KL divergence estimates.
-    """
+    """A figure in powers of two, more is better."""
     value, error = measure.value, measure.error
     if key == "kld":
         return Measure(-value / KLD_PER_HALF, error / KLD_PER_HALF)
-    if key == "perplexity":
-        return Measure(-math.log(value) / KLD_PER_HALF, error / value / KLD_PER_HALF)
     sign = 1 if METRICS[key].higher else -1
     return Measure(sign * math.log2(value), error / value / math.log(2))
 

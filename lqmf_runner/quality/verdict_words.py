@@ -10,6 +10,11 @@ from .ranking import DIMENSIONS, METRICS, NOISE_Z, Candidate, Measure, Metric, R
 
 OTHERS = 5  # so many other models get a sentence
 BROKEN_HEURISTIC = 0.5
+_TO_MEASURE = {
+    "fidelity": ": give reference=<unquantized model>",
+    "speed": ": give mode.concurrency a number",
+    "memory": "",
+}
 _MULTIPLE = 1.5  # from this ratio on, "1.5 ×" instead of "50 %"
 
 
@@ -80,12 +85,11 @@ def sentences(case: Case) -> list[str]:
 def cautions(case: Case) -> list[str]:
     """What failed, was not measured, or is within noise."""
     said = [f"{candidate.name} failed and is not judged: {candidate.error}" for candidate in case.failed]
-    if case.rows and "fidelity" not in case.sources:
-        said.append(
-            "Fidelity was not measured, so that the ranking knows nothing of it: give reference=<unquantized model>."
-        )
-    elif case.sources.get("fidelity") == "perplexity":
-        said.append("Fidelity is judged by perplexity alone, as there was no reference to compare with.")
+    said += [
+        f"{name.capitalize()} was not measured, so that the ranking knows nothing of it{_TO_MEASURE[name]}."
+        for name in DIMENSIONS
+        if case.rows and name not in case.sources and getattr(case.config.weights, name) > 0
+    ]
     for row in case.rows:
         said += _cautions_of(case, row)
     return said
@@ -178,8 +182,7 @@ def _superlative(case: Case, dimension: str, winner: Ranked, others: Sequence[Ra
     if winner.figures[dimension] < second.figures[dimension] or mine.ties_with(its):
         return None
     if dimension == "fidelity":
-        words = "the closest to the reference" if metric.key == "kld" else "the best in perplexity"
-        return f"{words} ({_both(metric, mine, its)} of {second.name})"
+        return f"the closest to the reference ({_both(metric, mine, its)} of {second.name})"
     if dimension == "speed":
         return f"the fastest{case.load} ({_more(mine.value, its.value)} faster than {second.name})"
     return f"the smallest in memory ({_less(mine.value, its.value)} smaller than {second.name})"
@@ -194,7 +197,7 @@ def _against(case: Case, winner: Ranked, row: Ranked) -> str:
     if not told:
         return f"{row.name} does not differ from {winner.name} by more than the noise."
     if not gains:
-        return f"{row.name} is {told}: nothing speaks for it."
+        return f"{row.name} is {told}{'.' if _crossover(case, winner, row) else ': nothing speaks for it.'}"
     return f"{row.name} is {told}: choose {winner.name} unless you need {_join(needs)}."
 
 
@@ -226,8 +229,6 @@ def _difference(metric: Metric, its: Measure, ours: Measure, row: Ranked) -> str
         if its.value < ours.value:
             return f"{_less(its.value, ours.value)} smaller in memory"
         return f"{_more(its.value, ours.value)} larger in memory"
-    if metric.key == "perplexity":
-        return f"{'better' if its.value < ours.value else 'worse'} in perplexity ({_both(metric, its, ours)})"
     top1 = row.candidate.measures.get("top1")
     agreed = f", top-1 {METRICS['top1'].write(top1.value)}" if top1 else ""
     if its.value > ours.value and row.candidate.parts_after is not None:

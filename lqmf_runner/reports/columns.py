@@ -37,6 +37,8 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
     Latency and bandwidth are those of the first load.
     """
     shapes = [shape for shape in load_shapes(results) if shape.kind != "ramp"]
+    repeated = any(load.repeats for model in results.models for load in model.loads)
+    interval = " ± 95 %" if repeated else ""
     columns: list[Column[ModelResult]] = [
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
@@ -46,11 +48,14 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
     ]
     columns += [
         Column(
-            f"tok/s\n{fig.load_label(shape)}",
+            f"tok/s{interval}\n{fig.load_label(shape)}",
             _of_load(
                 shape, lambda load: fig.estimated(load, "output_tokens_per_s", load.output_tokens_per_s)
             ),
-            rank=_rank(shape, lambda load: load.output_tokens_per_s, higher=True),
+            # of an open loop it is how much was asked for
+            rank=_rank(shape, lambda load: load.output_tokens_per_s, higher=True)
+            if shape.concurrency is not None
+            else None,
         )
         for shape in shapes
     ]
@@ -65,7 +70,7 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
     if any(load.goodput_rps is not None for model in results.models for load in model.loads):
         columns += [
             Column(
-                f"goodput req/s\n{fig.load_label(shape)}",
+                f"goodput req/s{interval}\n{fig.load_label(shape)}",
                 _of_load(shape, lambda load: fig.estimated(load, "goodput_rps", load.goodput_rps)),
                 rank=_rank(shape, lambda load: load.goodput_rps, higher=True),
             )
@@ -118,10 +123,10 @@ def _flip_rate(model: ModelResult) -> float | None:
 
 def _distribution_columns() -> list[Column[ModelResult]]:
     return [
-        Column("KLD\nmean", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None),
+        Column("KLD\nmean ± SE", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None),
         Column("top-1", fig.top1, rank=lambda m: None if (t := m.quality.top1_agreement) is None else -t),
         Column(
-            "perplexity",
+            "perplexity\n± SE",
             lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se),
             rank=lambda m: m.quality.perplexity,
         ),
@@ -136,12 +141,16 @@ def _tasks(results: Results) -> list[tuple[str, str]]:
 
 
 def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelResult]) -> set[tuple[int, int]]:
-    """(row, column) of the best cells; none in a column where all look the same. `models` are those that compete."""
+    """(row, column) of the best cells; none in a column where all look the same. No model that failed is among them."""
     best: set[tuple[int, int]] = set()
     for number, column in enumerate(columns):
         if column.rank is None:
             continue
-        ranks = {row: rank for row, model in enumerate(models) if (rank := column.rank(model)) is not None}
+        ranks = {
+            row: rank
+            for row, model in enumerate(models)
+            if model.error is None and (rank := column.rank(model)) is not None
+        }
         cells = {row: column.cell(models[row]) for row in ranks}
         if len(set(cells.values())) > 1:
             winner = min(ranks, key=lambda row: ranks[row])

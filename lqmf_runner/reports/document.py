@@ -224,13 +224,13 @@ def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
             )
     heads = (
         "",
-        "KLD mean",
+        "KLD mean ± SE",
         "median",
         "p90",
         "p99",
         "top-1",
-        "perplexity",
-        "of the reference's",
+        "perplexity ± SE",
+        "of the reference's ± SE",
         "differs at token",
         "never differ",
     )

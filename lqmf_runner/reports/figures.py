@@ -42,8 +42,10 @@ def milliseconds(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share between 0 and 1 as a percentage."""
-    return UNKNOWN if share is None else f"{share * 100:.0f} %"
+    """A share between 0 and 1 as a percentage; what is not quite all is not "100 %"."""
+    if share is None:
+        return UNKNOWN
+    return f"{share * 100:.2f} %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
 
 
 def megabytes(value: float | None) -> str:

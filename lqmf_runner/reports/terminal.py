@@ -25,6 +25,7 @@ from rich.text import Text
 from ..errors import LqmfError
 from ..experiments.plan import BenchmarkPlan
 from ..experiments.results import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
+from ..output import OutputConsole
 from ..quality.verdict import Verdict
 from . import figures as fig
 from .columns import Column, Row, summary_columns
@@ -39,8 +40,8 @@ class BenchmarkDisplay:
         self, header: Sequence[str], *, out: Console | None = None, progress: Console | None = None
     ) -> None:
         self._header = " · ".join(("lqmf", *header))
-        self._out = out or Console(file=sys.stdout, highlight=False)
-        self._console = progress or Console(file=sys.stderr, highlight=False)
+        self._out = out or OutputConsole(file=sys.stdout, highlight=False)
+        self._console = progress or OutputConsole(file=sys.stderr, highlight=False)
         self._live = self._console.is_terminal
         self._progress = Progress(
             TextColumn(" {task.fields[model]}", markup=False),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
-from ..experiments.result_files import write_whole
+from ..experiments.result_files import read_lines, write_whole
 from ..redaction import redact_text
 from .mlflow_connection import connected, experiment_id, locked_store
 from .mlflow_traces import send_traces
@@ -73,8 +73,7 @@ def _begin_run(client: MlflowClient, experiment: str, session: Session, folder: 
 def _send_summaries(client: MlflowClient, folder: Path, sent: _Sent) -> None:
     from mlflow.entities import Metric
 
-    lines = (folder / SUMMARIES_NAME).read_bytes().splitlines()
-    summaries = [msgspec.json.decode(line, type=SessionSummary) for line in lines]
+    summaries = read_lines(folder / SUMMARIES_NAME, SessionSummary)
     for step, summary in enumerate(summaries[sent.summaries :], sent.summaries):
         metrics = [Metric(key, value, summary.time, step) for key, value in summary.metrics.items()]
         for start in range(0, len(metrics), _BATCH):

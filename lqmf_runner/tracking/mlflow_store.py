@@ -12,7 +12,7 @@ import msgspec
 from ..config import TrackingConfig
 from ..errors import UserInputError
 from ..experiments.history import PastRun
-from ..experiments.result_files import read_config, read_results, write_results
+from ..experiments.result_files import encode_results, read_config, read_results, write_results
 from ..experiments.results import ModelResult, Results
 from ..experiments.system_log import read_system_log
 from ..redaction import redact_text
@@ -109,7 +109,10 @@ def _find_run(client: MlflowClient, config: TrackingConfig, run_id: str) -> Run:
 
 
 class _Sender:
-    """Makes the MLflow runs of one folder; on a failure those already made are deleted again."""
+    """Makes the MLflow runs of one folder; on a failure those already made are deleted again.
+
+    The folder gets to know the run's id when all is sent: what a sender that was killed has left, the next deletes.
+    """
 
     def __init__(self, client: MlflowClient, folder: Path, results: Results) -> None:
         self._client = client
@@ -156,7 +159,7 @@ class _Sender:
         """Make the run, and a child for each model if there are several."""
         results, models = self._results, self._results.models
         params = run_params(self._config)
-        before = results.run.mlflow_run_id
+        self._delete(experiment, f"tags.`lqmf.run_id` = '{results.run.id}'")
         try:
             only = models[0] if len(models) == 1 and not results.run.compares else None
             sweep = self._sweep(experiment)
@@ -173,17 +176,11 @@ class _Sender:
                 for model in models:
                     self._end_run(self._make(experiment, model.name, shared, model, parent=top))
             results.run.mlflow_run_id = top
-            write_results(results, self._folder)
-            for entry in sorted(self._folder.iterdir()):
-                if (entry / "results.json").exists():
-                    continue  # a job of a sweep, which is in MLflow as a run of its own
-                if entry.is_dir():
-                    self._client.log_artifacts(top, str(entry), entry.name)
-                else:
-                    self._client.log_artifact(top, str(entry))
+            self._log_files(top)
             self._end_run(top)
+            write_results(results, self._folder)
         except BaseException:
-            self._undo(before)
+            self._undo()
             raise
         if sweep is not None and top != sweep:
             self._supersede(experiment, sweep, top)
@@ -264,6 +261,18 @@ class _Sender:
             context = InputTag("mlflow.data.context", self._results.run.mode)
             self._client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
 
+    def _log_files(self, run_id: str) -> None:
+        """The files of the folder; `results.json` with the run's id, which the folder does not have yet."""
+        for entry in sorted(self._folder.iterdir()):
+            if (entry / "results.json").exists():
+                continue  # a job of a sweep, which is in MLflow as a run of its own
+            if entry.is_dir():
+                self._client.log_artifacts(run_id, str(entry), entry.name)
+            elif entry.name == "results.json":
+                self._client.log_text(run_id, encode_results(self._results).decode(), entry.name)
+            else:
+                self._client.log_artifact(run_id, str(entry))
+
     def _register(self) -> None:
         """Bring the registry up to date. The run is complete by now: a server without a registry costs nothing."""
         from mlflow.exceptions import MlflowException
@@ -291,25 +300,26 @@ class _Sender:
         return str(run.info.run_id)
 
     def _supersede(self, experiment: str, sweep: str, top: str) -> None:
-        """Delete what this job has left before it was run again: MLflow hides such runs, and can restore them."""
+        """Delete what this job has left before it was run again."""
         job = self._folder.name.replace("'", "")
         earlier = self._client.search_runs(
             [experiment], f"tags.`mlflow.parentRunId` = '{sweep}' and tags.`lqmf.job` = '{job}'"
         )
         for run_id in (run.info.run_id for run in earlier if run.info.run_id != top):
-            for child in self._client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'"):
-                self._client.delete_run(child.info.run_id)
+            self._delete(experiment, f"tags.`mlflow.parentRunId` = '{run_id}'")
             self._client.delete_run(run_id)
 
     def _end_run(self, run_id: str) -> None:
         self._client.set_terminated(run_id, self._status, self._end)
 
-    def _undo(self, run_id_before: str | None) -> None:
+    def _delete(self, experiment: str, which: str) -> None:
+        """MLflow hides runs that are deleted, and can restore them."""
+        for run in self._client.search_runs([experiment], which):
+            self._client.delete_run(run.info.run_id)
+
+    def _undo(self) -> None:
         from mlflow.exceptions import MlflowException
 
-        if self._results.run.mlflow_run_id != run_id_before:
-            self._results.run.mlflow_run_id = run_id_before
-            write_results(self._results, self._folder)
         for run_id in self._made:
             try:
                 self._client.delete_run(run_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..experiments.result_files import decode_lines
 from ..server.traces import RequestTrace
 from .values import TAG_LENGTH, shorten
 
@@ -36,10 +37,10 @@ def send_traces(
     with open(path, "rb") as file:
         file.seek(start)
         while lines := list(itertools.islice(file, _BATCH)):
-            traces = [msgspec.json.decode(line, type=RequestTrace) for line in lines]
-            sent = [_send(trace, experiment, run_id) for trace in traces]
+            sent = [_send(trace, experiment, run_id) for trace in decode_lines(lines, RequestTrace)]
             mlflow.flush_trace_async_logging()
-            client.get_trace(sent[-1])  # what goes wrong on the way is only logged; this fails then
+            if sent:
+                client.get_trace(sent[-1])  # what goes wrong on the way is only logged; this fails then
             start += sum(map(len, lines))
             yield start
 

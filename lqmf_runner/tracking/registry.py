@@ -34,7 +34,9 @@ def register_model(client: MlflowClient, run_id: str, model: ModelResult, settin
     _ensure_model(client, name)
     measured = {
         "last_run": run_id,
-        "tokens_per_s": model.loads[0].output_tokens_per_s,
+        "tokens_per_s": next(
+            (x.output_tokens_per_s for x in model.loads if x.shape.concurrency is not None), None
+        ),
         "kld": model.quality.kld.mean if model.quality.kld else None,
     } | dict(setting)
     versions = client.search_model_versions(f"name='{name}'")

@@ -20,6 +20,8 @@ from typing import Any
 import msgspec
 
 from ..errors import TrackingError
+from ..experiments.line_file import LineFile
+from ..experiments.result_files import write_whole
 from ..server.traces import RequestTrace
 from . import Tracker
 from .values import NAME_LENGTH, flatten, run_params
@@ -113,11 +115,12 @@ class SessionTracker:
             log.log(level, "the session is not in MLflow: %s%s", error, hint)
 
     def _write_and_send(self, summary: SessionSummary, traces: Sequence[RequestTrace]) -> None:
-        (self._folder / SESSION_NAME).write_bytes(msgspec.json.encode(self._session))
+        write_whole(self._folder / SESSION_NAME, msgspec.json.encode(self._session))
         for name, lines in ((TRACES_NAME, traces), (SUMMARIES_NAME, (summary,))):
             if lines:
-                with open(self._folder / name, "ab") as file:
-                    file.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
+                with contextlib.closing(LineFile(self._folder / name)) as file:
+                    for line in lines:
+                        file.append(msgspec.json.encode(line) + b"\n")
         self._tracker.send(self._folder)
 
 

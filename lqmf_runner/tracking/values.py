@@ -16,7 +16,7 @@ from ..reports.figures import load_key
 
 ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
-_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "objectives", "repeats", "interleave", "tasks"}
+_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "repeats", "interleave", "tasks"}
 _APART = {"cache_dir", "decisions", "decision_set"}  # what the other figures of fidelity do not depend on
 
 
@@ -100,10 +100,10 @@ def conditions_digest(config: Mapping[str, Any], overrides: Sequence[str]) -> st
 
 
 def prompts_dataset(config: Mapping[str, Any]) -> dict[str, str] | None:
-    """The prompt set as the fields of MLflow's `Dataset`; None if the run had none."""
+    """The prompt set as the fields of MLflow's `Dataset`; None if the run had none, or compared finished runs."""
     prompts = config.get("prompts") or {}
     entries = prompts.get("entries")
-    if not entries:
+    if not entries or config.get("runs"):
         return None
     turns = sum(len(entry.get("turns") or [1]) for entry in entries)
     return {

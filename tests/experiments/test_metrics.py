@@ -94,6 +94,7 @@ def test_goodput_needs_every_objective() -> None:
     assert Objectives(0.2, 0.1, 2.0).met(both)
     assert not Objectives(0.2, 0.01, 2.0).met(both)
     assert not Objectives(ttft_s=0.2).met(record(e2e_s=1.0))
+    assert not Objectives(e2e_s=2.0).met(record(e2e_s=1.0))
     assert Objectives(tpot_s=0.1).met(record(ttft_s=0.1, e2e_s=0.1))
     assert load_result(Shape("closed", 1), [both], 1.0).goodput_rps is None
 

@@ -183,6 +183,31 @@ def test_a_ramp_that_never_saturates_says_so_and_one_that_begins_too_high_too() 
     assert slow.result == RampResult(None, 8.0)
 
 
+@pytest.mark.parametrize("answer_s", [3.0, 10.0, 30.0])
+def test_answers_that_take_longer_than_a_step_do_not_look_like_saturation(answer_s: float) -> None:
+    """An engine without limits sustains every rate, however long each of its answers takes."""
+    ramp = Ramp(start=8.0, max_rate=20.0, step_s=10.0)
+    tried = climb(ramp, answer_s, servers=10_000)
+    assert ramp.result == RampResult(20.0, None)
+    assert len(tried) <= 5  # 8, 12, 18 and 20, the first of them twice where 10 s were too short
+
+
+def test_a_step_that_was_too_short_to_tell_is_done_again_once() -> None:
+    """One server that takes 10 s an answer cannot serve 8 a second, however long one looks."""
+    ramp = Ramp(start=8.0)
+    assert climb(ramp, 10.0) == [8.0, 8.0]
+    assert ramp.result == RampResult(None, 8.0)
+
+
+@pytest.mark.parametrize("limits", [{"start": 8.0, "max_rate": 12.34}, {"start": 1000.0, "max_rate": 1024.0},
+                                    {"start": 1.0, "factor": 1.01, "max_rate": 1.05}])  # fmt: skip
+def test_a_ramp_ends_at_its_highest_rate(limits: dict[str, float]) -> None:
+    ramp = Ramp(**limits)  # type: ignore[arg-type]
+    tried = climb(ramp, 0.001, servers=100)
+    assert tried[-1] == limits["max_rate"]
+    assert tried == sorted(set(tried))
+
+
 def record(due: float, e2e: float, **values: object) -> RequestRecord:
     return RequestRecord(
         model="m", load="ramp", prompt_id="p", turn=0, user=0, due_s=due, e2e_s=e2e, ttft_s=e2e, **values  # type: ignore[arg-type]
@@ -210,7 +235,8 @@ def test_a_queue_that_grows_by_a_sixth_is_not_sustained() -> None:
     assert is_sustained(barely, 10.0, Objectives())
 
 
-@pytest.mark.parametrize("wrong", [{"start": 0.0}, {"start": 1.0, "factor": 1.0}, {"start": 9.0, "max_rate": 8.0},
+@pytest.mark.parametrize("wrong", [{"start": 0.0}, {"start": 1.0, "factor": 1.0}, {"start": 1.0, "factor": 1.004},
+                                   {"start": 9.0, "max_rate": 8.0},
                                    {"start": 1.0, "step_s": 0.0}, {"start": 1.0, "refine": -1}])  # fmt: skip
 def test_ramps_that_cannot_be_run_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserInputError, match=r"mode\.ramp\."):

@@ -215,6 +215,22 @@ def test_a_task_that_is_wrong_is_told_before_a_model_is_loaded(bench: Bench) -> 
     assert not bench.engines
 
 
+def test_a_load_in_which_nothing_arrives_is_named(bench: Bench) -> None:
+    bench.mode = BenchmarkMode(concurrency=[], rate=[0.001], duration_s=0.01)
+    with pytest.raises(EngineError, match="no request arrived"):
+        bench.run("a")
+    bench.mode = BenchmarkMode(concurrency=[1], rate=[0.001], duration_s=0.01)
+    assert bench.run("a") == 0
+    assert bench.results.models[0].notes == ["poisson0.001: no request arrived before it was over"]
+
+
+def test_a_run_in_the_folder_of_another_takes_its_place(bench: Bench) -> None:
+    bench.mode = BenchmarkMode(concurrency=[1], requests=3)
+    for _ in range(2):
+        assert bench.run("a") == 0
+        assert len(read_requests(bench.folder)) == 3
+
+
 def test_synthetic_requests_are_not_scored(bench: Bench) -> None:
     bench.engine = WordTokens
     bench.mode = BenchmarkMode(

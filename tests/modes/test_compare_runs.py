@@ -134,7 +134,7 @@ def test_a_constraint_on_what_none_measured_is_refused(comparing: Comparing) -> 
     runs = [finished(comparing.root / name, sample_model(name)) for name in ("a", "b")]
     with pytest.raises(UserInputError, match="max_kld bounds what these runs did not measure"):
         comparing.run(*runs, verdict=VerdictConfig(max_kld=0.1))
-    with pytest.raises(UserInputError, match=r"at verdict\.concurrency=3"):
+    with pytest.raises(UserInputError, match=r"verdict\.concurrency=3 is a load that none"):
         comparing.run(*runs, verdict=VerdictConfig(min_tokens_per_s=1, concurrency=3))
 
 

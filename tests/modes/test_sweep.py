@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lqmf_runner.errors import UserInputError
 from lqmf_runner.experiments.result_files import read_results, write_results
 from lqmf_runner.experiments.results import Results
 from lqmf_runner.modes.sweep import is_complete
+from lqmf_runner.run_folder import sweep_name
 from tests.conftest import Run
 from tests.experiments.sample import sample_model, sample_results
 
@@ -30,6 +33,8 @@ ANSWER = [
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if "mlflow" in self.path:
+            type(self).on_track()
         self._send(b'{"data": [{"id": "m"}]}', "application/json")
 
     def do_POST(self) -> None:
@@ -51,6 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     asked = 0
     on_ask: Callable[[int], None] = staticmethod(lambda _: None)
+    on_track: Callable[[], None] = staticmethod(lambda: None)
 
 
 @pytest.fixture
@@ -60,29 +66,35 @@ def asked() -> Callable[[], int]:
 
 
 @pytest.fixture
-def sweep(run_program: Run, tmp_path: Path) -> Iterator[Sweep]:
-    """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
+def endpoint() -> Iterator[str]:
+    """Address of a server that answers at once."""
     _Handler.asked, _Handler.on_ask = 0, staticmethod(lambda _: None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def sweep(run_program: Run, tmp_path: Path, endpoint: str) -> Sweep:
+    """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
     models = tmp_path / "own" / "model"
     models.mkdir(parents=True)
-    for name, port in (("a", server.server_port), ("b", server.server_port), ("c", 9)):
+    for name, address in (("a", endpoint), ("b", endpoint), ("c", "http://127.0.0.1:9")):
         (models / f"{name}.yaml").write_text(
             "# @package _global_\n"
             "defaults: [model_schema@model, {override /backend@_global_.backend: openai}]\n"
-            f"model: {{name: {name}}}\nbackend: {{base_url: 'http://127.0.0.1:{port}/v1'}}\n"
+            f"model: {{name: {name}}}\nbackend: {{base_url: '{address}/v1'}}\n"
         )
 
-    def run(*args: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         return run_program(
             "-m", "mode=benchmark", "--config-dir", "own", "tracking=none", "mode.concurrency=[1]", "mode.requests=2",
-            "mode.warmup=0", *args, env={"NO_PROXY": "127.0.0.1"},
+            "mode.warmup=0", *args, env={"NO_PROXY": "127.0.0.1"}, stdout=stdout,
         )  # fmt: skip
 
-    yield run
-    server.shutdown()
-    server.server_close()
+    return run
 
 
 def the_sweep(root: Path) -> Path:
@@ -106,6 +118,8 @@ def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
     assert (results.run.status, results.run.reason) == ("partial", "2 of 4 jobs are not complete")
     assert [m.name for m in results.models] == [f"{model} max_tokens={n}" for model in "ac" for n in (4, 8)]
     assert results.verdict is not None
+    jobs = (read_results(the_sweep(tmp_path) / job) for job in "0123")
+    assert {job.run.sweep for job in jobs} == {results.run.sweep}
     assert sorted(m.name for m in results.verdict.models if m.error) == ["c max_tokens=4", "c max_tokens=8"]
     assert "Verdict: " in first.stdout
     assert "sampling settings differ" in first.stdout
@@ -148,6 +162,35 @@ def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
     assert results_of(tmp_path).run.status == "complete"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_job_is_sent_ends_the_sweep(
+    sweep: Sweep, endpoint: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The endpoint is the tracking server too: asked for the experiment, it interrupts the program."""
+
+    def interrupt() -> None:
+        (program,) = psutil.Process().children()
+        program.send_signal(number)
+
+    _Handler.on_track = staticmethod(interrupt)
+    stopped = sweep("model=a,b", "tracking=mlflow", f"tracking.uri={endpoint}")
+    assert stopped.returncode == 130, stopped.stderr
+    folder = the_sweep(tmp_path)
+    assert "not sent to MLflow (interrupted); send it later: " in stopped.stderr
+    assert f"hydra.sweep.dir={folder.relative_to(tmp_path)}" in stopped.stderr
+    assert read_results(folder / "0").run.status == "complete"
+    assert not (folder / "1").exists()
+
+
+def test_a_sweep_goes_on_where_who_reads_its_tables_has_left(
+    sweep: Sweep, closed_pipe: int, tmp_path: Path
+) -> None:
+    done = sweep("model=a,b", stdout=closed_pipe)
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr
+    assert [model.name for model in results_of(tmp_path).models] == ["a", "b"]
+
+
 def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:
     results = sample_results(sample_model("a"))
     (tmp_path / ".hydra").mkdir()
@@ -158,10 +201,26 @@ def test_a_job_is_skipped_only_if_it_is_the_same(tmp_path: Path) -> None:
         is_complete(tmp_path, {"mode": {"warmup": 3}})
     results.run.status = "partial"
     write_results(results, tmp_path)
-    (tmp_path / "requests.jsonl").touch()
+    lines = [tmp_path / f"{name}.jsonl" for name in ("requests", "judgements", "system")]
+    for path in lines:
+        path.touch()
     assert not is_complete(tmp_path, {"mode": {"warmup": 2}})
-    assert not (tmp_path / "requests.jsonl").exists()
+    assert not any(path.exists() for path in lines)
     assert not is_complete(tmp_path / "elsewhere", {})
+
+
+def test_jobs_share_the_name_of_their_sweep_and_no_other_sweep_has_it(tmp_path: Path) -> None:
+    """Not one of another machine that began in the same second, nor one that ran in this folder before."""
+    here, elsewhere = (tmp_path / root / "2026-01-01" / "02-00-01-benchmark" for root in "ab")
+    here.mkdir(parents=True)
+    elsewhere.mkdir(parents=True)
+    with ThreadPoolExecutor() as jobs:
+        (name,) = set(jobs.map(lambda _: sweep_name(here), range(8)))
+    assert name.startswith("2026-01-01/02-00-01-benchmark ")
+    assert sweep_name(elsewhere) != name
+    shutil.rmtree(here)
+    here.mkdir()
+    assert sweep_name(here) != name
 
 
 def test_a_sweep_that_is_refused_leaves_nothing_behind(run_program: Run, tmp_path: Path) -> None:

@@ -176,14 +176,17 @@ def test_without_fidelity_the_verdict_says_so() -> None:
     assert "look broken" in broken.cautions[1]
 
 
-def test_perplexity_stands_in_where_there_is_no_reference() -> None:
-    one, other = (
-        candidate("a", 100, 100, None, perplexity=20.0),
-        candidate("b", 100, 100, None, perplexity=30.0),
-    )
-    verdict = judge([other, one], PLAIN)
-    assert verdict.winner == "a"
-    assert verdict.models[1].score == pytest.approx(2 ** (-math.log(30 / 20) / 0.1 / 3))
+def test_a_dimension_that_was_not_measured_is_named() -> None:
+    slow = Candidate("a", {"memory_mb": Measure(100), "kld": Measure(0.1)})
+    assert judge([slow], PLAIN).cautions == [
+        "Speed was not measured, so that the ranking knows nothing of it: give mode.concurrency a number."
+    ]
+    assert judge([slow], VerdictConfig(weights=WeightsConfig(speed=0))).cautions == []
+
+
+def test_limits_are_written_as_they_were_given() -> None:
+    verdict = judge([Q4], VerdictConfig(max_kld=0.00002, min_top1=0.9999))
+    assert verdict.sentences[0] == "q4: KLD 0.02 (at most 0.00002) and top-1 93.0 % (at least 99.99 %)."
 
 
 @pytest.mark.parametrize(

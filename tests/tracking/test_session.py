@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError
 from lqmf_runner.server.traces import RequestTrace
 from lqmf_runner.tracking.mlflow_session import is_session, send_session
-from lqmf_runner.tracking.session import SUMMARIES_NAME, SessionSummary, SessionTracker, session_metrics
+from lqmf_runner.tracking.session import (
+    SESSION_NAME,
+    SUMMARIES_NAME,
+    TRACES_NAME,
+    SessionSummary,
+    SessionTracker,
+    session_metrics,
+)
 
 
 def stats(requests: int) -> dict[str, Any]:
@@ -113,6 +121,46 @@ async def test_a_session_is_one_run_read_back_through_mlflow(tmp_path: Path) -> 
     history = client.get_metric_history(run.info.run_id, "m/output_tokens")
     assert [(point.step, point.value) for point in history] == [(0, 15), (1, 21)]
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == [SUMMARIES_NAME]
+
+
+async def test_a_summary_that_does_not_fit_on_the_disk_leaves_no_torn_line(tmp_path: Path) -> None:
+    async def serve(requests: int) -> None:
+        async with make_session(tmp_path, Recorder(), [requests]).running():
+            pass
+
+    for requests in (1, 2, 3):
+        await serve(requests)
+    assert (tmp_path / SUMMARIES_NAME).stat().st_size > (tmp_path / SESSION_NAME).stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / SUMMARIES_NAME).stat().st_size + 10, hard))
+    try:
+        await serve(4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await serve(5)
+    lines = (tmp_path / SUMMARIES_NAME).read_bytes().splitlines()
+    assert [msgspec.json.decode(line)["metrics"]["requests"] for line in lines] == [1, 2, 3, 5]
+
+
+async def test_a_torn_line_costs_itself_alone(tmp_path: Path, store: TrackingConfig) -> None:
+    trace = RequestTrace(
+        id="whole", key=None, route="/v1/completions", model="m", streaming=False, n=1, status=200, error="",
+        cancelled=False, began=1_790_000_000.5, duration_s=2.0, first_token_s=0.5, queue_s=0.1, prefill_s=0.3,
+        decode_s=1.25, prompt_tokens=7, output_tokens=3,
+    )  # fmt: skip
+    async with make_session(tmp_path, Recorder(), [5], take_traces=lambda: [trace]).running():
+        pass
+    for name in (SUMMARIES_NAME, TRACES_NAME):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:20] + whole + whole)
+    run_id = send_session(tmp_path, store)
+    client = MlflowClient(tracking_uri=store.uri)
+    run = client.get_run(run_id)
+    assert run.data.metrics["requests"] == 5
+    found = client.search_traces(
+        locations=[run.info.experiment_id], filter_string=f"metadata.`mlflow.sourceRun` = '{run_id}'"
+    )
+    assert [trace.info.tags["lqmf.request_id"] for trace in found] == ["whole"]
 
 
 async def test_requests_are_traces_of_the_session_s_run_sent_once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -236,6 +237,27 @@ def test_a_failure_half_way_leaves_no_half_run(here: Path, store: TrackingConfig
     assert client.search_runs([experiment.experiment_id], "tags.model = 'unlucky'") == []
     run_id = send_folder(folder, store)  # and later it goes through
     assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_what_a_sender_that_was_killed_has_left_is_sent_again(here: Path, store: TrackingConfig) -> None:
+    folder = make_folder(here, sample_model("killed"), sample_model("beside"))
+    killed = (
+        "import os, signal, sys; from mlflow import MlflowClient; from lqmf_runner.tracking.__main__ import main\n"
+        "MlflowClient.log_artifact = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.exit(main())"
+    )
+    words = shlex.split(send_later_command(folder, store))[3:]
+    done = subprocess.run([sys.executable, "-c", killed, *words], check=False)
+    assert done.returncode == -signal.SIGKILL
+    client = MlflowClient(tracking_uri=store.uri)
+    experiment = client.get_experiment_by_name("lqmf").experiment_id
+    of_folder = f"tags.`lqmf.run_id` = '{read_results(folder).run.id}'"
+    assert "RUNNING" in {run.info.status for run in client.search_runs([experiment], of_folder)}
+    run_id = send_folder(folder, store)
+    runs = client.search_runs([experiment], of_folder)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    assert run_id in {run.info.run_id for run in runs}
+    assert "report.md" in {file.path for file in client.list_artifacts(run_id)}
 
 
 def test_the_command_for_later_works_as_printed(here: Path, store: TrackingConfig) -> None:

@@ -26,7 +26,8 @@ class _Model:
 
 def pareto_plot(results: Results) -> Iterator[Plot]:
     """The models that have both a speed and a fidelity, if they are two or more."""
-    shape = next((load.shape for model in results.models for load in model.loads), None)
+    loads = (load.shape for model in results.models for load in model.loads)
+    shape = next((shape for shape in loads if shape.concurrency is not None), None)
     if shape is None:
         return
     measure = _measure(results.models)
