@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
-from ..errors import InvalidRequestError
+from ..errors import EndpointSetupError, InvalidRequestError
 from ..types import Constraint, Message, SamplingParams, TokenLogprob
 
 _EXTENSIONS = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False}
@@ -134,3 +135,14 @@ def read_json(data: str) -> Any:
 def retry_after_s(said: str) -> float:
     """The seconds of a `Retry-After`, between one and an hour; a date is not understood."""
     return float(min(max(int(said), 1), 3600)) if said.isdecimal() and len(said) < 10 else 1.0
+
+
+def read_key(variable: str) -> str:
+    """The key in an environment variable, without what its file may have ended with; empty if there is none."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointSetupError(
+            f"the key in {variable} has characters that cannot be sent",
+            hint=f"set {variable} to the key alone",
+        )
+    return key

@@ -7,7 +7,6 @@ carry text only and the counts come from the endpoint's `usage`.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -43,6 +42,7 @@ from .openai_wire import (
     message_body,
     most_likely,
     read_json,
+    read_key,
     read_logprobs,
     retry_after_s,
     sampling_body,
@@ -76,7 +76,7 @@ class RemoteEngine(EngineClient):
         options = spec.options
         base_url = str(options["base_url"]).rstrip("/")
         shown = redact_text(base_url)  # errors are kept in results and logs
-        key = os.environ.get(options.get("api_key_env") or "", "")
+        key = read_key(options.get("api_key_env") or "")
         client = httpx.AsyncClient(
             base_url=base_url,
             timeout=httpx.Timeout(options.get("timeout_s", 120.0), connect=5.0),

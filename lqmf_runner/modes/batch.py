@@ -23,6 +23,7 @@ from ..experiments.batch_output import BatchOutput, Outcome
 from ..experiments.benchmark import describe
 from ..experiments.metrics import load_result
 from ..experiments.on_demand import LoadEngine
+from ..experiments.request_log import RequestLog
 from ..experiments.results import ModelResult, RequestRecord, Shape
 from ..output import OutputConsole
 from ..redaction import redact_text
@@ -110,7 +111,7 @@ class _Batch:
         self._output = output
         self._model = ModelResult(name=self._config.model.name)
         self._records: list[RequestRecord] = []
-        self._started_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self._started_at = _now()
         self._total = self._left = self._bad = 0
         self._tally = _Tally()
         self._console = OutputConsole(file=sys.stderr, highlight=False)
@@ -164,8 +165,8 @@ class _Batch:
             except LqmfError:
                 self._stopped("stopped")
                 raise
-        self._leave(None)
-        return self._sum_up()
+        exit_code = self._sum_up()
+        return 1 if self._leave(None) else exit_code
 
     async def _answer(self) -> None:
         plan = BatchPlan(self._mode.concurrency, self._mode.retries, self._mode.retry_wait_s)
@@ -178,7 +179,8 @@ class _Batch:
             for note in client.info.notes:
                 self._say(f"note: {note}", "yellow")
             self._tally.started = time.perf_counter()
-            await run_batch(client, self._todo(), plan, on_outcome=self._on_outcome)
+            with RequestLog(self._context.run_dir) as self._log:
+                await run_batch(client, self._todo(), plan, on_outcome=self._on_outcome)
             self._model.memory = await client.memory()
         finally:
             await client.close()
@@ -197,7 +199,9 @@ class _Batch:
 
     def _on_outcome(self, item: BatchItem, outcome: Outcome) -> None:
         self._output.write(item, outcome)
-        self._records.append(_record(self._model.name, item, outcome))
+        record = _record(self._model.name, item, outcome)
+        self._records.append(record)
+        self._log.write(record)
         if outcome.completion is None:
             self._count(f"line {item.line}: {outcome.error}")
         else:
@@ -218,22 +222,27 @@ class _Batch:
         self._say(f"{why}: {self._tally}, {left:,} left; run the same command again to go on", "yellow")
         self._leave(why)
 
-    def _leave(self, reason: str | None) -> None:
-        """Results and reports in the run's folder, and MLflow: the batch as the closed loop that it is."""
+    def _leave(self, reason: str | None) -> list[str]:
+        """Results and reports in the run's folder, and MLflow: the batch as the closed loop that it is.
+
+        Returns what could not be written.
+        """
         if not self._records:
-            return
+            return []
         from ..reports import write_reports
 
         results = begin(self._context, self._model.name)
-        results.run.started_at = self._started_at
+        results.run.started_at, results.run.finished_at = self._started_at, _now()
         results.run.reason, results.run.status = reason, "partial" if reason else "complete"
         elapsed = time.perf_counter() - self._tally.started
         shape = Shape("closed", self._mode.concurrency)
         self._model.loads = [load_result(shape, self._records, elapsed, partial=reason is not None)]
         results.models = [self._model]
-        for problem in write_reports(results, self._context.run_dir):
+        problems = write_reports(results, self._context.run_dir)
+        for problem in problems:
             self._say(f"error: {problem}", "red")
         track(self._context, results, lambda note: self._say(note, "yellow") if note else None)
+        return problems
 
     def _sum_up(self) -> int:
         self._say(f" {self._tally}")
@@ -249,6 +258,10 @@ class _Batch:
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:

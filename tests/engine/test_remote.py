@@ -393,6 +393,17 @@ async def test_the_key_is_sent_and_never_shown(endpoint: Endpoint, monkeypatch: 
         assert "authorization" not in endpoint.requests[-1][1]
 
 
+async def test_a_key_with_the_end_of_its_line_is_taken_and_one_that_cannot_be_sent_refused(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "open-sesame\r\n")
+    async with await load_engine(spec(endpoint, api_key_env="SOME_KEY")):
+        assert endpoint.requests[-1][1]["authorization"] == "Bearer open-sesame"
+    monkeypatch.setenv("SOME_KEY", "sésame")
+    with pytest.raises(UserInputError, match="the key in SOME_KEY has characters that cannot be sent"):
+        await load_engine(spec(endpoint, api_key_env="SOME_KEY"))
+
+
 @pytest.mark.parametrize(
     ("status", "error", "said", "passed_on"),
     [

@@ -26,7 +26,7 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.experiments.result_files import read_results
+from lqmf_runner.experiments.result_files import read_requests, read_results
 from lqmf_runner.experiments.results import Shape
 from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.batch import run_with
@@ -115,6 +115,8 @@ def test_every_line_is_answered_once(batch: Batch, capsys: pytest.CaptureFixture
     results = read_results(batch.run_dir)
     (load,) = results.models[0].loads
     assert (results.run.mode, results.run.status) == ("batch", "complete")
+    assert results.run.finished_at is not None
+    assert len({record.prompt_id for record in read_requests(batch.run_dir)}) == 20
     assert (load.shape, load.requests, load.output_tokens) == (Shape("closed", 8), 20, 40)
     assert (batch.run_dir / "report.html").exists()
     shown = capsys.readouterr()
