@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from lqmf_runner.engine import EngineClient, load_engine
+from lqmf_runner.quality.divergence import first_divergence
 from lqmf_runner.quality.evaluation_text import SHIPPED
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
 
@@ -49,15 +50,17 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EngineClient]:
 
 def ask(question: str, n: int = 24) -> GenerationRequest:
     return GenerationRequest(
-        messages=(Message("user", question),), sampling=SamplingParams(max_tokens=n, temperature=0)
+        messages=(Message("user", question),),
+        sampling=SamplingParams(max_tokens=n, temperature=0, logprobs=5),
     )
 
 
 async def test_it_knows_the_capital_of_france(engine: EngineClient) -> None:
     plain = GenerationRequest(
-        prompt="The capital of France is", sampling=SamplingParams(max_tokens=4, temperature=0)
+        prompt="The capital of France is", sampling=SamplingParams(max_tokens=4, temperature=0, logprobs=2)
     )
-    assert "Paris" in (await engine.complete(plain)).text
+    # With GPTQ " Paris" is about as likely as " the": which comes first depends on where the model was quantized.
+    assert " Paris" in [text for _, text, _ in (await engine.complete(plain)).logprobs[0].top]
     answer = await engine.complete(ask("What is the capital of France?"))
     assert answer.usage.prompt_tokens == 37, "the template puts a system prompt before the question"
     # The first word of an answer is a toss-up that quantization decides (The 16 %, L' 14 %): only one is fixed.
@@ -70,7 +73,14 @@ async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(engine: EngineCl
     alone = [await engine.complete(question) for question in questions]
     await engine.reset_prefix_cache()
     crowd = await asyncio.gather(*map(engine.complete, questions))
-    assert [answer.token_ids for answer in crowd] == [answer.token_ids for answer in alone]
+    for one, other in zip(alone, crowd, strict=True):
+        at = first_divergence(one.token_ids, other.token_ids)
+        if engine.info.name in ("nf4", "gptq") and at is not None:
+            # On CPUs with bfloat16 instructions their kernels round to that, which makes much of the last bit's noise.
+            at_hand = {token: logprob for token, _, logprob in one.logprobs[at].top}
+            assert one.logprobs[at].logprob - at_hand[other.token_ids[at]] < 0.1, "no near tie"
+        else:
+            assert at is None
 
 
 async def test_it_finds_a_true_sentence_likelier_than_a_scrambled_one(engine: EngineClient) -> None:
