@@ -15,9 +15,7 @@ from .results import RampResult, RequestRecord
 LEAST_SERVED = 0.9
 LEAST_GOOD = 0.9
 STEP_REQUESTS = 40  # so that a tenth of those in the second half is more than one that just missed its end
-STEP_ANSWERS = (
-    4  # a step is so many times as long as an answer: the engine has filled up before its second half
-)
+STEP_ANSWERS = 4  # a step is so many times as long as an answer: the engine fills up in its first half
 LEAST_FACTOR = 1.01  # rates have three digits
 
 
