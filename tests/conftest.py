@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from lqmf_runner.cli import conf_dir
 from lqmf_runner.config import RunConfig
 from lqmf_runner.hydra_app import register_schemas, to_run_config
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and what they start inherits it: tests of Ctrl-C would find none.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Compose = Callable[..., RunConfig]

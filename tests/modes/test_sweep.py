@@ -138,6 +138,11 @@ def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
     assert len(results_of(tmp_path).models) == 4
 
 
+def the_program() -> psutil.Process:
+    """The process that was started last: another test's may not have ended yet."""
+    return max(psutil.Process().children(), key=psutil.Process.create_time)
+
+
 def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
     sweep: Sweep, tmp_path: Path
 ) -> None:
@@ -145,8 +150,7 @@ def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
 
     def interrupt(number: int) -> None:
         if number == 3:
-            (program,) = psutil.Process().children()
-            program.send_signal(signal.SIGINT)
+            the_program().send_signal(signal.SIGINT)
 
     _Handler.on_ask = staticmethod(interrupt)
     stopped = sweep("model=a,b")
@@ -169,8 +173,7 @@ def test_an_interrupt_while_a_job_is_sent_ends_the_sweep(
     """The endpoint is the tracking server too: asked for the experiment, it interrupts the program."""
 
     def interrupt() -> None:
-        (program,) = psutil.Process().children()
-        program.send_signal(number)
+        the_program().send_signal(number)
 
     _Handler.on_track = staticmethod(interrupt)
     stopped = sweep("model=a,b", "tracking=mlflow", f"tracking.uri={endpoint}")
