@@ -202,7 +202,10 @@ class TransformersRunner(ModelRunner):
         return self._to_numpy(output.logits[0, : len(rows)])
 
     def _to_numpy(self, logits: torch.Tensor) -> NDArray[np.float32]:
-        """As float32 in main memory; that is kept while it fits, as getting it anew takes ten times the copying."""
+        """As float32 in main memory; that of a copy is kept while it fits, as new memory takes ten times as long."""
+        if logits.dtype == torch.float32 and logits.device.type == "cpu":
+            own: NDArray[np.float32] = logits.numpy()
+            return own
         n = logits.shape[0]
         if not n <= self._logits.shape[0] <= 4 * n + _SPARE_ROWS:
             self._logits = torch.empty(logits.shape, dtype=torch.float32)
