@@ -36,14 +36,14 @@ from lqmf_runner.config import (
     TransformersBackend,
 )
 from lqmf_runner.engine import EngineClient, load_engine
-from lqmf_runner.experiments.benchmark import benchmark_model
-from lqmf_runner.experiments.plan import BenchmarkPlan
-from lqmf_runner.experiments.request_log import RequestLog
-from lqmf_runner.experiments.results import ModelResult
+from lqmf_runner.evaluation.fidelity.text import load_text
+from lqmf_runner.evaluation.fidelity.windows import WindowProtocol, compare_with_reference, record_reference
+from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.models import locate
-from lqmf_runner.quality.evaluation_text import load_text
-from lqmf_runner.quality.fidelity import WindowProtocol, compare_with_reference, record_reference
 from lqmf_runner.reports.terminal import BenchmarkDisplay
+from lqmf_runner.results.request_log import RequestLog
+from lqmf_runner.results.schema import ModelResult
+from lqmf_runner.runs.model import benchmark_model
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec
 
 CONCURRENCY = (1, 8, 16)

@@ -70,7 +70,7 @@ async def gptq(repeats: int) -> AsyncIterator[Row]:
 async def cost(repeats: int) -> AsyncIterator[Row]:
     """What the server itself costs: a model of a few hundred kilobytes on one thread, one token an answer."""
     sys.path.insert(0, str(ROOT))
-    from tests.models.tiny import make_gguf
+    from tests.support.tiny import make_gguf
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "quantized-models" / "tiny" / "model.gguf"

@@ -58,6 +58,15 @@ class TooLargeError(UserInputError):
     status = 413
 
 
+class FieldError(InvalidRequestError):
+    """A field of the request is wrong; `param` names it."""
+
+    def __init__(self, message: str, *, param: str | None, hint: str = "", code: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
+        self.code = code
+
+
 class ContextLengthError(InvalidRequestError):
     """The prompt does not fit into the context."""
 

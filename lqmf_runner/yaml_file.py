@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 import yaml
 
-from ..errors import UserInputError
+from .errors import UserInputError
 
 T = TypeVar("T")
 

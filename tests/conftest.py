@@ -13,9 +13,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from lqmf_runner.cli import conf_dir
+from lqmf_runner.app.cli import conf_dir
+from lqmf_runner.app.hydra import register_schemas, to_run_config
 from lqmf_runner.config import RunConfig
-from lqmf_runner.hydra_app import register_schemas, to_run_config
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and what they start inherits it: tests of Ctrl-C would find none.

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__
-from .errors import LqmfError, UserInputError
+from .. import __version__
+from ..errors import LqmfError, UserInputError
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _run(args: list[str]) -> int:
     try:
         _check_log_level()
         args = _sort_arguments(args)
-        from .hydra_app import run
+        from .hydra import run
 
         return run(args)
     except KeyboardInterrupt:
@@ -90,14 +90,14 @@ def _run(args: list[str]) -> int:
 
 def discard_output() -> None:
     """The reader of what we print has left."""
-    from .output import discard
+    from ..output import discard
 
     discard(sys.stdout)
 
 
 def help_text() -> str:
     """All modes with an example each, and how to set things."""
-    from .modes import MODES
+    from ..modes import MODES
 
     width = max(map(len, MODES))
     modes = "\n".join(
@@ -128,7 +128,7 @@ more:
 
 def conf_dir() -> Path:
     """The folder of YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
             return folder

@@ -23,8 +23,8 @@ from omegaconf.errors import (
 )
 from yaml import MarkedYAMLError, YAMLError
 
-from .config import RunConfig
-from .errors import LqmfError, UserInputError
+from ..config import RunConfig
+from ..errors import LqmfError, UserInputError
 
 SCHEMA_SUFFIX = "_schema"  # schemas lie in the groups beside the choices and are none themselves
 # What OmegaConf says → what `value`, given for `key`, must be.

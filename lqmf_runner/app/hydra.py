@@ -24,15 +24,16 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
-from . import __version__
-from . import config as schemas
+from .. import __version__
+from .. import config as schemas
+from ..config import GraderConfig, RunConfig
+from ..errors import UserInputError
+from ..modes import MODES
+from ..redaction import redact, redact_files, redact_written, secrets_in
+from ..runs.context import RunContext
+from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
 from .cli import INTERRUPTED, PROGRAM, conf_dir, discard_output, report
-from .config import GraderConfig, RunConfig
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
-from .errors import UserInputError
-from .modes import MODES, RunContext
-from .redaction import redact, redact_files, redact_written, secrets_in
-from .run_folder import make_run_folder, remove_refused_job, remove_refused_sweep
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
 
 
 def _is_complete(job: Path, resolved: dict[str, Any]) -> bool:
-    from .modes.sweep import is_complete
+    from ..runs.sweep import is_complete
 
     return is_complete(job, resolved)
 
@@ -320,7 +321,7 @@ def _check_several(config: RunConfig) -> None:
 
 def _conclude(sweep: DictConfig) -> None:
     """The table and the verdict over all jobs."""
-    from .modes.sweep import conclude
+    from ..runs.sweep import conclude
 
     command = f"{PROGRAM} {shlex.join(sys.argv[1:])}"
     secrets = secrets_in(OmegaConf.to_container(sweep))  # the overrides among it have any endpoint's login

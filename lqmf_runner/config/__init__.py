@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from .benchmark import BenchmarkMode, CompareMode, ObjectivesConfig, RampConfig, SyntheticConfig
 from .checks import MISSING
-from .grading import GraderConfig, JudgeConfig, SimilarityConfig
-from .judging import FidelityConfig, VerdictConfig, WeightsConfig
+from .judge import GraderConfig, JudgeConfig, SimilarityConfig
 from .model import (
     BackendConfig,
     BnbBackend,
@@ -23,6 +22,7 @@ from .modes import BatchMode, ChatMode, HistoryMode, ModeConfig, ModelsMode, Qua
 from .prompts import Prompt, PromptsConfig, SamplingConfig
 from .run import RunConfig, TrackingConfig
 from .server import KeysMode, LimitsConfig, ServeMode, ServerConfig, StatusMode, StopMode
+from .verdict import FidelityConfig, VerdictConfig, WeightsConfig
 
 __all__ = [
     "MISSING",

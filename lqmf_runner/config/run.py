@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .checks import within
-from .grading import JudgeConfig, SimilarityConfig
-from .judging import FidelityConfig, VerdictConfig
+from .judge import JudgeConfig, SimilarityConfig
 from .model import BackendConfig, ModelConfig
 from .modes import ModeConfig
 from .prompts import PromptsConfig
 from .server import ServerConfig
+from .verdict import FidelityConfig, VerdictConfig
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ..errors import InvalidRequestError
-from .decision_shapes import (
+from .decide import Decision, DecisionAnswer, Kind, Option, Question, check_questions
+from .shapes import (
     Content,
     OpenAIDecisionChoice,
     OpenAIDecisionScore,
@@ -78,7 +79,6 @@ from .decision_shapes import (
     SystemOneRequest,
     SystemOneScore,
 )
-from .decisions import Decision, DecisionAnswer, Kind, Option, Question, check_questions
 
 T = TypeVar("T")
 

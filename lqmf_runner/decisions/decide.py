@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from ..engine.options import log_sum
 from ..errors import InvalidRequestError
 from ..types import GenerationRequest, Message
-from .options import log_sum
 
 if TYPE_CHECKING:
-    from .client import EngineClient
+    from ..engine.client import EngineClient
 
 MAX_QUESTIONS = 64
 MAX_CHOICES = 255

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from ..decisions import decide as decisions
+from ..decisions.decide import Decision, Question
 from ..errors import InvalidRequestError, LqmfError, UserInputError
 from ..types import (
     Chunk,
@@ -22,8 +24,6 @@ from ..types import (
     Window,
     WindowScore,
 )
-from . import decisions
-from .decisions import Decision, Question
 
 
 class EngineClient(ABC):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import psutil
 
+from ..nvml import open_nvml
 from ..types import MemoryUse
 
 _MB = 1e6
@@ -41,14 +41,3 @@ def _peak_rss_mb(pid: int) -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / _MB
     return 0.0
-
-
-def open_nvml() -> tuple[Any, list[Any]]:
-    """NVML and the handles of the GPUs; none where there is no driver or no `nvidia-ml-py`."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return pynvml, [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    except Exception:  # not installed, no driver, or no permission: there is nothing to read
-        return None, []

@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ..engine.client import EngineClient
 from ..types import ModelSpec
+from .client import EngineClient
 
 LoadEngine = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 

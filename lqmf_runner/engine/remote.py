@@ -22,6 +22,17 @@ from ..errors import (
     RemoteEngineError,
     TooManyRequestsError,
 )
+from ..openai_api.client import (
+    collect_tool_calls,
+    message_body,
+    most_likely,
+    read_json,
+    read_key,
+    read_logprobs,
+    retry_after_s,
+    sampling_body,
+    tool_calls_text,
+)
 from ..redaction import redact_text
 from ..types import (
     Chunk,
@@ -37,17 +48,6 @@ from ..types import (
     Usage,
 )
 from .client import EngineClient
-from .openai_wire import (
-    collect_tool_calls,
-    message_body,
-    most_likely,
-    read_json,
-    read_key,
-    read_logprobs,
-    retry_after_s,
-    sampling_body,
-    tool_calls_text,
-)
 from .options import log_sum
 
 _MAX_ERROR_TEXT = 300

@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..results.schema import HeuristicScore, LoadResult, RequestRecord, Shape, Summary
 from ..types import EngineStats, ModelInfo
-from .results import HeuristicScore, LoadResult, RequestRecord, Shape, Summary
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..errors import UserInputError
-from .load import Conversation, Send
-from .results import Shape
+from ..results.schema import Shape
+from .run import Conversation, Send
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from ..config import BenchmarkMode, PromptsConfig, RampConfig, SyntheticConfig
 from ..engine.client import EngineClient
 from ..errors import UserInputError
 from ..types import SamplingParams
-from .load import ClosedLoop, Conversation, check_prompts, prompt_conversations
 from .metrics import Objectives
 from .open_loop import OpenLoop
 from .ramp import Ramp
+from .run import ClosedLoop, Conversation, check_prompts, prompt_conversations
 from .synthetic import Length, Synthetic
 
 _LEAST_REQUESTS = 16

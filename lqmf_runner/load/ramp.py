@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UserInputError
+from ..results.schema import RampResult, RequestRecord
 from .metrics import Objectives
 from .open_loop import OpenLoop
-from .results import RampResult, RequestRecord
 
 LEAST_SERVED = 0.9
 LEAST_GOOD = 0.9

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from .results import Estimate, LoadResult
+from ..results.schema import Estimate, LoadResult
 
 # Student's t for a two-sided 95 % interval, by degrees of freedom (from 1).
 _T95 = (

@@ -21,8 +21,8 @@ import msgspec
 from ..config import PromptsConfig
 from ..engine.client import EngineClient
 from ..errors import EngineLostError, LqmfError, UserInputError
+from ..results.schema import RequestRecord, Shape
 from ..types import Chunk, GenerationRequest, Message, SamplingParams
-from .results import RequestRecord, Shape
 
 Clock = Callable[[], float]
 

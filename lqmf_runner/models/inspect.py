@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from ..errors import ModelUnusableError
-from .checkpoint import SUPPORTED, inspect_folder
+from .files.checkpoint import SUPPORTED, inspect_folder
+from .files.gguf import FILE_TYPES, MAGIC, GgufHeader, GgufTensor, read_header, split_parts
 from .found import FoundModel
-from .gguf import FILE_TYPES, MAGIC, GgufHeader, GgufTensor, read_header, split_parts
 from .version import content_version
 
 POOLING_NONE, POOLING_RANK = 0, 4  # enum llama_pooling_type

@@ -6,14 +6,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
-from ..config import (
-    BackendConfig,
-    BnbBackend,
-    GgufBackend,
-    GptqBackend,
-    ModelConfig,
-    TransformersBackend,
-)
+from ..config import BackendConfig, BnbBackend, GgufBackend, GptqBackend, ModelConfig, TransformersBackend
 from ..errors import ModelNotFoundError, UserInputError
 from ..types import ModelSpec
 from .discover import discover

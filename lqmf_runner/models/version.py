@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 from ..errors import ModelUnusableError
-from .gguf import read_header, split_parts
-from .safetensors import read_tensors, weight_files
+from .files.gguf import read_header, split_parts
+from .files.safetensors import read_tensors, weight_files
 
 SAMPLES = 16
 SAMPLE_BYTES = 16384

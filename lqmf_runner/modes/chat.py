@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..console.chat import run_chat
-from . import RunContext
+from ..runs.context import RunContext
 
 
 def run(context: RunContext) -> int:

@@ -11,11 +11,11 @@ import msgspec
 
 from ..config import HistoryMode
 from ..errors import UserInputError
-from ..experiments.history import Change, PastRun, best, find_regressions, gauge_of, newest
 from ..output import OutputConsole
 from ..reports.history import lightest_speed, print_history
+from ..results.history import Change, PastRun, best, find_regressions, gauge_of, newest
+from ..runs.context import RunContext
 from ..tracking import read_history
-from . import RunContext
 
 _AGE = re.compile(r"(\d+)\s*([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import KeysMode
-from ..server.keys import DEFAULT_FILE, ROLES, add_key, read_key_file, remove_key
-from . import RunContext
+from ..runs.context import RunContext
+from ..server.guards.keys import DEFAULT_FILE, ROLES, add_key, read_key_file, remove_key
 
 
 def run(context: RunContext) -> int:

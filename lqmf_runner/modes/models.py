@@ -17,7 +17,7 @@ from ..config import ModelsMode, OpenAIBackend, RunConfig
 from ..errors import LqmfError
 from ..models import FoundModel, discover
 from ..output import OutputConsole
-from . import RunContext
+from ..runs.context import RunContext
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ..models.quantize import Quantized, quantize
 from ..models.quantize.progress import ProgressBar
 from ..models.quantize.registry import get_method
 from ..output import OutputConsole
-from . import RunContext
+from ..runs.context import RunContext
 
 
 def check(config: RunConfig) -> None:

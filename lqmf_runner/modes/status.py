@@ -14,8 +14,8 @@ from rich.table import Table
 
 from ..config import StatusMode
 from ..output import OutputConsole
-from ..server.registry import ServerRecord, running_servers
-from . import RunContext
+from ..runs.context import RunContext
+from ..server.process.registry import ServerRecord, running_servers
 
 _TIMEOUT_S = 3.0
 _STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow"}

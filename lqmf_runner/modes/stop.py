@@ -6,8 +6,8 @@ import json
 
 from ..config import StopMode
 from ..errors import LqmfError, UserInputError
-from ..server.registry import ServerRecord, running_servers
-from . import RunContext
+from ..runs.context import RunContext
+from ..server.process.registry import ServerRecord, running_servers
 
 
 def run(context: RunContext) -> int:

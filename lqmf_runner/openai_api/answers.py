@@ -6,16 +6,9 @@ import random
 import re
 from collections.abc import Sequence
 
+from ..errors import FieldError
 from ..types import Constraint, SamplingParams, TokenLogprob, Usage
-from .errors import FieldError
-from .openai_schemas import (
-    ChoiceLogprobs,
-    ContentLogprob,
-    PromptTokensDetails,
-    Sampled,
-    TopLogprob,
-    UsageCounts,
-)
+from .schemas import ChoiceLogprobs, ContentLogprob, PromptTokensDetails, Sampled, TopLogprob, UsageCounts
 
 _DURATION = re.compile(r"^(-?\d+(?:\.\d+)?)(ms|s|m|h)?$")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}

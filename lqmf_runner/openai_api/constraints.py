@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..errors import FieldError
 from ..types import Constraint
-from .errors import FieldError
-from .openai_schemas import ChatCompletionRequest, NamedToolChoice, ResponseFormat, StructuredOutputs, Tool
+from .schemas import ChatCompletionRequest, NamedToolChoice, ResponseFormat, StructuredOutputs, Tool
 
 MAX_REQUIRED = 8
 

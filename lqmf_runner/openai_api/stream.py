@@ -6,9 +6,9 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any
 
+from ..server.answers.errors import error_body
 from ..types import Chunk, Usage
-from .errors import error_body
-from .openai_common import new_id, usage_counts
+from .answers import new_id, usage_counts
 from .sse import DONE, encode_json, event
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .openai_schemas import FunctionCall, ToolCall
+from .schemas import FunctionCall, ToolCall
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _PYTHON_TAG = "<|python_tag|>"

@@ -6,14 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..experiments.result_files import (
-    read_config,
-    read_judgements,
-    read_requests,
-    write_results,
-    write_whole,
-)  # fmt: skip
-from ..experiments.results import Results
+from ..results.files import read_config, read_judgements, read_requests, write_results, write_whole
+from ..results.schema import Results
 
 if TYPE_CHECKING:
     from .plots.style import Plot
@@ -28,7 +22,7 @@ def write_reports(results: Results, folder: Path) -> list[str]:
         What could not be written, one sentence each. A full disk, or a library that is missing, costs the file that
         it concerns and nothing else.
     """
-    from ..tracking.values import flatten
+    from ..results.flat import flatten
     from .document import run_document
     from .html import render_html
     from .markdown import render_markdown

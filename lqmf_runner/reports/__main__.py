@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import LqmfError
-from ..experiments.result_files import read_results
+from ..results.files import read_results
 from . import write_reports
 
 

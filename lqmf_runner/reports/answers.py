@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..experiments.results import Judgement, RequestRecord, Results
+from ..results.schema import Judgement, RequestRecord, Results
 
 
 @dataclass(frozen=True)

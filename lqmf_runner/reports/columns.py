@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ..experiments.results import LoadResult, ModelResult, Results, Shape
+from ..results.schema import LoadResult, ModelResult, Results, Shape
 from . import figures as fig
 
 Row = TypeVar("Row")

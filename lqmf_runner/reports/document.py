@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..experiments.results import Judgement, ModelResult, RequestRecord, Results
+from ..results.schema import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
 from .answers import Comparison, compare_answers, marked_against

@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterable
 
-from ..experiments.results import LoadResult, ModelResult, Shape, Summary
-from ..quality.measures import ReferenceFigures
+from ..results.measures import ReferenceFigures
+from ..results.schema import LoadResult, ModelResult, Shape, Summary
 
 UNKNOWN = "–"
 

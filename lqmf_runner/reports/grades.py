@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..experiments.results import ModelResult
-from ..quality.measures import Calibration
+from ..results.measures import Calibration
+from ..results.schema import ModelResult
 from . import figures as fig
 
 Rows = tuple[Sequence[str], Sequence[Sequence[str]]]

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ..config import HistoryMode
-from ..experiments.history import Change, PastRun, gauge_of, previous
-from ..experiments.results import ModelResult
+from ..results.history import Change, PastRun, gauge_of, previous
+from ..results.schema import ModelResult
 from . import figures as fig
 from .columns import Column
 from .terminal import fit_tables, printable

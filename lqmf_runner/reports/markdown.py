@@ -5,18 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .document import (
-    Answers,
-    Block,
-    Command,
-    Facts,
-    Heading,
-    Paragraph,
-    Plots,
-    Table,
-    Verbatim,
-    VerdictBox,
-)
+from .document import Answers, Block, Command, Facts, Heading, Paragraph, Plots, Table, Verbatim, VerdictBox
 
 _SPECIAL = re.compile(r"([\\`*\[\]|#])")
 

@@ -23,10 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import LqmfError
-from ..experiments.plan import BenchmarkPlan
-from ..experiments.results import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
+from ..load.plan import BenchmarkPlan
 from ..output import OutputConsole
-from ..quality.verdict import Verdict
+from ..results.schema import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
+from ..results.verdict import Verdict
 from . import figures as fig
 from .columns import Column, Row, summary_columns
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import UserInputError
-from .results import Judgement, RequestRecord, Results
+from .schema import Judgement, RequestRecord, Results
 
 Line = TypeVar("Line")
 

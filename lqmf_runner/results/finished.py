@@ -13,8 +13,8 @@ import msgspec
 import yaml
 
 from ..errors import UserInputError
-from .result_files import read_config, read_results
-from .results import ModelResult, Results
+from .files import read_config, read_results
+from .schema import ModelResult, Results
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .experiments.results import Gpu, SystemInfo
+from .schema import Gpu, SystemInfo
 
 PACKAGES = (
     "lqmf-runner", "torch", "transformers", "accelerate", "bitsandbytes", "gptqmodel", "optimum",
@@ -89,7 +89,7 @@ def package_versions() -> dict[str, str]:
 
 def git_commit(folder: Path | None = None) -> str | None:
     """Commit of the program's own checkout, with "-dirty" if files differ from it; None where there is none."""
-    home = folder or Path(__file__).resolve().parent
+    home = folder or Path(__file__).resolve().parents[1]
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],

@@ -8,8 +8,8 @@ from typing import Self
 
 import msgspec
 
-from .line_file import LineFile
-from .results import Judgement, RequestRecord
+from .lines import LineFile
+from .schema import Judgement, RequestRecord
 
 
 class RequestLog:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ..quality.measures import (
+from ..types import MemoryUse
+from .measures import (
     DecisionFigures,
     Divergence,
     JudgeFigures,
@@ -18,8 +19,7 @@ from ..quality.measures import (
     ReferenceFigures,
     SimilarityFigures,
 )
-from ..quality.verdict import Verdict
-from ..types import MemoryUse
+from .verdict import Verdict
 
 SCHEMA_VERSION = 1
 

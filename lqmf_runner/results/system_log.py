@@ -15,9 +15,9 @@ from typing import Self
 import msgspec
 import psutil
 
-from ..engine.memory import open_nvml
-from .line_file import LineFile
-from .result_files import read_lines
+from ..nvml import open_nvml
+from .files import read_lines
+from .lines import LineFile
 
 NAME = "system.jsonl"
 _MB = 1e6

@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import BenchmarkMode, RunConfig
+from ..engine.on_demand import LoadEngine
 from ..errors import LqmfError
-from ..experiments.benchmark import Turns, benchmark_model
-from ..experiments.grading import Opponent
-from ..experiments.on_demand import LoadEngine
-from ..experiments.plan import BenchmarkPlan
-from ..experiments.request_log import RequestLog
-from ..experiments.result_files import clear_results, write_results
-from ..experiments.results import ModelResult, Results, RunRecord
-from ..experiments.system_log import SystemLog
-from ..run_folder import sweep_name
-from ..system import describe_system, git_commit, memory_bandwidth_gb_s
+from ..evaluation.grading.answers import Opponent
+from ..load.plan import BenchmarkPlan
+from ..results.files import clear_results, write_results
+from ..results.machine import describe_system, git_commit, memory_bandwidth_gb_s
+from ..results.request_log import RequestLog
+from ..results.schema import ModelResult, Results, RunRecord
+from ..results.system_log import SystemLog
 from ..types import ModelSpec
-from .grading import Graders
+from .folder import sweep_name
+from .graders import Graders
+from .model import Turns, benchmark_model
 
 if TYPE_CHECKING:
-    from ..experiments.fidelity import Reference
+    from ..evaluation.fidelity.measure import Reference
     from ..reports.terminal import BenchmarkDisplay
-    from . import RunContext
+    from .context import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class _Benchmark:
         return False
 
     def _run_reference(self, context: RunContext, reference: RunConfig) -> Reference:
-        from ..experiments.fidelity import FidelityPlan, prepare_reference
+        from ..evaluation.fidelity.measure import FidelityPlan, prepare_reference
 
         config, name = context.config, reference.model.name
         judge = config.judge

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import CompareMode, RunConfig, TrackingConfig
+from ..engine.on_demand import LoadEngine
 from ..errors import UserInputError
-from ..experiments.conclusion import candidate, check_measured, draw_verdict, verdict_concurrency
-from ..experiments.finished import FinishedRun, contrasts, gather, read_finished
-from ..experiments.on_demand import LoadEngine
-from ..experiments.results import ModelResult, Results
-from ..quality.differences import Difference, differences
+from ..results.finished import FinishedRun, contrasts, gather, read_finished
+from ..results.schema import ModelResult, Results
+from ..results.verdict import Difference
 from ..tracking import MlflowTracker
+from ..verdict.differences import differences
+from ..verdict.figures import candidate, check_measured, draw_verdict, verdict_concurrency
 from . import benchmark
 
 if TYPE_CHECKING:
-    from . import RunContext
+    from .context import RunContext
 
 _RUN_ID = re.compile(r"[0-9a-f]{6,32}")
 

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from .errors import UserInputError
+from ..errors import UserInputError
 
 
 def make_run_folder(wanted: str) -> Path:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import RunConfig
+from ..engine.on_demand import LoadEngine
 from ..errors import LqmfError
-from ..experiments.grading import (
+from ..evaluation.grading.answers import (
     Answers,
     JudgePlan,
     Opponent,
@@ -21,15 +22,14 @@ from ..experiments.grading import (
     judge_answers,
     judged_requests,
 )
-from ..experiments.on_demand import LoadEngine
-from ..experiments.request_log import RequestLog
-from ..experiments.results import ModelResult, RequestRecord
-from ..quality.judge import load_rubric
+from ..evaluation.grading.judge import load_rubric
+from ..results.request_log import RequestLog
+from ..results.schema import ModelResult, RequestRecord
 from ..types import ModelSpec
 
 if TYPE_CHECKING:
     from ..reports.terminal import BenchmarkDisplay
-    from . import RunContext
+    from .context import RunContext
 
 log = logging.getLogger(__name__)
 

@@ -13,21 +13,28 @@ import msgspec
 
 from ..engine import load_engine
 from ..engine.client import EngineClient
+from ..engine.on_demand import LoadEngine, WorkObserver
 from ..errors import EngineError
-from ..quality.heuristic import score_answer
-from ..quality.similarity import mean_similarity
-from ..quality.tasks import Tasks
+from ..evaluation.grading.similarity import mean_similarity
+from ..evaluation.heuristic import score_answer
+from ..evaluation.tasks.run import Tasks
+from ..load.metrics import (
+    add_work,
+    bandwidth_utilisation,
+    engine_rates,
+    heuristic_se,
+    load_result,
+    mean_heuristic,
+)
+from ..load.plan import BenchmarkPlan, PlannedLoad
+from ..load.repeats import headline_estimates
+from ..load.run import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
+from ..results.request_log import RequestLog
+from ..results.schema import LoadResult, ModelResult, Quality, RequestRecord
 from ..types import EngineStats, ModelInfo, ModelSpec
-from .load import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
-from .metrics import add_work, bandwidth_utilisation, engine_rates, heuristic_se, load_result, mean_heuristic
-from .on_demand import LoadEngine, WorkObserver
-from .plan import BenchmarkPlan, PlannedLoad
-from .repeats import headline_estimates
-from .request_log import RequestLog
-from .results import LoadResult, ModelResult, Quality, RequestRecord
 
 if TYPE_CHECKING:
-    from .fidelity import Reference
+    from ..evaluation.fidelity.measure import Reference
 
 
 class Observer(WorkObserver, Protocol):

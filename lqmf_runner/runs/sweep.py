@@ -13,11 +13,11 @@ import msgspec
 
 from ..config import RunConfig, TrackingConfig, VerdictConfig
 from ..errors import UserInputError
-from ..experiments.conclusion import draw_verdict
-from ..experiments.finished import FinishedRun, contrasts, gather, read_finished, sweep_jobs
-from ..experiments.result_files import clear_results, read_results
-from . import RunContext
+from ..results.files import clear_results, read_results
+from ..results.finished import FinishedRun, contrasts, gather, read_finished, sweep_jobs
+from ..verdict.figures import draw_verdict
 from .benchmark import begin, leave
+from .context import RunContext
 
 
 def is_complete(job: Path, resolved: Mapping[str, Any]) -> bool:

@@ -12,14 +12,23 @@ from litestar.types import ControllerRouterHandler, Middleware
 
 from .. import __version__
 from ..config import ServerConfig
-from . import decisions, embeddings, models, native_chat, openai_chat, openai_completions, status, tokens
+from .answers.errors import handle_error
+from .answers.sessions import Sessions
 from .docs import docs_routes
-from .errors import handle_error
-from .observe import NoObserver, Observer
-from .openapi import OpenAPIDocument
-from .pool import ModelPool
+from .docs.openapi import OpenAPIDocument
+from .pool.pool import ModelPool
+from .routes import (
+    decisions,
+    embeddings,
+    models,
+    native_chat,
+    openai_chat,
+    openai_completions,
+    status,
+    tokens,
+)
 from .services import Readiness, Services
-from .sessions import Sessions
+from .watch.observe import NoObserver, Observer
 
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     status.status,

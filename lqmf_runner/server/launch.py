@@ -14,17 +14,17 @@ from .. import __version__
 from ..config import BackendConfig, RunConfig, ServerConfig
 from ..errors import LqmfError
 from ..models import locate
-from ..server.asgi import App
-from ..server.keys import KeyRing, load_keys
-from ..server.registry import STARTING, ServerRecord, process_start
-from ..server.traces import TraceRecorder
+from ..runs.context import RunContext
 from ..tracking import MlflowTracker, NullTracker, send_later_command
 from ..tracking.session import TIMEOUT_S as SESSION_TIMEOUT_S
 from ..tracking.session import SessionTracker
-from . import RunContext
+from .guards.asgi import App
+from .guards.keys import KeyRing, load_keys
+from .process.registry import STARTING, ServerRecord, process_start
+from .watch.traces import TraceRecorder
 
 if TYPE_CHECKING:
-    from ..server.pool import ModelPool
+    from .pool.pool import ModelPool
 
 
 def run(context: RunContext) -> int:
@@ -34,15 +34,15 @@ def run(context: RunContext) -> int:
         UserInputError: the port is taken, or the host, the keys or the certificate are wrong.
         LqmfError: a model of the start could not be loaded.
     """
-    from ..server.lifecycle import check_tls
-    from ..server.security import check_exposure
+    from .guards.security import check_exposure
+    from .process.lifecycle import check_tls
 
     config = context.config.server
     keys = load_keys(config.keys_file)
     check_exposure(config.host, keys, allow_without_keys=config.allow_without_keys)
     check_tls(config.certfile, config.keyfile)
     if config.background:
-        from ..server.background import start_in_background
+        from .process.background import start_in_background
 
         return start_in_background(sys.argv[1:], context.run_dir)
     return _serve(context, keys)
@@ -51,12 +51,12 @@ def run(context: RunContext) -> int:
 def _serve(context: RunContext, keys: KeyRing) -> int:
     import uvloop
 
-    from ..server.app import create_app
-    from ..server.background import announce_ready
-    from ..server.guard import Guard
-    from ..server.observe import Observers
-    from ..server.run import bind, serve, url_of
-    from ..server.services import Readiness
+    from .app import create_app
+    from .guards.guard import Guard
+    from .process.background import announce_ready
+    from .process.run import bind, serve, url_of
+    from .services import Readiness
+    from .watch.observe import Observers
 
     config = context.config.server
     chosen = [model for model in context.models if model.model.name]
@@ -103,8 +103,8 @@ def _serve(context: RunContext, keys: KeyRing) -> int:
 
 
 def _pool(context: RunContext, chosen: list[RunConfig]) -> ModelPool:
-    from ..server.catalog import LocalCatalog
-    from ..server.pool import ModelPool
+    from .pool.catalog import LocalCatalog
+    from .pool.pool import ModelPool
 
     for (
         model

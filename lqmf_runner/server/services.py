@@ -9,10 +9,10 @@ from typing import Any, cast
 from litestar import Request
 
 from ..config import ServerConfig
-from .keys import ApiKey
-from .observe import Observer
-from .pool import ModelPool
-from .sessions import Sessions
+from .answers.sessions import Sessions
+from .guards.keys import ApiKey
+from .pool.pool import ModelPool
+from .watch.observe import Observer
 
 
 @dataclass

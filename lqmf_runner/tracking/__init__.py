@@ -18,8 +18,8 @@ import msgspec
 
 from ..config import TrackingConfig
 from ..errors import TrackingError, UserInputError
-from ..experiments.history import PastRun
 from ..redaction import redact_text
+from ..results.history import PastRun
 
 TIMEOUT_S = 60
 URI_VARIABLE = "MLFLOW_TRACKING_URI"

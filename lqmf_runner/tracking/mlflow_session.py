@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
-from ..experiments.result_files import read_lines, write_whole
 from ..redaction import redact_text
+from ..results.files import read_lines, write_whole
 from .mlflow_connection import connected, experiment_id, locked_store
 from .mlflow_traces import send_traces
 from .session import SESSION_NAME, SUMMARIES_NAME, TRACES_NAME, Session, SessionSummary

@@ -11,13 +11,13 @@ import msgspec
 
 from ..config import TrackingConfig
 from ..errors import UserInputError
-from ..experiments.history import PastRun
-from ..experiments.result_files import encode_results, read_config, read_results, write_results
-from ..experiments.results import ModelResult, Results
-from ..experiments.system_log import read_system_log
 from ..redaction import redact_text
 from ..reports.document import summary_document
 from ..reports.markdown import render_markdown
+from ..results.files import encode_results, read_config, read_results, write_results
+from ..results.history import PastRun
+from ..results.schema import ModelResult, Results
+from ..results.system_log import read_system_log
 from .mlflow_connection import connected, experiment_id, locked_store
 from .reader import read_runs
 from .registry import register_model

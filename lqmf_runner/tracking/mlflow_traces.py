@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..experiments.result_files import decode_lines
-from ..server.traces import RequestTrace
+from ..results.files import decode_lines
+from ..results.traces import RequestTrace
 from .values import TAG_LENGTH, shorten
 
 if TYPE_CHECKING:

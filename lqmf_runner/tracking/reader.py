@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..config import TrackingConfig
-from ..experiments.history import PastRun
+from ..results.history import PastRun
 from .values import ROLE, ROLE_MODEL
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..experiments.results import ModelResult
 from ..reports.figures import format_name, megabytes, number
+from ..results.schema import ModelResult
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -20,11 +20,12 @@ from typing import Any
 import msgspec
 
 from ..errors import TrackingError
-from ..experiments.line_file import LineFile
-from ..experiments.result_files import write_whole
-from ..server.traces import RequestTrace
+from ..results.files import write_whole
+from ..results.flat import flatten
+from ..results.lines import LineFile
+from ..results.traces import RequestTrace
 from . import Tracker
-from .values import NAME_LENGTH, flatten, run_params
+from .values import NAME_LENGTH, run_params
 
 log = logging.getLogger(__name__)
 

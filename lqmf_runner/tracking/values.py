@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ..experiments.results import ModelResult, SystemInfo
 from ..redaction import REDACTED, SECRET_KEY, redact_text
 from ..reports.figures import load_key
+from ..results.flat import flatten
+from ..results.schema import ModelResult, SystemInfo
 
 ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
@@ -29,15 +30,6 @@ def redact(value: Any, key: str = "") -> Any:
     if isinstance(value, str) and value:
         return REDACTED if SECRET_KEY.search(key) else redact_text(value)
     return value
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings under dotted names; lists are leaves."""
-    for name, inner in value.items():
-        if isinstance(inner, Mapping) and inner:
-            yield from flatten(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", inner
 
 
 def run_params(config: Mapping[str, Any]) -> dict[str, str]:

@@ -2,33 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from ..results.verdict import Difference
 from .ranking import METRICS, Candidate, Measure, Metric
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure of two models, or of one model in two runs.
-
-    Attributes:
-        metric: its key, `label` what people call it.
-        before, after: the figures of `baseline` and `model`.
-        change: after / before - 1; null where `before` is 0.
-        beyond_noise: it is more than the standard errors explain (95 %).
-        better: whether `after` is the better one; null within the noise.
-        text: the same in words.
-    """
-
-    baseline: str
-    model: str
-    metric: str
-    label: str
-    before: float
-    after: float
-    change: float | None
-    beyond_noise: bool
-    better: bool | None
-    text: str
 
 
 def differences(baseline: Candidate, other: Candidate) -> list[Difference]:

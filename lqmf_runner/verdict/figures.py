@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from ..config import VerdictConfig
 from ..errors import UserInputError
-from ..quality.ranking import NOISE_Z, Candidate, Measure
-from ..quality.verdict import Verdict, judge
-from .results import LoadResult, ModelResult, Quality
+from ..results.schema import LoadResult, ModelResult, Quality
+from ..results.verdict import Verdict
+from .judge import judge
+from .ranking import NOISE_Z, Candidate, Measure
 
 # Relative standard errors of what was not repeated: what runs of one model on one machine usually differ by.
 SPEED_NOISE = 0.025

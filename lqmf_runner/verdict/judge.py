@@ -8,68 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from ..config import VerdictConfig
-from .differences import Difference
-from .ranking import DIMENSIONS, Candidate, Miss, Ranked, dimension_sources, missing, pareto_front, rank
-from .verdict_words import Case, cautions, headline, sentences
-
-
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """One model.
-
-    Attributes:
-        rank: 1 for the best, qualifying ones first; null if it failed or lacks a figure of the ranking.
-        score: weighted geometric mean of speed, smallness and fidelity, relative to the best score there is.
-        on_front: no other model beats it in all of speed, memory and fidelity.
-        misses: the constraints it does not meet.
-        error: why its run failed.
-        why: in a few words, why it qualifies, does not, or is not judged.
-    """
-
-    name: str
-    qualifies: bool
-    rank: int | None = None
-    score: float | None = None
-    on_front: bool = False
-    misses: list[Miss] = []
-    error: str | None = None
-    why: str = ""
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer, with its reasons.
-
-    Attributes:
-        winner: name of the model to run; null if none qualifies.
-        headline: the answer in one line.
-        sentences: the reasons in plain words, the most important first.
-        cautions: what failed, was not measured, or makes the verdict weaker.
-        ties: models whose score differs from the winner's by less than the noise.
-        models: a judgement for each model, in order of rank, those that failed at the end.
-        pareto: models that no other one beats in all of speed, memory and fidelity.
-        nearest: if none qualifies, the model that misses by the smallest relative shortfall.
-        concurrency: of the load that speed, TTFT and success rate are taken from.
-        reference: the model that fidelity is measured against.
-        constraints: the bounds that were given, by name.
-        weights: of the dimensions that were measured, in the ranking.
-        differences: of finished runs, each figure against the first run's: is the difference more than noise?
-    """
-
-    winner: str | None
-    headline: str
-    sentences: list[str] = []
-    cautions: list[str] = []
-    ties: list[str] = []
-    models: list[Judgement] = []
-    pareto: list[str] = []
-    nearest: str | None = None
-    concurrency: int | None = None
-    reference: str | None = None
-    constraints: dict[str, float] = {}
-    weights: dict[str, float] = {}
-    differences: list[Difference] = []
+from ..results.verdict import ModelVerdict, Verdict
+from .ranking import DIMENSIONS, Candidate, Ranked, dimension_sources, missing, pareto_front, rank
+from .words import Case, cautions, headline, sentences
 
 
 def judge(
@@ -109,7 +51,7 @@ def _tie(winner: Ranked, row: Ranked) -> bool:
     return winner.score.ties_with(row.score)
 
 
-def _judgements(case: Case) -> list[Judgement]:
+def _judgements(case: Case) -> list[ModelVerdict]:
     weights = case.config.weights
     best = max((row.score.value for row in case.rows if row.score is not None), default=0.0)
     total = sum(getattr(weights, name) for name in case.sources) or 1.0
@@ -123,7 +65,7 @@ def _judgements(case: Case) -> list[Judgement]:
         if row.score is None and not why:
             why = f"not ranked: {' and '.join(missing(row.candidate, weights, case.sources)) or 'nothing'} not measured"
         judgements.append(
-            Judgement(
+            ModelVerdict(
                 name=row.name,
                 qualifies=row.qualifies,
                 rank=ranks.get(row.name),
@@ -134,6 +76,7 @@ def _judgements(case: Case) -> list[Judgement]:
             )
         )
     judgements += [
-        Judgement(name=c.name, qualifies=False, error=c.error, why=f"failed: {c.error}") for c in case.failed
+        ModelVerdict(name=c.name, qualifies=False, error=c.error, why=f"failed: {c.error}")
+        for c in case.failed
     ]
     return judgements

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..config import VerdictConfig, WeightsConfig
+from ..results.verdict import Miss
 
 NOISE_Z = 1.96  # a difference counts when it leaves the 95 % interval around none
 KLD_PER_HALF = 0.1
@@ -89,27 +90,6 @@ class Candidate:
     speeds: Mapping[int, Measure] = field(default_factory=dict)
     error: str | None = None
     parts_after: float | None = None
-
-
-class Miss(msgspec.Struct, frozen=True, kw_only=True):
-    """A constraint that a model does not meet.
-
-    Attributes:
-        constraint: its name in the configuration, "max_kld".
-        label: what people call the figure.
-        value: what was measured; null if nothing was.
-        shortfall: |value - limit| / limit; null if nothing was measured.
-        within_noise: the limit lies within the figure's 95 % interval.
-        text: the same in words, "KLD 0.213 (at most 0.1)".
-    """
-
-    constraint: str
-    label: str
-    limit: float
-    value: float | None
-    shortfall: float | None
-    within_noise: bool
-    text: str
 
 
 @dataclass(frozen=True)

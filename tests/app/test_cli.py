@@ -17,11 +17,11 @@ import yaml
 from omegaconf import OmegaConf
 
 from lqmf_runner import __version__
-from lqmf_runner.cli import conf_dir, report
+from lqmf_runner.app.cli import conf_dir, report
 from lqmf_runner.errors import LqmfError, ModelNotFoundError
 from lqmf_runner.modes import MODES
 
-from .conftest import Run
+from ..conftest import Run
 
 CPU_SECONDS = 3.0  # takes under one on a quiet machine; processor time, so that a busy one does not fail it
 
@@ -115,8 +115,8 @@ def test_help_shows_every_mode_with_an_example_at_once(args: list[str], run_prog
 
 def test_help_and_the_front_import_nothing_heavy() -> None:
     program = (
-        "import sys, lqmf_runner.cli as cli; cli.main(['--help']); help_imports = set(sys.modules);"
-        "import lqmf_runner.hydra_app;"
+        "import sys, lqmf_runner.app.cli as cli; cli.main(['--help']); help_imports = set(sys.modules);"
+        "import lqmf_runner.app.hydra;"
         "print('HEAVY', sorted({'hydra', 'torch', 'rich', 'mlflow'} & help_imports),"
         "sorted({'torch', 'transformers', 'llama_cpp', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
@@ -283,12 +283,12 @@ def test_a_sweep_with_a_wrong_name_is_refused_before_it_starts(run_program: Run)
 
 WAITING_MODE = """
 import sys, time, types
-import lqmf_runner.cli, lqmf_runner.modes as modes
+import lqmf_runner.app.cli, lqmf_runner.modes as modes
 waiting = types.ModuleType("lqmf_runner.modes.waiting")
 waiting.run = lambda context: print("running", flush=True) or time.sleep(60) or 0
 sys.modules[waiting.__name__] = waiting
 modes.MODES["quantize"] = modes.Mode("waiting:run", "", "")
-sys.exit(lqmf_runner.cli.main(["mode=quantize"]))
+sys.exit(lqmf_runner.app.cli.main(["mode=quantize"]))
 """
 
 

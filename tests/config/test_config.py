@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from lqmf_runner.cli import conf_dir, conf_names
+from lqmf_runner.app.cli import conf_dir, conf_names
+from lqmf_runner.app.hydra import GROUP_SCHEMAS, _Composer
 from lqmf_runner.config import (
     BackendConfig,
     BatchMode,
@@ -25,10 +26,9 @@ from lqmf_runner.config import (
     TransformersBackend,
 )
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.hydra_app import GROUP_SCHEMAS, _Composer
 from lqmf_runner.modes import MODES
 
-from .conftest import Compose, Run
+from ..conftest import Compose, Run
 
 PROMISED_MODELS = [
     *("smollm2_gguf", "smollm2_bnb4", "smollm2_bnb8", "smollm2_gptq4", "smollm2_bf16"),

@@ -13,8 +13,8 @@ from lqmf_runner.console import chat as console
 from lqmf_runner.errors import QueueFullError, RemoteEngineError
 from lqmf_runner.types import SamplingParams
 from tests.conftest import Run
-from tests.experiments.endpoint import serve
-from tests.experiments.scripted import Fail, Say, ScriptedEngine
+from tests.support.endpoint import serve
+from tests.support.scripted import Fail, Say, ScriptedEngine
 
 FAR = ("mode=chat", "model=openai", "prompts=conversation")
 HERE = {"NO_PROXY": "127.0.0.1"}

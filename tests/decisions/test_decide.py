@@ -8,13 +8,8 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.engine.decision_api import (
-    parse_decisions,
-    parse_systemone,
-    render_decisions,
-    render_systemone,
-)
-from lqmf_runner.engine.decisions import Decision, Option, Question, decide
+from lqmf_runner.decisions.api import parse_decisions, parse_systemone, render_decisions, render_systemone
+from lqmf_runner.decisions.decide import Decision, Option, Question, decide
 from lqmf_runner.engine.options import PreparedOptions, encode_options
 from lqmf_runner.errors import InvalidRequestError
 from lqmf_runner.types import GenerationRequest, Message, ModelInfo, NextTokenLogprobs, OptionLogprobs

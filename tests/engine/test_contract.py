@@ -13,12 +13,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from lqmf_runner.engine.decisions import Option, Question
+from lqmf_runner.decisions.decide import Option, Question
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError, LqmfError
 from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
 
-from .architectures import Reference
+from ..support.architectures import Reference
 from .conftest import NOISE, TOLERANCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from lqmf_runner.engine import EngineClient, load_engine
-from lqmf_runner.quality.divergence import first_divergence
-from lqmf_runner.quality.evaluation_text import SHIPPED
+from lqmf_runner.evaluation.fidelity.divergence import first_divergence
+from lqmf_runner.evaluation.fidelity.text import SHIPPED
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
 
 pytestmark = [pytest.mark.demo, pytest.mark.asyncio(loop_scope="module")]

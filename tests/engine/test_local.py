@@ -19,7 +19,7 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import EngineLostError, InvalidRequestError, ModelUnusableError, UserInputError
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
 
-from ..models.tiny import make_checkpoint, make_gguf
+from ..support.tiny import make_checkpoint, make_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 GONE_S = 20

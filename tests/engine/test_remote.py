@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from lqmf_runner.decisions.decide import Option, Question
 from lqmf_runner.engine import EngineClient, load_engine
-from lqmf_runner.engine.decisions import Option, Question
 from lqmf_runner.errors import (
     InvalidRequestError,
     LqmfError,

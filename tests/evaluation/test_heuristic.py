@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lqmf_runner.quality.heuristic import score_answer
+from lqmf_runner.evaluation.heuristic import score_answer
 
 EXPLAIN = "Explain how photosynthesis works in plants."
 GOOD = (

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from lqmf_runner.experiments.metrics import (
+from lqmf_runner.load.metrics import (
     Objectives,
     bandwidth_utilisation,
     engine_rates,
@@ -16,9 +16,9 @@ from lqmf_runner.experiments.metrics import (
     mean_heuristic,
     summarise,
 )
-from lqmf_runner.experiments.results import HeuristicScore, RequestRecord, Shape, Summary
+from lqmf_runner.results.schema import HeuristicScore, RequestRecord, Shape, Summary
 from lqmf_runner.types import EngineStats
-from tests.experiments.scripted import INFO
+from tests.support.scripted import INFO
 
 
 def record(**values: object) -> RequestRecord:

@@ -11,13 +11,13 @@ import pytest
 
 from lqmf_runner.config import Prompt, PromptsConfig
 from lqmf_runner.errors import EngineLostError, UserInputError
-from lqmf_runner.experiments.load import LoadLog, run_load
-from lqmf_runner.experiments.metrics import Objectives, load_result
-from lqmf_runner.experiments.open_loop import OpenLoop
-from lqmf_runner.experiments.ramp import Ramp, is_sustained
-from lqmf_runner.experiments.results import RampResult, RequestRecord
+from lqmf_runner.load.metrics import Objectives, load_result
+from lqmf_runner.load.open_loop import OpenLoop
+from lqmf_runner.load.ramp import Ramp, is_sustained
+from lqmf_runner.load.run import LoadLog, run_load
+from lqmf_runner.results.schema import RampResult, RequestRecord
 from lqmf_runner.types import GenerationRequest, SamplingParams
-from tests.experiments.scripted import Fail, QueueEngine, Say, ScriptedEngine, planned, run_virtual
+from tests.support.scripted import Fail, QueueEngine, Say, ScriptedEngine, planned, run_virtual
 
 PROMPTS = PromptsConfig(name="t", entries=[Prompt(id=f"p{n}", prompt=f"question {n}") for n in range(3)])
 TALK = PromptsConfig(name="talk", entries=[Prompt(id="t", turns=["hi", "bye"])])

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from lqmf_runner.experiments.metrics import load_result
-from lqmf_runner.experiments.repeats import estimate, headline_estimates, t95
-from lqmf_runner.experiments.results import Shape
-from tests.experiments.sample import sample_record
+from lqmf_runner.load.metrics import load_result
+from lqmf_runner.load.repeats import estimate, headline_estimates, t95
+from lqmf_runner.results.schema import Shape
+from tests.support.sample import sample_record
 
 
 def t_probability(t: float, degrees: int) -> float:

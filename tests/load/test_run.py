@@ -9,10 +9,10 @@ import pytest
 
 from lqmf_runner.config import Prompt, PromptsConfig
 from lqmf_runner.errors import EngineError, EngineLostError, InvalidRequestError, UserInputError
-from lqmf_runner.experiments.load import ClosedLoop, LoadLog, run_load
-from lqmf_runner.experiments.metrics import load_result
+from lqmf_runner.load.metrics import load_result
+from lqmf_runner.load.run import ClosedLoop, LoadLog, run_load
 from lqmf_runner.types import GenerationRequest, SamplingParams
-from tests.experiments.scripted import Fail, Say, ScriptedEngine, planned, run_virtual
+from tests.support.scripted import Fail, Say, ScriptedEngine, planned, run_virtual
 
 PROMPTS = PromptsConfig(name="t", entries=[Prompt(id=f"p{n}", prompt=f"question {n}") for n in range(3)])
 GREEDY = SamplingParams(temperature=0.0)

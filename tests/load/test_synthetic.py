@@ -7,11 +7,11 @@ import pytest
 
 from lqmf_runner.config import BenchmarkMode, Prompt, PromptsConfig, SyntheticConfig
 from lqmf_runner.errors import RemoteEngineError, UserInputError
-from lqmf_runner.experiments.load import ClosedLoop, run_load
-from lqmf_runner.experiments.plan import BenchmarkPlan
-from lqmf_runner.experiments.synthetic import Length, Synthetic, exact_text
+from lqmf_runner.load.plan import BenchmarkPlan
+from lqmf_runner.load.run import ClosedLoop, run_load
+from lqmf_runner.load.synthetic import Length, Synthetic, exact_text
 from lqmf_runner.types import SamplingParams
-from tests.experiments.scripted import Say, WordTokens
+from tests.support.scripted import Say, WordTokens
 
 PROMPTS = PromptsConfig(name="t", entries=[Prompt(id="p", prompt="q")])
 

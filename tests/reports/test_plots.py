@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lqmf_runner.experiments.results import (
+from lqmf_runner.reports.plots import draw_plots
+from lqmf_runner.reports.plots.pareto import _front, _Model
+from lqmf_runner.reports.plots.style import Plot, colour, marker, unique
+from lqmf_runner.results.schema import (
     Histogram,
     KldSummary,
     LoadResult,
@@ -20,10 +23,7 @@ from lqmf_runner.experiments.results import (
     Shape,
     Summary,
 )
-from lqmf_runner.reports.plots import draw_plots
-from lqmf_runner.reports.plots.pareto import _front, _Model
-from lqmf_runner.reports.plots.style import Plot, colour, marker, unique
-from tests.experiments.sample import sample_model, sample_record, sample_results
+from tests.support.sample import sample_model, sample_record, sample_results
 
 HISTOGRAM = Histogram([0.0, 0.001, 0.01, 0.1, 1.0], [5, 40, 30, 2])
 

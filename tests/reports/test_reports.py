@@ -15,17 +15,17 @@ from markdown_it import MarkdownIt
 from rich.cells import cell_len
 from rich.console import Console
 
-from lqmf_runner.experiments.request_log import RequestLog
-from lqmf_runner.experiments.result_files import read_requests, read_results
-from lqmf_runner.experiments.results import ModelResult, Results
-from lqmf_runner.quality.verdict import Verdict
 from lqmf_runner.reports import figures as fig
 from lqmf_runner.reports import write_reports
 from lqmf_runner.reports.answers import compare_answers, split_at_parting
 from lqmf_runner.reports.columns import best_cells, summary_columns
 from lqmf_runner.reports.markdown import escape
 from lqmf_runner.reports.terminal import fit_tables, printable
-from tests.experiments.sample import sample_model, sample_record, sample_results
+from lqmf_runner.results.files import read_requests, read_results
+from lqmf_runner.results.request_log import RequestLog
+from lqmf_runner.results.schema import ModelResult, Results
+from lqmf_runner.results.verdict import Verdict
+from tests.support.sample import sample_model, sample_record, sample_results
 
 EVIL = (
     "<script>alert(1)</script> ![x](http://evil/x.png) [a](javascript:b) | `` ``` \n# big\n<img src=x onerror=y>\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lqmf_runner.experiments.history import Change, PastRun, find_regressions, gauge_of
 from lqmf_runner.reports.history import describe
+from lqmf_runner.results.history import Change, PastRun, find_regressions, gauge_of
 
 
 def history(metric: str, values: list[float], **more: list[float]) -> list[PastRun]:

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lqmf_runner.system import describe_system, find_gpus, git_commit, memory_bandwidth_gb_s
+from lqmf_runner.results.machine import describe_system, find_gpus, git_commit, memory_bandwidth_gb_s
 
 
 def test_the_machine_is_described_without_heavy_imports() -> None:
     code = (
-        "import sys; from lqmf_runner.system import describe_system; describe_system(measure_bandwidth=False);"
+        "import sys; from lqmf_runner.results.machine import describe_system; describe_system(measure_bandwidth=False);"
         "print([m for m in ('numpy', 'torch', 'mlflow', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

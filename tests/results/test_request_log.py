@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.request_log import RequestLog
-from lqmf_runner.experiments.result_files import read_requests, read_results, write_results
-from lqmf_runner.experiments.results import RequestRecord, Results, RunRecord, SystemInfo
+from lqmf_runner.results.files import read_requests, read_results, write_results
+from lqmf_runner.results.request_log import RequestLog
+from lqmf_runner.results.schema import RequestRecord, Results, RunRecord, SystemInfo
 
 
 def record(number: int) -> RequestRecord:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from lqmf_runner.experiments.system_log import NAME, SystemLog, UsageMeter, read_system_log
+from lqmf_runner.results.system_log import NAME, SystemLog, UsageMeter, read_system_log
 
 
 def wait_for_samples(folder: Path, count: int) -> None:

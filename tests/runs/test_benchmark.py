@@ -34,15 +34,15 @@ from lqmf_runner.errors import (
     ModelNotFoundError,
     UserInputError,
 )
-from lqmf_runner.experiments.result_files import read_requests, read_results
-from lqmf_runner.experiments.results import RampResult, Results
-from lqmf_runner.modes import RunContext
-from lqmf_runner.modes.benchmark import run_with
+from lqmf_runner.results.files import read_requests, read_results
+from lqmf_runner.results.schema import RampResult, Results
+from lqmf_runner.runs.benchmark import run_with
+from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec, Score, Window, WindowScore
-from tests.experiments.scripted import Fail, Say, ScriptedEngine, WordTokens
-from tests.quality.bigram import BigramEngine, table
-from tests.quality.toy import ToyModel
+from tests.support.bigram import BigramEngine, table
+from tests.support.scripted import Fail, Say, ScriptedEngine, WordTokens
+from tests.support.toy import ToyModel
 
 QUESTION = "What is the capital of France?"
 PROMPTS = PromptsConfig(name="few", entries=[Prompt(id=f"p{n}", prompt=QUESTION) for n in range(4)])

@@ -10,13 +10,13 @@ import pytest
 
 from lqmf_runner.config import CompareMode, ModelConfig, RunConfig, VerdictConfig
 from lqmf_runner.errors import DoesNotFitError, UserInputError
-from lqmf_runner.experiments.result_files import read_requests
-from lqmf_runner.modes import RunContext
-from lqmf_runner.modes.compare import run_with
+from lqmf_runner.results.files import read_requests
+from lqmf_runner.runs.compare import run_with
+from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import EngineStats, GenerationRequest
 from tests.conftest import Compose, Run
-from tests.experiments.scripted import Fail, Say
-from tests.modes.test_benchmark import PROMPTS, Bench, Script, answer
+from tests.runs.test_benchmark import PROMPTS, Bench, Script, answer
+from tests.support.scripted import Fail, Say
 
 
 class Comparison(Bench):

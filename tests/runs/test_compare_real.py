@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.experiments.result_files import read_results
+from lqmf_runner.results.files import read_results
 from tests.conftest import Run
-from tests.models.tiny import make_gguf
+from tests.support.tiny import make_gguf
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None or importlib.util.find_spec("gguf") is None,

@@ -12,13 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lqmf_runner.config import CompareMode, RunConfig, TrackingConfig, VerdictConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.result_files import read_results, write_results
-from lqmf_runner.experiments.results import ModelResult, Results
-from lqmf_runner.modes import RunContext
-from lqmf_runner.modes.compare import compare_runs
 from lqmf_runner.reports.figures import short_id
+from lqmf_runner.results.files import read_results, write_results
+from lqmf_runner.results.schema import ModelResult, Results
+from lqmf_runner.runs.compare import compare_runs
+from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.mlflow_store import send_folder
-from tests.experiments.sample import sample_model, sample_results
+from tests.support.sample import sample_model, sample_results
 
 CONFIG: dict[str, Any] = {
     "prompts": {"name": "few", "entries": [{"id": "a", "prompt": "Why?"}]},

@@ -23,18 +23,18 @@ from lqmf_runner.config import (
 )
 from lqmf_runner.engine.client import EngineClient
 from lqmf_runner.errors import ContextLengthError, DoesNotFitError, RemoteEngineError, UserInputError
-from lqmf_runner.experiments.result_files import read_judgements
-from lqmf_runner.experiments.results import ModelResult
-from lqmf_runner.modes import RunContext
-from lqmf_runner.modes.benchmark import run_with
-from lqmf_runner.quality.measures import JudgeFigures
+from lqmf_runner.results.files import read_judgements
+from lqmf_runner.results.measures import JudgeFigures
+from lqmf_runner.results.schema import ModelResult
+from lqmf_runner.runs.benchmark import run_with
+from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import Embeddings, GenerationRequest, ModelSpec
 from tests.conftest import Compose, Run
-from tests.experiments.scripted import Say, ScriptedEngine
-from tests.modes.test_benchmark import Bench
-from tests.quality.bigram import BigramEngine, table
-from tests.quality.judges import Rule, RuledJudge, always_first, answers_in, by_length
+from tests.runs.test_benchmark import Bench
+from tests.support.bigram import BigramEngine, table
+from tests.support.judges import Rule, RuledJudge, always_first, answers_in, by_length
+from tests.support.scripted import Say, ScriptedEngine
 
 PROMPTS = PromptsConfig(
     name="few",
@@ -116,7 +116,7 @@ class Embedder(ScriptedEngine):
 def graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graded:
     """Without plots and the measurement of the memory: they have tests of their own, and take most of the time."""
     monkeypatch.setattr("lqmf_runner.reports.plots.draw_plots", lambda *_: [])
-    monkeypatch.setattr("lqmf_runner.modes.benchmark.memory_bandwidth_gb_s", lambda: 10.0)
+    monkeypatch.setattr("lqmf_runner.runs.benchmark.memory_bandwidth_gb_s", lambda: 10.0)
     return Graded(tmp_path)
 
 

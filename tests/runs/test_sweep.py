@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.result_files import read_results, write_results
-from lqmf_runner.experiments.results import Results
-from lqmf_runner.modes.sweep import is_complete
-from lqmf_runner.run_folder import sweep_name
+from lqmf_runner.results.files import read_results, write_results
+from lqmf_runner.results.schema import Results
+from lqmf_runner.runs.folder import sweep_name
+from lqmf_runner.runs.sweep import is_complete
 from tests.conftest import Run
-from tests.experiments.sample import sample_model, sample_results
+from tests.support.sample import sample_model, sample_results
 
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
 ANSWER = [

@@ -20,9 +20,9 @@ import pytest
 from lqmf_runner.config import LimitsConfig
 from lqmf_runner.types import GenerationRequest
 
-from .examples import run_examples
-from .guarded import guarded_server
-from .processes import Program, Server
+from ..support.examples import run_examples
+from ..support.guarded import guarded_server
+from ..support.processes import Program, Server
 
 MODEL = "smollm2_gguf"
 MESSAGES: Any = [{"role": "user", "content": "What is the capital of France?"}]

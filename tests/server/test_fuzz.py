@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
-from .processes import MODEL, Program
+from ..support.processes import MODEL, Program
 
 CHECKS: Any = [not_a_server_error, content_type_conformance, response_schema_conformance]
 FUZZED = hypothesis.settings(

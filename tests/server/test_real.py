@@ -17,7 +17,7 @@ import openai
 import psutil
 import pytest
 
-from ..models.tiny import make_gguf
+from ..support.tiny import make_gguf
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 

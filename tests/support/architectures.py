@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.tiny import SPECIAL, TEMPLATE, make_tokenizer, vocabulary
+from .tiny import SPECIAL, TEMPLATE, make_tokenizer, vocabulary
 
 COMMON: dict[str, Any] = {
     "hidden_size": 64,

@@ -8,17 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lqmf_runner.engine.windows import WindowScorer
-from lqmf_runner.types import (
-    Chunk,
-    GenerationRequest,
-    ModelInfo,
-    OptionLogprobs,
-    Usage,
-    Window,
-    WindowScore,
-)
-from tests.experiments.scripted import INFO, ScriptedEngine
+from lqmf_runner.engine.worker.windows import WindowScorer
+from lqmf_runner.types import Chunk, GenerationRequest, ModelInfo, OptionLogprobs, Usage, Window, WindowScore
+from tests.support.scripted import INFO, ScriptedEngine
 
 N_VOCAB = 256
 

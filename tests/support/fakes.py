@@ -17,8 +17,8 @@ from lqmf_runner.config import ServerConfig
 from lqmf_runner.engine import EngineClient
 from lqmf_runner.errors import LqmfError
 from lqmf_runner.server.app import create_app
-from lqmf_runner.server.catalog import CatalogEntry, unknown_model
-from lqmf_runner.server.pool import ModelPool
+from lqmf_runner.server.pool.catalog import CatalogEntry, unknown_model
+from lqmf_runner.server.pool.pool import ModelPool
 from lqmf_runner.types import (
     Chunk,
     Embeddings,

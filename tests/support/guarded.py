@@ -17,11 +17,11 @@ from litestar import Litestar
 from lqmf_runner.config import ServerConfig
 from lqmf_runner.engine import EngineClient
 from lqmf_runner.server.app import create_app
-from lqmf_runner.server.asgi import App
-from lqmf_runner.server.guard import Guard
-from lqmf_runner.server.keys import KeyRing, parse_keys
-from lqmf_runner.server.pool import ModelPool
-from lqmf_runner.server.protocol import limited_protocol
+from lqmf_runner.server.guards.asgi import App
+from lqmf_runner.server.guards.guard import Guard
+from lqmf_runner.server.guards.keys import KeyRing, parse_keys
+from lqmf_runner.server.pool.pool import ModelPool
+from lqmf_runner.server.process.protocol import limited_protocol
 from lqmf_runner.types import ModelSpec
 
 from .fakes import FakeCatalog, FakeEngine, Script, hello

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from lqmf_runner.types import GenerationRequest, OptionLogprobs
-from tests.experiments.scripted import INFO, ScriptedEngine
+from tests.support.scripted import INFO, ScriptedEngine
 
 Rule = Callable[[str, int], Sequence[float]]  # (what is asked, number of options) -> their probabilities
 

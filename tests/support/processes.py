@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from tests.models.tiny import make_gguf
+from tests.support.tiny import make_gguf
 
 MODEL, SECOND = "tiny", "second"
 TINY = ("model=local", f"model.name={MODEL}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lqmf_runner.experiments.metrics import load_result
-from lqmf_runner.experiments.results import (
+from lqmf_runner.load.metrics import load_result
+from lqmf_runner.results.schema import (
     HeuristicScore,
     ModelResult,
     Quality,

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from lqmf_runner.types import Chunk, GenerationRequest, Score, Usage
-from tests.experiments.scripted import WordTokens
+from tests.support.scripted import WordTokens
 
 N_VOCAB = 97
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.config import TrackingConfig
-from lqmf_runner.experiments.result_files import write_results
-from lqmf_runner.experiments.results import ModelResult
-from tests.experiments.sample import sample_results
+from lqmf_runner.results.files import write_results
+from lqmf_runner.results.schema import ModelResult
+from tests.support.sample import sample_results
 
 
 @pytest.fixture(scope="session")

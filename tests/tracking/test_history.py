@@ -14,13 +14,13 @@ from rich.console import Console
 
 from lqmf_runner.config import HistoryMode, RunConfig, TrackingConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.history import PastRun
-from lqmf_runner.experiments.results import ModelResult
-from lqmf_runner.modes import RunContext
 from lqmf_runner.modes.history import parse_since, run, select
 from lqmf_runner.reports.history import print_history
+from lqmf_runner.results.history import PastRun
+from lqmf_runner.results.schema import ModelResult
+from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.mlflow_store import read_past_runs, send_folder
-from tests.experiments.sample import sample_model
+from tests.support.sample import sample_model
 from tests.tracking.conftest import make_folder
 
 

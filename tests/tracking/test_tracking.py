@@ -20,13 +20,13 @@ from mlflow.exceptions import MlflowException
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
-from lqmf_runner.experiments.result_files import read_results, write_results
-from lqmf_runner.experiments.results import KldSummary, ModelResult, Quality
-from lqmf_runner.experiments.system_log import NAME, SystemSample
-from lqmf_runner.quality.verdict import Verdict
+from lqmf_runner.results.files import read_results, write_results
+from lqmf_runner.results.schema import KldSummary, ModelResult, Quality
+from lqmf_runner.results.system_log import NAME, SystemSample
+from lqmf_runner.results.verdict import Verdict
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
-from tests.experiments.sample import sample_model, sample_results
+from tests.support.sample import sample_model, sample_results
 from tests.tracking.conftest import make_folder
 
 

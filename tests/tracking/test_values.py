@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lqmf_runner.tracking.values import conditions_digest, model_metrics, redact, redact_text, run_params
-from tests.experiments.sample import sample_model
+from tests.support.sample import sample_model
 
 
 def test_metrics_carry_the_documented_names() -> None:

@@ -7,9 +7,8 @@ import pytest
 
 from lqmf_runner.config import VerdictConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.conclusion import candidate, check_measured, draw_verdict, verdict_concurrency
-from lqmf_runner.experiments.metrics import heuristic_se, load_result
-from lqmf_runner.experiments.results import (
+from lqmf_runner.load.metrics import heuristic_se, load_result
+from lqmf_runner.results.schema import (
     Estimate,
     HeuristicScore,
     LoadResult,
@@ -18,7 +17,9 @@ from lqmf_runner.experiments.results import (
     RequestRecord,
     Shape,
 )
-from lqmf_runner.quality.differences import Difference, differences
+from lqmf_runner.results.verdict import Difference
+from lqmf_runner.verdict.differences import differences
+from lqmf_runner.verdict.figures import candidate, check_measured, draw_verdict, verdict_concurrency
 
 
 def measured(speed: float, *, users: int = 1, spread: float | None = None, good: int = 16) -> LoadResult:

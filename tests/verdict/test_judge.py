@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lqmf_runner.config import VerdictConfig, WeightsConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.quality.ranking import Candidate, Measure, misses_of, rank
-from lqmf_runner.quality.verdict import judge
+from lqmf_runner.verdict.judge import judge
+from lqmf_runner.verdict.ranking import Candidate, Measure, misses_of, rank
 
 
 def candidate(

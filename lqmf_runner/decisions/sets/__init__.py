@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from ...engine.decisions import Option, Question, check_questions
 from ...errors import LqmfError, UserInputError
-from ..yaml_file import read_yaml
+from ...yaml_file import read_yaml
+from ..decide import Option, Question, check_questions
 
 SHIPPED = Path(__file__).parent / "lqmf_decisions.yaml"
 

@@ -21,8 +21,8 @@ from jinja2.ext import loopcontrols
 from jinja2.filters import do_format
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..errors import InvalidRequestError, ModelUnusableError
-from ..types import Message
+from ...errors import InvalidRequestError, ModelUnusableError
+from ...types import Message
 
 MAX_OUTPUT = 16 * 1024 * 1024
 _MAX_REPEAT = 100_000

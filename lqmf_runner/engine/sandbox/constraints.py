@@ -20,10 +20,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidRequestError, LqmfError, MissingDependencyError
-from ..types import Constraint
+from ...errors import InvalidRequestError, LqmfError, MissingDependencyError
+from ...types import Constraint
+from ..worker.runners.base import Tokenizer
 from . import constraint_check
-from .runners.base import Tokenizer
 
 MAX_BYTES = 256 * 1024
 MAX_CHOICES = 10_000

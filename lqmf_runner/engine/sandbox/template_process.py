@@ -1,4 +1,4 @@
-"""Renders the model's chat template in a process of its own: `python -m lqmf_runner.engine.template_process`.
+"""Renders the model's chat template in a process of its own: `python -m lqmf_runner.engine.sandbox.template_process`.
 
 A template is untrusted code. Jinja's sandbox keeps it away from Python, but some of what it may do (a huge join, JSON
 of a list that holds itself many times over) is one call of C code that no watchdog in the same process can end, and
@@ -19,10 +19,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from ..errors import EngineError, InvalidRequestError, LqmfError, ModelUnusableError
-from ..types import Message
+from ...errors import EngineError, InvalidRequestError, LqmfError, ModelUnusableError
+from ...types import Message
+from ..protocol import HEADER, Failed, error_from, failure, frame
 from .chat_template import ChatTemplate
-from .protocol import HEADER, Failed, error_from, failure, frame
 
 TIME_LIMIT_S = 2.0  # for a conversation
 _START_S = 60.0  # imports, on a machine that is busy

@@ -18,11 +18,11 @@ from typing import NoReturn
 
 import msgspec
 
-from ..errors import LqmfError
-from . import protocol
+from ...errors import LqmfError
+from .. import protocol
+from ..protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache
 from .embedding import EmbeddingQueue
 from .intake import Connection, Intake
-from .protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache
 from .runners import load_model
 from .runners.base import ModelRunner
 from .scheduler import RequestState, Scheduler, SchedulerLimits

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import LqmfError, QueueFullError
-from ..types import Embeddings, EngineStats
-from .protocol import Cancel, Event, GetStats, Reply, ResetPrefixCache, failure
+from ...errors import LqmfError, QueueFullError
+from ...types import Embeddings, EngineStats
+from ..protocol import Cancel, Event, GetStats, Reply, ResetPrefixCache, failure
 
 if TYPE_CHECKING:
     from .runners.llama_embedding import LlamaEmbedder

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..errors import ContextLengthError, InvalidRequestError, LqmfError, QueueFullError
-from ..types import Constraint, GenerationRequest, Message, SamplingParams
-from . import protocol
-from .constraints import ConstraintCompiler
-from .embedding import EmbeddingState
-from .options import PreparedOptions, encode_options
-from .protocol import (
+from ...errors import ContextLengthError, InvalidRequestError, LqmfError, QueueFullError
+from ...types import Constraint, GenerationRequest, Message, SamplingParams
+from .. import protocol
+from ..options import PreparedOptions, encode_options
+from ..protocol import (
     Cancel,
     Command,
     Detokenize,
@@ -35,11 +33,13 @@ from .protocol import (
     ScoreWindow,
     Tokenize,
 )
+from ..sandbox.constraints import ConstraintCompiler
+from ..sandbox.template_process import TemplateProcess
+from .embedding import EmbeddingState
 from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .scheduler import RequestState
 from .sinks import NextTokenSink, RowSink, ScoreSink
-from .template_process import TemplateProcess
 from .text import AnswerText
 from .windows import WindowScorer
 

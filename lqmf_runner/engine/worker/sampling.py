@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, InvalidRequestError
-from ..types import SAMPLING_RANGES, SamplingParams, TokenLogprob
-from .constraints import Matcher
+from ...errors import EngineError, InvalidRequestError
+from ...types import SAMPLING_RANGES, SamplingParams, TokenLogprob
+from ..sandbox.constraints import Matcher
 
 Logits = NDArray[np.float32]
 

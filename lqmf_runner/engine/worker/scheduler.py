@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ..errors import QueueFullError
-from ..types import Chunk, EngineStats, SamplingParams, TokenLogprob, Usage, joined
-from .protocol import Delta, Event, Reply, failure
+from ...errors import QueueFullError
+from ...types import Chunk, EngineStats, SamplingParams, TokenLogprob, Usage, joined
+from ..protocol import Delta, Event, Reply, failure
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, Sampler, token_logprob
 from .sinks import RowSink

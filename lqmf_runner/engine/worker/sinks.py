@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..types import NextTokenLogprobs, Score
+from ...types import NextTokenLogprobs, Score
 from .sampling import Logits, log_sum_exp, nan_error, token_logprob
 
 if TYPE_CHECKING:

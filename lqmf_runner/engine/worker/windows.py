@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, InvalidRequestError
-from ..types import Window, WindowScore
+from ...errors import EngineError, InvalidRequestError
+from ...types import Window, WindowScore
 from .distributions import CODE, NotFiniteError, RowScores, compare_rows, record_rows
 from .sampling import Logits
 

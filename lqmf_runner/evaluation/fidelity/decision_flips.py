@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ..engine.client import EngineClient
-from .concurrent import for_each
-from .decision_sets import DecisionSet, KnownDecision
-from .measures import Calibration, DecisionFigures
-from .similarity import standard_error
+from ...concurrent import for_each
+from ...decisions.sets import DecisionSet, KnownDecision
+from ...engine.client import EngineClient
+from ...results.measures import Calibration, DecisionFigures
+from ..grading.similarity import standard_error
 
 BINS = 10
 

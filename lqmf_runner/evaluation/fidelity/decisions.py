@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..engine.client import EngineClient
-from ..errors import InvalidRequestError, RemoteEngineError
-from ..quality.decision_flips import Decided, compare_decisions, decide_all
-from ..quality.decision_sets import DecisionSet
-from ..quality.reference_store import StoredReference
-from .on_demand import OnDemandEngine, WorkObserver
-from .results import ModelResult
+from ...decisions.sets import DecisionSet
+from ...engine.client import EngineClient
+from ...engine.on_demand import OnDemandEngine, WorkObserver
+from ...errors import InvalidRequestError, RemoteEngineError
+from ...results.schema import ModelResult
+from .decision_flips import Decided, compare_decisions, decide_all
+from .store import StoredReference
 
 _LAYOUT = 1  # to be raised when decisions are put to models in other words
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from ..config import PromptsConfig
-from ..engine.client import EngineClient
-from ..types import Completion, GenerationRequest, Message, SamplingParams
-from .concurrent import for_each
-from .measures import Divergence, Parting
+from ...concurrent import for_each
+from ...config import PromptsConfig
+from ...engine.client import EngineClient
+from ...results.measures import Divergence, Parting
+from ...types import Completion, GenerationRequest, Message, SamplingParams
 
 _AT_A_TIME = 8
 

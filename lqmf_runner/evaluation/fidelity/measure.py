@@ -14,14 +14,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..config import FidelityConfig, PromptsConfig
-from ..engine import load_engine
-from ..engine.client import EngineClient
-from ..errors import EngineError, UserInputError
-from ..quality.decision_sets import DecisionSet, load_decisions
-from ..quality.divergence import answer_all, divergence, greedy_requests, opening_requests
-from ..quality.evaluation_text import EvaluationText, load_text
-from ..quality.fidelity import (
+from ...config import FidelityConfig, PromptsConfig
+from ...decisions.sets import DecisionSet, load_decisions
+from ...engine import load_engine
+from ...engine.client import EngineClient
+from ...engine.on_demand import LoadEngine, OnDemandEngine, WorkObserver
+from ...errors import EngineError, UserInputError
+from ...results.measures import NoiseFloor, ReferenceFigures
+from ...results.schema import Histogram, ModelResult
+from ...types import Completion, GenerationRequest, ModelSpec, SamplingParams
+from .decisions import ReferenceDecisions, reference_decisions
+from .divergence import answer_all, divergence, greedy_requests, opening_requests
+from .store import ReferenceKey, ReferenceRecord, ReferenceStore, StoredReference
+from .text import EvaluationText, load_text
+from .windows import (
     PositionScores,
     WindowProtocol,
     check_tokenizer,
@@ -32,12 +38,6 @@ from ..quality.fidelity import (
     record_reference,
     top1_agreement,
 )
-from ..quality.measures import NoiseFloor, ReferenceFigures
-from ..quality.reference_store import ReferenceKey, ReferenceRecord, ReferenceStore, StoredReference
-from ..types import Completion, GenerationRequest, ModelSpec, SamplingParams
-from .decisions import ReferenceDecisions, reference_decisions
-from .on_demand import LoadEngine, OnDemandEngine, WorkObserver
-from .results import Histogram, ModelResult
 
 # The settings of a backend that change the numbers a model gives.
 _NUMERIC_OPTIONS = (

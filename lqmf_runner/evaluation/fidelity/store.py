@@ -22,8 +22,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import LqmfError, UserInputError
-from .fidelity import PositionScores, WindowProtocol
+from ...errors import LqmfError, UserInputError
+from .windows import PositionScores, WindowProtocol
 
 T = TypeVar("T")
 _LAYOUT = 1

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import FidelityConfig
-from ..errors import MissingDependencyError, UserInputError
+from ...config import FidelityConfig
+from ...errors import MissingDependencyError, UserInputError
 
 SHIPPED = Path(__file__).parent / "texts" / "evaluation.txt"
 _CHARACTERS_A_TOKEN = 32  # no tokenizer needs more; what lies beyond is not read
@@ -64,7 +64,7 @@ def _read_dataset(config: FidelityConfig, limit: int) -> str:
             "hub data sets need a package that is not installed: datasets",
             hint="pip install 'lqmf-runner[datasets]'",
         ) from error
-    from ..models.hub import hub_status
+    from ...models.hub import hub_status
 
     status = hub_status(f"datasets/{name}")
     if status != 200:

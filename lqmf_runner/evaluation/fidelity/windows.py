@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.client import EngineClient
-from ..errors import UserInputError
-from ..types import Window, WindowScore
-from .concurrent import for_each
+from ...concurrent import for_each
+from ...engine.client import EngineClient
+from ...errors import UserInputError
+from ...results.measures import KldSummary
+from ...types import Window, WindowScore
 from .divergence import first_divergence
-from .measures import KldSummary
 
 IN_FLIGHT = 3  # one that runs, one whose rows are read ahead, one on its way
 _CONTEXT_TOKENS = 12

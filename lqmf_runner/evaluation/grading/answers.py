@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ..config import JudgeConfig, PromptsConfig
-from ..engine.client import EngineClient
-from ..errors import LqmfError
-from ..quality.concurrent import for_each
-from ..quality.judge import Judge, Request, Rubric
-from ..quality.measures import JudgeFigures, PairFigures
-from ..quality.similarity import cosine, standard_error
-from ..types import ModelSpec
-from .on_demand import LoadEngine, OnDemandEngine, WorkObserver
-from .results import Judgement, ModelResult, RequestRecord
+from ...concurrent import for_each
+from ...config import JudgeConfig, PromptsConfig
+from ...engine.client import EngineClient
+from ...engine.on_demand import LoadEngine, OnDemandEngine, WorkObserver
+from ...errors import LqmfError
+from ...results.measures import JudgeFigures, PairFigures
+from ...results.schema import Judgement, ModelResult, RequestRecord
+from ...types import ModelSpec
+from .judge import Judge, Request, Rubric
+from .similarity import cosine, standard_error
 
 _AT_A_TIME = 8
 _TEXTS_AT_ONCE = 64

@@ -18,10 +18,10 @@ from typing import Literal
 
 import msgspec
 
-from ..engine.client import EngineClient
-from ..engine.decisions import Option, Question, check_questions
-from ..errors import LqmfError, UserInputError
-from .yaml_file import read_yaml
+from ...decisions.decide import Option, Question, check_questions
+from ...engine.client import EngineClient
+from ...errors import LqmfError, UserInputError
+from ...yaml_file import read_yaml
 
 SHIPPED = Path(__file__).parent / "rubrics" / "default.yaml"
 Outcome = Literal["win", "tie", "loss"]

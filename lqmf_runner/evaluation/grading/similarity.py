@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from .measures import SimilarityFigures
-from .words import split_words
+from ...results.measures import SimilarityFigures
+from ..words import split_words
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -17,17 +17,17 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..engine.client import EngineClient
-from ..errors import EngineError, LqmfError, MissingDependencyError, UserInputError
-from ..models.hub import hub_status
-from ..types import GenerationRequest, SamplingParams
-from .concurrent import for_each
+from ...concurrent import for_each
+from ...engine.client import EngineClient
+from ...errors import EngineError, LqmfError, MissingDependencyError, UserInputError
+from ...models.hub import hub_status
+from ...types import GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 T = TypeVar("T")
-SHIPPED = Path(__file__).parent / "task_sets"
+SHIPPED = Path(__file__).parent / "sets"
 _FEWSHOT_SEED = 1234  # the harness's own default
 _BOOTSTRAP = 1000  # resamples for the error of metrics that are no means
 _MAX_GENERATED = 256

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelUnusableError
-from .found import FoundModel
+from ...errors import ModelUnusableError
+from ..found import FoundModel
 from .safetensors import StoredTensor, read_json, read_tensors, weight_files
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")

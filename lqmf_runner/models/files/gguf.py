@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import ModelUnusableError
+from ...errors import ModelUnusableError
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

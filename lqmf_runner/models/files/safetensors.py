@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ModelUnusableError
+from ...errors import ModelUnusableError
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
 MAX_JSON = 32_000_000

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import QuantizeMode
 from ...errors import MissingDependencyError, QuantizationError, UserInputError
+from ..files.gguf import FILE_TYPES
 from ..found import FoundModel
-from ..gguf import FILE_TYPES
 from .base import Job, QuantizationMethod, Report
 from .proof import PROOF_TEXT, PROOF_TOKENS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..gguf import read_header
+from ..files.gguf import read_header
 from .base import Job, Report
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ...experiments.results import RequestRecord, Results
+from ...results.schema import RequestRecord, Results
 
 if TYPE_CHECKING:
     from .style import Plot

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...experiments.results import RequestRecord, Results
+from ...results.schema import RequestRecord, Results
 from .. import figures as fig
 from .palette import GRID, INK, MUTED
 from .style import Plot, Sheet, colour, unique

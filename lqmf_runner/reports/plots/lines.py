@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ...experiments.results import LoadResult, ModelResult, Results, Shape
+from ...results.schema import LoadResult, ModelResult, Results, Shape
 from .style import Plot, Sheet, colour, marker, unique
 
 

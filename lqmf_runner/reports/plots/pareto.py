@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...experiments.results import ModelResult, Results
+from ...results.schema import ModelResult, Results
 from .. import figures as fig
 from .palette import INK, MUTED
 from .style import Plot, Sheet, colour, marker, unique

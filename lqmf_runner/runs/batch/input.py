@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from ..errors import UserInputError
-from ..types import GenerationRequest, Message, SamplingParams
+from ...errors import UserInputError
+from ...types import GenerationRequest, Message, SamplingParams
 
 OPENAI, JSONL, CSV, TEXT = "openai", "jsonl", "csv", "text"
 _SAMPLE = 1 << 16

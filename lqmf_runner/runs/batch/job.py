@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..config import BatchMode, RunConfig
-from ..engine import load_engine
-from ..errors import LqmfError, UserInputError
-from ..experiments.batch import BatchPlan, run_batch
-from ..experiments.batch_input import BadLine, BatchFile, BatchItem, open_batch
-from ..experiments.batch_output import BatchOutput, Outcome
-from ..experiments.benchmark import describe
-from ..experiments.metrics import load_result
-from ..experiments.on_demand import LoadEngine
-from ..experiments.request_log import RequestLog
-from ..experiments.results import ModelResult, RequestRecord, Shape
-from ..output import OutputConsole
-from ..redaction import redact_text
-from ..reports.terminal import printable
-from ..types import ModelSpec, Usage
-from .benchmark import Locate, begin, locate_model, track
+from ...config import BatchMode, RunConfig
+from ...engine import load_engine
+from ...engine.on_demand import LoadEngine
+from ...errors import LqmfError, UserInputError
+from ...load.metrics import load_result
+from ...output import OutputConsole
+from ...redaction import redact_text
+from ...reports.terminal import printable
+from ...results.request_log import RequestLog
+from ...results.schema import ModelResult, RequestRecord, Shape
+from ...types import ModelSpec, Usage
+from ..benchmark import Locate, begin, locate_model, track
+from ..model import describe
+from .input import BadLine, BatchFile, BatchItem, open_batch
+from .output import BatchOutput, Outcome
+from .run import BatchPlan, run_batch
 
 if TYPE_CHECKING:
-    from . import RunContext
+    from ..context import RunContext
 
 INTERRUPTED = 130
 _SHOWN_FAILURES = 10
@@ -229,7 +229,7 @@ class _Batch:
         """
         if not self._records:
             return []
-        from ..reports import write_reports
+        from ...reports import write_reports
 
         results = begin(self._context, self._model.name)
         results.run.started_at, results.run.finished_at = self._started_at, _now()

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InvalidRequestError, LqmfError, UserInputError
-from ..types import Completion
-from .batch_input import OPENAI, BadLine, BatchItem
-from .line_file import LineFile
+from ...errors import InvalidRequestError, LqmfError, UserInputError
+from ...results.lines import LineFile
+from ...types import Completion
+from .input import OPENAI, BadLine, BatchItem
 
 _BEGINNINGS = (b'{"line":', b'{"id":')
 _RESUME = "run the same command again: it goes on where it stopped"

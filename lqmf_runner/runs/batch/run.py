@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..engine.client import EngineClient
-from ..errors import (
+from ...concurrent import for_each
+from ...engine.client import EngineClient
+from ...errors import (
     EngineLostError,
     InvalidRequestError,
     LqmfError,
@@ -18,10 +19,9 @@ from ..errors import (
     RemoteEngineError,
     UserInputError,
 )
-from ..quality.concurrent import for_each
-from ..types import GenerationRequest
-from .batch_input import BatchItem
-from .batch_output import Outcome
+from ...types import GenerationRequest
+from .input import BatchItem
+from .output import Outcome
 
 _MAY_PASS = (QueueFullError, RemoteEngineError)
 _LONGEST_WAIT_S = 60.0

@@ -11,15 +11,15 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from ..errors import (
+from ...errors import (
     ContextLengthError,
     EngineError,
-    InvalidRequestError,
+    FieldError,
     LqmfError,
     ModelNotFoundError,
     RemoteEngineError,
 )
-from .asgi import Scope, Send
+from ..guards.asgi import Scope, Send
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +45,6 @@ _CODES = {
 _PLACES = re.compile(
     r"\w+://[^\s'\"]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|(?<![\w.}])/(?!v1/|models/)[\w.@+-]+(?:/[\w.@+-]+)+/?"
 )
-
-
-class FieldError(InvalidRequestError):
-    """A field of the request is wrong; `param` names it."""
-
-    def __init__(self, message: str, *, param: str | None, hint: str = "", code: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.param = param
-        self.code = code
 
 
 class HttpError(LqmfError):

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..errors import ConflictError, InvalidRequestError
-from ..types import Message
+from ...errors import ConflictError, InvalidRequestError
+from ...types import Message
 
 Key = tuple[str, str, str]
 """Who it belongs to, the model, and the client's `session_id`."""

@@ -8,10 +8,12 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from ..engine.decision_shapes import OpenAIDecisionsRequest, SGLangDecisionsRequest, SystemOneRequest
-from . import embeddings, errors, openai_schemas, schemas, tokens
+from ...decisions.shapes import OpenAIDecisionsRequest, SGLangDecisionsRequest, SystemOneRequest
+from ...openai_api import schemas as openai_schemas
+from ..answers import errors
+from ..routes import embeddings, schemas, tokens
+from ..services import services_of
 from .examples import BODIES, MODEL, PARAMETERS
-from .services import services_of
 
 _REF = "#/components/schemas/{name}"
 _STREAMING = ("/v1/chat/completions", "/v1/completions", "/models/{name}/chat")

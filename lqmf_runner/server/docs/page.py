@@ -12,11 +12,11 @@ from litestar import Request, Response, get
 from litestar.types import ControllerRouterHandler
 from markupsafe import Markup
 
-from ..examples import MODEL
-from ..openapi import OpenAPIDocument
-from ..pool import ModelPool
+from ..pool.pool import ModelPool
 from ..services import services_of
+from .examples import MODEL
 from .fields import Field, fields_of
+from .openapi import OpenAPIDocument
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "

@@ -10,14 +10,14 @@ from typing import Any
 from litestar import Litestar, Response, get
 from litestar.types import ControllerRouterHandler
 
-from ..config import ServerConfig
-from .access_log import AccessLog, AccessLogFile
+from ...config import ServerConfig
+from ..pool.pool import ModelPool
+from ..watch.access_log import AccessLog, AccessLogFile
+from ..watch.metrics import Metrics
+from ..watch.prometheus import CONTENT_TYPE, exposition
 from .asgi import App
 from .keys import KeyRing
 from .limits import ClientQuota, InFlight, Limits
-from .metrics import Metrics
-from .pool import ModelPool
-from .prometheus import CONTENT_TYPE, exposition
 from .security import HostPolicy, Security
 
 ACCESS_LOG_NAME = "access.log"

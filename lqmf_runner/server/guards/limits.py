@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..config import LimitsConfig
-from ..errors import (
+from ...config import LimitsConfig
+from ...errors import (
     InvalidRequestError,
     LqmfError,
     RequestTimeoutError,
@@ -20,9 +20,9 @@ from ..errors import (
     TooManyRequestsError,
     UnavailableError,
 )
+from ...openai_api.sse import event
+from ..answers.errors import error_body, send_error
 from .asgi import App, Message, Receive, Scope, Send, header
-from .errors import error_body, send_error
-from .sse import event
 
 STATUS_PATHS = ("/health", "/ready")
 _MOST_CLIENTS, _SWEEP_S = 10_000, 1.0

@@ -16,9 +16,9 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from ..errors import ForbiddenError, LqmfError, UnauthorizedError, UserInputError
+from ...errors import ForbiddenError, LqmfError, UnauthorizedError, UserInputError
+from ..answers.errors import send_error
 from .asgi import App, Headers, Message, Receive, Scope, Send, header
-from .errors import send_error
 from .keys import ApiKey, KeyRing
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import ServerConfig
-from ..errors import DoesNotFitError
+from ...config import ServerConfig
+from ...errors import DoesNotFitError
 from .pooled_model import PooledModel
 
 

@@ -15,12 +15,12 @@ from typing import Protocol
 
 import msgspec
 
-from ..config import BackendConfig, RunConfig
-from ..errors import LqmfError, ModelNotFoundError, ModelUnusableError
-from ..models import FoundModel, discover, locate
-from ..models.discover import WEIGHT_SUFFIXES
-from ..models.locate import find, fit_backend
-from ..types import ModelSpec
+from ...config import BackendConfig, RunConfig
+from ...errors import LqmfError, ModelNotFoundError, ModelUnusableError
+from ...models import FoundModel, discover, locate
+from ...models.discover import WEIGHT_SUFFIXES
+from ...models.locate import find, fit_backend
+from ...types import ModelSpec
 
 _FRESH_S = 2.0  # how long a listing of the models is believed
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
-from ..config import ServerConfig
-from ..engine import EngineClient, load_engine
-from ..errors import ConflictError, LqmfError, UnavailableError
-from ..types import ModelSpec
+from ...config import ServerConfig
+from ...engine import EngineClient, load_engine
+from ...errors import ConflictError, LqmfError, UnavailableError
+from ...types import ModelSpec
 from .admission import to_evict, too_many
 from .catalog import Catalog
 from .pooled_model import READY, RESTARTING, PooledModel

@@ -6,8 +6,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from ..engine import EngineClient
-from ..types import ModelSpec, Usage
+from ...engine import EngineClient
+from ...types import ModelSpec, Usage
 
 LOADING, READY, RESTARTING = "loading", "ready", "restarting"
 # What a worker needs beside its weights: the runtime, the KV cache and the work space, MB by format.

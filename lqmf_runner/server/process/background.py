@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import LqmfError
+from ...errors import LqmfError
 
 READY_VARIABLE = "LQMF_READY_FD"
 LOG_NAME = "server.log"

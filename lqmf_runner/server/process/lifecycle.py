@@ -13,8 +13,8 @@ from types import FrameType
 
 import uvicorn
 
-from ..errors import UnavailableError, UserInputError
-from .limits import InFlight
+from ...errors import UnavailableError, UserInputError
+from ..guards.limits import InFlight
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ..config import LimitsConfig
+from ...config import LimitsConfig
 
 _DISCARD_S = 5.0
 _DISCARD_BYTES = 64 << 20

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import UserInputError
+from ...errors import UserInputError
 
 log = logging.getLogger(__name__)
 

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
-from ..config import ServerConfig
-from ..errors import LqmfError, UserInputError
-from .asgi import App
+from ...config import ServerConfig
+from ...errors import LqmfError, UserInputError
+from ..guards.asgi import App
+from ..guards.limits import InFlight
+from ..pool.pool import ModelPool
+from ..services import Readiness
 from .lifecycle import DrainingServer
-from .limits import InFlight
-from .pool import ModelPool
 from .protocol import limited_protocol
 from .registry import DRAINING, READY, ServerRecord, running_servers
-from .services import Readiness
 
 log = logging.getLogger(__name__)
 

@@ -10,20 +10,20 @@ from litestar import Request, post
 from litestar.types import Receive, Send
 from msgspec import Meta
 
-from ..engine.decision_api import (
+from ...decisions.api import (
     DecisionRequest,
     parse_decisions,
     parse_systemone,
     render_decisions,
     render_systemone,
 )
-from ..engine.decisions import Decision
-from .body import json_body
-from .errors import FieldError
-from .generation import Answer, generation, send_json
-from .observe import ServedRequest
-from .openai_common import keep_alive_seconds, new_id
-from .services import services_of
+from ...decisions.decide import Decision
+from ...errors import FieldError
+from ...openai_api.answers import keep_alive_seconds, new_id
+from ..answers.body import json_body
+from ..answers.generation import Answer, generation, send_json
+from ..services import services_of
+from ..watch.observe import ServedRequest
 
 JSONObject = dict[str, Any]
 Body = Annotated[

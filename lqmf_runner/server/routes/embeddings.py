@@ -11,14 +11,14 @@ from litestar import Request, post
 from litestar.types import Receive, Send
 from msgspec import Meta
 
-from ..types import Usage
-from .body import json_body
-from .errors import FieldError
-from .generation import Answer, generation, send_json
-from .observe import ServedRequest
-from .openai_common import keep_alive_seconds
-from .openai_schemas import KeepAlive, ModelName
-from .services import services_of
+from ...errors import FieldError
+from ...openai_api.answers import keep_alive_seconds
+from ...openai_api.schemas import KeepAlive, ModelName
+from ...types import Usage
+from ..answers.body import json_body
+from ..answers.generation import Answer, generation, send_json
+from ..services import services_of
+from ..watch.observe import ServedRequest
 
 ROUTE = "/v1/embeddings"
 MAX_INPUTS = 2048

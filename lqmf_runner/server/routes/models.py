@@ -7,11 +7,13 @@ from typing import Any
 
 from litestar import Request, get, post
 
-from .body import json_body
-from .catalog import unknown_model
-from .openai_common import keep_alive_seconds
-from .openai_schemas import ModelCard, ModelList
-from .pooled_model import READY, PooledModel
+from ...openai_api.answers import keep_alive_seconds
+from ...openai_api.schemas import ModelCard, ModelList
+from ..answers.body import json_body
+from ..guards.security import require_admin
+from ..pool.catalog import unknown_model
+from ..pool.pooled_model import READY, PooledModel
+from ..services import services_of
 from .schemas import (
     AvailableModel,
     AvailableModels,
@@ -21,8 +23,6 @@ from .schemas import (
     LoadRequest,
     UnloadAnswer,
 )
-from .security import require_admin
-from .services import services_of
 
 
 @get("/models", tags=["Models"])

@@ -9,17 +9,18 @@ from typing import Any
 from litestar import Request, delete, post
 from litestar.types import Receive, Send
 
-from ..types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
-from .body import json_body
-from .errors import FieldError, HttpError, error_body
-from .generation import Answer, generation, send_events, send_json
-from .observe import ServedRequest
+from ...errors import FieldError
+from ...openai_api.answers import keep_alive_seconds, stop_strings
+from ...openai_api.sse import encode_json, event
+from ...types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
+from ..answers.body import json_body
+from ..answers.errors import HttpError, error_body
+from ..answers.generation import Answer, generation, send_events, send_json
+from ..answers.sessions import Turn
+from ..services import identity, services_of
+from ..watch.observe import ServedRequest
 from .openai_chat import text_of
-from .openai_common import keep_alive_seconds, stop_strings
 from .schemas import ChatAnswer, ChatRequest, Forgotten
-from .services import identity, services_of
-from .sessions import Turn
-from .sse import encode_json, event
 
 ROUTE = "/models/{name}/chat"
 

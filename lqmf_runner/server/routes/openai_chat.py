@@ -12,14 +12,10 @@ import msgspec
 from litestar import Request, post
 from litestar.types import Receive, Send
 
-from ..types import Chunk, Completion, GenerationRequest, Message, Usage
-from .body import json_body
-from .constraints import answer_constraint, chosen_tools
-from .errors import FieldError
-from .generation import Answer, choices, generation, send_events, send_json
-from .observe import ServedRequest
-from .openai_common import choice_logprobs, keep_alive_seconds, new_id, sampling_params, usage_counts
-from .openai_schemas import (
+from ...errors import FieldError
+from ...openai_api.answers import choice_logprobs, keep_alive_seconds, new_id, sampling_params, usage_counts
+from ...openai_api.constraints import answer_constraint, chosen_tools
+from ...openai_api.schemas import (
     AnswerMessage,
     ChatChoice,
     ChatCompletion,
@@ -27,10 +23,14 @@ from .openai_schemas import (
     ChatMessage,
     ToolCall,
 )
-from .openai_stream import ChoiceEvents
-from .services import services_of
-from .sse import encode_json
-from .tool_calls import ToolCallReader
+from ...openai_api.sse import encode_json
+from ...openai_api.stream import ChoiceEvents
+from ...openai_api.tool_calls import ToolCallReader
+from ...types import Chunk, Completion, GenerationRequest, Message, Usage
+from ..answers.body import json_body
+from ..answers.generation import Answer, choices, generation, send_events, send_json
+from ..services import services_of
+from ..watch.observe import ServedRequest
 
 ROUTE = "/v1/chat/completions"
 

@@ -11,18 +11,18 @@ import msgspec
 from litestar import Request, post
 from litestar.types import Receive, Send
 
-from ..engine import EngineClient
-from ..types import Chunk, Completion, GenerationRequest, TokenLogprob, Usage
-from .body import json_body
-from .constraints import answer_constraint
-from .errors import FieldError
-from .generation import Answer, Generation, choices, generation, send_events, send_json
-from .observe import ServedRequest
-from .openai_common import keep_alive_seconds, new_id, sampling_params, usage_counts
-from .openai_schemas import CompletionChoice, CompletionLogprobs, CompletionRequest, TextCompletion
-from .openai_stream import ChoiceEvents
-from .services import services_of
-from .sse import encode_json
+from ...engine import EngineClient
+from ...errors import FieldError
+from ...openai_api.answers import keep_alive_seconds, new_id, sampling_params, usage_counts
+from ...openai_api.constraints import answer_constraint
+from ...openai_api.schemas import CompletionChoice, CompletionLogprobs, CompletionRequest, TextCompletion
+from ...openai_api.sse import encode_json
+from ...openai_api.stream import ChoiceEvents
+from ...types import Chunk, Completion, GenerationRequest, TokenLogprob, Usage
+from ..answers.body import json_body
+from ..answers.generation import Answer, Generation, choices, generation, send_events, send_json
+from ..services import services_of
+from ..watch.observe import ServedRequest
 from .tokens import token_texts
 
 ROUTE = "/v1/completions"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from .openai_schemas import (
+from ...openai_api.schemas import (
     MAX_MESSAGES,
     ContentPart,
     Count,

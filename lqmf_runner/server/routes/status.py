@@ -7,11 +7,11 @@ from typing import Any
 
 from litestar import Request, get
 
-from .. import __version__
-from ..errors import UnavailableError
-from .pooled_model import READY
+from ... import __version__
+from ...errors import UnavailableError
+from ..pool.pooled_model import READY
+from ..services import services_of
 from .schemas import Health, Readiness, ServerStatus
-from .services import services_of
 
 
 @get("/", tags=["Status"])

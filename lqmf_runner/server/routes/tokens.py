@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 from litestar import Request, post
 
-from ..engine import EngineClient
-from .body import json_body
-from .errors import FieldError
-from .openai_schemas import ModelName
-from .pooled_model import PooledModel
-from .services import services_of
+from ...engine import EngineClient
+from ...errors import FieldError
+from ...openai_api.schemas import ModelName
+from ..answers.body import json_body
+from ..pool.pooled_model import PooledModel
+from ..services import services_of
 
 
 class TokenizeRequest(msgspec.Struct):

@@ -16,7 +16,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from .asgi import App, Message, Receive, Scope, Send, header
+from ..guards.asgi import App, Message, Receive, Scope, Send, header
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _LONGEST_PATH = 300

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .. import __version__
+from ... import __version__
 from .histogram import Histogram
 from .observe import ServedRequest
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..errors import LqmfError
-from ..types import GenerationRequest, Usage
+from ...errors import LqmfError
+from ...types import GenerationRequest, Usage
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .. import __version__
+from ... import __version__
 from .histogram import Histogram
 from .metrics import Metrics
 

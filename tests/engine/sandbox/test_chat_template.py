@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lqmf_runner.engine.chat_template import ChatTemplate
+from lqmf_runner.engine.sandbox.chat_template import ChatTemplate
 from lqmf_runner.errors import InvalidRequestError, ModelUnusableError
 from lqmf_runner.types import Message
 

@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from lqmf_runner.engine.constraints import MAX_BYTES, ConstraintCompiler, Matcher
-from lqmf_runner.engine.runners.base import Tokenizer
-from lqmf_runner.engine.sampling import Sampler, check_sampling
-from lqmf_runner.engine.text import BytesDetokenizer
+from lqmf_runner.engine.sandbox.constraints import MAX_BYTES, ConstraintCompiler, Matcher
+from lqmf_runner.engine.worker.runners.base import Tokenizer
+from lqmf_runner.engine.worker.sampling import Sampler, check_sampling
+from lqmf_runner.engine.worker.text import BytesDetokenizer
 from lqmf_runner.errors import InvalidRequestError
 from lqmf_runner.types import Constraint, SamplingParams
 
@@ -301,6 +301,6 @@ def test_a_constraint_and_ignore_eos_do_not_go_together() -> None:
     ids=["byte-level BPE", "SentencePiece", "Metaspace"],
 )
 def test_vocabulary_entries_become_the_bytes_they_stand_for(decoder: list, pieces: dict[str, bytes]) -> None:
-    from lqmf_runner.engine.runners.transformers import piece_bytes
+    from lqmf_runner.engine.worker.runners.transformers import piece_bytes
 
     assert {piece: piece_bytes(piece, decoder) for piece in pieces} == pieces

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from lqmf_runner.engine.template_process import TemplateProcess
+from lqmf_runner.engine.sandbox.template_process import TemplateProcess
 from lqmf_runner.errors import InvalidRequestError, ModelUnusableError
 from lqmf_runner.types import Message
 
-from .test_process import gone
+from ..test_local import gone
 
 TALK = (Message("user", "Hi"),)
 TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -71,7 +71,7 @@ def test_what_a_dead_worker_leaves_rendering_ends_by_itself() -> None:
     source = GROW.replace("BODY", NEST + "{{ ns.l|tojson }}")
     script = (
         "import os, sys\n"
-        "from lqmf_runner.engine.template_process import Render, TemplateProcess\n"
+        "from lqmf_runner.engine.sandbox.template_process import Render, TemplateProcess\n"
         "from lqmf_runner.types import Message\n"
         "process = TemplateProcess()\n"
         "process.open(sys.argv[1], {})\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lqmf_runner.engine.distributions import CODE, NotFiniteError, compare_rows, record_rows
+from lqmf_runner.engine.worker.distributions import CODE, NotFiniteError, compare_rows, record_rows
 
 N_VOCAB = 49_152
 

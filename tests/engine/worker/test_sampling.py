@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lqmf_runner.engine.sampling import Sampler, _draw, check_sampling, largest, token_logprob
+from lqmf_runner.engine.worker.sampling import Sampler, _draw, check_sampling, largest, token_logprob
 from lqmf_runner.errors import EngineError, InvalidRequestError
 from lqmf_runner.types import SamplingParams
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lqmf_runner.engine.protocol import Delta, Failed, Reply
-from lqmf_runner.engine.runners.base import ModelRunner, Span, Tokenizer
-from lqmf_runner.engine.sampling import Sampler
-from lqmf_runner.engine.scheduler import RequestState, Scheduler, SchedulerLimits, chunk_size
-from lqmf_runner.engine.sinks import ScoreSink
-from lqmf_runner.engine.text import AnswerText, BytesDetokenizer
+from lqmf_runner.engine.worker.runners.base import ModelRunner, Span, Tokenizer
+from lqmf_runner.engine.worker.sampling import Sampler
+from lqmf_runner.engine.worker.scheduler import RequestState, Scheduler, SchedulerLimits, chunk_size
+from lqmf_runner.engine.worker.sinks import ScoreSink
+from lqmf_runner.engine.worker.text import AnswerText, BytesDetokenizer
 from lqmf_runner.errors import QueueFullError
 from lqmf_runner.types import Chunk, ModelInfo, SamplingParams
 

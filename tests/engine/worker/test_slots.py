@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from lqmf_runner.engine.slots import SlotTable, common_prefix
+from lqmf_runner.engine.worker.slots import SlotTable, common_prefix
 
 
 def table(*contents: list[int]) -> SlotTable:

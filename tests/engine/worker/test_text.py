@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lqmf_runner.engine.text import AnswerText, BytesDetokenizer
+from lqmf_runner.engine.worker.text import AnswerText, BytesDetokenizer
 
 
 def answer(pieces: list[bytes], *stop: str) -> tuple[list[str], AnswerText]:

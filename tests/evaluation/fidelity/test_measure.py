@@ -11,10 +11,10 @@ import pytest
 
 from lqmf_runner.config import FidelityConfig, Prompt, PromptsConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.fidelity import FidelityPlan, Reference, prepare_reference
-from lqmf_runner.experiments.results import ModelResult
+from lqmf_runner.evaluation.fidelity.measure import FidelityPlan, Reference, prepare_reference
+from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.types import ModelSpec
-from tests.quality.bigram import BigramEngine, table
+from tests.support.bigram import BigramEngine, table
 
 PROMPTS = PromptsConfig(name="p", entries=[Prompt(id=f"p{i}", prompt=chr(97 + i)) for i in range(5)])
 SPEC = ModelSpec(

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from lqmf_runner.errors import LqmfError, UserInputError
-from lqmf_runner.quality.fidelity import PositionScores
-from lqmf_runner.quality.reference_store import ReferenceKey, ReferenceRecord, ReferenceStore
+from lqmf_runner.evaluation.fidelity.store import ReferenceKey, ReferenceRecord, ReferenceStore
+from lqmf_runner.evaluation.fidelity.windows import PositionScores
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KEY = ReferenceKey(model="v1", settings={"dtype": "float32"}, text="t1", max_tokens=16, size=8, first=4)
 RECORD = ReferenceRecord(
     key=KEY, name="m", method="bfloat16", dtype="float32", n_vocab=10, chat_template=True

@@ -13,10 +13,14 @@ import pytest
 from lqmf_runner.config import FidelityConfig, Prompt, PromptsConfig
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import EngineError, InvalidRequestError, UserInputError
-from lqmf_runner.models.quantize.calibration import SHIPPED as CALIBRATION
-from lqmf_runner.quality.divergence import answer_all, divergence, first_divergence, greedy_requests
-from lqmf_runner.quality.evaluation_text import SHIPPED, load_text
-from lqmf_runner.quality.fidelity import (
+from lqmf_runner.evaluation.fidelity.divergence import (
+    answer_all,
+    divergence,
+    first_divergence,
+    greedy_requests,
+)
+from lqmf_runner.evaluation.fidelity.text import SHIPPED, load_text
+from lqmf_runner.evaluation.fidelity.windows import (
     PositionScores,
     WindowProtocol,
     check_tokenizer,
@@ -28,10 +32,11 @@ from lqmf_runner.quality.fidelity import (
     record_reference,
     top1_agreement,
 )
+from lqmf_runner.models.quantize.calibration import SHIPPED as CALIBRATION
 from lqmf_runner.types import ModelSpec, Window
-from tests.engine.architectures import Reference, make_architecture, make_gguf_twin
+from tests.support.architectures import Reference, make_architecture, make_gguf_twin
 
-from .bigram import BigramEngine, table
+from ...support.bigram import BigramEngine, table
 
 PROTOCOL = WindowProtocol(size=64, first=32)
 RANDOM = np.random.default_rng(7)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.quality.judge import Judge, Request, load_rubric
-from tests.quality.judges import RuledJudge, always_first, answers_in, by_length
+from lqmf_runner.evaluation.grading.judge import Judge, Request, load_rubric
+from tests.support.judges import RuledJudge, always_first, answers_in, by_length
 
 ASKED = Request("Name a colour.")
 

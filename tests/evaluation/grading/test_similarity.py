@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lqmf_runner.quality.similarity import (
+from lqmf_runner.evaluation.grading.similarity import (
     cosine,
     longest_common_subsequence,
     mean_similarity,

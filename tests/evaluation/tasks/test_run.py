@@ -19,13 +19,13 @@ import pytest
 from lqmf_runner.engine import load_engine
 from lqmf_runner.engine.client import EngineClient
 from lqmf_runner.errors import EngineError, MissingDependencyError, UserInputError
-from lqmf_runner.quality import tasks as tasks_module
-from lqmf_runner.quality.tasks import EngineLM, Tasks
+from lqmf_runner.evaluation.tasks import run as tasks_module
+from lqmf_runner.evaluation.tasks.run import EngineLM, Tasks
 from lqmf_runner.types import ModelSpec, Score
-from tests.experiments.scripted import INFO
-from tests.quality.toy import N_VOCAB, ToyHandler, ToyModel, best, logprob
+from tests.support.scripted import INFO
+from tests.support.toy import N_VOCAB, ToyHandler, ToyModel, best, logprob
 
-SETS = Path(tasks_module.__file__).parent / "task_sets"
+SETS = Path(tasks_module.__file__).parent / "sets"
 
 
 def rows(name: str) -> list[list[str]]:

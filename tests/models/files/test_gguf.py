@@ -11,7 +11,7 @@ import pytest
 
 from lqmf_runner.errors import ModelUnusableError
 from lqmf_runner.models import inspect_model
-from lqmf_runner.models.gguf import read_header
+from lqmf_runner.models.files.gguf import read_header
 
 
 def test_header_agrees_with_the_reference_reader(gguf_file: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.experiments.batch_input import BadLine, BatchItem, open_batch
+from lqmf_runner.runs.batch.input import BadLine, BatchItem, open_batch
 from lqmf_runner.types import Message, SamplingParams
 
 BASE = SamplingParams(max_tokens=50, temperature=0.0, seed=0)

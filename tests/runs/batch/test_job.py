@@ -26,15 +26,15 @@ from lqmf_runner.errors import (
     RemoteEngineError,
     UserInputError,
 )
-from lqmf_runner.experiments.result_files import read_requests, read_results
-from lqmf_runner.experiments.results import Shape
-from lqmf_runner.modes import RunContext
-from lqmf_runner.modes.batch import run_with
+from lqmf_runner.results.files import read_requests, read_results
+from lqmf_runner.results.schema import Shape
+from lqmf_runner.runs.batch.job import run_with
+from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import GenerationRequest, ModelSpec
-from tests.experiments.endpoint import serve
-from tests.experiments.scripted import Fail, Say, ScriptedEngine
+from tests.support.endpoint import serve
+from tests.support.scripted import Fail, Say, ScriptedEngine
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 Script = Callable[[int, GenerationRequest], Sequence[Say | Fail]]
 
 
@@ -229,11 +229,11 @@ def test_errors_that_concern_all_lines_end_the_batch(
 def test_waits_between_retries_double_or_are_what_the_endpoint_asks_for(
     retry_after: float | None, waits: float
 ) -> None:
-    from lqmf_runner.experiments.batch import BatchPlan, run_batch
-    from lqmf_runner.experiments.batch_input import BatchItem
-    from lqmf_runner.experiments.batch_output import Outcome
+    from lqmf_runner.runs.batch.input import BatchItem
+    from lqmf_runner.runs.batch.output import Outcome
+    from lqmf_runner.runs.batch.run import BatchPlan, run_batch
     from lqmf_runner.types import Message
-    from tests.experiments.scripted import run_virtual
+    from tests.support.scripted import run_virtual
 
     engine = ScriptedEngine(lambda *_: [Fail(0.5, busy(retry_after))])
     item = BatchItem(1, "line 1", GenerationRequest(messages=(Message("user", "q"),)), "d")

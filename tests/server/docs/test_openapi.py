@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.server.examples import BODIES
+from lqmf_runner.server.docs.examples import BODIES
 
-from .fakes import fake_server
+from ...support.fakes import fake_server
 
 
 async def test_every_route_is_described_with_its_body_and_its_answer():

@@ -10,10 +10,10 @@ import httpx
 
 from lqmf_runner.server.docs.fields import fields_of
 
-from .examples import run_examples
-from .fakes import fake_server
-from .guarded import guarded_server
-from .test_guard import walk
+from ...support.examples import run_examples
+from ...support.fakes import fake_server
+from ...support.guarded import guarded_server
+from ..guards.test_guard import walk
 
 UNLISTED = ("/openapi.json", "/docs")  # what describes the others
 

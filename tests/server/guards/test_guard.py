@@ -15,9 +15,9 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from lqmf_runner.config import LimitsConfig
-from lqmf_runner.server.access_log import AccessLogFile, _path, _plain_line
+from lqmf_runner.server.watch.access_log import AccessLogFile, _path, _plain_line
 
-from .guarded import Guarded, guarded_server
+from ...support.guarded import Guarded, guarded_server
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi there"}]}

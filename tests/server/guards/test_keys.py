@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.server.keys import KeyRing, add_key, load_keys, parse_keys, read_key_file, remove_key
+from lqmf_runner.server.guards.keys import KeyRing, add_key, load_keys, parse_keys, read_key_file, remove_key
 
 
 class Clock:

@@ -8,11 +8,11 @@ import pytest
 
 from lqmf_runner.config import LimitsConfig
 from lqmf_runner.errors import TooManyRequestsError, UnavailableError
-from lqmf_runner.server.asgi import App
-from lqmf_runner.server.keys import KeyRing, parse_keys
-from lqmf_runner.server.limits import ClientQuota, InFlight, Limits
+from lqmf_runner.server.guards.asgi import App
+from lqmf_runner.server.guards.keys import KeyRing, parse_keys
+from lqmf_runner.server.guards.limits import ClientQuota, InFlight, Limits
 
-from .raw import HOST, Slow, call, hello, scope_of
+from ...support.raw import HOST, Slow, call, hello, scope_of
 from .test_keys import Clock
 
 
@@ -73,7 +73,7 @@ def test_a_request_that_is_refused_for_its_number_costs_no_token() -> None:
 
 
 def test_clients_that_have_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lqmf_runner.server.limits._MOST_CLIENTS", 10)
+    monkeypatch.setattr("lqmf_runner.server.guards.limits._MOST_CLIENTS", 10)
     clock = Clock()
     quota = ClientQuota(LimitsConfig(requests_per_minute=60, burst=1, concurrent=1), clock)
     with quota.admit("stays"):

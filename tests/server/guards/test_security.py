@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.server.keys import KeyRing, parse_keys
-from lqmf_runner.server.security import HostPolicy, Security, check_exposure, is_loopback
+from lqmf_runner.server.guards.keys import KeyRing, parse_keys
+from lqmf_runner.server.guards.security import HostPolicy, Security, check_exposure, is_loopback
 
-from .raw import HOST, Reply, call, hello, scope_of
+from ...support.raw import HOST, Reply, call, hello, scope_of
 
 KEYS = KeyRing(parse_keys("sesame,reader:use"))
 OPEN = KeyRing()

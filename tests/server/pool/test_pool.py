@@ -18,12 +18,12 @@ from lqmf_runner.errors import (
     ModelUnusableError,
     UnavailableError,
 )
-from lqmf_runner.server.pool import ModelPool
-from lqmf_runner.server.pooled_model import READY
+from lqmf_runner.server.pool.pool import ModelPool
+from lqmf_runner.server.pool.pooled_model import READY
 from lqmf_runner.types import ModelSpec
 
-from ..experiments.scripted import run_virtual
-from .fakes import FakeCatalog, FakeEngine
+from ...support.fakes import FakeCatalog, FakeEngine
+from ...support.scripted import run_virtual
 
 SIZES = {"a": 100.0, "b": 100.0, "c": 100.0, "huge": 100_000.0}
 

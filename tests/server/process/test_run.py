@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lqmf_runner.server.registry import ServerRecord, process_start
+from lqmf_runner.server.process.registry import ServerRecord, process_start
 
-from .processes import CHAT, MODEL, SECOND, Program, chat_body, wait_until_gone
+from ...support.processes import CHAT, MODEL, SECOND, Program, chat_body, wait_until_gone
 
 LONG = {"max_tokens": 400, "ignore_eos": True}
 

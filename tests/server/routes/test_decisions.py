@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from .fakes import fake_server
+from ...support.fakes import fake_server
 
 QUESTIONS = {"team": {"type": "choice", "criteria": {"billing": "payments", "sales": None}}}
 SGLANG = [{"id": "q", "type": "choice", "question": "Which?", "options": [{"name": "a"}, {"name": "b"}]}]

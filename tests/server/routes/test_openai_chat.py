@@ -10,7 +10,7 @@ import httpx
 
 from lqmf_runner.errors import EngineLostError, QueueFullError
 
-from .fakes import fake_server, hello
+from ...support.fakes import fake_server, hello
 
 URL = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hi"}]

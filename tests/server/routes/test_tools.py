@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.engine.constraints import grammar_of
-from lqmf_runner.server.tool_calls import ToolCallReader
+from lqmf_runner.engine.sandbox.constraints import grammar_of
+from lqmf_runner.openai_api.tool_calls import ToolCallReader
 from lqmf_runner.types import Constraint
 
-from .fakes import fake_server
-from .test_chat import MESSAGES, URL, stream
+from ...support.fakes import fake_server
+from .test_openai_chat import MESSAGES, URL, stream
 
 TOOL = {
     "type": "function",

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from lqmf_runner.errors import EngineLostError
-from lqmf_runner.server.histogram import Histogram
-from lqmf_runner.server.metrics import Metrics
-from lqmf_runner.server.observe import ServedRequest
-from lqmf_runner.server.prometheus import exposition
+from lqmf_runner.server.watch.histogram import Histogram
+from lqmf_runner.server.watch.metrics import Metrics
+from lqmf_runner.server.watch.observe import ServedRequest
+from lqmf_runner.server.watch.prometheus import exposition
 from lqmf_runner.types import Usage
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.server.observe import ServedRequest
-from lqmf_runner.server.traces import RequestTrace, TraceRecorder
+from lqmf_runner.results.traces import RequestTrace
+from lqmf_runner.server.watch.observe import ServedRequest
+from lqmf_runner.server.watch.traces import TraceRecorder
 from lqmf_runner.types import GenerationRequest
 
-from .fakes import fake_server
-from .test_keys import Clock
+from ...support.fakes import fake_server
+from ..guards.test_keys import Clock
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "a secret"}]}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ...errors import UserInputError
-from ...models import inspect_model
-from ...types import ModelSpec
+from ....errors import UserInputError
+from ....models import inspect_model
+from ....types import ModelSpec
 from .base import ModelRunner, Progress
 
 if TYPE_CHECKING:

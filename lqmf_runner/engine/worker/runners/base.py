@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DoesNotFitError
-from ...models import FoundModel
-from ...types import ModelInfo, ModelSpec
+from ....errors import DoesNotFitError
+from ....models import FoundModel
+from ....types import ModelInfo, ModelSpec
 from ..text import Detokenizer
 
 Progress = Callable[[float], None]

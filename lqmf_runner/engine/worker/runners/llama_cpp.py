@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from ...errors import DoesNotFitError, EngineError
-from ...types import ModelInfo, ModelSpec
+from ....errors import DoesNotFitError, EngineError
+from ....types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
 from .blocks import BLOCK_BYTES, BlockCutter

@@ -12,8 +12,8 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from ...errors import DoesNotFitError, EngineError
-from ...types import ModelInfo, ModelSpec
+from ....errors import DoesNotFitError, EngineError
+from ....types import ModelInfo, ModelSpec
 from .base import Progress, Span
 from .llama_cpp import Batch, LlamaCppTokenizer
 from .llama_loading import load_model, model_info, prepared

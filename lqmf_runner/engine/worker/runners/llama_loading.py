@@ -10,10 +10,10 @@ from typing import Any
 
 import llama_cpp
 
-from ...errors import ModelUnusableError
-from ...models import FoundModel, inspect_model
-from ...models.gguf import read_header, split_parts
-from ...types import ModelInfo, ModelSpec
+from ....errors import ModelUnusableError
+from ....models import FoundModel, inspect_model
+from ....models.files.gguf import read_header, split_parts
+from ....types import ModelInfo, ModelSpec
 from .base import Progress, loaded_info
 
 

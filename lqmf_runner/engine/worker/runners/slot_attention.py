@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ...errors import ModelUnusableError
+from ....errors import ModelUnusableError
 from .base import Span
 
 NAME = "lqmf_slots"

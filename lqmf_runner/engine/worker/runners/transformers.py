@@ -23,9 +23,9 @@ from tokenizers.decoders import DecodeStream
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ...errors import DoesNotFitError, LqmfError, MissingDependencyError, ModelUnusableError
-from ...models import FoundModel, inspect_model
-from ...types import ModelInfo, ModelSpec
+from ....errors import DoesNotFitError, LqmfError, MissingDependencyError, ModelUnusableError
+from ....models import FoundModel, inspect_model
+from ....types import ModelInfo, ModelSpec
 from ..text import Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, loaded_info, plan_cache
 from .int8 import keep_activations

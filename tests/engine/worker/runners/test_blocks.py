@@ -10,9 +10,9 @@ from typing import Any
 import llama_cpp
 import pytest
 
-from lqmf_runner.engine.runners import llama_cpp as runner
-from lqmf_runner.engine.runners.blocks import BlockCutter
-from tests.models.tiny import make_gguf
+from lqmf_runner.engine.worker.runners import llama_cpp as runner
+from lqmf_runner.engine.worker.runners.blocks import BlockCutter
+from tests.support.tiny import make_gguf
 
 TURN = "<|im_start|>user\nÜber {} naïve 猫?<|im_end|>\n"
 TEXTS = {

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lqmf_runner.engine.runners.base import Span
-from lqmf_runner.engine.runners.llama_cpp import LlamaCppRunner
+from lqmf_runner.engine.worker.runners.base import Span
+from lqmf_runner.engine.worker.runners.llama_cpp import LlamaCppRunner
 
-from .test_demo_models import demo_spec
+from ...test_demo_models import demo_spec
 
 PROMPT = [(7919 * i) % 40_000 + 100 for i in range(100)]
 ANSWER = [(104_729 * i) % 40_000 + 100 for i in range(8)]

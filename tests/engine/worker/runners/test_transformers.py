@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lqmf_runner.engine.runners import RUNNERS
+from lqmf_runner.engine.worker.runners import RUNNERS
 
-from .architectures import Reference, make_architecture
-from .conftest import CASES, NOISE, TOLERANCE
+from ....support.architectures import Reference, make_architecture
+from ...conftest import CASES, NOISE, TOLERANCE
 
 
 def test_every_format_is_held_to_this_contract() -> None:

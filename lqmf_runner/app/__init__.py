@@ -1,0 +1,1 @@
+"""The edge to the user and to Hydra: command line, composition, error wording."""

@@ -1,0 +1,1 @@
+"""Grades of answers: similarity to a reference answer, and a judge model."""

@@ -1,0 +1,1 @@
+"""Readers of model files: GGUF headers, safetensors headers, Hugging Face checkpoints. No weights are loaded here."""

@@ -1,1 +1,0 @@
-"""Quality of a model's answers."""

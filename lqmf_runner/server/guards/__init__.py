@@ -1,0 +1,1 @@
+"""The middlewares around the application: Host and Origin, keys, limits."""

@@ -1,0 +1,1 @@
+"""The loaded models: load on request, eviction, restart."""

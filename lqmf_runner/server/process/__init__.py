@@ -1,0 +1,1 @@
+"""The server as a process: sockets, lifecycle, background, registry."""

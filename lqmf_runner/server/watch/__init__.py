@@ -1,0 +1,1 @@
+"""Observation: metrics, traces, access log."""

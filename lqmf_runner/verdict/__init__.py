@@ -1,0 +1,1 @@
+"""Which model to run: ranking, differences beyond noise, and the verdict in words."""
