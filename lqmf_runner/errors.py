@@ -1,9 +1,33 @@
-"""The exception tree.
+"""The exception tree. The number is the HTTP status; `*` marks exit code 2 (a user's mistake), the others exit with 1.
 
-Every error a user may see carries *what happened* (the message), *what to do next* (`hint`) and the HTTP status
-it maps to. `cli.py` maps it to the terminal once, the server maps it to a response once, and `engine/protocol.py`
-carries it across the process border. Messages name models and numbers, never paths of the host unless the user
-typed them.
+    LqmfError                        500
+    ├── UserInputError *             400   configuration, arguments
+    │   ├── InvalidRequestError *    400   a generation request
+    │   │   ├── FieldError *         400   a field of a body, named
+    │   │   └── ContextLengthError * 400   longer than the context
+    │   ├── UnauthorizedError *      401   no key, or a wrong one
+    │   ├── ForbiddenError *         403   the key, or the page, may not do this
+    │   ├── ModelNotFoundError *     404   no such model, or no weights
+    │   ├── TooLargeError *          413   the body
+    │   └── EndpointSetupError *     502   an endpoint rejects our key or does not know the model
+    ├── ModelUnusableError *         400   damaged, unknown or unsafe files
+    ├── ConflictError                409   does not go together with what is going on
+    ├── QueueFullError               429   the admission queue
+    │   └── TooManyRequestsError     429   the client's own limit
+    ├── MissingDependencyError *     501   a package; the hint has the pip line
+    ├── UnavailableError             503   loading, draining, waiting
+    ├── RequestTimeoutError          504   longer than the server allows
+    ├── DoesNotFitError              507   memory
+    ├── EngineError                  500   the engine failed at a request
+    │   ├── EngineLostError          503   its process died
+    │   └── RemoteEngineError        502   an endpoint failed
+    │       └── EndpointUnavailableError 503
+    ├── QuantizationError            500
+    └── TrackingError                500   MLflow; the run's folder is complete
+
+Each error has a message (what happened) and a `hint` (what to do next). `app/cli.py` maps it to the terminal, the
+server maps it to a response, and `engine/protocol.py` carries it across the process border. Messages name models and
+numbers. They name paths of the host only if the user typed them.
 """
 
 from __future__ import annotations
