@@ -25,12 +25,15 @@
     ├── QuantizationError            500
     └── TrackingError                500   MLflow; the run's folder is complete
 
-Each error has a message (what happened) and a `hint` (what to do next). `app/cli.py` maps it to the terminal, the
-server maps it to a response, and `engine/protocol.py` carries it across the process border. Messages name models and
-numbers. They name paths of the host only if the user typed them.
+Each error has a message (what happened) and a `hint` (what to do next). `app/terminal.py` maps it to the terminal,
+the server maps it to a response, and `engine/protocol.py` carries it across the process border. Messages name models
+and numbers. They name paths of the host only if the user typed them.
 """
 
 from __future__ import annotations
+
+INTERRUPTED = 130
+"""Exit code of a run that Ctrl-C or a signal ended: shells use 128 and the number of the signal."""
 
 
 class LqmfError(Exception):

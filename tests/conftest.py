@@ -13,8 +13,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from lqmf_runner.app.cli import conf_dir
-from lqmf_runner.app.hydra import register_schemas, to_run_config
+from lqmf_runner.app.compose import to_run_config
+from lqmf_runner.app.conf import conf_dir
+from lqmf_runner.app.hydra import register_schemas
 from lqmf_runner.config import RunConfig
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,27 +1,23 @@
-"""The command line: help, exit codes, and the one place where errors are mapped to the terminal.
+"""The command line: help, options and exit codes.
 
-What needs Hydra lives in `hydra_app.py`, so that `--help` answers at once.
+What needs Hydra is imported when a mode runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from .. import __version__
-from ..errors import LqmfError, UserInputError
+from ..errors import INTERRUPTED, UserInputError
+from . import PROGRAM
+from .conf import conf_names
+from .terminal import discard_output, report
 
-log = logging.getLogger(__name__)
-
-PROGRAM = "python -m lqmf_runner"
-INTERRUPTED = 130
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Hydra's options. Its parser answers a wrong one with a page of usage, so that they are checked here first.
 OPTIONS = {
     "-m",
@@ -88,13 +84,6 @@ def _run(args: list[str]) -> int:
         return report(error)
 
 
-def discard_output() -> None:
-    """The reader of what we print has left."""
-    from ..output import discard
-
-    discard(sys.stdout)
-
-
 def help_text() -> str:
     """All modes with an example each, and how to set things."""
     from ..modes import MODES
@@ -124,52 +113,6 @@ more:
   --cfg job           print the composed configuration and stop
   LQMF_LOG_LEVEL=DEBUG, LQMF_DEBUG=1 (tracebacks)
 """
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise LqmfError(
-        "the folder conf/ is missing", hint="install lqmf-runner again: pip install --force-reinstall ."
-    )
-
-
-def report(error: Exception, *, job: str = "") -> int:
-    """Print an error as one line and a hint on stderr; return the exit code that belongs to it."""
-    if os.environ.get("LQMF_DEBUG") == "1":
-        import traceback
-
-        traceback.print_exception(error)
-    known = _translate(error)
-    where = f"{job}: " if job else ""
-    if known is None:
-        print(f"error: {where}{type(error).__name__}: {error}", file=sys.stderr)
-        if log_file := _log_file():
-            log.error("unexpected error", exc_info=error)
-            print(f"hint: the traceback is in {log_file}", file=sys.stderr)
-        else:
-            print("hint: set LQMF_DEBUG=1 for the traceback", file=sys.stderr)
-        return 1
-    print(f"error: {where}{known.message}", file=sys.stderr)
-    if known.hint:
-        print(f"hint: {known.hint}", file=sys.stderr)
-    return known.exit_code
-
-
-def conf_names(group: str) -> list[str]:
-    """Names one can choose from in a config group."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
-class TerminalFilter(logging.Filter):
-    """Keeps tracebacks out of the terminal: they belong in the run's log file."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to show the record."""
-        return record.exc_info is None
 
 
 def _end_like_ctrl_c(*_: object) -> None:
@@ -215,21 +158,3 @@ def _sort_arguments(args: Sequence[str]) -> list[str]:
                 raise UserInputError(f"{name} needs a value", hint="see --help")
             options.append(value)
     return [*overrides, *options]
-
-
-def _translate(error: Exception) -> LqmfError | None:
-    if isinstance(error, LqmfError):
-        return error
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        where = f": {error.filename}" if error.filename else ""
-        return LqmfError(f"{error.strerror}{where}", hint="make room, or name another place with output_dir=")
-    from .config_errors import translate
-
-    return translate(error)
-
-
-def _log_file() -> str | None:
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            return os.path.relpath(handler.baseFilename)
-    return None

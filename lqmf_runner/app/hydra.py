@@ -1,7 +1,7 @@
-"""The edge to Hydra: schemas in, composed configuration out as the frozen objects of `config/`.
+"""The edge to Hydra, which parses the command line, composes `conf/` and launches the jobs of a sweep.
 
-This is the only module that sees a DictConfig. Hydra parses the command line, composes `conf/`, makes the run's
-folder and launches the jobs of a sweep; here each job is validated and handed to its mode.
+Here the schemas are registered, a run gets its folder, and each job is handed to its mode. DictConfig is seen in this
+module and in `compose.py` only.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -26,14 +24,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from .. import __version__
 from .. import config as schemas
-from ..config import GraderConfig, RunConfig
-from ..errors import UserInputError
+from ..config import RunConfig
+from ..errors import INTERRUPTED, UserInputError
 from ..modes import MODES
 from ..redaction import redact, redact_files, redact_written, secrets_in
 from ..runs.context import RunContext
 from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
-from .cli import INTERRUPTED, PROGRAM, conf_dir, discard_output, report
-from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
+from . import PROGRAM
+from .compose import NO_MODEL, Composer, check, model_names, plain, to_run_config
+from .conf import conf_dir
+from .config_errors import SCHEMA_SUFFIX
+from .terminal import discard_output, report
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,6 @@ GROUP_SCHEMAS: dict[str, dict[str, type]] = {
     "server": {"server": schemas.ServerConfig},
     "tracking": {"mlflow": schemas.TrackingConfig},
 }
-NO_MODEL = ("~model", "model.name=''")
-MODES_WITHOUT_MODEL = ("serve", "models", "status", "stop", "keys")
-MODES_OF_SEVERAL = ("serve", "benchmark", "compare")
 
 
 class JobError(Exception):
@@ -161,7 +159,7 @@ class BeforeRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim `hydra.run.dir`."""
         try:
-            _check(to_run_config(config))
+            check(to_run_config(config))
             _claim_folder(config, "run")
         except Exception as error:
             raise SystemExit(report(error)) from None
@@ -175,25 +173,11 @@ class BeforeRun(Callback):
             raise SystemExit(report(error)) from None
 
 
-def to_run_config(composed: DictConfig) -> RunConfig:
-    """The frozen objects of a composed configuration, interpolations resolved.
-
-    Raises:
-        OmegaConfBaseException: a value is missing or cannot be resolved.
-        UserInputError: a value is out of range, or a key is unknown.
-    """
-    names = [f.name for f in fields(RunConfig)]
-    for key in composed:
-        if key not in names and key != "hydra":
-            raise unknown_key(str(key), names)
-    return RunConfig(**{name: _plain(composed, name) for name in names})
-
-
 def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     run_dir = Path(settings.runtime.output_dir)
     try:
         config = to_run_config(composed)
-        _check(config)
+        check(config)
     except Exception:
         if sweep:
             remove_refused_job(run_dir)
@@ -207,7 +191,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     if sweep and _is_complete(run_dir, resolved):
         print(f"job {settings.job.num} is complete already: {run_dir}", file=sys.stderr)
         return 0
-    compose = _Composer(settings)
+    compose = Composer(settings)
     context = RunContext(
         config=config,
         models=tuple(map(compose, config.models)) or (config,),
@@ -215,7 +199,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         run_dir=run_dir,
         command=redact_written(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
         sweep_dir=sweep_dir,
-        model_names=_model_names(),
+        model_names=model_names(),
         compose=compose,
         reference=compose.other(config.reference) if config.reference else None,
         judge=compose.grader(config.judge),
@@ -231,94 +215,6 @@ def _is_complete(job: Path, resolved: dict[str, Any]) -> bool:
     return is_complete(job, resolved)
 
 
-class _Composer:
-    """Composes the configuration of a model by name, under the overrides of the run."""
-
-    def __init__(self, settings: HydraConf) -> None:
-        self._config_name = settings.job.config_name
-        self._overrides = [
-            override
-            for override in settings.overrides.task
-            if override.partition("=")[0].lstrip("+") not in ("model", "models") and override not in NO_MODEL
-        ]
-
-    def __call__(self, name: str, *more: str) -> RunConfig:
-        return self._compose(name, [*self._overrides, *more])
-
-    def grader(self, grader: GraderConfig) -> RunConfig | None:
-        """The configuration of a model that grades answers, if there is one.
-
-        Raises:
-            UserInputError: an address is given for a model that runs here.
-        """
-        if grader.model is None:
-            return None
-        config = self.other(grader.model)
-        if not grader.overrides:
-            return config
-        if not isinstance(config.backend, schemas.OpenAIBackend):
-            raise UserInputError(
-                f"'{grader.model}' runs here: a base_url or remote_model does not go with it",
-                hint="name an endpoint, e.g. judge.model=openai",
-            )
-        return self.other(grader.model, *grader.overrides)
-
-    def other(self, name: str, *more: str) -> RunConfig:
-        """A reference or a grader keeps its own backend: of what is set for the models it takes what every backend
-        knows."""
-        common = {f"backend.{f.name}" for f in fields(schemas.BackendConfig)} - {"backend.format"}
-        return self._compose(
-            name,
-            [
-                override
-                for override in self._overrides
-                if not (key := override.partition("=")[0].lstrip("+")).startswith(("backend", "model."))
-                or key in common
-            ]
-            + list(more),
-        )
-
-    def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
-        overrides = [*own, f"model={name}", "models=[]"]
-        try:
-            return to_run_config(hydra.compose(self._config_name, overrides=overrides))
-        except Exception as error:
-            raise translate(error) or error from error
-
-
-def _model_names() -> tuple[str, ...]:
-    options = GlobalHydra.instance().config_loader().get_group_options("model")
-    return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
-
-
-def _check(config: RunConfig) -> None:
-    """Names that are not there, and what does not go together."""
-    if config.mode.name not in MODES:
-        raise unknown("mode", config.mode.name, MODES)
-    if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
-        raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
-    _check_several(config)
-    valid = _model_names()
-    others = (config.reference, config.judge.model, config.similarity.model)
-    for name in (*config.models, *filter(None, others)):
-        if name not in valid:
-            raise unknown("model", name, valid)
-    config.mode.check(config)
-    MODES[config.mode.name].check(config)
-
-
-def _check_several(config: RunConfig) -> None:
-    """`models=[a,b]` is for modes that take several, each of them once."""
-    names = ",".join(config.models)
-    if config.models and config.mode.name not in MODES_OF_SEVERAL:
-        raise UserInputError(
-            f"mode={config.mode.name} does not take models=[{names}]",
-            hint=f"choose one with model=, or each in a run of its own: -m model={names}",
-        )
-    if len(set(config.models)) < len(config.models):
-        raise UserInputError(f"models=[{names}] names one twice", hint="give each once")
-
-
 def _conclude(sweep: DictConfig) -> None:
     """The table and the verdict over all jobs."""
     from ..runs.sweep import conclude
@@ -328,8 +224,8 @@ def _conclude(sweep: DictConfig) -> None:
     conclude(
         Path(sweep.hydra.sweep.dir),
         redact_written(command, secrets),
-        _plain(sweep, "verdict"),
-        _plain(sweep, "tracking"),
+        plain(sweep, "verdict"),
+        plain(sweep, "tracking"),
     )
 
 
@@ -367,8 +263,3 @@ def _schema_node(schema: type) -> DictConfig:
     thaw(node)
     assert isinstance(node, DictConfig)
     return node
-
-
-def _plain(composed: DictConfig, name: str) -> Any:
-    value = composed[name]
-    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value

@@ -1,7 +1,7 @@
 """Typed schemas of the configuration: what a user may set, with defaults and units.
 
-`conf/` mirrors these classes. They are frozen, do no I/O, and are plain objects everywhere but in `hydra_app.py`,
-which composes them with Hydra. Validation that needs more than a type lives in `__post_init__`.
+`conf/` mirrors these classes. They are frozen and do no I/O. `app/compose.py` makes them of what Hydra composes; all
+other code sees plain objects. Validation that needs more than a type lives in `__post_init__`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..config import BenchmarkMode, RunConfig
 from ..engine.on_demand import LoadEngine
-from ..errors import LqmfError
+from ..errors import INTERRUPTED, LqmfError
 from ..evaluation.grading.answers import Opponent
 from ..load.plan import BenchmarkPlan
 from ..results.files import clear_results, write_results
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = 130
 Locate = Callable[[RunConfig], ModelSpec]
 
 

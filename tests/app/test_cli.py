@@ -17,7 +17,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from lqmf_runner import __version__
-from lqmf_runner.app.cli import conf_dir, report
+from lqmf_runner.app.conf import conf_dir
+from lqmf_runner.app.terminal import report
 from lqmf_runner.errors import LqmfError, ModelNotFoundError
 from lqmf_runner.modes import MODES
 

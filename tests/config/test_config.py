@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from lqmf_runner.app.cli import conf_dir, conf_names
-from lqmf_runner.app.hydra import GROUP_SCHEMAS, _Composer
+from lqmf_runner.app.compose import Composer
+from lqmf_runner.app.conf import conf_dir, conf_names
+from lqmf_runner.app.hydra import GROUP_SCHEMAS
 from lqmf_runner.config import (
     BackendConfig,
     BatchMode,
@@ -191,7 +192,7 @@ def test_the_reference_keeps_its_own_backend(compose_config: Compose) -> None:
     settings = SimpleNamespace(
         job=SimpleNamespace(config_name="config"), overrides=SimpleNamespace(task=task)
     )
-    reference = _Composer(settings).other("smollm2_bf16")  # type: ignore[arg-type]
+    reference = Composer(settings).other("smollm2_bf16")  # type: ignore[arg-type]
     assert type(reference.backend) is TransformersBackend
     assert reference.backend.n_threads == 3
     assert reference.model.name == "smollm2_bf16"

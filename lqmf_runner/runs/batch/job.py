@@ -17,7 +17,7 @@ from rich.text import Text
 from ...config import BatchMode, RunConfig
 from ...engine import load_engine
 from ...engine.on_demand import LoadEngine
-from ...errors import LqmfError, UserInputError
+from ...errors import INTERRUPTED, LqmfError, UserInputError
 from ...load.metrics import load_result
 from ...output import OutputConsole
 from ...redaction import redact_text
@@ -34,7 +34,6 @@ from .run import BatchPlan, run_batch
 if TYPE_CHECKING:
     from ..context import RunContext
 
-INTERRUPTED = 130
 _SHOWN_FAILURES = 10
 _REFRESHES_PER_S = 2
 

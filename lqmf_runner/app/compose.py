@@ -1,0 +1,129 @@
+"""From what Hydra composes to the frozen objects of `config/`, checked: of the run, and of other models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from ..config import BackendConfig, GraderConfig, OpenAIBackend, RunConfig
+from ..errors import UserInputError
+from ..modes import MODES
+from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
+
+NO_MODEL = ("~model", "model.name=''")
+MODES_WITHOUT_MODEL = ("serve", "models", "status", "stop", "keys")
+MODES_OF_SEVERAL = ("serve", "benchmark", "compare")
+
+
+def to_run_config(composed: DictConfig) -> RunConfig:
+    """The frozen objects of a composed configuration, interpolations resolved.
+
+    Raises:
+        OmegaConfBaseException: a value is missing or cannot be resolved.
+        UserInputError: a value is out of range, or a key is unknown.
+    """
+    names = [f.name for f in fields(RunConfig)]
+    for key in composed:
+        if key not in names and key != "hydra":
+            raise unknown_key(str(key), names)
+    return RunConfig(**{name: plain(composed, name) for name in names})
+
+
+class Composer:
+    """Composes the configuration of a model by name, under the overrides of the run."""
+
+    def __init__(self, settings: HydraConf) -> None:
+        self._config_name = settings.job.config_name
+        self._overrides = [
+            override
+            for override in settings.overrides.task
+            if override.partition("=")[0].lstrip("+") not in ("model", "models") and override not in NO_MODEL
+        ]
+
+    def __call__(self, name: str, *more: str) -> RunConfig:
+        return self._compose(name, [*self._overrides, *more])
+
+    def grader(self, grader: GraderConfig) -> RunConfig | None:
+        """The configuration of a model that grades answers, if there is one.
+
+        Raises:
+            UserInputError: an address is given for a model that runs here.
+        """
+        if grader.model is None:
+            return None
+        config = self.other(grader.model)
+        if not grader.overrides:
+            return config
+        if not isinstance(config.backend, OpenAIBackend):
+            raise UserInputError(
+                f"'{grader.model}' runs here: a base_url or remote_model does not go with it",
+                hint="name an endpoint, e.g. judge.model=openai",
+            )
+        return self.other(grader.model, *grader.overrides)
+
+    def other(self, name: str, *more: str) -> RunConfig:
+        """A reference or a grader keeps its own backend: of what is set for the models it takes what every backend
+        knows."""
+        common = {f"backend.{f.name}" for f in fields(BackendConfig)} - {"backend.format"}
+        return self._compose(
+            name,
+            [
+                override
+                for override in self._overrides
+                if not (key := override.partition("=")[0].lstrip("+")).startswith(("backend", "model."))
+                or key in common
+            ]
+            + list(more),
+        )
+
+    def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
+        overrides = [*own, f"model={name}", "models=[]"]
+        try:
+            return to_run_config(hydra.compose(self._config_name, overrides=overrides))
+        except Exception as error:
+            raise translate(error) or error from error
+
+
+def model_names() -> tuple[str, ...]:
+    options = GlobalHydra.instance().config_loader().get_group_options("model")
+    return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
+
+
+def check(config: RunConfig) -> None:
+    """Names that are not there, and what does not go together."""
+    if config.mode.name not in MODES:
+        raise unknown("mode", config.mode.name, MODES)
+    if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
+        raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
+    _check_several(config)
+    valid = model_names()
+    others = (config.reference, config.judge.model, config.similarity.model)
+    for name in (*config.models, *filter(None, others)):
+        if name not in valid:
+            raise unknown("model", name, valid)
+    config.mode.check(config)
+    MODES[config.mode.name].check(config)
+
+
+def _check_several(config: RunConfig) -> None:
+    """`models=[a,b]` is for modes that take several, each of them once."""
+    names = ",".join(config.models)
+    if config.models and config.mode.name not in MODES_OF_SEVERAL:
+        raise UserInputError(
+            f"mode={config.mode.name} does not take models=[{names}]",
+            hint=f"choose one with model=, or each in a run of its own: -m model={names}",
+        )
+    if len(set(config.models)) < len(config.models):
+        raise UserInputError(f"models=[{names}] names one twice", hint="give each once")
+
+
+def plain(composed: DictConfig, name: str) -> Any:
+    """A value of the composed configuration as a plain object."""
+    value = composed[name]
+    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value

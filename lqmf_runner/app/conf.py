@@ -1,0 +1,23 @@
+"""Where the YAML files of the configuration are, and the names of those that ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import LqmfError
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise LqmfError(
+        "the folder conf/ is missing", hint="install lqmf-runner again: pip install --force-reinstall ."
+    )
+
+
+def conf_names(group: str) -> list[str]:
+    """Names one can choose from in a config group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
