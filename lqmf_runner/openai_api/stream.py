@@ -6,9 +6,9 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any
 
-from ..server.answers.errors import error_body
 from ..types import Chunk, Usage
 from .answers import new_id, usage_counts
+from .errors import error_body, public_error
 from .sse import DONE, encode_json, event
 
 
@@ -19,7 +19,6 @@ class ChoiceEvents(ABC):
         opening, closing: what stands around the encoded text in a choice, e.g. `"delta":{"content":` and `}`.
     """
 
-    route: str
     kind: str
     id_prefix: str
     opening: bytes
@@ -84,7 +83,7 @@ class ChoiceEvents(ABC):
 
     def failed(self, error: Exception) -> bytes:
         """An error in mid-stream."""
-        return event(error_body(error, self.route))
+        return event(error_body(public_error(error)))
 
     def event(self, index: int, delta: bytes, *, logprobs: bytes = b"null", finish: bytes = b"null") -> bytes:
         """An event with everything that can be in it."""

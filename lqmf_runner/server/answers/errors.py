@@ -4,47 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from ...errors import (
-    ContextLengthError,
-    EngineError,
-    FieldError,
-    LqmfError,
-    ModelNotFoundError,
-    RemoteEngineError,
-)
+from ...errors import FieldError, LqmfError
+from ...openai_api.errors import OpenAIError, error_code, public_error, without_places
+from ...openai_api.errors import error_body as openai_error
 from ..guards.asgi import Scope, Send
 
 log = logging.getLogger(__name__)
 
 OPENAI_PATHS = ("/v1/", "/tokenize", "/detokenize")
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-_CODES = {
-    401: "invalid_api_key",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    409: "conflict",
-    413: "request_too_large",
-    429: "rate_limit_exceeded",
-    503: "unavailable",
-    507: "insufficient_memory",
-}
-# An address, or a path of two or more parts that is none of our routes.
-_PLACES = re.compile(
-    r"\w+://[^\s'\"]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|(?<![\w.}])/(?!v1/|models/)[\w.@+-]+(?:/[\w.@+-]+)+/?"
-)
 
 
 class HttpError(LqmfError):
@@ -58,21 +31,6 @@ class HttpError(LqmfError):
         self.headers = headers or {}
 
 
-class OpenAIErrorDetail(msgspec.Struct):
-    """What went wrong, as OpenAI's clients read it."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class OpenAIError(msgspec.Struct):
-    """An error on OpenAI's routes."""
-
-    error: OpenAIErrorDetail
-
-
 class NativeError(msgspec.Struct):
     """An error on the native routes: its kind, what happened, and what to do next."""
 
@@ -84,13 +42,9 @@ class NativeError(msgspec.Struct):
 def error_body(error: Exception, path: str) -> OpenAIError | NativeError:
     """The body that belongs to an error, in the shape of the route."""
     known = as_known(error)
-    message, hint = _without_places(known.message), _without_places(known.hint)
-    code = _code(known)
-    if not path.startswith(OPENAI_PATHS):
-        return NativeError(code, message, hint)
-    kind = _TYPES.get(known.status, "server_error" if known.status >= 500 else "invalid_request_error")
-    text = f"{message} ({hint})" if hint else message
-    return OpenAIError(OpenAIErrorDetail(text, kind, getattr(known, "param", None), code))
+    if path.startswith(OPENAI_PATHS):
+        return openai_error(known)
+    return NativeError(error_code(known), without_places(known.message), without_places(known.hint))
 
 
 def error_headers(error: Exception) -> dict[str, str]:
@@ -106,11 +60,7 @@ def as_known(error: Exception) -> LqmfError:
     """The error as one of ours. What only the log may know becomes a general one."""
     if isinstance(error, HTTPException):
         return _from_http(error)
-    if isinstance(error, RemoteEngineError):
-        return error
-    if isinstance(error, LqmfError) and (error.status != 500 or not isinstance(error, EngineError)):
-        return error
-    return EngineError("the request failed inside the server", hint="the server's log says why")
+    return public_error(error)
 
 
 def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -163,19 +113,3 @@ def _words(error: ValidationException) -> str:
     if any(entry.get("key") == "data" for entry in problems) or not problems:
         return "the body is missing; send a JSON object"
     return "; ".join(f"'{entry.get('key', '')}' is wrong: {entry.get('message', '')}" for entry in problems)
-
-
-def _code(error: LqmfError) -> str:
-    own = getattr(error, "code", None)
-    if own:
-        return str(own)
-    if isinstance(error, ModelNotFoundError):
-        return "model_not_found"
-    if isinstance(error, ContextLengthError):
-        return "context_length_exceeded"
-    return _CODES.get(error.status, "server_error" if error.status >= 500 else "invalid_request")
-
-
-def _without_places(text: str) -> str:
-    """No message that goes over HTTP names a path or an address of the host."""
-    return _PLACES.sub("…", text)

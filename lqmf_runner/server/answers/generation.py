@@ -13,12 +13,13 @@ from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ...engine import EngineClient
-from ...openai_api.sse import EventWriter, encode_json
+from ...openai_api.sse import encode_json
 from ...types import Chunk, Completion, GenerationRequest, Usage
 from ..pool.pool import ModelPool
 from ..pool.pooled_model import PooledModel
 from ..watch.observe import Observer, ServedRequest
 from .errors import as_known
+from .event_writer import EventWriter
 
 T = TypeVar("T")
 Chunks = tuple[int, list[Chunk]]

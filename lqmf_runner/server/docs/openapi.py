@@ -9,6 +9,7 @@ from litestar import Litestar, Request
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from ...decisions.shapes import OpenAIDecisionsRequest, SGLangDecisionsRequest, SystemOneRequest
+from ...openai_api import errors as openai_errors
 from ...openai_api import schemas as openai_schemas
 from ..answers import errors
 from ..routes import embeddings, schemas, tokens
@@ -57,7 +58,7 @@ class OpenAPIDocument(JsonRenderPlugin):
 def _corrected(document: dict[str, Any]) -> dict[str, Any]:
     structs = [
         kind
-        for module in (openai_schemas, schemas, tokens, embeddings, errors)
+        for module in (openai_schemas, openai_errors, schemas, tokens, embeddings, errors)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
     ]

@@ -67,7 +67,6 @@ async def chat_completions(
 class ChatEvents(ChoiceEvents):
     """`chat.completion.chunk`: the first delta has the role, the last is empty and has the reason."""
 
-    route = ROUTE
     kind = "chat.completion.chunk"
     id_prefix = "chatcmpl"
     opening = b'"delta":{"content":'

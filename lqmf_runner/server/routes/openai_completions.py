@@ -74,7 +74,6 @@ _NOTHING = Completion(text="", token_ids=(), finish_reason="length", usage=Usage
 class CompletionEvents(ChoiceEvents):
     """`text_completion`, with the prompt first where it is to be echoed."""
 
-    route = ROUTE
     kind = "text_completion"
     id_prefix = "cmpl"
     opening = b'"text":'
