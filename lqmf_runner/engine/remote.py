@@ -7,6 +7,7 @@ carry text only and the counts come from the endpoint's `usage`.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -14,25 +15,16 @@ from typing import Any
 import httpx
 import msgspec
 
-from ..errors import (
-    EndpointSetupError,
-    EndpointUnavailableError,
-    InvalidRequestError,
-    LqmfError,
-    RemoteEngineError,
-    TooManyRequestsError,
+from ..errors import EndpointSetupError, LqmfError, RemoteEngineError
+from ..openai_api.client.answers import (
+    StreamReader,
+    choose_model,
+    echoed_logprobs,
+    read_embeddings,
+    read_score,
 )
-from ..openai_api.client import (
-    collect_tool_calls,
-    message_body,
-    most_likely,
-    read_json,
-    read_key,
-    read_logprobs,
-    retry_after_s,
-    sampling_body,
-    tool_calls_text,
-)
+from ..openai_api.client.bodies import embeddings_body, generation_body, score_body, tokenize_body
+from ..openai_api.client.errors import read_error
 from ..redaction import redact_text
 from ..types import (
     Chunk,
@@ -45,12 +37,10 @@ from ..types import (
     OptionLogprobs,
     SamplingParams,
     Score,
-    Usage,
 )
 from .client import EngineClient
 from .options import log_sum
 
-_MAX_ERROR_TEXT = 300
 MAX_LOGPROBS = 20  # OpenAI's own limit of top_logprobs
 
 
@@ -76,7 +66,7 @@ class RemoteEngine(EngineClient):
         options = spec.options
         base_url = str(options["base_url"]).rstrip("/")
         shown = redact_text(base_url)  # errors are kept in results and logs
-        key = read_key(options.get("api_key_env") or "")
+        key = _read_key(options.get("api_key_env") or "")
         client = httpx.AsyncClient(
             base_url=base_url,
             timeout=httpx.Timeout(options.get("timeout_s", 120.0), connect=5.0),
@@ -118,9 +108,8 @@ class RemoteEngine(EngineClient):
         return cls(client, info, model)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
-        path, body = self._body(request)
-        finish_reason, usage, n_content, ended = "stop", None, 0, False
-        calls: dict[int, dict[str, str]] = {}
+        path, body = generation_body(request, self._model)
+        reader = StreamReader()
         sent = time.perf_counter()
         first = last = 0.0
         self._stats.requests += 1
@@ -130,73 +119,32 @@ class RemoteEngine(EngineClient):
                     await response.aread()
                     raise _error(response)
                 async for line in _lines(response):
-                    ended = ended or _data(line) == "[DONE]"
-                    event = _event(line)
-                    if event is None:
-                        continue
-                    if counts := event.get("usage"):
-                        usage = counts
-                    for choice in event.get("choices") or ():
-                        text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
-                        collect_tool_calls(calls, choice)
-                        if reason := choice.get("finish_reason"):
-                            finish_reason, ended = reason, True
-                        logprobs = read_logprobs(choice)
-                        if text:
+                    for chunk in reader.read(line):
+                        if chunk.text:
                             last = time.perf_counter()
                             first = first or last
-                            n_content += 1
-                        if text or logprobs:
-                            yield Chunk(text=text, logprobs=logprobs)
+                        yield chunk
         except httpx.HTTPError as error:
             raise RemoteEngineError(
                 f"the endpoint broke off: {type(error).__name__}", hint="is it still running?"
             ) from error
-        if not ended:
+        if not reader.ended:
             raise RemoteEngineError(
                 "the endpoint broke off in the middle of an answer", hint="is it still running?"
             )
-        if calls:
-            yield Chunk(text=tool_calls_text(calls))
-        counts = usage or {}
-        completed = counts.get("completion_tokens", n_content)
-        self._stats.completion_tokens += completed
-        self._stats.prompt_tokens += counts.get("prompt_tokens", 0)
-        yield Chunk(
-            finish_reason=finish_reason,
-            usage=Usage(
-                prompt_tokens=counts.get("prompt_tokens", 0),
-                cached_tokens=(counts.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-                completion_tokens=completed,
-                prefill_s=max(first - sent, 0.0) if first else 0.0,
-                decode_s=last - first,
-            ),
-        )
+        if calls := reader.tool_calls():
+            yield Chunk(text=calls)
+        usage = reader.usage(prefill_s=max(first - sent, 0.0) if first else 0.0, decode_s=last - first)
+        self._stats.completion_tokens += usage.completion_tokens
+        self._stats.prompt_tokens += usage.prompt_tokens
+        yield Chunk(finish_reason=reader.finish_reason, usage=usage)
 
     async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
-        prompt = tokens if isinstance(tokens, str) else list(tokens)
-        body = {
-            "model": self._model,
-            "prompt": prompt,
-            "max_tokens": 1,
-            "echo": True,
-            "logprobs": max(top, 1),
-            "temperature": 0,
-        }
-        answer = (await self._post("/completions", body, "choices"))[0].get("logprobs")
-        if not answer or len(answer.get("token_logprobs") or ()) < 2:
-            raise RemoteEngineError(
-                "the endpoint does not echo log-probabilities of the prompt", hint="vLLM does"
-            )
-        ids = await self.tokenize(tokens) if isinstance(tokens, str) else list(tokens)
-        values = answer["token_logprobs"][: len(ids)]
-        best = answer.get("top_logprobs") or [None] * len(values)
-        greedy = [
-            None if v is None or not row else math.isclose(v, max(row.values()))
-            for v, row in zip(values, best, strict=False)
-        ]
-        alternatives = tuple(most_likely(row or {}, top) for row in best[: len(ids)]) if top else ()
-        return Score(token_ids=tuple(ids), logprobs=tuple(values), greedy=tuple(greedy), top=alternatives)
+        body = score_body(tokens, self._model, top=top)
+        choice = (await self._post("/completions", body, "choices"))[0]
+        echoed_logprobs(choice)
+        ids = await self.tokenize(tokens) if isinstance(tokens, str) else tokens
+        return read_score(choice, ids, top=top)
 
     async def option_logprobs(
         self, request: GenerationRequest, options: Sequence[Sequence[str]]
@@ -222,23 +170,10 @@ class RemoteEngine(EngineClient):
         )
 
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
-        inputs = [text if isinstance(text, str) else list(text) for text in texts]
-        answer = await self._post("/embeddings", {"model": self._model, "input": inputs})
-        try:
-            vectors = [row["embedding"] for row in sorted(answer["data"], key=lambda row: row["index"])]
-            counted = (answer.get("usage") or {}).get("prompt_tokens")
-            return msgspec.convert({"vectors": vectors, "prompt_tokens": counted}, Embeddings)
-        except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
-            raise RemoteEngineError("the endpoint did not answer with embeddings") from None
+        return read_embeddings(await self._post("/embeddings", embeddings_body(texts, self._model)))
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        body = {
-            "model": self._model,
-            "prompt": text,
-            "content": text,
-            "add_special_tokens": special,
-            "add_special": special,
-        }
+        body = tokenize_body(text, self._model, special=special)
         tokens: list[int] = await self._post(self._root("/tokenize"), body, "tokens")
         return tokens
 
@@ -259,26 +194,6 @@ class RemoteEngine(EngineClient):
     def _root(self, path: str) -> str:
         """vLLM, SGLang and llama-server keep these routes beside `/v1`, not under it."""
         return str(self._client.base_url).rstrip("/").removesuffix("/v1") + path
-
-    def _body(self, request: GenerationRequest) -> tuple[str, dict[str, Any]]:
-        body = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
-        body |= sampling_body(request.sampling)
-        n_top = request.sampling.logprobs
-        if request.messages is not None:
-            if n_top is not None:
-                body |= {"logprobs": True, "top_logprobs": n_top}
-            body["messages"] = [message_body(message) for message in request.messages]
-            if request.tools:
-                body["tools"] = list(request.tools)
-            if request.template_options:
-                body["chat_template_kwargs"] = request.template_options
-            return "/chat/completions", body
-        prompt = request.prompt if request.prompt is not None else list(request.prompt_tokens or ())
-        if not prompt:
-            raise InvalidRequestError("the prompt is empty", hint="send at least one token")
-        if n_top is not None:
-            body["logprobs"] = n_top
-        return "/completions", body | {"prompt": prompt}
 
     async def _post(self, path: str, body: dict[str, Any], *names: str) -> Any:
         """The first of the named fields that the answer has; the whole of it where none is named."""
@@ -301,26 +216,6 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
     yield rest.decode(errors="replace")
 
 
-def _data(line: str) -> str:
-    return line[5:].strip() if line.startswith("data:") else ""
-
-
-def _event(line: str) -> dict[str, Any] | None:
-    """The object of one server-sent event line, or None where there is none."""
-    data = _data(line)
-    if not data or data == "[DONE]":
-        return None
-    try:
-        event: dict[str, Any] = read_json(data)
-    except ValueError:
-        raise RemoteEngineError("the endpoint sent an event that is not JSON") from None
-    if not isinstance(event, dict):
-        raise RemoteEngineError("the endpoint sent an event that is not an object")
-    if error := event.get("error"):
-        raise RemoteEngineError(f"the endpoint failed in mid-stream: {_message(error)}")
-    return event
-
-
 async def _find_model(client: httpx.AsyncClient, wanted: str | None, base_url: str) -> str:
     response = await _answered(client.get("/models"), base_url)
     if response.status_code >= 400:
@@ -328,19 +223,7 @@ async def _find_model(client: httpx.AsyncClient, wanted: str | None, base_url: s
         if wanted is not None and isinstance(error, RemoteEngineError):
             return wanted
         raise error
-    return _choose([entry["id"] for entry in response.json()["data"]], wanted, base_url)
-
-
-def _choose(names: list[str], wanted: str | None, base_url: str) -> str:
-    if wanted is None and len(names) == 1:
-        return names[0]
-    if wanted is not None and wanted in names:
-        return wanted
-    listed = ", ".join(names[:10]) or "none"
-    what = f"has no model '{wanted}'" if wanted else f"has {len(names)} models"
-    raise EndpointSetupError(
-        f"{base_url} {what}", hint=f"choose with backend.remote_model=; it has: {listed}"
-    )
+    return choose_model(response.json(), wanted, base_url)
 
 
 async def _answered(call: Any, base_url: str) -> httpx.Response:
@@ -362,39 +245,16 @@ async def _checked(call: Any, base_url: str) -> httpx.Response:
 
 
 def _error(response: httpx.Response, *, connecting: bool = False) -> LqmfError:
-    """What an answer with an error status means, and when to come again if it says so in seconds.
-
-    Once connected, 403 is about the request: gateways answer so to one that they moderate.
-    """
-    try:
-        text = _message(response.json().get("error") or response.json())
-    except (ValueError, AttributeError):
-        text = response.text[:_MAX_ERROR_TEXT]
-    wait = retry_after_s(response.headers.get("retry-after", ""))
-    if response.status_code == 429:
-        return TooManyRequestsError(
-            f"the endpoint is busy: {text}", hint="try again later", retry_after_s=wait
-        )
-    if response.status_code == 503:
-        return EndpointUnavailableError(
-            f"the endpoint answered 503: {text}",
-            hint="try again later",
-            retry_after_s=wait,
-        )
-    if response.status_code == 401 or (response.status_code == 403 and connecting):
-        return EndpointSetupError(
-            f"the endpoint refused the key: {text}", hint="set the variable that backend.api_key_env names"
-        )
-    if response.status_code == 403:
-        return InvalidRequestError(
-            f"the endpoint refused the request: {text}",
-            hint="if it refuses them all, set the variable that backend.api_key_env names",
-        )
-    if response.status_code in (400, 413, 422):
-        return InvalidRequestError(f"the endpoint refused the request: {text}")
-    return RemoteEngineError(f"the endpoint answered {response.status_code}: {text}")
+    wait = response.headers.get("retry-after", "")
+    return read_error(response.status_code, response.text, retry_after=wait, connecting=connecting)
 
 
-def _message(error: Any) -> str:
-    text = error.get("message", error) if isinstance(error, dict) else error
-    return str(text)[:_MAX_ERROR_TEXT]
+def _read_key(variable: str) -> str:
+    """The key in an environment variable, without what its file may have ended with; empty if there is none."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointSetupError(
+            f"the key in {variable} has characters that cannot be sent",
+            hint=f"set {variable} to the key alone",
+        )
+    return key

@@ -1,0 +1,199 @@
+"""What an endpoint answers: the events of a stream, log-probabilities, scores, vectors, its models."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ...errors import EndpointSetupError, RemoteEngineError
+from ...types import Chunk, Embeddings, Score, TokenLogprob, Usage
+from .errors import error_text
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class StreamReader:
+    """Reads the lines of one streamed answer.
+
+    Attributes:
+        ended: whether the endpoint has said that the answer is whole.
+        finish_reason: the endpoint's own; "stop" until it says one.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.finish_reason = "stop"
+        self._counts: dict[str, Any] = {}
+        self._n_pieces = 0
+        self._calls: dict[int, dict[str, str]] = {}
+
+    def read(self, line: str) -> list[Chunk]:
+        """The chunks that a line brings: usually one, none for comments and empty lines.
+
+        Raises:
+            RemoteEngineError: the line is not a JSON object, or says that the endpoint failed.
+        """
+        data = line[5:].strip() if line.startswith("data:") else ""
+        self.ended = self.ended or data == "[DONE]"
+        event = _event(data)
+        if event is None:
+            return []
+        self._counts = event.get("usage") or self._counts
+        return [chunk for choice in event.get("choices") or () if (chunk := self._choice(choice))]
+
+    def tool_calls(self) -> str:
+        """Tool calls that the endpoint has cut out of the answer, as the text that most models write them in."""
+        calls = [call for _, call in sorted(self._calls.items())]
+        return "".join(
+            f'<tool_call>\n{{"name": {json.dumps(call["name"])}, "arguments": {call["arguments"] or "{}"}}}\n'
+            "</tool_call>"
+            for call in calls
+        )
+
+    def usage(self, *, prefill_s: float, decode_s: float) -> Usage:
+        """The endpoint's counts; where it sends none, the pieces of text are counted."""
+        return Usage(
+            prompt_tokens=self._counts.get("prompt_tokens", 0),
+            cached_tokens=(self._counts.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+            completion_tokens=self._counts.get("completion_tokens", self._n_pieces),
+            prefill_s=prefill_s,
+            decode_s=decode_s,
+        )
+
+    def _choice(self, choice: dict[str, Any]) -> Chunk | None:
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or choice.get("text") or ""
+        for piece in delta.get("tool_calls") or ():  # names and arguments arrive in pieces
+            call = self._calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
+            for part in call:
+                call[part] += (piece.get("function") or {}).get(part) or ""
+        if reason := choice.get("finish_reason"):
+            self.finish_reason, self.ended = reason, True
+        logprobs = read_logprobs(choice)
+        self._n_pieces += bool(text)
+        return Chunk(text=text, logprobs=logprobs) if text or logprobs else None
+
+
+def _event(data: str) -> dict[str, Any] | None:
+    """The object of one server-sent event, or None where there is none."""
+    if not data or data == "[DONE]":
+        return None
+    try:
+        event: dict[str, Any] = _read_json(data)
+    except ValueError:
+        raise RemoteEngineError("the endpoint sent an event that is not JSON") from None
+    if not isinstance(event, dict):
+        raise RemoteEngineError("the endpoint sent an event that is not an object")
+    if error := event.get("error"):
+        raise RemoteEngineError(f"the endpoint failed in mid-stream: {error_text(error)}")
+    return event
+
+
+def _read_json(data: str) -> Any:
+    """Read JSON; halves of a character that was cut in two are replaced, as no file takes them."""
+    found = json.loads(data)
+    if not _SURROGATE.search(data):
+        return found
+    text = json.dumps(found, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def read_logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+    """A choice's log-probabilities, in the shape of chat completions or of completions."""
+    given = choice.get("logprobs") or {}
+    chat = tuple(
+        TokenLogprob(
+            token_id=-1,
+            text=entry.get("token", ""),
+            logprob=entry["logprob"],
+            top=tuple((-1, top.get("token", ""), top["logprob"]) for top in entry.get("top_logprobs") or ()),
+        )
+        for entry in given.get("content") or ()
+    )
+    plain = zip(given.get("tokens") or (), given.get("token_logprobs") or (), strict=False)
+    tops = given.get("top_logprobs") or ()
+    return chat + tuple(
+        TokenLogprob(
+            token_id=-1,
+            text=text,
+            logprob=logprob,
+            top=most_likely(tops[i] or {}, len(tops[i] or {})) if i < len(tops) else (),
+        )
+        for i, (text, logprob) in enumerate(plain)
+        if logprob is not None
+    )
+
+
+def most_likely(row: dict[str, float], n: int) -> tuple[tuple[int, str, float], ...]:
+    """The n most likely of a row of log-probabilities by token text, as (-1, text, log-probability)."""
+    return tuple((-1, text, value) for text, value in sorted(row.items(), key=lambda item: -item[1])[:n])
+
+
+def read_score(choice: dict[str, Any], token_ids: Sequence[int], *, top: int) -> Score:
+    """The score of the prompt that a choice echoes.
+
+    Raises:
+        RemoteEngineError: it does not echo log-probabilities.
+    """
+    answer = echoed_logprobs(choice)
+    n = len(token_ids)
+    values = answer["token_logprobs"][:n]
+    best = answer.get("top_logprobs") or [None] * len(values)
+    greedy = [
+        None if v is None or not row else math.isclose(v, max(row.values()))
+        for v, row in zip(values, best, strict=False)
+    ]
+    alternatives = tuple(most_likely(row or {}, top) for row in best[:n]) if top else ()
+    return Score(token_ids=tuple(token_ids), logprobs=tuple(values), greedy=tuple(greedy), top=alternatives)
+
+
+def echoed_logprobs(choice: dict[str, Any]) -> dict[str, Any]:
+    """The log-probabilities of an echoed prompt, as OpenAI's completions have them.
+
+    Raises:
+        RemoteEngineError: there are none.
+    """
+    answer: dict[str, Any] | None = choice.get("logprobs")
+    if not answer or len(answer.get("token_logprobs") or ()) < 2:
+        raise RemoteEngineError(
+            "the endpoint does not echo log-probabilities of the prompt", hint="vLLM does"
+        )
+    return answer
+
+
+def read_embeddings(answer: Any) -> Embeddings:
+    """The vectors in the order of their texts.
+
+    Raises:
+        RemoteEngineError: the answer holds something else.
+    """
+    try:
+        vectors = [row["embedding"] for row in sorted(answer["data"], key=lambda row: row["index"])]
+        counted = (answer.get("usage") or {}).get("prompt_tokens")
+        return msgspec.convert({"vectors": vectors, "prompt_tokens": counted}, Embeddings)
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
+        raise RemoteEngineError("the endpoint did not answer with embeddings") from None
+
+
+def choose_model(answer: Any, wanted: str | None, endpoint: str) -> str:
+    """The wanted one of the models that `GET /models` lists, or the only one.
+
+    Raises:
+        EndpointSetupError: it is not there, or there are several and none was named.
+        ValueError, KeyError, TypeError: the answer is not a list of models.
+    """
+    names = [entry["id"] for entry in answer["data"]]
+    if wanted is None and len(names) == 1:
+        return str(names[0])
+    if wanted is not None and wanted in names:
+        return wanted
+    listed = ", ".join(names[:10]) or "none"
+    what = f"has no model '{wanted}'" if wanted else f"has {len(names)} models"
+    raise EndpointSetupError(
+        f"{endpoint} {what}", hint=f"choose with backend.remote_model=; it has: {listed}"
+    )
