@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ...engine import EngineClient
+from ...openai_api.exchange import total_usage
 from ...openai_api.sse import encode_json
 from ...types import Chunk, Completion, GenerationRequest, Usage
 from ..pool.pool import ModelPool
@@ -189,36 +189,6 @@ async def send_events(
         last = events.end(current.usage)
     current.done = True
     await writer.end(last)
-
-
-def total_usage(usages: Mapping[int, Usage], per_prompt: int) -> Usage:
-    """Every prompt once, and everything generated; times are those of the slowest."""
-    prompts = [usage for index, usage in usages.items() if index % per_prompt == 0]
-    return Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
-        cached_tokens=sum(usage.cached_tokens for usage in prompts),
-        completion_tokens=sum(usage.completion_tokens for usage in usages.values()),
-        queue_s=max(usage.queue_s for usage in usages.values()),
-        prefill_s=max(usage.prefill_s for usage in usages.values()),
-        decode_s=max(usage.decode_s for usage in usages.values()),
-    )
-
-
-def choices(request: GenerationRequest, n: int) -> list[GenerationRequest]:
-    """The same request n times; a seed is made another for each, or all answers were one."""
-    seed = request.sampling.seed
-    if n == 1 or seed is None:
-        return [request] * n
-    return [
-        msgspec.structs.replace(
-            request, sampling=msgspec.structs.replace(request.sampling, seed=_next_seed(seed, index))
-        )
-        for index in range(n)
-    ]
-
-
-def _next_seed(seed: int, index: int) -> int:
-    return seed + index if seed + index < 2**63 else seed - index
 
 
 async def _answers(

@@ -19,7 +19,8 @@ from ...decisions.api import (
 )
 from ...decisions.decide import Decision
 from ...errors import FieldError
-from ...openai_api.answers import keep_alive_seconds, new_id
+from ...openai_api.answers import new_id
+from ...openai_api.sampling import keep_alive_seconds
 from ..answers.body import json_body
 from ..answers.generation import Answer, generation, send_json
 from ..services import services_of

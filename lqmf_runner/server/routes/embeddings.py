@@ -12,7 +12,7 @@ from litestar.types import Receive, Send
 from msgspec import Meta
 
 from ...errors import FieldError
-from ...openai_api.answers import keep_alive_seconds
+from ...openai_api.sampling import keep_alive_seconds
 from ...openai_api.schemas import KeepAlive, ModelName
 from ...types import Usage
 from ..answers.body import json_body

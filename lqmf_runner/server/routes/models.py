@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Request, get, post
 
-from ...openai_api.answers import keep_alive_seconds
+from ...openai_api.sampling import keep_alive_seconds
 from ...openai_api.schemas import ModelCard, ModelList
 from ..answers.body import json_body
 from ..guards.security import require_admin

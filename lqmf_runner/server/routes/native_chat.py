@@ -10,7 +10,8 @@ from litestar import Request, delete, post
 from litestar.types import Receive, Send
 
 from ...errors import FieldError
-from ...openai_api.answers import keep_alive_seconds, stop_strings
+from ...openai_api.messages import text_of
+from ...openai_api.sampling import keep_alive_seconds, stop_strings
 from ...openai_api.sse import encode_json, event
 from ...types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
 from ..answers.body import json_body
@@ -19,7 +20,6 @@ from ..answers.generation import Answer, generation, send_events, send_json
 from ..answers.sessions import Turn
 from ..services import identity, services_of
 from ..watch.observe import ServedRequest
-from .openai_chat import text_of
 from .schemas import ChatAnswer, ChatRequest, Forgotten
 
 ROUTE = "/models/{name}/chat"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import Request, post
 
-from ...engine import EngineClient
 from ...errors import FieldError
 from ...openai_api.schemas import ModelName
 from ..answers.body import json_body
-from ..pool.pooled_model import PooledModel
 from ..services import services_of
 
 
@@ -67,12 +63,3 @@ async def detokenize(data: DetokenizeRequest, request: Request[Any, Any, Any]) -
     async with services_of(request).pool.lease(data.model) as (_, engine):
         text = await engine.detokenize(data.tokens)
         return Detokenized(text, text)
-
-
-async def token_texts(model: PooledModel, engine: EngineClient, tokens: Sequence[int]) -> list[str]:
-    """The text of each token by itself; remembered, as they are always the same."""
-    known = model.token_texts
-    missing = sorted(set(tokens) - known.keys())
-    texts = await asyncio.gather(*(engine.detokenize([token]) for token in missing))
-    known.update(zip(missing, texts, strict=True))
-    return [known[token] for token in tokens]

@@ -1,0 +1,155 @@
+"""Chat completions: a body to requests, and answers to JSON, whole or as the events of a stream."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import FieldError
+from ..types import Chunk, Completion, GenerationRequest, SamplingParams, Usage
+from .answers import choice_logprobs, new_id, usage_counts
+from .constraints import answer_constraint, chosen_tools
+from .exchange import Exchange, Scorer, choices
+from .messages import to_message
+from .sampling import OPENAI_DEFAULTS, sampling_params
+from .schemas import AnswerMessage, ChatChoice, ChatCompletion, ChatCompletionRequest, ToolCall
+from .sse import encode_json
+from .stream import ChoiceEvents
+from .tool_calls import ToolCallReader
+
+
+class ChatExchange(Exchange):
+    """A chat completion.
+
+    Raises:
+        FieldError: fields of the body do not go together.
+    """
+
+    def __init__(self, data: ChatCompletionRequest, defaults: SamplingParams = OPENAI_DEFAULTS) -> None:
+        super().__init__(data)
+        request = _generation_request(data, defaults)
+        self.requests = choices(request, self.n)
+        self.n_choices = self.n
+        self._tools = bool(request.tools)
+        self._names = {tool.function.name for tool in data.tools or ()}
+        self._parallel = data.parallel_tool_calls is not False
+        self._logprobs = bool(data.logprobs)
+
+    async def prepare(self, engine: Scorer, token_texts: dict[int, str]) -> None:
+        """Nothing: a chat does not echo its prompt."""
+
+    def events(self) -> ChoiceEvents:
+        """`chat.completion.chunk` objects."""
+        options: dict[str, Any] = {
+            "model": self.model,
+            "n": self.n,
+            "include_usage": self._include_usage,
+            "logprobs": self._logprobs,
+        }
+        return ToolEvents(new_reader=self._reader, **options) if self._tools else ChatEvents(**options)
+
+    def answer(self, completions: Sequence[Completion], usage: Usage) -> ChatCompletion:
+        """A `chat.completion` object."""
+        return ChatCompletion(
+            id=new_id("chatcmpl"),
+            object="chat.completion",
+            created=int(time.time()),
+            model=self.model,
+            choices=[self._choice(index, completion) for index, completion in enumerate(completions)],
+            usage=usage_counts(usage),
+        )
+
+    def key(self) -> list[Any]:
+        """The requests, and whether several calls are read out of their answers."""
+        one_call = self._tools and not self._parallel
+        return [*self.requests, *([{"parallel_tool_calls": False}] if one_call else [])]
+
+    def _reader(self) -> ToolCallReader:
+        return ToolCallReader(self._names, parallel=self._parallel)
+
+    def _choice(self, index: int, completion: Completion) -> ChatChoice:
+        message, reason = AnswerMessage("assistant", completion.text), completion.finish_reason
+        if self._tools:
+            reader = self._reader()
+            (text, calls), (rest, more) = reader.feed(completion.text), reader.end()
+            if calls := [*calls, *more]:
+                message = AnswerMessage("assistant", (text + rest).strip() or None, tool_calls=calls)
+                reason = "tool_calls" if reason == "stop" else reason
+        logprobs = choice_logprobs(completion.logprobs) if self._logprobs else None
+        return ChatChoice(index, message, logprobs, reason)
+
+
+class ChatEvents(ChoiceEvents):
+    """`chat.completion.chunk`: the first delta has the role, the last is empty and has the reason."""
+
+    kind = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
+    opening = b'"delta":{"content":'
+    closing = b"}"
+
+    def begin(self, index: int) -> list[bytes]:
+        """The delta with the role."""
+        return [self.event(index, b'"delta":{"role":"assistant","content":"","refusal":null}')]
+
+    def finish(self, index: int, reason: str) -> list[bytes]:
+        """An empty delta with the reason."""
+        return [self.event(index, b'"delta":{}', finish=encode_json(reason))]
+
+    def logprobs(self, index: int, chunk: Chunk) -> Any:
+        """Those of a chunk's tokens."""
+        return choice_logprobs(chunk.logprobs)
+
+
+class ToolEvents(ChatEvents):
+    """The same for requests with tools: calls are held back until they are whole, and sent as such."""
+
+    def __init__(self, *, new_reader: Callable[[], ToolCallReader], **options: Any) -> None:
+        super().__init__(**options)
+        self._readers = defaultdict[int, ToolCallReader](new_reader)
+
+    def text(self, index: int, chunk: Chunk) -> list[bytes]:
+        """Plain text goes out; what may be a call waits."""
+        reader = self._readers[index]
+        return self._out(index, chunk, *reader.feed(chunk.text))
+
+    def finish(self, index: int, reason: str) -> list[bytes]:
+        """What was still held back, then the reason: "tool_calls" where there are any."""
+        reader = self._readers[index]
+        out = self._out(index, Chunk(), *reader.end())
+        return out + super().finish(index, "tool_calls" if reader.n_calls and reason == "stop" else reason)
+
+    def _out(self, index: int, chunk: Chunk, text: str, calls: list[ToolCall]) -> list[bytes]:
+        out = []
+        if text or (self._logprobs and chunk.logprobs):
+            out += super().text(index, msgspec.structs.replace(chunk, text=text))
+        first = self._readers[index].n_calls - len(calls)
+        for number, call in enumerate(calls, first):
+            delta = {"tool_calls": [{"index": number, **msgspec.to_builtins(call)}]}
+            out.append(self.event(index, b'"delta":' + encode_json(delta)))
+        return out
+
+
+def _generation_request(data: ChatCompletionRequest, defaults: SamplingParams) -> GenerationRequest:
+    if data.top_logprobs is not None and not data.logprobs:
+        raise FieldError("top_logprobs needs logprobs=true", param="top_logprobs")
+    tools, call = chosen_tools(data)
+    constraint = answer_constraint(data.response_format, data.structured_outputs)
+    if call and constraint:
+        raise FieldError("a required tool call cannot have a response_format", param="tool_choice")
+    limits = (data.max_completion_tokens, data.max_tokens, defaults.max_tokens)
+    return GenerationRequest(
+        messages=tuple(to_message(message, index) for index, message in enumerate(data.messages)),
+        sampling=sampling_params(
+            data,
+            defaults,
+            max_tokens=next((limit for limit in limits if limit is not None), None),
+            logprobs=(data.top_logprobs or 0) if data.logprobs else None,
+            constraint=call or constraint,
+        ),
+        tools=tools,
+        template_options=data.chat_template_kwargs or {},
+    )

@@ -1,0 +1,69 @@
+"""A request's sampling settings, stop strings and durations."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import FieldError
+from ..types import Constraint, SamplingParams
+from .schemas import Sampled
+
+OPENAI_DEFAULTS = SamplingParams(max_tokens=None)
+"""What a field that is left out or null means in OpenAI's API."""
+_DURATION = re.compile(r"^(-?\d+(?:\.\d+)?)(ms|s|m|h)?$")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+MAX_STOP_LENGTH = 1000
+
+
+def sampling_params(
+    body: Sampled,
+    defaults: SamplingParams,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
+    constraint: Constraint | None,
+) -> SamplingParams:
+    """The engine's settings. Fields that the body leaves out, or that are null, are those of `defaults`."""
+
+    if body.stream_options is not None and not body.stream:
+        raise FieldError("stream_options needs stream=true", param="stream_options")
+
+    def given(value: float | None, default: float) -> float:
+        return default if value is None else value
+
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=given(body.temperature, defaults.temperature),
+        top_k=defaults.top_k if body.top_k is None else max(body.top_k, 0),
+        top_p=given(body.top_p, defaults.top_p),
+        min_p=given(body.min_p, defaults.min_p),
+        repetition_penalty=given(body.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty=given(body.presence_penalty, defaults.presence_penalty),
+        frequency_penalty=given(body.frequency_penalty, defaults.frequency_penalty),
+        logit_bias=defaults.logit_bias if body.logit_bias is None else body.logit_bias,
+        seed=defaults.seed if body.seed is None else body.seed,
+        stop=defaults.stop if body.stop is None else stop_strings(body.stop),
+        logprobs=logprobs,
+        ignore_eos=defaults.ignore_eos if body.ignore_eos is None else body.ignore_eos,
+        constraint=constraint,
+    )
+
+
+def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
+    """One string or a list, as a tuple."""
+    strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if any(not 0 < len(text) <= MAX_STOP_LENGTH for text in strings):
+        raise FieldError(f"a stop string has 1 to {MAX_STOP_LENGTH} characters", param="stop")
+    return strings
+
+
+def keep_alive_seconds(value: float | str | None) -> float | None:
+    """Seconds of a duration such as 300, "5m" or -1."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.match(value)
+    if match is None:
+        raise FieldError(
+            f"keep_alive={value[:40]!r} is not a duration", param="keep_alive", hint="e.g. 300, '5m' or -1"
+        )
+    return float(match[1]) * _UNITS[match[2]]
