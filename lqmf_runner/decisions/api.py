@@ -84,7 +84,7 @@ T = TypeVar("T")
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to decide, and in which shape to answer. The first four are the arguments of `EngineClient.decide`."""
+    """What to decide, and in which shape to answer. The first four are the arguments of `decisions.decide.decide`."""
 
     state: str
     questions: tuple[Question, ...]

@@ -13,16 +13,14 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
+from ..engine.client import EngineClient
 from ..engine.options import log_sum
 from ..errors import InvalidRequestError
 from ..types import GenerationRequest, Message
-
-if TYPE_CHECKING:
-    from ..engine.client import EngineClient
 
 MAX_QUESTIONS = 64
 MAX_CHOICES = 255

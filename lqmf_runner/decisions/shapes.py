@@ -1,4 +1,4 @@
-"""The bodies of `/v1/systemone` and `/v1/decisions` as they come in; `decision_api` says what they mean."""
+"""The bodies of `/v1/systemone` and `/v1/decisions` as they arrive; `decisions.api` says what they mean."""
 
 from __future__ import annotations
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
 
-from ..decisions import decide as decisions
-from ..decisions.decide import Decision, Question
 from ..errors import InvalidRequestError, LqmfError, UserInputError
 from ..types import (
     Chunk,
@@ -17,7 +14,6 @@ from ..types import (
     EngineStats,
     GenerationRequest,
     MemoryUse,
-    Message,
     ModelInfo,
     OptionLogprobs,
     Score,
@@ -96,19 +92,6 @@ class EngineClient(ABC):
             RemoteEngineError: the endpoint does not tell the log-probabilities of its most likely tokens.
         """
         raise InvalidRequestError(f"'{self.info.name}' does not tell the log-probabilities of next tokens")
-
-    async def decide(
-        self,
-        state: str | Sequence[Message],
-        questions: Sequence[Question],
-        *,
-        instructions: str = "",
-        template_options: Mapping[str, Any] | None = None,
-    ) -> Decision:
-        """Answer typed questions about a state with a probability for every option (see `decisions.decide`)."""
-        return await decisions.decide(
-            self, state, questions, instructions=instructions, template_options=template_options
-        )
 
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
         """A vector for each text, or for its tokens, from a model whose `info.embeddings` says that it gives them.

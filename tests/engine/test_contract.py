@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from lqmf_runner.decisions.decide import Option, Question
+from lqmf_runner.decisions.decide import Option, Question, decide
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError, LqmfError
 from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
@@ -364,13 +364,13 @@ async def test_a_decision_computes_its_state_once(engine: LocalEngine) -> None:
         Question(name="tone", kind="score", options=(Option("calm"), Option("angry"), Option("furious"))),
     ]
     await engine.reset_prefix_cache()
-    decision = await engine.decide(state, questions)
+    decision = await decide(engine, state, questions)
     assert [len(answer.probabilities) for answer in decision.answers] == [2, 2, 3]
     for answer in decision.answers:
         assert sum(answer.probabilities) == pytest.approx(1, abs=1e-12)
         assert 0 < answer.label_mass <= 1
     assert decision.cached_tokens >= 2 * len(await engine.tokenize(state)), "once for all three questions"
-    alone = [await engine.decide(state, [question]) for question in questions]
+    alone = [await decide(engine, state, [question]) for question in questions]
     for together, single in zip(decision.answers, alone, strict=True):
         np.testing.assert_allclose(
             together.probabilities, single.answers[0].probabilities, atol=TOLERANCE[engine.info.format]

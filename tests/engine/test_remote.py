@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.decisions.decide import Option, Question
+from lqmf_runner.decisions.decide import Option, Question, decide
 from lqmf_runner.engine import EngineClient, load_engine
 from lqmf_runner.errors import (
     InvalidRequestError,
@@ -257,7 +257,7 @@ async def test_a_decision_is_read_from_the_most_likely_tokens(
     ]
     options = (Option("billing"), Option("shipping"), Option("none"))
     question = Question(name="team", kind="choice", text="Which team?", options=options)
-    decision = await engine.decide("It is broken.", [question])
+    decision = await decide(engine, "It is broken.", [question])
     (answer,) = decision.answers
     assert answer.probabilities == pytest.approx((4 / 7, 3 / 7, 0))
     assert answer.label_mass == pytest.approx(0.7)
@@ -277,10 +277,10 @@ async def test_an_endpoint_that_cannot_decide_is_said_so(endpoint: Endpoint, eng
     question = Question(name="q", kind="yes_no", text="Really?")
     endpoint.answers["/v1/chat/completions"] = [likely(maybe=-0.1, x=-3.0)]
     with pytest.raises(RemoteEngineError, match="none of the endpoint's 2 most likely"):
-        await engine.decide("state", [question])
+        await decide(engine, "state", [question])
     endpoint.answers["/v1/chat/completions"] = [event("yes", "length")]
     with pytest.raises(RemoteEngineError, match="does not tell"):
-        await engine.decide("state", [question])
+        await decide(engine, "state", [question])
 
 
 @pytest.mark.parametrize(

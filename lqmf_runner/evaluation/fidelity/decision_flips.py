@@ -1,7 +1,7 @@
 """Decision flips and calibration: what a quantization does to typed decisions, beside the unquantized model.
 
 Nothing is generated: each decision is the distribution over its options that the next-token probabilities give
-(`engine.decisions`), so that a flip is an answer that really changed, and a shift below one is seen too.
+(`decisions.decide`), so that a flip is an answer that really changed, and a shift below one is seen too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from ...concurrent import for_each
+from ...decisions.decide import decide
 from ...decisions.sets import DecisionSet, KnownDecision
 from ...engine.client import EngineClient
 from ...results.measures import Calibration, DecisionFigures
@@ -40,12 +41,12 @@ async def decide_all(
     """Ask a model for all decisions, by id.
 
     Raises:
-        LqmfError: see `engine.decisions.decide`.
+        LqmfError: see `decisions.decide.decide`.
     """
     found: dict[str, Decided] = {}
 
     async def ask(decision: KnownDecision) -> None:
-        (answer,) = (await client.decide(decision.text, [decision.question])).answers
+        (answer,) = (await decide(client, decision.text, [decision.question])).answers
         found[decision.id] = Decided(answer.probabilities, answer.label_mass)
         on_progress(len(found))
 

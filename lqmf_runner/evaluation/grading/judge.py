@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from ...decisions.decide import Option, Question, check_questions
+from ...decisions.decide import Option, Question, check_questions, decide
 from ...engine.client import EngineClient
 from ...errors import LqmfError, UserInputError
 from ...yaml_file import read_yaml
@@ -133,11 +133,11 @@ class Judge:
         """Grade an answer on each criterion.
 
         Raises:
-            LqmfError: see `engine.decisions.decide`.
+            LqmfError: see `decisions.decide.decide`.
         """
         state = _delimited(request, {"ANSWER": answer})
-        decision = await self.client.decide(
-            state, self.rubric.questions, instructions=self.rubric.instructions
+        decision = await decide(
+            self.client, state, self.rubric.questions, instructions=self.rubric.instructions
         )
         return Grade(
             criteria={a.question.name: a.score / (len(a.probabilities) - 1) for a in decision.answers},
@@ -148,7 +148,7 @@ class Judge:
         """Hold an answer against another, in both orders.
 
         Raises:
-            LqmfError: see `engine.decisions.decide`.
+            LqmfError: see `decisions.decide.decide`.
         """
         first = await self._which(request, answer, other)
         second = await self._which(request, other, answer)
@@ -164,7 +164,7 @@ class Judge:
         """Probabilities of the first, the second and neither."""
         state = _delimited(request, {"FIRST ANSWER": first, "SECOND ANSWER": second})
         question = Question(name="better", kind="choice", text=self.rubric.better, options=_WHICH)
-        decision = await self.client.decide(state, [question], instructions=self.rubric.instructions)
+        decision = await decide(self.client, state, [question], instructions=self.rubric.instructions)
         return decision.answers[0].probabilities
 
 

@@ -18,6 +18,7 @@ from ...decisions.api import (
     render_systemone,
 )
 from ...decisions.decide import Decision
+from ...decisions.decide import decide as answer_questions
 from ...errors import FieldError
 from ...openai_api.answers import new_id
 from ...openai_api.sampling import keep_alive_seconds
@@ -79,7 +80,8 @@ def _answer(
 
     async def answer(receive: Receive, send: Send) -> None:
         async with generation(services.pool, services.observer, served, receive, keep_alive_s) as current:
-            decision = await current.engine.decide(
+            decision = await answer_questions(
+                current.engine,
                 asked.state,
                 asked.questions,
                 instructions=asked.instructions,
