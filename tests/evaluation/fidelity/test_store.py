@@ -92,10 +92,10 @@ def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path: Path) -> No
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from lqmf_runner.quality.fidelity import WindowProtocol, record_reference
-from lqmf_runner.quality.reference_store import ReferenceStore
-from tests.quality.bigram import BigramEngine, table
-from tests.quality.test_reference_store import KEY
+from lqmf_runner.evaluation.fidelity.windows import WindowProtocol, record_reference
+from lqmf_runner.evaluation.fidelity.store import ReferenceStore
+from tests.support.bigram import BigramEngine, table
+from tests.evaluation.fidelity.test_store import KEY
 
 async def main():
     with ReferenceStore(Path(sys.argv[1])).draft(KEY) as draft:
