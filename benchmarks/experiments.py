@@ -143,7 +143,7 @@ def _plan(concurrency: int) -> BenchmarkPlan:
         warmup=0,
         sampling=SamplingConfig(max_tokens=N_TOKENS, temperature=0, ignore_eos=True),
     )
-    return BenchmarkPlan.of(mode, PromptsConfig(name="overhead", entries=entries))
+    return BenchmarkPlan(mode, PromptsConfig(name="overhead", entries=entries))
 
 
 async def fidelity(repeats: int) -> AsyncIterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import hydra
@@ -13,12 +13,59 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..config import BackendConfig, GraderConfig, OpenAIBackend, RunConfig
 from ..errors import UserInputError
-from ..modes import MODES
+from ..modes import MODES, Mode
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 
 NO_MODEL = ("~model", "model.name=''")
-MODES_WITHOUT_MODEL = ("serve", "models", "status", "stop", "keys")
-MODES_OF_SEVERAL = ("serve", "benchmark", "compare")
+"""What `model=null` means to Hydra, which has no null for a group: no group, and a model without a name."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run will do: all configurations that it needs, composed and checked, and its plans.
+
+    The fields are those of `runs.context.RunContext`.
+    """
+
+    config: RunConfig
+    models: tuple[RunConfig, ...]
+    plans: tuple[object, ...]
+    reference: RunConfig | None
+    judge: RunConfig | None
+    embedder: RunConfig | None
+    model_names: tuple[str, ...]
+    compose: Composer
+
+    @property
+    def mode(self) -> Mode:
+        """The mode to run."""
+        return MODES[self.config.mode.name]
+
+
+def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
+    """Compose, check and plan a run. Nothing is made, loaded or looked for on the disk.
+
+    Args:
+        settings: Hydra's own settings, the group `hydra`.
+
+    Raises:
+        OmegaConfBaseException: a value is missing or cannot be resolved.
+        UserInputError: something is wrong, in this configuration or in that of another model of the run.
+    """
+    config = to_run_config(composed)
+    mode = _check(config)
+    compose = Composer(settings)
+    models = tuple(map(compose, config.models)) or (config,)
+    return Prepared(
+        config=config,
+        models=models,
+        plans=() if mode.plan is None else tuple(map(mode.plan, models)),
+        reference=compose.other(config.reference) if config.reference else None,
+        judge=compose.grader(config.judge),
+        embedder=compose.grader(config.similarity),
+        model_names=model_names(),
+        compose=compose,
+    )
 
 
 def to_run_config(composed: DictConfig) -> RunConfig:
@@ -95,32 +142,29 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
 
 
-def check(config: RunConfig) -> None:
-    """Names that are not there, and what does not go together."""
-    if config.mode.name not in MODES:
+def _check(config: RunConfig) -> Mode:
+    """Refuse names that are not there, and what does not go together. Returns the mode."""
+    mode = MODES.get(config.mode.name)
+    if mode is None:
         raise unknown("mode", config.mode.name, MODES)
-    if not config.model.name and not config.models and config.mode.name not in MODES_WITHOUT_MODEL:
-        raise UserInputError(f"mode={config.mode.name} needs a model", hint="choose one with model=")
-    _check_several(config)
+    if mode.needs_model and not config.model.name and not config.models:
+        raise UserInputError(f"mode={mode.name} needs a model", hint="choose one with model=")
+    names = ",".join(config.models)
+    if config.models and not mode.several:
+        raise UserInputError(
+            f"mode={mode.name} does not take models=[{names}]",
+            hint=f"choose one with model=, or each in a run of its own: -m model={names}",
+        )
+    if len(set(config.models)) < len(config.models):
+        raise UserInputError(f"models=[{names}] names one twice", hint="give each once")
     valid = model_names()
     others = (config.reference, config.judge.model, config.similarity.model)
     for name in (*config.models, *filter(None, others)):
         if name not in valid:
             raise unknown("model", name, valid)
-    config.mode.check(config)
-    MODES[config.mode.name].check(config)
-
-
-def _check_several(config: RunConfig) -> None:
-    """`models=[a,b]` is for modes that take several, each of them once."""
-    names = ",".join(config.models)
-    if config.models and config.mode.name not in MODES_OF_SEVERAL:
-        raise UserInputError(
-            f"mode={config.mode.name} does not take models=[{names}]",
-            hint=f"choose one with model=, or each in a run of its own: -m model={names}",
-        )
-    if len(set(config.models)) < len(config.models):
-        raise UserInputError(f"models=[{names}] names one twice", hint="give each once")
+    if mode.check is not None:
+        mode.check(config)
+    return mode
 
 
 def plain(composed: DictConfig, name: str) -> Any:

@@ -31,7 +31,7 @@ from ..redaction import redact, redact_files, redact_written, secrets_in
 from ..runs.context import RunContext
 from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
 from . import PROGRAM
-from .compose import NO_MODEL, Composer, check, model_names, plain, to_run_config
+from .compose import NO_MODEL, Prepared, plain, prepare
 from .conf import conf_dir
 from .config_errors import SCHEMA_SUFFIX
 from .terminal import discard_output, report
@@ -39,33 +39,6 @@ from .terminal import discard_output, report
 log = logging.getLogger(__name__)
 
 CONFIG_NAME = "config"
-GROUP_SCHEMAS: dict[str, dict[str, type]] = {
-    "model": {"model": schemas.ModelConfig},
-    "backend": {
-        "auto": schemas.BackendConfig,
-        "gguf": schemas.GgufBackend,
-        "transformers": schemas.TransformersBackend,
-        "bnb": schemas.BnbBackend,
-        "gptq": schemas.GptqBackend,
-        "openai": schemas.OpenAIBackend,
-    },
-    "prompts": {"prompts": schemas.PromptsConfig},
-    "mode": {
-        "benchmark": schemas.BenchmarkMode,
-        "batch": schemas.BatchMode,
-        "compare": schemas.CompareMode,
-        "quantize": schemas.QuantizeMode,
-        "models": schemas.ModelsMode,
-        "history": schemas.HistoryMode,
-        "chat": schemas.ChatMode,
-        "serve": schemas.ServeMode,
-        "status": schemas.StatusMode,
-        "stop": schemas.StopMode,
-        "keys": schemas.KeysMode,
-    },
-    "server": {"server": schemas.ServerConfig},
-    "tracking": {"mlflow": schemas.TrackingConfig},
-}
 
 
 class JobError(Exception):
@@ -114,9 +87,28 @@ def register_schemas() -> None:
     """Register the schemas under `<name>_schema` in their groups."""
     store = ConfigStore.instance()
     store.store(name=f"run{SCHEMA_SUFFIX}", node=_schema_node(RunConfig))
-    for group, schema_types in GROUP_SCHEMAS.items():
+    for group, schema_types in group_schemas().items():
         for name, schema in schema_types.items():
             store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=_schema_node(schema))
+
+
+def group_schemas() -> dict[str, dict[str, type]]:
+    """The schemas of each group by name."""
+    return {
+        "model": {"model": schemas.ModelConfig},
+        "backend": {
+            "auto": schemas.BackendConfig,
+            "gguf": schemas.GgufBackend,
+            "transformers": schemas.TransformersBackend,
+            "bnb": schemas.BnbBackend,
+            "gptq": schemas.GptqBackend,
+            "openai": schemas.OpenAIBackend,
+        },
+        "prompts": {"prompts": schemas.PromptsConfig},
+        "mode": {name: mode.schema for name, mode in MODES.items()},
+        "server": {"server": schemas.ServerConfig},
+        "tracking": {"mlflow": schemas.TrackingConfig},
+    }
 
 
 def run_job(composed: DictConfig) -> None:
@@ -151,15 +143,20 @@ class BeforeRun(Callback):
     """Refuses a wrong configuration before a folder is made, and gives every run a folder of its own.
 
     Hydra calls it with the composed configuration; `SystemExit` is the way out, as it only logs exceptions. Hydra makes
-    the object, so that `sweep`, the configuration of the sweep that has begun, is the class's.
+    the object, so that what it leaves for later is the class's.
+
+    Attributes:
+        prepared: the single run that is about to begin.
+        sweep: the configuration of the sweep that has begun.
     """
 
+    prepared: ClassVar[Prepared | None] = None
     sweep: ClassVar[DictConfig | None] = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the configuration, then claim `hydra.run.dir`."""
+        """Prepare the run, then claim `hydra.run.dir`."""
         try:
-            check(to_run_config(config))
+            BeforeRun.prepared = prepare(config, config.hydra)
             _claim_folder(config, "run")
         except Exception as error:
             raise SystemExit(report(error)) from None
@@ -175,13 +172,8 @@ class BeforeRun(Callback):
 
 def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     run_dir = Path(settings.runtime.output_dir)
-    try:
-        config = to_run_config(composed)
-        check(config)
-    except Exception:
-        if sweep:
-            remove_refused_job(run_dir)
-        raise
+    prepared = _prepare_job(composed, settings, run_dir) if sweep else BeforeRun.prepared
+    assert prepared is not None
     resolved = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(resolved, dict)
     secrets = secrets_in(resolved)
@@ -191,22 +183,31 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     if sweep and _is_complete(run_dir, resolved):
         print(f"job {settings.job.num} is complete already: {run_dir}", file=sys.stderr)
         return 0
-    compose = Composer(settings)
     context = RunContext(
-        config=config,
-        models=tuple(map(compose, config.models)) or (config,),
         resolved=resolved,
         run_dir=run_dir,
         command=redact_written(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
         sweep_dir=sweep_dir,
-        model_names=model_names(),
-        compose=compose,
-        reference=compose.other(config.reference) if config.reference else None,
-        judge=compose.grader(config.judge),
-        embedder=compose.grader(config.similarity),
+        config=prepared.config,
+        models=prepared.models,
+        plans=prepared.plans,
+        reference=prepared.reference,
+        judge=prepared.judge,
+        embedder=prepared.embedder,
+        model_names=prepared.model_names,
+        compose=prepared.compose,
     )
     log.info("lqmf-runner %s: %s", __version__, context.command)
-    return MODES[config.mode.name].load()(context)
+    return prepared.mode.run(context)
+
+
+def _prepare_job(composed: DictConfig, settings: HydraConf, run_dir: Path) -> Prepared:
+    """A job of a sweep is prepared in the folder that Hydra has made already: if it is refused, that goes again."""
+    try:
+        return prepare(composed, settings)
+    except Exception:
+        remove_refused_job(run_dir)
+        raise
 
 
 def _is_complete(job: Path, resolved: dict[str, Any]) -> bool:

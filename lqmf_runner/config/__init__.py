@@ -18,10 +18,21 @@ from .model import (
     OpenAIBackend,
     TransformersBackend,
 )
-from .modes import BatchMode, ChatMode, HistoryMode, ModeConfig, ModelsMode, QuantizeMode
+from .modes import (
+    BatchMode,
+    ChatMode,
+    HistoryMode,
+    KeysMode,
+    ModeConfig,
+    ModelsMode,
+    QuantizeMode,
+    ServeMode,
+    StatusMode,
+    StopMode,
+)
 from .prompts import Prompt, PromptsConfig, SamplingConfig
 from .run import RunConfig, TrackingConfig
-from .server import KeysMode, LimitsConfig, ServeMode, ServerConfig, StatusMode, StopMode
+from .server import LimitsConfig, ServerConfig
 from .verdict import FidelityConfig, VerdictConfig, WeightsConfig
 
 __all__ = [

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
 
-from ..errors import UserInputError
 from .checks import at_least, one_of, within
 from .modes import ModeConfig
 from .prompts import SamplingConfig
-
-if TYPE_CHECKING:
-    from .run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -111,41 +106,6 @@ class BenchmarkMode(ModeConfig):
         if self.tasks_limit is not None:
             at_least("mode.tasks_limit", self.tasks_limit, 1)
 
-    def check(self, run: RunConfig) -> None:
-        """Refuse a verdict over figures that this run does not measure."""
-        if run.runs:
-            return
-        fidelity = (run.reference and run.fidelity.enabled, "name the unquantized model: reference=<model>")
-        sources = {
-            **dict.fromkeys(("max_kld", "min_top1", "max_perplexity"), fidelity),
-            "min_heuristic": (self.heuristic, "set mode.heuristic=true"),
-            **dict.fromkeys(
-                ("min_tokens_per_s", "max_ttft_s", "min_success_rate"),
-                (self.concurrency, "give mode.concurrency, e.g. [1]"),
-            ),
-        }
-        for name in run.verdict.bounds:
-            measured, hint = sources.get(name, (True, ""))
-            if not measured:
-                raise UserInputError(f"verdict.{name} bounds what this run does not measure", hint=hint)
-        _check_against(run)
-        users = run.verdict.concurrency
-        if users is not None and users not in self.concurrency:
-            raise UserInputError(
-                f"verdict.concurrency={users} is not among mode.concurrency={list(self.concurrency)}",
-                hint="take the speed from a load that is run",
-            )
-
-
-def _check_against(run: RunConfig) -> None:
-    """Refuse a judge that is to compare with a model which does not run."""
-    against = run.judge.against
-    names = [*(run.models or [run.model.name]), *([run.reference] if run.reference else [])]
-    if run.judge.model is not None and against is not None and against not in names:
-        raise UserInputError(
-            f"judge.against={against} does not run here", hint=f"choose one of: {', '.join(names)}"
-        )
-
 
 @dataclass(frozen=True)
 class CompareMode(BenchmarkMode):
@@ -159,20 +119,3 @@ class CompareMode(BenchmarkMode):
 
     name: str = "compare"
     allow_different: bool = False
-
-    def check(self, run: RunConfig) -> None:
-        """Refuse a comparison of nothing, or of a model with itself."""
-        super().check(run)
-        if run.models and run.runs:
-            raise UserInputError(
-                "models and runs are both given",
-                hint="models=[a,b] measures models, runs=[x,y] compares what has been measured",
-            )
-        for key, names in (("models", run.models), ("runs", run.runs)):
-            if len(set(names)) < len(names):
-                raise UserInputError(f"{key}=[{','.join(names)}] names one twice", hint="give each once")
-        if not run.models and not run.runs:
-            raise UserInputError(
-                "there is nothing to compare",
-                hint="name models, models=[a,b,c], or finished runs, runs=[outputs/...,outputs/...]",
-            )

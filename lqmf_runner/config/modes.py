@@ -1,15 +1,12 @@
-"""The settings of modes that neither measure nor serve."""
+"""The settings of the modes; those of benchmark and compare are in `benchmark.py`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from ..errors import UserInputError
 from .checks import MISSING, at_least, one_of, within
 from .prompts import SamplingConfig
-
-if TYPE_CHECKING:
-    from .run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -17,13 +14,6 @@ class ModeConfig:
     """Base of the modes' own settings."""
 
     name: str = MISSING
-
-    def check(self, run: RunConfig) -> None:
-        """Refuse what does not go together with the other groups of the configuration.
-
-        Raises:
-            UserInputError: it does not.
-        """
 
 
 @dataclass(frozen=True)
@@ -145,3 +135,64 @@ class ChatMode(ModeConfig):
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(max_tokens=512, temperature=0.7, top_p=0.95, seed=None)
     )
+
+
+@dataclass(frozen=True)
+class ServeMode(ModeConfig):
+    """Serve models over HTTP; see `ServerConfig`."""
+
+    name: str = "serve"
+
+
+@dataclass(frozen=True)
+class StatusMode(ModeConfig):
+    """Show the servers that run. `format`: "table" or "json"."""
+
+    name: str = "status"
+    format: str = "table"
+
+    def __post_init__(self) -> None:
+        one_of("mode.format", self.format, ("table", "json"))
+
+
+@dataclass(frozen=True)
+class StopMode(ModeConfig):
+    """Stop the server on `server.port`.
+
+    Attributes:
+        all: stop every server of this user instead.
+        force: end it at once, whatever it is doing.
+        timeout_s: wait so long for it to end.
+        format: "text" or "json".
+    """
+
+    name: str = "stop"
+    all: bool = False
+    force: bool = False
+    timeout_s: float = 60.0
+    format: str = "text"
+
+    def __post_init__(self) -> None:
+        one_of("mode.format", self.format, ("text", "json"))
+
+
+@dataclass(frozen=True)
+class KeysMode(ModeConfig):
+    """Make, remove or list the API keys in `server.keys_file`.
+
+    Attributes:
+        add: make a key of this name, and print it: it is shown this once.
+        role: of the new key, "use" or "admin"; null is both.
+        remove: take the key of this name away.
+    """
+
+    name: str = "keys"
+    add: str | None = None
+    role: str | None = None
+    remove: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role is not None:
+            one_of("mode.role", self.role, ("use", "admin"))
+        if self.add is not None and self.remove is not None:
+            raise UserInputError("mode.add and mode.remove cannot go together", hint="run it twice")

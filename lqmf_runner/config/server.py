@@ -1,85 +1,11 @@
-"""The group `server`, and the modes that start, find and stop one."""
+"""The group `server`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
 
 from ..errors import UserInputError
 from .checks import at_least, one_of, positive
-from .modes import ModeConfig
-
-if TYPE_CHECKING:
-    from .run import RunConfig
-
-
-@dataclass(frozen=True)
-class ServeMode(ModeConfig):
-    """Serve models over HTTP; see `ServerConfig`."""
-
-    name: str = "serve"
-
-    def check(self, run: RunConfig) -> None:
-        """See `ModeConfig.check`."""
-        if run.server.tracing and not run.tracking.enabled:
-            raise UserInputError(
-                "server.tracing=true sends traces to MLflow, and tracking=none is off",
-                hint="leave one of them out",
-            )
-
-
-@dataclass(frozen=True)
-class StatusMode(ModeConfig):
-    """Show the servers that run. `format`: "table" or "json"."""
-
-    name: str = "status"
-    format: str = "table"
-
-    def __post_init__(self) -> None:
-        one_of("mode.format", self.format, ("table", "json"))
-
-
-@dataclass(frozen=True)
-class StopMode(ModeConfig):
-    """Stop the server on `server.port`.
-
-    Attributes:
-        all: stop every server of this user instead.
-        force: end it at once, whatever it is doing.
-        timeout_s: wait so long for it to end.
-        format: "text" or "json".
-    """
-
-    name: str = "stop"
-    all: bool = False
-    force: bool = False
-    timeout_s: float = 60.0
-    format: str = "text"
-
-    def __post_init__(self) -> None:
-        one_of("mode.format", self.format, ("text", "json"))
-
-
-@dataclass(frozen=True)
-class KeysMode(ModeConfig):
-    """Make, remove or list the API keys in `server.keys_file`.
-
-    Attributes:
-        add: make a key of this name, and print it: it is shown this once.
-        role: of the new key, "use" or "admin"; null is both.
-        remove: take the key of this name away.
-    """
-
-    name: str = "keys"
-    add: str | None = None
-    role: str | None = None
-    remove: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.role is not None:
-            one_of("mode.role", self.role, ("use", "admin"))
-        if self.add is not None and self.remove is not None:
-            raise UserInputError("mode.add and mode.remove cannot go together", hint="run it twice")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
-from ..config import BenchmarkMode, PromptsConfig, RampConfig, SyntheticConfig
+from ..config import BenchmarkMode, PromptsConfig
+from ..config.checks import at_least
 from ..engine.client import EngineClient
 from ..errors import UserInputError
 from ..types import SamplingParams
@@ -32,98 +34,91 @@ class PlannedLoad:
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """What to do with each model; see `config.BenchmarkMode`.
+    """What to do with each model: the settings of the mode, the prompts, and what follows from them.
+
+    Attributes:
+        similarity: hold answers against the reference answers of the prompt set.
 
     Raises:
         UserInputError: there is nothing to run, or a number is out of range.
     """
 
+    mode: BenchmarkMode
     prompts: PromptsConfig
-    sampling: SamplingParams
-    concurrency: tuple[int, ...]
-    rate: tuple[float, ...] = ()
-    arrival: str = "poisson"
-    burst: int = 8
-    ramp: RampConfig = field(default_factory=RampConfig)
-    requests: int | None = None
-    duration_s: float | None = None
-    repeats: int = 1
-    interleave: bool = False
-    warmup: int = 2
-    seed: int = 0
-    synthetic: Synthetic | None = None
-    heuristic: bool = True
     similarity: bool = True
-    tasks: tuple[str, ...] = ()
-    tasks_limit: int | None = None
-    objectives: Objectives = field(default_factory=Objectives)
 
     def __post_init__(self) -> None:
+        mode = self.mode
         check_prompts(self.prompts)
-        if not self.concurrency and not self.rate and self.ramp.start is None:
+        if not mode.concurrency and not mode.rate and mode.ramp.start is None:
             raise UserInputError(
                 "mode.concurrency is empty, and there is no other load",
                 hint="give it numbers, e.g. mode.concurrency=[1,4,8], or mode.rate=[2], or mode.ramp.start=1",
             )
         for name, value, low in (
-            ("concurrency", min(self.concurrency, default=1), 1),
-            ("requests", self.requests if self.requests is not None else 1, 1),
-            ("repeats", self.repeats, 1),
-            ("warmup", self.warmup, 0),
+            ("concurrency", min(mode.concurrency, default=1), 1),
+            ("requests", mode.requests if mode.requests is not None else 1, 1),
+            ("repeats", mode.repeats, 1),
+            ("warmup", mode.warmup, 0),
         ):
-            if value < low:
-                raise UserInputError(f"mode.{name}={value} is too small", hint=f"it must be at least {low}")
-        if self.duration_s is not None and not 0 < self.duration_s < math.inf:
+            at_least(f"mode.{name}", value, low)
+        if mode.duration_s is not None and not 0 < mode.duration_s < math.inf:
             raise UserInputError(
-                f"mode.duration_s={self.duration_s:g} is not valid", hint="it is a time, more than 0 s"
+                f"mode.duration_s={mode.duration_s:g} is not valid", hint="it is a time, more than 0 s"
             )
-        if self.interleave and self.repeats < 2:
+        if mode.interleave and mode.repeats < 2:
             raise UserInputError(
                 "mode.interleave=true has nothing to interleave", hint="repeat the loads: mode.repeats=3"
             )
-        if self.duration_s is not None and self.requests is not None:
+        if mode.duration_s is not None and mode.requests is not None:
             raise UserInputError(
                 "mode.duration_s and mode.requests contradict each other", hint="give one of them"
             )
-        for name, values in (("concurrency", self.concurrency), ("rate", self.rate)):
+        for name, values in (("concurrency", mode.concurrency), ("rate", mode.rate)):
             if len(set(values)) < len(values):
                 raise UserInputError(
                     f"mode.{name}={list(values)} names a load twice", hint="give each number once"
                 )
         list(self.loads())  # each shape checks its own numbers
         self.new_ramp()
+        _ = self.synthetic
 
-    @classmethod
-    def of(cls, mode: BenchmarkMode, prompts: PromptsConfig, *, similarity: bool = True) -> BenchmarkPlan:
-        """The plan of a mode's settings."""
-        return cls(
-            prompts=prompts,
-            sampling=mode.sampling.params,
-            concurrency=tuple(mode.concurrency),
-            rate=tuple(mode.rate),
-            arrival=mode.arrival,
-            burst=mode.burst,
-            ramp=mode.ramp,
-            requests=mode.requests,
-            duration_s=mode.duration_s,
-            repeats=mode.repeats,
-            interleave=mode.interleave,
-            warmup=mode.warmup,
-            seed=mode.seed,
-            synthetic=_synthetic(mode.synthetic, mode.sampling.max_tokens, mode.seed),
-            heuristic=mode.heuristic,
-            similarity=similarity,
-            tasks=tuple(mode.tasks),
-            tasks_limit=mode.tasks_limit,
-            objectives=Objectives(**dataclasses.asdict(mode.objectives)),
+    @cached_property
+    def sampling(self) -> SamplingParams:
+        """Of the requests."""
+        return self.mode.sampling.params
+
+    @cached_property
+    def objectives(self) -> Objectives:
+        """Of goodput."""
+        return Objectives(**dataclasses.asdict(self.mode.objectives))
+
+    @cached_property
+    def synthetic(self) -> Synthetic | None:
+        """What to send in place of the prompt set, if anything."""
+        mode, lengths = self.mode, self.mode.synthetic
+        if lengths.prompt_tokens is None:
+            if lengths.output_tokens is not None:
+                raise UserInputError(
+                    "mode.synthetic.output_tokens is given without prompt_tokens",
+                    hint="add mode.synthetic.prompt_tokens; for the prompt set, mode.sampling.max_tokens with "
+                    "mode.sampling.ignore_eos=true gives answers of one length",
+                )
+            return None
+        output = mode.sampling.max_tokens if lengths.output_tokens is None else lengths.output_tokens
+        return Synthetic(
+            Length(lengths.prompt_tokens, lengths.prompt_tokens_std),
+            Length(output, lengths.output_tokens_std),
+            mode.seed,
         )
 
     def loads(self, repeat: int = 0) -> Iterator[PlannedLoad]:
         """The loads in order, without the ramp. Each repeat of an open loop has arrivals of its own."""
-        for users in self.concurrency:
-            yield self._planned(ClosedLoop(users, self.duration_s), 2 * users)
-        for rate in self.rate:
-            loop = OpenLoop(rate, self.arrival, self.burst, self.seed + repeat, self.duration_s)
+        mode = self.mode
+        for users in mode.concurrency:
+            yield self._planned(ClosedLoop(users, mode.duration_s), 2 * users)
+        for rate in mode.rate:
+            loop = OpenLoop(rate, mode.arrival, mode.burst, mode.seed + repeat, mode.duration_s)
             yield self._planned(loop, math.ceil(_RATE_S * rate))
 
     @property
@@ -139,7 +134,8 @@ class BenchmarkPlan:
 
     def new_ramp(self) -> Ramp | None:
         """The ramp to run after the loads, if any."""
-        return None if self.ramp.start is None else Ramp(**dataclasses.asdict(self.ramp))
+        ramp = self.mode.ramp
+        return None if ramp.start is None else Ramp(**dataclasses.asdict(ramp))
 
     async def conversations(self, client: EngineClient) -> list[Conversation]:
         """What is sent, over and over again: the prompt set, or synthetic requests.
@@ -150,26 +146,11 @@ class BenchmarkPlan:
         if self.synthetic is None:
             return prompt_conversations(self.prompts)
         planned = [load.requests or _POOL for load in self.loads()]
-        if self.ramp.start is not None:
+        if self.mode.ramp.start is not None:
             planned.append(_POOL)
         return await self.synthetic.conversations(client, max(planned))
 
     def _planned(self, shape: ClosedLoop | OpenLoop, usual: int) -> PlannedLoad:
-        if self.duration_s is not None:
+        if self.mode.duration_s is not None:
             return PlannedLoad(shape, None)
-        return PlannedLoad(shape, self.requests or max(_LEAST_REQUESTS, usual))
-
-
-def _synthetic(config: SyntheticConfig, max_tokens: int, seed: int) -> Synthetic | None:
-    if config.prompt_tokens is None:
-        if config.output_tokens is not None:
-            raise UserInputError(
-                "mode.synthetic.output_tokens is given without prompt_tokens",
-                hint="add mode.synthetic.prompt_tokens; for the prompt set, mode.sampling.max_tokens with "
-                "mode.sampling.ignore_eos=true gives answers of one length",
-            )
-        return None
-    output = max_tokens if config.output_tokens is None else config.output_tokens
-    return Synthetic(
-        Length(config.prompt_tokens, config.prompt_tokens_std), Length(output, config.output_tokens_std), seed
-    )
+        return PlannedLoad(shape, self.mode.requests or max(_LEAST_REQUESTS, usual))

@@ -1,5 +1,22 @@
 """mode=batch: answer every line of a file."""
 
-from ..runs.batch.job import run
+from __future__ import annotations
 
-__all__ = ["run"]
+from ..config import BatchMode
+from ..runs.context import RunContext
+from .base import Mode
+
+
+def run(context: RunContext) -> int:
+    """Answer what is not answered yet."""
+    from ..runs.batch import job
+
+    return job.run(context)
+
+
+MODE = Mode(
+    BatchMode,
+    "answer every line of a file (JSONL, CSV, text, OpenAI batch); run it again to go on",
+    "mode=batch model=smollm2_gguf mode.input=questions.txt",
+    run,
+)

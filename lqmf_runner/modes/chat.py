@@ -1,11 +1,23 @@
-"""mode=chat."""
+"""mode=chat: talk to a model in the terminal, or ask it one question."""
 
 from __future__ import annotations
 
-from ..console.chat import run_chat
+from ..config import ChatMode
 from ..runs.context import RunContext
+from .base import Mode
 
 
 def run(context: RunContext) -> int:
     """Talk to the model in the terminal."""
+    from ..console.chat import run_chat
+
     return run_chat(context.config)
+
+
+MODE = Mode(
+    ChatMode,
+    "talk to a model in the terminal, or ask it one question",
+    'mode=chat model=smollm2_gguf mode.message="Why is the sky blue?"',
+    run,
+    leaves_folder=False,
+)

@@ -1,5 +1,39 @@
 """mode=compare: which of several models to run."""
 
-from ..runs.compare import check, run
+from __future__ import annotations
 
-__all__ = ["check", "run"]
+from ..config import CompareMode, RunConfig
+from ..runs.context import RunContext
+from .base import Mode
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a comparison of nothing, or over what is not measured."""
+    from ..runs.checks import check_compare
+
+    check_compare(config)
+
+
+def plan(config: RunConfig) -> object:
+    """The loads of one model; none where finished runs are compared."""
+    from ..runs import benchmark
+
+    return None if config.runs else benchmark.plan(config)
+
+
+def run(context: RunContext) -> int:
+    """Compare the chosen models, or finished runs."""
+    from ..runs import compare
+
+    return compare.run(context)
+
+
+MODE = Mode(
+    CompareMode,
+    "decide which model to run: speed, memory and fidelity in one table, with a verdict",
+    "mode=compare 'models=[smollm2_gguf,smollm2_bnb4]' reference=smollm2_bf16 verdict.max_kld=0.1",
+    run,
+    check=check,
+    plan=plan,
+    several=True,
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import KeysMode
 from ..runs.context import RunContext
-from ..server.guards.keys import DEFAULT_FILE, ROLES, add_key, read_key_file, remove_key
+from .base import Mode
 
 
 def run(context: RunContext) -> int:
@@ -15,6 +15,8 @@ def run(context: RunContext) -> int:
     Raises:
         UserInputError: the name is taken or unknown, or the file is not one of keys.
     """
+    from ..server.guards.keys import DEFAULT_FILE, ROLES, add_key, read_key_file, remove_key
+
     mode = context.config.mode
     assert isinstance(mode, KeysMode)
     path = Path(context.config.server.keys_file or DEFAULT_FILE)
@@ -27,3 +29,13 @@ def run(context: RunContext) -> int:
     for key in read_key_file(path) if path.exists() else ():
         print(f"{key.name}\t{','.join(key.roles)}")
     return 0
+
+
+MODE = Mode(
+    KeysMode,
+    "make, remove or list API keys of the server",
+    "mode=keys mode.add=alice mode.role=use",
+    run,
+    needs_model=False,
+    leaves_folder=False,
+)

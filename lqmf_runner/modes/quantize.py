@@ -5,20 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import QuantizeMode, RunConfig
-from ..models.locate import find
-from ..models.quantize import Quantized, quantize
-from ..models.quantize.progress import ProgressBar
-from ..models.quantize.registry import get_method
-from ..output import OutputConsole
 from ..runs.context import RunContext
+from .base import Mode
 
 
 def check(config: RunConfig) -> None:
-    """Refuse settings that the method does not have.
+    """Refuse settings that the method does not have."""
+    from ..models.quantize.registry import get_method
 
-    Raises:
-        UserInputError: one is not possible.
-    """
     mode = config.mode
     assert isinstance(mode, QuantizeMode)
     get_method(mode.method).parameters(mode)
@@ -30,6 +24,11 @@ def run(context: RunContext) -> int:
     Raises:
         LqmfError: the source, a setting or the result is not what it should be; nothing is left behind.
     """
+    from ..models.locate import find
+    from ..models.quantize import quantize
+    from ..models.quantize.progress import ProgressBar
+    from ..reports.quantized import print_quantized
+
     config = context.config
     mode = config.mode
     assert isinstance(mode, QuantizeMode)
@@ -37,17 +36,16 @@ def run(context: RunContext) -> int:
     trust = getattr(config.backend, "trust_remote_code", False)
     source = find(config.model, models_dir, trust_remote_code=trust)
     with ProgressBar() as bar:
-        result = quantize(
-            source, config.model.name, mode, models_dir, bar.task(f"{config.model.name} → {mode.method}")
-        )
-    _print_result(result, models_dir)
+        line = bar.task(f"{config.model.name} → {mode.method}")
+        result = quantize(source, config.model.name, mode, models_dir, line)
+    print_quantized(result, models_dir)
     return 0
 
 
-def _print_result(result: Quantized, models_dir: Path) -> None:
-    console = OutputConsole(highlight=False, soft_wrap=True)
-    place = models_dir / Path(result.path).name
-    console.print(f"{'made' if result.made else 'there already, as asked for:'} {place}", markup=False)
-    console.print(result.record.summary(), markup=False)
-    name = result.record.name
-    console.print(f"next: python -m lqmf_runner mode=benchmark model=local model.name={name}", markup=False)
+MODE = Mode(
+    QuantizeMode,
+    "make a bitsandbytes, GPTQ or GGUF model from another one",
+    "mode=quantize model=smollm2_bf16 mode.method=bnb mode.bits=4",
+    run,
+    check=check,
+)

@@ -3,67 +3,34 @@
 from __future__ import annotations
 
 import json
-import time
-from pathlib import Path
-from typing import Any
-
-import httpx
-import msgspec
-from rich.markup import escape
-from rich.table import Table
 
 from ..config import StatusMode
-from ..output import OutputConsole
 from ..runs.context import RunContext
-from ..server.process.registry import ServerRecord, running_servers
-
-_TIMEOUT_S = 3.0
-_STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow"}
+from .base import Mode
 
 
 def run(context: RunContext) -> int:
     """List the servers, as a table or as JSON with `mode.format=json`; 1 where there is none."""
+    from ..server.process.registry import running_servers
+    from ..server.process.status import examine, print_table
+
     mode = context.config.mode
     assert isinstance(mode, StatusMode)
-    servers = [_examine(record) for record in running_servers()]
+    servers = [examine(record) for record in running_servers()]
     if mode.format == "json":
         print(json.dumps(servers, indent=2))
     elif servers:
-        _print_table(servers)
+        print_table(servers)
     else:
         print("no server is running")
     return 0 if servers else 1
 
 
-def _examine(record: ServerRecord) -> dict[str, Any]:
-    """The record, and how long the server takes to answer (None: it does not)."""
-    began = time.perf_counter()
-    try:
-        # The certificate is not checked: nothing is told or believed but that there is an answer.
-        answer = httpx.get(f"{record.url}/health", timeout=_TIMEOUT_S, verify=False, trust_env=False)
-        health_ms = round((time.perf_counter() - began) * 1000, 1) if answer.status_code == 200 else None
-    except httpx.HTTPError:
-        health_ms = None
-    return {**msgspec.to_builtins(record), "health_ms": health_ms}
-
-
-def _print_table(servers: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    for title in ("url", "process", "state", "models", "since", "folder"):
-        table.add_column(title, overflow="fold", no_wrap=title == "url")  # it is there to be copied
-    for server in servers:
-        state = server["state"] if server["health_ms"] is not None else "does not answer"
-        table.add_row(
-            server["url"],
-            str(server["pid"]),
-            f"[{_STYLES.get(state, 'red')}]{state}[/]",
-            escape(", ".join(server["models"])) or "-",
-            server["started_at"].replace("T", " ")[:19],
-            escape(_short(server["run_dir"])),
-        )
-    OutputConsole(highlight=False).print(table)
-
-
-def _short(folder: str) -> str:
-    path = Path(folder)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
+MODE = Mode(
+    StatusMode,
+    "show the servers that run",
+    "mode=status",
+    run,
+    needs_model=False,
+    leaves_folder=False,
+)

@@ -7,7 +7,7 @@ import json
 from ..config import StopMode
 from ..errors import LqmfError, UserInputError
 from ..runs.context import RunContext
-from ..server.process.registry import ServerRecord, running_servers
+from .base import Mode
 
 
 def run(context: RunContext) -> int:
@@ -17,11 +17,17 @@ def run(context: RunContext) -> int:
         UserInputError: there is none on that port, but there are others.
         LqmfError: one did not end in time.
     """
+    from ..server.process.registry import running_servers
+
     mode = context.config.mode
     assert isinstance(mode, StopMode)
-    servers = _chosen(running_servers(), context.config.server.port, everything=mode.all)
+    running, port = running_servers(), context.config.server.port
+    chosen = running if mode.all else [record for record in running if record.port == port]
+    if running and not chosen:
+        others = ", ".join(f"server.port={record.port}" for record in running)
+        raise UserInputError(f"no server runs on port {port}", hint=f"there are: {others}")
     stopped = []
-    for record in servers:
+    for record in chosen:
         if not record.stop(mode.timeout_s, force=mode.force):
             raise LqmfError(
                 f"the server on port {record.port} (process {record.pid}) still runs after {mode.timeout_s:g} s",
@@ -38,9 +44,11 @@ def run(context: RunContext) -> int:
     return 0
 
 
-def _chosen(servers: list[ServerRecord], port: int, *, everything: bool) -> list[ServerRecord]:
-    chosen = servers if everything else [record for record in servers if record.port == port]
-    if servers and not chosen:
-        others = ", ".join(f"server.port={record.port}" for record in servers)
-        raise UserInputError(f"no server runs on port {port}", hint=f"there are: {others}")
-    return chosen
+MODE = Mode(
+    StopMode,
+    "stop a server, once it has finished its requests",
+    "mode=stop server.port=8000",
+    run,
+    needs_model=False,
+    leaves_folder=False,
+)

@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 Locate = Callable[[RunConfig], ModelSpec]
 
 
-def check(config: RunConfig) -> None:
-    """Refuse loads and prompts that cannot be run.
+def plan(config: RunConfig) -> BenchmarkPlan:
+    """What to do with one model.
 
     Raises:
         UserInputError: there is nothing to run, or a number is out of range.
     """
-    _plan(config)
+    return BenchmarkPlan(_mode(config), config.prompts, similarity=config.similarity.enabled)
 
 
 def run(context: RunContext) -> int:
@@ -71,8 +71,7 @@ def run_with(
     """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
     from ..reports.terminal import BenchmarkDisplay, run_header
 
-    plans = [_plan(config) for config in context.models]
-    config = context.config
+    config, plans = context.config, context.plans
     results = begin(context, "+".join(config.model.name for config in context.models))
     header = run_header(config.mode.name, len(plans), results.system, plans[0], config.reference)
     display = BenchmarkDisplay(header)
@@ -217,7 +216,7 @@ class _Benchmark:
         results = [ModelResult(name=config.model.name) for config in configs]
         turns = [Turns() for _ in configs]
         self._turns = {result.name: own for result, own in zip(results, turns, strict=True)}
-        for turn in range(plans[0].repeats if plans[0].interleave else 1):
+        for turn in range(plans[0].mode.repeats if plans[0].mode.interleave else 1):
             for config, plan, result, own in zip(configs, plans, results, turns, strict=True):
                 if result.error is not None:
                     continue
@@ -326,10 +325,6 @@ def _save_config(context: RunContext) -> None:
         (folder / "resolved.json").write_text(json.dumps(context.resolved, indent=2, default=str), "utf-8")
     except OSError as error:
         log.warning("the resolved configuration could not be saved: %s", error)
-
-
-def _plan(config: RunConfig) -> BenchmarkPlan:
-    return BenchmarkPlan.of(_mode(config), config.prompts, similarity=config.similarity.enabled)
 
 
 def _mode(config: RunConfig) -> BenchmarkMode:

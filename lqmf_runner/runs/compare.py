@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 _RUN_ID = re.compile(r"[0-9a-f]{6,32}")
 
 
-def check(config: RunConfig) -> None:
-    """Refuse loads and prompts that cannot be run, where there is something to run.
-
-    Raises:
-        UserInputError: there are such.
-    """
-    if not config.runs:
-        benchmark.check(config)
-
-
 def run(context: RunContext) -> int:
     """Compare the chosen models, or runs that are finished, and return the exit code.
 

@@ -20,7 +20,7 @@ class RunContext:
     """One run.
 
     Attributes:
-        config: the configuration of the first or only model.
+        config: the run's configuration; with `models`, its model is not run.
         models: one configuration for each entry of `models=[a,b]`, else just `config`.
         resolved: the resolved configuration as plain values, secrets redacted.
         run_dir: the run's folder; it exists.
@@ -29,6 +29,7 @@ class RunContext:
         model_names: all model configs there are.
         compose: the configuration of one of them under this run's overrides, and more of them.
         reference: the configuration of the model that fidelity is measured against.
+        plans: what the mode does with each of `models`, where it has plans (`Mode.plan`).
         judge, embedder: of the models that grade the answers; None where none is asked for.
     """
 
@@ -40,6 +41,7 @@ class RunContext:
     sweep_dir: Path | None = None
     model_names: tuple[str, ...] = ()
     compose: Callable[..., RunConfig] = _no_compose
+    plans: tuple[Any, ...] = ()
     reference: RunConfig | None = None
     judge: RunConfig | None = None
     embedder: RunConfig | None = None

@@ -99,8 +99,8 @@ async def benchmark_model(
     tasks = None
     if turns.done:
         reference = None
-    elif plan.tasks:  # before the model: what is wrong with a task is known then
-        tasks = await asyncio.to_thread(Tasks, plan.tasks, plan.tasks_limit)
+    elif plan.mode.tasks:  # before the model: what is wrong with a task is known then
+        tasks = await asyncio.to_thread(Tasks, plan.mode.tasks, plan.mode.tasks_limit)
     started = clock()
     client = await load(spec, lambda share: observer.loading(result.name, share))
     try:
@@ -153,7 +153,7 @@ class _ModelRun:
         self._conversations = await self.plan.conversations(self.client)
         await self.warm_up()
         turn = self.turns.done
-        numbers = [turn] if self.plan.interleave else range(self.plan.repeats)
+        numbers = [turn] if self.plan.mode.interleave else range(self.plan.mode.repeats)
         for repeats in zip(*(self.plan.loads(number) for number in numbers), strict=True):
             await self.run(repeats)
         if not turn and (ramp := self.plan.new_ramp()):
@@ -182,10 +182,10 @@ class _ModelRun:
 
     async def warm_up(self) -> None:
         """Requests that are not counted: they touch all weights and fill the caches of the libraries below."""
-        if not self.plan.warmup:
+        if not self.plan.mode.warmup:
             return
-        users = min(self.plan.warmup, max(self.plan.concurrency, default=1))
-        requests = cycle_conversations(self._conversations, self.plan.warmup)
+        users = min(self.plan.mode.warmup, max(self.plan.mode.concurrency, default=1))
+        requests = cycle_conversations(self._conversations, self.plan.mode.warmup)
         await run_load(self.client, ClosedLoop(users), requests, self.plan.sampling, clock=self.clock)
 
     async def run(self, repeats: Sequence[PlannedLoad]) -> list[RequestRecord]:
@@ -218,7 +218,7 @@ class _ModelRun:
         return [record for log in logs for record in log.records]
 
     def _on_record(self, record: RequestRecord, conversation: Conversation) -> None:
-        if self.plan.heuristic and not conversation.plain and record.error is None:
+        if self.plan.mode.heuristic and not conversation.plain and record.error is None:
             record.heuristic = score_answer(
                 record.prompt, record.text, cut_off=record.finish_reason == "length"
             )

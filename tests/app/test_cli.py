@@ -217,6 +217,9 @@ def test_a_failing_run_says_why_in_one_line_and_keeps_its_folder(run_program: Ru
         ["mode=benchmark", "prompts.entries=[]"],
         ["mode=compare", "models=[smollm2_gguf]", "mode.concurrency=[]"],
         ["mode=quantize", "mode.method=gguf", "mode.type=Q9"],
+        ["mode=benchmark", "models=[smollm2_gguf,smollm2_bnb4]", "backend.kv_type=f32"],
+        ["mode=benchmark", "reference=local"],
+        ["mode=benchmark", "judge.model=smollm2_gguf", "judge.base_url=http://127.0.0.1:9"],
         ["-m", "mode=benchmark", "model=smollm2_gguf,qwen_gguf", "mode.concurrency=[0]"],
         ["-m", "mode=benchmark", "backend.max_slots=0,-1"],
     ],
@@ -283,12 +286,10 @@ def test_a_sweep_with_a_wrong_name_is_refused_before_it_starts(run_program: Run)
 
 
 WAITING_MODE = """
-import sys, time, types
+import dataclasses, sys, time
 import lqmf_runner.app.cli, lqmf_runner.modes as modes
-waiting = types.ModuleType("lqmf_runner.modes.waiting")
-waiting.run = lambda context: print("running", flush=True) or time.sleep(60) or 0
-sys.modules[waiting.__name__] = waiting
-modes.MODES["quantize"] = modes.Mode("waiting:run", "", "")
+run = lambda context: print("running", flush=True) or time.sleep(60) or 0
+modes.MODES["quantize"] = dataclasses.replace(modes.MODES["quantize"], run=run)
 sys.exit(lqmf_runner.app.cli.main(["mode=quantize"]))
 """
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from lqmf_runner.app.compose import Composer
 from lqmf_runner.app.conf import conf_dir, conf_names
-from lqmf_runner.app.hydra import GROUP_SCHEMAS
+from lqmf_runner.app.hydra import group_schemas
 from lqmf_runner.config import (
     BackendConfig,
     BatchMode,
@@ -99,20 +99,20 @@ def test_configurations_are_plain_frozen_objects(compose_config: Compose) -> Non
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(g, n) for g in ("backend", "mode", "tracking") for n in GROUP_SCHEMAS[g]]
+    ("group", "name"), [(g, n) for g in ("backend", "mode", "tracking") for n in group_schemas()[g]]
 )
 def test_yaml_and_schema_agree_on_defaults(group: str, name: str, compose_config: Compose) -> None:
     overrides = [f"mode={name}"] if group == "mode" else ["mode=models", f"{group}={name}"]
-    assert getattr(compose_config(*overrides), group) == GROUP_SCHEMAS[group][name]()
+    assert getattr(compose_config(*overrides), group) == group_schemas()[group][name]()
 
 
 def test_modes_schemas_and_yaml_are_the_same_set() -> None:
-    assert set(MODES) == set(conf_names("mode")) == set(GROUP_SCHEMAS["mode"])
+    assert set(MODES) == set(conf_names("mode")) == set(group_schemas()["mode"])
 
 
 def test_every_mode_can_be_imported() -> None:
     for mode in MODES.values():
-        assert callable(mode.load())
+        assert callable(mode.run)
 
 
 def test_examples_in_the_registry_compose(compose_config: Compose) -> None:

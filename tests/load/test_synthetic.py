@@ -86,10 +86,10 @@ def test_settings_become_lengths() -> None:
     mode = BenchmarkMode(
         synthetic=SyntheticConfig(prompt_tokens=128, output_tokens=32, output_tokens_std=4.0)
     )
-    plan = BenchmarkPlan.of(mode, PROMPTS)
+    plan = BenchmarkPlan(mode, PROMPTS)
     assert plan.synthetic == Synthetic(Length(128), Length(32, 4.0))
     mode = BenchmarkMode(synthetic=SyntheticConfig(prompt_tokens=128))
-    assert BenchmarkPlan.of(mode, PROMPTS).synthetic == Synthetic(Length(128), Length(64))
+    assert BenchmarkPlan(mode, PROMPTS).synthetic == Synthetic(Length(128), Length(64))
     for wrong in (
         SyntheticConfig(output_tokens=3),
         SyntheticConfig(prompt_tokens=0),
@@ -97,4 +97,4 @@ def test_settings_become_lengths() -> None:
         SyntheticConfig(prompt_tokens=5, prompt_tokens_std=-1.0),
     ):
         with pytest.raises(UserInputError, match="synthetic"):
-            BenchmarkPlan.of(BenchmarkMode(synthetic=wrong), PROMPTS)
+            BenchmarkPlan(BenchmarkMode(synthetic=wrong), PROMPTS)

@@ -11,6 +11,8 @@ import pytest
 from lqmf_runner.config import CompareMode, ModelConfig, RunConfig, VerdictConfig
 from lqmf_runner.errors import DoesNotFitError, UserInputError
 from lqmf_runner.results.files import read_requests
+from lqmf_runner.runs.benchmark import plan
+from lqmf_runner.runs.checks import check_compare
 from lqmf_runner.runs.compare import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import EngineStats, GenerationRequest
@@ -41,6 +43,7 @@ class Comparison(Bench):
             resolved={},
             run_dir=self.folder,
             command="python -m lqmf_runner",
+            plans=tuple(map(plan, configs)),
         )
         return run_with(context, locate=self._locate, load=self._load)
 
@@ -133,7 +136,7 @@ def test_ctrl_c_leaves_a_verdict_over_the_models_that_were_done(comparison: Comp
 def test_what_cannot_be_judged_is_refused(compose_config: Compose, settings: list[str], what: str) -> None:
     config = compose_config("mode=compare", *settings)
     with pytest.raises(UserInputError, match=what):
-        config.mode.check(config)
+        check_compare(config)
 
 
 def test_a_refused_comparison_leaves_nothing_behind(run_program: Run, tmp_path: Path) -> None:

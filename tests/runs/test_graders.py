@@ -26,7 +26,8 @@ from lqmf_runner.errors import ContextLengthError, DoesNotFitError, RemoteEngine
 from lqmf_runner.results.files import read_judgements
 from lqmf_runner.results.measures import JudgeFigures
 from lqmf_runner.results.schema import ModelResult
-from lqmf_runner.runs.benchmark import run_with
+from lqmf_runner.runs.benchmark import plan, run_with
+from lqmf_runner.runs.checks import check_benchmark
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import Embeddings, GenerationRequest, ModelSpec
@@ -65,6 +66,7 @@ class Graded(Bench):
         asked = {"judge": self.judge_config.model, "embedder": self.similarity.model}
         context = RunContext(
             config=configs[0], models=tuple(configs), resolved={}, run_dir=self.folder, command="x",
+            plans=tuple(map(plan, configs)),
             reference=self._config(self.reference) if self.reference else None,
             **{key: self._config(name) for key, name in asked.items() if name},
         )  # fmt: skip
@@ -302,7 +304,7 @@ def test_settings_of_graders_are_composed_and_checked(compose_config: Compose) -
     assert config.judge.overrides == ["backend.base_url='http://h:1/v1'", "backend.remote_model='big'"]
     other = compose_config("mode=benchmark", "judge.model=openai", "judge.against=x")
     with pytest.raises(UserInputError, match=r"judge\.against=x does not run here"):
-        other.mode.check(other)
+        check_benchmark(other)
     with pytest.raises(UserInputError, match="without a model"):
         JudgeConfig(base_url="http://x/v1")
     with pytest.raises(UserInputError, match="both false"):

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from lqmf_runner.config import HistoryMode, RunConfig, TrackingConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.modes.history import parse_since, run, select
+from lqmf_runner.modes.history import run
 from lqmf_runner.reports.history import print_history
+from lqmf_runner.reports.history_select import parse_since, select
 from lqmf_runner.results.history import PastRun
 from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.runs.context import RunContext

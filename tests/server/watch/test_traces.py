@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lqmf_runner.errors import UserInputError
+from lqmf_runner.modes.serve import check
 from lqmf_runner.results.traces import RequestTrace
 from lqmf_runner.server.watch.observe import ServedRequest
 from lqmf_runner.server.watch.traces import TraceRecorder
@@ -78,6 +79,6 @@ def test_a_cancelled_request_is_noted_only_if_its_model_was_asked(
 def test_traces_want_somewhere_to_go(compose_config):
     config = compose_config("mode=serve", "server.tracing=true", "tracking=none")
     with pytest.raises(UserInputError, match="tracking=none"):
-        config.mode.check(config)
+        check(config)
     with pytest.raises(UserInputError, match=r"without server\.tracing"):
         compose_config("mode=serve", "server.tracing_content=true")
