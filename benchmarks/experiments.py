@@ -40,7 +40,7 @@ from lqmf_runner.evaluation.fidelity.text import load_text
 from lqmf_runner.evaluation.fidelity.windows import WindowProtocol, compare_with_reference, record_reference
 from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.models import locate
-from lqmf_runner.reports.terminal import BenchmarkDisplay
+from lqmf_runner.reports.display import BenchmarkDisplay
 from lqmf_runner.results.request_log import RequestLog
 from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.runs.model import benchmark_model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .benchmark import BenchmarkMode, CompareMode, ObjectivesConfig, RampConfig, SyntheticConfig
 from .checks import MISSING
+from .fidelity import FidelityConfig
 from .judge import GraderConfig, JudgeConfig, SimilarityConfig
 from .model import (
     BackendConfig,
@@ -33,7 +34,7 @@ from .modes import (
 from .prompts import Prompt, PromptsConfig, SamplingConfig
 from .run import RunConfig, TrackingConfig
 from .server import LimitsConfig, ServerConfig
-from .verdict import FidelityConfig, VerdictConfig, WeightsConfig
+from .verdict import VerdictConfig, WeightsConfig
 
 __all__ = [
     "MISSING",

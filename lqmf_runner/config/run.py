@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .checks import within
+from .fidelity import FidelityConfig
 from .judge import JudgeConfig, SimilarityConfig
 from .model import BackendConfig, ModelConfig
 from .modes import ModeConfig
 from .prompts import PromptsConfig
 from .server import ServerConfig
-from .verdict import FidelityConfig, VerdictConfig
+from .verdict import VerdictConfig
 
 
 @dataclass(frozen=True)

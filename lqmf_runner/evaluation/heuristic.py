@@ -26,7 +26,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from ..results.schema import HeuristicScore
+from ..results.quality import HeuristicScore
 from .words import split_words
 
 LENGTH, RELEVANCE, REPETITION, WELL_FORMED = 0.3, 0.3, 0.25, 0.15

@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..results.schema import HeuristicScore, LoadResult, RequestRecord, Shape, Summary
+from ..results.quality import HeuristicScore
+from ..results.schema import LoadResult, RequestRecord, Shape, Summary
 from ..types import EngineStats, ModelInfo
 
 

@@ -11,8 +11,8 @@ import msgspec
 from ..results.schema import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
-from .answers import Comparison, compare_answers, marked_against
 from .columns import best_cells, load_heads, load_row, summary_columns
+from .side_by_side import Comparison, compare_answers, marked_against
 
 if TYPE_CHECKING:
     from .plots.style import Plot

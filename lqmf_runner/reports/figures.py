@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from ..results.measures import ReferenceFigures
+from ..results.quality import ReferenceFigures
 from ..results.schema import LoadResult, ModelResult, Shape, Summary
 
 UNKNOWN = "–"

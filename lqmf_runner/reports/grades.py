@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..results.measures import Calibration
+from ..results.quality import Calibration
 from ..results.schema import ModelResult
 from . import figures as fig
 

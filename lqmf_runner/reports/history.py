@@ -14,7 +14,7 @@ from ..results.history import Change, PastRun, gauge_of, previous
 from ..results.schema import ModelResult
 from . import figures as fig
 from .columns import Column
-from .terminal import fit_tables, printable
+from .display import fit_tables, printable
 
 _CLOSED = re.compile(r"c(\d+)/output_tokens_per_s")
 

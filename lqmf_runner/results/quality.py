@@ -1,8 +1,29 @@
-"""Figures of fidelity to a reference model, as `results.json` carries them. None is "not known"."""
+"""Quality of a model's answers and its fidelity to a reference, as `results.json` carries them. None is "not known"."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+
+class HeuristicScore(msgspec.Struct, frozen=True):
+    """Heuristic quality (see `quality.heuristic`): `score` is the sum of the parts.
+
+    `length` is 0–0.3, `relevance` 0–0.3, `coherence` 0–0.4.
+    """
+
+    score: float = 0.0
+    length: float = 0.0
+    relevance: float = 0.0
+    coherence: float = 0.0
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """`counts[i]` values lie between `edges[i]` and `edges[i + 1]`; those beyond either end are in its bin."""
+
+    edges: list[float]
+    counts: list[int]
 
 
 class KldSummary(msgspec.Struct, frozen=True):
@@ -183,3 +204,28 @@ class JudgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     criteria: dict[str, float] = {}
     label_mass: float | None = None
     pairs: PairFigures | None = None
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality of a model's answers. `heuristic` is the mean over all answers; the rest is null unless measured.
+
+    Names that end in `_se` are standard errors. What lies between `perplexity` and `reference` needs the latter: what
+    the model was compared with.
+    """
+
+    heuristic: HeuristicScore | None = None
+    similarity: SimilarityFigures | None = None
+    judge: JudgeFigures | None = None
+    heuristic_se: float | None = None
+    perplexity: float | None = None
+    perplexity_se: float | None = None
+    perplexity_ratio: float | None = None
+    perplexity_ratio_se: float | None = None
+    kld: KldSummary | None = None
+    kld_histogram: Histogram | None = None
+    top1_agreement: float | None = None
+    top1_agreement_se: float | None = None
+    divergence: Divergence | None = None
+    decisions: DecisionFigures | None = None
+    reference: ReferenceFigures | None = None
+    tasks: dict[str, Any] = {}

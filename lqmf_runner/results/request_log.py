@@ -8,7 +8,7 @@ from typing import Self
 
 import msgspec
 
-from .lines import LineFile
+from .line_file import LineFile
 from .schema import Judgement, RequestRecord
 
 

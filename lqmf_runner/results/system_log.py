@@ -17,7 +17,7 @@ import psutil
 
 from ..nvml import open_nvml
 from .files import read_lines
-from .lines import LineFile
+from .line_file import LineFile
 
 NAME = "system.jsonl"
 _MB = 1e6

@@ -81,7 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         sentences: the reasons in plain words, the most important first.
         cautions: what failed, was not measured, or makes the verdict weaker.
         ties: models whose score differs from the winner's by less than the noise.
-        models: a judgement for each model, in order of rank, those that failed at the end.
+        models: one entry a model, in order of rank, those that failed at the end.
         pareto: models that no other one beats in all of speed, memory and fidelity.
         nearest: if none qualifies, the model that misses by the smallest relative shortfall.
         concurrency: of the load that speed, TTFT and success rate are taken from.

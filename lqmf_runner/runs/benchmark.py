@@ -32,7 +32,7 @@ from .model import Turns, benchmark_model
 
 if TYPE_CHECKING:
     from ..evaluation.fidelity.measure import Reference
-    from ..reports.terminal import BenchmarkDisplay
+    from ..reports.display import BenchmarkDisplay
     from .context import RunContext
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def run_with(
     conclude: Callable[[Results], None] = lambda _: None,
 ) -> int:
     """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
-    from ..reports.terminal import BenchmarkDisplay, run_header
+    from ..reports.display import BenchmarkDisplay, run_header
 
     config, plans = context.config, context.plans
     results = begin(context, "+".join(config.model.name for config in context.models))

@@ -21,8 +21,9 @@ from ..results.finished import FinishedRun, contrasts, gather, read_finished
 from ..results.schema import ModelResult, Results
 from ..results.verdict import Difference
 from ..tracking import MlflowTracker
+from ..verdict.candidates import candidate, check_measured, verdict_concurrency
 from ..verdict.differences import differences
-from ..verdict.figures import candidate, check_measured, draw_verdict, verdict_concurrency
+from ..verdict.verdict import draw_verdict
 from . import benchmark
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def compare_runs(context: RunContext) -> int:
         UserInputError: a run is not there, the runs differ in what makes figures comparable, or a constraint is about
             what none of them measured.
     """
-    from ..reports.terminal import BenchmarkDisplay
+    from ..reports.display import BenchmarkDisplay
 
     config = context.config
     assert isinstance(config.mode, CompareMode)

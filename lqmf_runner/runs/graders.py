@@ -28,7 +28,7 @@ from ..results.schema import ModelResult, RequestRecord
 from ..types import ModelSpec
 
 if TYPE_CHECKING:
-    from ..reports.terminal import BenchmarkDisplay
+    from ..reports.display import BenchmarkDisplay
     from .context import RunContext
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,9 @@ from ..load.metrics import (
 from ..load.plan import BenchmarkPlan, PlannedLoad
 from ..load.repeats import headline_estimates
 from ..load.run import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
+from ..results.quality import Quality
 from ..results.request_log import RequestLog
-from ..results.schema import LoadResult, ModelResult, Quality, RequestRecord
+from ..results.schema import LoadResult, ModelResult, RequestRecord
 from ..types import EngineStats, ModelInfo, ModelSpec
 
 if TYPE_CHECKING:

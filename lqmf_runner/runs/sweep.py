@@ -15,7 +15,7 @@ from ..config import RunConfig, TrackingConfig, VerdictConfig
 from ..errors import UserInputError
 from ..results.files import clear_results, read_results
 from ..results.finished import FinishedRun, contrasts, gather, read_finished, sweep_jobs
-from ..verdict.figures import draw_verdict
+from ..verdict.verdict import draw_verdict
 from .benchmark import begin, leave
 from .context import RunContext
 
@@ -48,7 +48,7 @@ def conclude(folder: Path, command: str, verdict: VerdictConfig, tracking: Track
 
     A sweep whose jobs leave no results, such as one of mode=quantize, gets none.
     """
-    from ..reports.terminal import BenchmarkDisplay
+    from ..reports.display import BenchmarkDisplay
 
     runs = read_finished(folder) if sweep_jobs(folder) else []
     if not runs:

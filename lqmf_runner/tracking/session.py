@@ -22,7 +22,7 @@ import msgspec
 from ..errors import TrackingError
 from ..results.files import write_whole
 from ..results.flat import flatten
-from ..results.lines import LineFile
+from ..results.line_file import LineFile
 from ..results.traces import RequestTrace
 from . import Tracker
 from .values import NAME_LENGTH, run_params

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from ..config import VerdictConfig
 from ..errors import UserInputError
-from ..results.schema import LoadResult, ModelResult, Quality
-from ..results.verdict import Verdict
-from .judge import judge
+from ..results.quality import Quality
+from ..results.schema import LoadResult, ModelResult
 from .ranking import NOISE_Z, Candidate, Measure
 
 # Relative standard errors of what was not repeated: what runs of one model on one machine usually differ by.
@@ -18,19 +17,6 @@ TTFT_NOISE = 0.05
 MEMORY_NOISE = 0.01
 LOAD_TIME_NOISE = 0.15  # it happens once, from a disk whose cache is warm or not
 FIDELITY_NOISE = 0.1  # of one window, which has no standard error
-
-
-def draw_verdict(
-    models: Sequence[ModelResult], config: VerdictConfig, *, interleaved: bool = False
-) -> Verdict | None:
-    """The verdict over what was measured; None if there is nothing to judge. `interleaved`: see `candidate`."""
-    if not models:
-        return None
-    concurrency = verdict_concurrency(models, config)
-    references = {model.quality.reference.name for model in models if model.quality.reference}
-    reference = references.pop() if len(references) == 1 else None
-    candidates = [candidate(model, concurrency, interleaved=interleaved) for model in models]
-    return judge(candidates, config, concurrency=concurrency, reference=reference)
 
 
 def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None:

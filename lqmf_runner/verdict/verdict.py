@@ -1,6 +1,6 @@
 """Which model should I run? The verdict over what was measured, as it stands in `results.json`.
 
-Constraints decide which models qualify, `ranking` orders them, and `verdict_words` says why. A difference that is
+Constraints decide which models qualify, `ranking` orders them, and `wording` says why. A difference that is
 smaller than the noise is called a tie.
 """
 
@@ -9,12 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import VerdictConfig
+from ..results.schema import ModelResult
 from ..results.verdict import ModelVerdict, Verdict
+from .candidates import candidate, verdict_concurrency
 from .ranking import DIMENSIONS, Candidate, Ranked, dimension_sources, missing, pareto_front, rank
-from .words import Case, cautions, headline, sentences
+from .wording import Case, cautions, headline, sentences
 
 
-def judge(
+def draw_verdict(
+    models: Sequence[ModelResult], config: VerdictConfig, *, interleaved: bool = False
+) -> Verdict | None:
+    """The verdict over what was measured; None if there is nothing to judge. `interleaved`: see `candidate`."""
+    if not models:
+        return None
+    concurrency = verdict_concurrency(models, config)
+    references = {model.quality.reference.name for model in models if model.quality.reference}
+    reference = references.pop() if len(references) == 1 else None
+    candidates = [candidate(model, concurrency, interleaved=interleaved) for model in models]
+    return choose_model(candidates, config, concurrency=concurrency, reference=reference)
+
+
+def choose_model(
     candidates: Sequence[Candidate],
     config: VerdictConfig,
     *,
@@ -35,7 +50,7 @@ def judge(
         sentences=sentences(case),
         cautions=cautions(case),
         ties=[row.name for row in ties],
-        models=_judgements(case),
+        models=_model_verdicts(case),
         pareto=pareto_front(rows),
         nearest=case.nearest.name if case.nearest else None,
         concurrency=concurrency,
@@ -51,7 +66,7 @@ def _tie(winner: Ranked, row: Ranked) -> bool:
     return winner.score.ties_with(row.score)
 
 
-def _judgements(case: Case) -> list[ModelVerdict]:
+def _model_verdicts(case: Case) -> list[ModelVerdict]:
     weights = case.config.weights
     best = max((row.score.value for row in case.rows if row.score is not None), default=0.0)
     total = sum(getattr(weights, name) for name in case.sources) or 1.0
@@ -59,12 +74,12 @@ def _judgements(case: Case) -> list[ModelVerdict]:
     ranks = {
         row.name: rank for rank, row in enumerate((r for r in case.rows if r.score is not None), start=1)
     }
-    judgements = []
+    verdicts = []
     for row in case.rows:
         why = "; ".join(miss.text for miss in row.misses)
         if row.score is None and not why:
             why = f"not ranked: {' and '.join(missing(row.candidate, weights, case.sources)) or 'nothing'} not measured"
-        judgements.append(
+        verdicts.append(
             ModelVerdict(
                 name=row.name,
                 qualifies=row.qualifies,
@@ -75,8 +90,8 @@ def _judgements(case: Case) -> list[ModelVerdict]:
                 why=why or ("meets every constraint" if case.config.bounds else "no constraint was given"),
             )
         )
-    judgements += [
+    verdicts += [
         ModelVerdict(name=c.name, qualifies=False, error=c.error, why=f"failed: {c.error}")
         for c in case.failed
     ]
-    return judgements
+    return verdicts

@@ -16,7 +16,8 @@ from lqmf_runner.load.metrics import (
     mean_heuristic,
     summarise,
 )
-from lqmf_runner.results.schema import HeuristicScore, RequestRecord, Shape, Summary
+from lqmf_runner.results.quality import HeuristicScore
+from lqmf_runner.results.schema import RequestRecord, Shape, Summary
 from lqmf_runner.types import EngineStats
 from tests.support.scripted import INFO
 

@@ -13,16 +13,8 @@ from PIL import Image
 from lqmf_runner.reports.plots import draw_plots
 from lqmf_runner.reports.plots.pareto import _front, _Model
 from lqmf_runner.reports.plots.style import Plot, colour, marker, unique
-from lqmf_runner.results.schema import (
-    Histogram,
-    KldSummary,
-    LoadResult,
-    ModelResult,
-    Quality,
-    RequestRecord,
-    Shape,
-    Summary,
-)
+from lqmf_runner.results.quality import Histogram, KldSummary, Quality
+from lqmf_runner.results.schema import LoadResult, ModelResult, RequestRecord, Shape, Summary
 from tests.support.sample import sample_model, sample_record, sample_results
 
 HISTOGRAM = Histogram([0.0, 0.001, 0.01, 0.1, 1.0], [5, 40, 30, 2])

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from lqmf_runner.reports import figures as fig
 from lqmf_runner.reports import write_reports
-from lqmf_runner.reports.answers import compare_answers, split_at_parting
 from lqmf_runner.reports.columns import best_cells, summary_columns
+from lqmf_runner.reports.display import fit_tables, printable
 from lqmf_runner.reports.markdown import escape
-from lqmf_runner.reports.terminal import fit_tables, printable
+from lqmf_runner.reports.side_by_side import compare_answers, split_at_parting
 from lqmf_runner.results.files import read_requests, read_results
 from lqmf_runner.results.request_log import RequestLog
 from lqmf_runner.results.schema import ModelResult, Results

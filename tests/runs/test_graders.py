@@ -24,7 +24,7 @@ from lqmf_runner.config import (
 from lqmf_runner.engine.client import EngineClient
 from lqmf_runner.errors import ContextLengthError, DoesNotFitError, RemoteEngineError, UserInputError
 from lqmf_runner.results.files import read_judgements
-from lqmf_runner.results.measures import JudgeFigures
+from lqmf_runner.results.quality import JudgeFigures
 from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.runs.benchmark import plan, run_with
 from lqmf_runner.runs.checks import check_benchmark

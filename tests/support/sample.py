@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from lqmf_runner.load.metrics import load_result
-from lqmf_runner.results.schema import (
-    HeuristicScore,
-    ModelResult,
-    Quality,
-    RequestRecord,
-    Results,
-    RunRecord,
-    Shape,
-    SystemInfo,
-)
+from lqmf_runner.results.quality import HeuristicScore, Quality
+from lqmf_runner.results.schema import ModelResult, RequestRecord, Results, RunRecord, Shape, SystemInfo
 from lqmf_runner.types import MemoryUse
 
 

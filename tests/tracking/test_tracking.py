@@ -21,7 +21,8 @@ from mlflow.exceptions import MlflowException
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
 from lqmf_runner.results.files import read_results, write_results
-from lqmf_runner.results.schema import KldSummary, ModelResult, Quality
+from lqmf_runner.results.quality import KldSummary, Quality
+from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.results.system_log import NAME, SystemSample
 from lqmf_runner.results.verdict import Verdict
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command

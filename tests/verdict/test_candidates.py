@@ -8,18 +8,12 @@ import pytest
 from lqmf_runner.config import VerdictConfig
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.load.metrics import heuristic_se, load_result
-from lqmf_runner.results.schema import (
-    Estimate,
-    HeuristicScore,
-    LoadResult,
-    ModelResult,
-    Quality,
-    RequestRecord,
-    Shape,
-)
+from lqmf_runner.results.quality import HeuristicScore, Quality
+from lqmf_runner.results.schema import Estimate, LoadResult, ModelResult, RequestRecord, Shape
 from lqmf_runner.results.verdict import Difference
+from lqmf_runner.verdict.candidates import candidate, check_measured, verdict_concurrency
 from lqmf_runner.verdict.differences import differences
-from lqmf_runner.verdict.figures import candidate, check_measured, draw_verdict, verdict_concurrency
+from lqmf_runner.verdict.verdict import draw_verdict
 
 
 def measured(speed: float, *, users: int = 1, spread: float | None = None, good: int = 16) -> LoadResult:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lqmf_runner.config import VerdictConfig, WeightsConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.verdict.judge import judge
 from lqmf_runner.verdict.ranking import Candidate, Measure, misses_of, rank
+from lqmf_runner.verdict.verdict import choose_model
 
 
 def candidate(
@@ -32,7 +32,7 @@ PLAIN = VerdictConfig()
 
 def test_ranking_of_a_hand_worked_case() -> None:
     """In powers of two: q4 -0.2 + 7.32 - 8.23 = -1.11; nf4 -2 + 7.13 - 7.13 = -2; bf16 0 + 6.32 - 9.23 = -2.91."""
-    verdict = judge([NF4, BF16, Q4], PLAIN, concurrency=1, reference="bf16")
+    verdict = choose_model([NF4, BF16, Q4], PLAIN, concurrency=1, reference="bf16")
     assert verdict.winner == "q4"
     assert [(m.name, m.rank) for m in verdict.models] == [("q4", 1), ("nf4", 2), ("bf16", 3)]
     scores = [m.score for m in verdict.models]
@@ -42,7 +42,7 @@ def test_ranking_of_a_hand_worked_case() -> None:
 
 
 def test_the_reasons_are_in_plain_words() -> None:
-    said = judge([NF4, BF16, Q4], PLAIN, concurrency=1).sentences
+    said = choose_model([NF4, BF16, Q4], PLAIN, concurrency=1).sentences
     assert said[0] == "It is the fastest at one request at a time (14 % faster than nf4)."
     assert said[1] == (
         "nf4 is 2.1 × smaller in memory, 12 % slower and farther from the reference (KLD 0.2 against 0.02, "
@@ -55,7 +55,7 @@ def test_the_reasons_are_in_plain_words() -> None:
 
 
 def test_constraints_decide_who_qualifies() -> None:
-    verdict = judge([NF4, BF16, Q4], VerdictConfig(max_kld=0.1, max_memory_mb=500), concurrency=1)
+    verdict = choose_model([NF4, BF16, Q4], VerdictConfig(max_kld=0.1, max_memory_mb=500), concurrency=1)
     assert verdict.winner == "q4"
     assert [m.name for m in verdict.models if m.qualifies] == ["q4"]
     assert verdict.sentences[0] == "It alone meets memory at most 500 MB and KLD at most 0.1."
@@ -66,7 +66,7 @@ def test_constraints_decide_who_qualifies() -> None:
 def test_none_qualifies_names_the_nearest_by_relative_shortfall() -> None:
     """bf16 lacks 50 % of the speed and has 2 × the memory (100 %); nf4 has 20 × the KLD; q4 needs 50 % less memory."""
     config = VerdictConfig(min_tokens_per_s=150, max_memory_mb=200, max_kld=0.01)
-    verdict = judge([NF4, BF16, Q4], config, concurrency=1)
+    verdict = choose_model([NF4, BF16, Q4], config, concurrency=1)
     assert verdict.winner is None
     assert verdict.nearest == "q4"
     assert verdict.headline == "none qualifies; nearest is q4"
@@ -79,18 +79,18 @@ def test_none_qualifies_names_the_nearest_by_relative_shortfall() -> None:
 def test_limits_that_contradict_each_other_are_named_with_who_meets_them() -> None:
     config = VerdictConfig(min_tokens_per_s=150, max_memory_mb=200, max_kld=0.01, max_load_time_s=10)
     timed = [replace(c, measures={**c.measures, "load_time_s": Measure(1)}) for c in (NF4, BF16, Q4)]
-    assert judge(timed, config).sentences[0] == (
+    assert choose_model(timed, config).sentences[0] == (
         "Each limit is met by some model, but no model meets all of them: memory at most 200 MB by nf4 alone, speed "
         "at least 150 tok/s by q4 alone, KLD at most 0.01 by bf16 alone."
     )
 
 
 def test_a_limit_that_no_model_meets_is_named_with_the_best_there_is() -> None:
-    said = judge([NF4, BF16, Q4], VerdictConfig(max_memory_mb=100, min_top1=0.9)).sentences
+    said = choose_model([NF4, BF16, Q4], VerdictConfig(max_memory_mb=100, min_top1=0.9)).sentences
     assert said[0] == "No model meets memory at most 100 MB: the best is 140 MB, of nf4."
-    said = judge([NF4, Q4], VerdictConfig(min_tokens_per_s=200)).sentences
+    said = choose_model([NF4, Q4], VerdictConfig(min_tokens_per_s=200)).sentences
     assert said[0] == "No model meets speed at least 200 tok/s: the best is 160.0 tok/s, of q4."
-    alone = judge([NF4], VerdictConfig(max_memory_mb=100)).sentences
+    alone = choose_model([NF4], VerdictConfig(max_memory_mb=100)).sentences
     assert alone == ["nf4: memory 140 MB (at most 100 MB)."]
 
 
@@ -100,10 +100,10 @@ def test_a_bound_is_met_exactly_at_the_limit() -> None:
 
 def test_a_damaged_model_is_ranked_last() -> None:
     """It is the fastest and among the smallest, and its answers are worthless."""
-    verdict = judge([DAMAGED, NF4, BF16, Q4], PLAIN)
+    verdict = choose_model([DAMAGED, NF4, BF16, Q4], PLAIN)
     assert [m.name for m in verdict.models][-1] == "damaged"
     assert "damaged" in verdict.pareto  # honestly: nothing else is as fast
-    judged = judge([DAMAGED, NF4, BF16, Q4], VerdictConfig(max_kld=0.5))
+    judged = choose_model([DAMAGED, NF4, BF16, Q4], VerdictConfig(max_kld=0.5))
     assert not judged.models[-1].qualifies
 
 
@@ -111,12 +111,12 @@ def test_a_difference_within_the_noise_is_a_tie() -> None:
     one, other = (
         candidate(name, speed, 100, 0.05, noise=0.03) for name, speed in (("a", 104.0), ("b", 100.0))
     )
-    verdict = judge([other, one], PLAIN)
+    verdict = choose_model([other, one], PLAIN)
     assert (verdict.winner, verdict.ties) == ("a", ["b"])
     assert verdict.headline == "a, tied with b"
     assert "b does not differ from a by more than the noise." in verdict.sentences
     assert not any("fast" in s for s in verdict.sentences)
-    exact = judge(
+    exact = choose_model(
         [replace(other, measures=candidate("b", 100, 100, 0.05).measures), candidate("a", 104, 100, 0.05)],
         PLAIN,
     )
@@ -131,37 +131,37 @@ def test_noise_of_a_difference_is_that_of_both() -> None:
 
 
 def test_a_limit_within_the_noise_is_said() -> None:
-    verdict = judge([candidate("a", 100, 100, 0.099, noise=0.02)], VerdictConfig(max_kld=0.1))
+    verdict = choose_model([candidate("a", 100, 100, 0.099, noise=0.02)], VerdictConfig(max_kld=0.1))
     assert verdict.cautions == ["a meets max_kld by less than the noise: KLD 0.099 ± 0.0039."]
 
 
 def test_weights_turn_the_ranking() -> None:
     config = VerdictConfig(weights=WeightsConfig(speed=0, memory=1, fidelity=0))
-    assert judge([Q4, NF4, BF16], config).winner == "nf4"
-    assert judge([Q4, NF4, BF16], VerdictConfig(weights=WeightsConfig(0, 0, 1))).winner == "bf16"
+    assert choose_model([Q4, NF4, BF16], config).winner == "nf4"
+    assert choose_model([Q4, NF4, BF16], VerdictConfig(weights=WeightsConfig(0, 0, 1))).winner == "bf16"
 
 
 def test_a_model_that_crosses_over_is_named_with_its_concurrency() -> None:
     fast = replace(Q4, speeds={1: Measure(160), 4: Measure(200), 8: Measure(220)})
     wide = replace(NF4, speeds={1: Measure(140), 4: Measure(190), 8: Measure(310)})
-    said = judge([fast, wide], PLAIN, concurrency=1).sentences
+    said = choose_model([fast, wide], PLAIN, concurrency=1).sentences
     assert said[-1] == "nf4 is faster than q4 from 8 concurrent requests on (310 against 220 tok/s)."
     never = replace(NF4, speeds={1: Measure(140), 8: Measure(210)})
-    assert not any(" on (" in s for s in judge([fast, never], PLAIN, concurrency=1).sentences)
+    assert not any(" on (" in s for s in choose_model([fast, never], PLAIN, concurrency=1).sentences)
 
 
 def test_failed_models_are_named_and_the_rest_is_judged() -> None:
-    verdict = judge([Candidate("broken", error="does not fit"), Q4, NF4], PLAIN)
+    verdict = choose_model([Candidate("broken", error="does not fit"), Q4, NF4], PLAIN)
     assert verdict.winner == "q4"
     assert verdict.models[-1].error == "does not fit"
     assert verdict.models[-1].rank is None
     assert verdict.cautions == ["broken failed and is not judged: does not fit"]
-    assert judge([Candidate("broken", error="x")], PLAIN).headline == "none: no model was measured"
+    assert choose_model([Candidate("broken", error="x")], PLAIN).headline == "none: no model was measured"
 
 
 def test_a_model_without_a_figure_is_not_ranked_and_cannot_win() -> None:
     unknown = candidate("unknown", 1000, 10, None)
-    verdict = judge([unknown, Q4], PLAIN)
+    verdict = choose_model([unknown, Q4], PLAIN)
     assert verdict.winner == "q4"
     assert verdict.models[1].rank is None
     assert "unknown is not ranked: KLD not measured." in verdict.cautions
@@ -169,23 +169,23 @@ def test_a_model_without_a_figure_is_not_ranked_and_cannot_win() -> None:
 
 
 def test_without_fidelity_the_verdict_says_so() -> None:
-    verdict = judge([candidate("a", 100, 100, None), candidate("b", 50, 100, None)], PLAIN)
+    verdict = choose_model([candidate("a", 100, 100, None), candidate("b", 50, 100, None)], PLAIN)
     assert verdict.winner == "a"
     assert verdict.cautions[0].startswith("Fidelity was not measured")
-    broken = judge([candidate("a", 100, 100, None, heuristic=0.1)], PLAIN)
+    broken = choose_model([candidate("a", 100, 100, None, heuristic=0.1)], PLAIN)
     assert "look broken" in broken.cautions[1]
 
 
 def test_a_dimension_that_was_not_measured_is_named() -> None:
     slow = Candidate("a", {"memory_mb": Measure(100), "kld": Measure(0.1)})
-    assert judge([slow], PLAIN).cautions == [
+    assert choose_model([slow], PLAIN).cautions == [
         "Speed was not measured, so that the ranking knows nothing of it: give mode.concurrency a number."
     ]
-    assert judge([slow], VerdictConfig(weights=WeightsConfig(speed=0))).cautions == []
+    assert choose_model([slow], VerdictConfig(weights=WeightsConfig(speed=0))).cautions == []
 
 
 def test_limits_are_written_as_they_were_given() -> None:
-    verdict = judge([Q4], VerdictConfig(max_kld=0.00002, min_top1=0.9999))
+    verdict = choose_model([Q4], VerdictConfig(max_kld=0.00002, min_top1=0.9999))
     assert verdict.sentences[0] == "q4: KLD 0.02 (at most 0.00002) and top-1 93.0 % (at least 99.99 %)."
 
 
@@ -232,7 +232,7 @@ configs = st.builds(
 def test_a_dominated_model_never_wins_nor_stands_on_the_front(
     made: list[Candidate], config: VerdictConfig
 ) -> None:
-    verdict = judge(made, config)
+    verdict = choose_model(made, config)
     qualifying = {m.name for m in verdict.models if m.qualifies}
     assert (verdict.winner is not None) == bool(qualifying)
 
@@ -264,7 +264,7 @@ def test_adding_constraints_never_enlarges_the_set_that_qualifies(
 def test_every_model_is_judged_once_whatever_the_figures(
     made: list[Candidate], config: VerdictConfig
 ) -> None:
-    verdict = judge(made, config, concurrency=1, reference="r")
+    verdict = choose_model(made, config, concurrency=1, reference="r")
     assert sorted(m.name for m in verdict.models) == sorted(c.name for c in made)
     assert all(m.score is None or 0 <= m.score <= 1 for m in verdict.models)
     assert verdict.pareto

@@ -17,7 +17,7 @@ from ...concurrent import for_each
 from ...decisions.decide import decide
 from ...decisions.sets import DecisionSet, KnownDecision
 from ...engine.client import EngineClient
-from ...results.measures import Calibration, DecisionFigures
+from ...results.quality import Calibration, DecisionFigures
 from ..grading.similarity import standard_error
 
 BINS = 10

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ...concurrent import for_each
 from ...config import PromptsConfig
 from ...engine.client import EngineClient
-from ...results.measures import Divergence, Parting
+from ...results.quality import Divergence, Parting
 from ...types import Completion, GenerationRequest, Message, SamplingParams
 
 _AT_A_TIME = 8

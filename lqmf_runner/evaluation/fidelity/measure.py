@@ -20,8 +20,8 @@ from ...engine import load_engine
 from ...engine.client import EngineClient
 from ...engine.on_demand import LoadEngine, OnDemandEngine, WorkObserver
 from ...errors import EngineError, UserInputError
-from ...results.measures import NoiseFloor, ReferenceFigures
-from ...results.schema import Histogram, ModelResult
+from ...results.quality import Histogram, NoiseFloor, ReferenceFigures
+from ...results.schema import ModelResult
 from ...types import Completion, GenerationRequest, ModelSpec, SamplingParams
 from .decisions import ReferenceDecisions, reference_decisions
 from .divergence import answer_all, divergence, greedy_requests, opening_requests

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...concurrent import for_each
 from ...engine.client import EngineClient
 from ...errors import UserInputError
-from ...results.measures import KldSummary
+from ...results.quality import KldSummary
 from ...types import Window, WindowScore
 from .divergence import first_divergence
 

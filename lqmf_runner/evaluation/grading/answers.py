@@ -17,7 +17,7 @@ from ...config import JudgeConfig, PromptsConfig
 from ...engine.client import EngineClient
 from ...engine.on_demand import LoadEngine, OnDemandEngine, WorkObserver
 from ...errors import LqmfError
-from ...results.measures import JudgeFigures, PairFigures
+from ...results.quality import JudgeFigures, PairFigures
 from ...results.schema import Judgement, ModelResult, RequestRecord
 from ...types import ModelSpec
 from .judge import Judge, Request, Rubric

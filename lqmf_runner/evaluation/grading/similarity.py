@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from ...results.measures import SimilarityFigures
+from ...results.quality import SimilarityFigures
 from ..words import split_words
 
 Key = TypeVar("Key", bound=Hashable)

@@ -21,7 +21,7 @@ from ...errors import INTERRUPTED, LqmfError, UserInputError
 from ...load.metrics import load_result
 from ...output import OutputConsole
 from ...redaction import redact_text
-from ...reports.terminal import printable
+from ...reports.display import printable
 from ...results.request_log import RequestLog
 from ...results.schema import ModelResult, RequestRecord, Shape
 from ...types import ModelSpec, Usage

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ...errors import InvalidRequestError, LqmfError, UserInputError
-from ...results.lines import LineFile
+from ...results.line_file import LineFile
 from ...types import Completion
 from .input import OPENAI, BadLine, BatchItem
 
