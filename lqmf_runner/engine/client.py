@@ -33,10 +33,15 @@ class EngineClient(ABC):
     """Called once when the engine dies by itself (not by `close`)."""
 
     @abstractmethod
-    def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
-        """Stream the answer; the last chunk has `finish_reason` and `usage`.
+    def stream(self, request: GenerationRequest, *, whole: bool = False) -> AsyncGenerator[list[Chunk], None]:
+        """Stream the answer: each item holds all chunks that have arrived, so that they can be sent on together.
 
-        Closing the iterator early cancels the request at the engine's next step.
+        The last chunk has `finish_reason` and `usage`. Closing the iterator early cancels the request at the
+        engine's next step.
+
+        Args:
+            whole: the text is not wanted before the answer is complete. The engine may then send the first token
+                and all others together, which saves both sides the work for each.
 
         Raises:
             InvalidRequestError: the request is malformed or longer than the context.
@@ -44,18 +49,12 @@ class EngineClient(ABC):
             EngineLostError: the engine died; all its requests fail with this at once.
         """
 
-    async def stream(
-        self, request: GenerationRequest, *, whole: bool = False
-    ) -> AsyncGenerator[list[Chunk], None]:
-        """Like `generate`, but gives all chunks that have arrived at once, so that they can be sent on at once.
-
-        Args:
-            whole: the text is not wanted before the answer is whole: the engine may send the first token and then all
-                others together, which spares both sides the work for each.
-        """
-        async with aclosing(self.generate(request)) as chunks:
-            async for chunk in chunks:
-                yield [chunk]
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+        """Like `stream`, one chunk at a time."""
+        async with aclosing(self.stream(request)) as stream:
+            async for chunks in stream:
+                for chunk in chunks:
+                    yield chunk
 
     @abstractmethod
     async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
@@ -128,7 +127,7 @@ class EngineClient(ABC):
         """Unload the model and give back all its memory. May be called twice."""
 
     async def complete(self, request: GenerationRequest) -> Completion:
-        """The whole answer at once."""
+        """The whole answer at once; see `stream` for the errors."""
         async with aclosing(self.stream(request, whole=True)) as stream:
             return Completion.of([chunk async for chunks in stream for chunk in chunks])
 

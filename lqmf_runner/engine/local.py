@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import socket
@@ -126,12 +125,6 @@ class LocalEngine(EngineClient):
     def alive(self) -> bool:
         """Whether the worker still answers."""
         return self._lost is None and not self._closing
-
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
-        async with contextlib.aclosing(self.stream(request)) as stream:
-            async for chunks in stream:
-                for chunk in chunks:
-                    yield chunk
 
     async def stream(
         self, request: GenerationRequest, *, whole: bool = False

@@ -107,7 +107,9 @@ class RemoteEngine(EngineClient):
         )
         return cls(client, info, model)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
         path, body = generation_body(request, self._model)
         reader = StreamReader()
         sent = time.perf_counter()
@@ -123,7 +125,7 @@ class RemoteEngine(EngineClient):
                         if chunk.text:
                             last = time.perf_counter()
                             first = first or last
-                        yield chunk
+                        yield [chunk]
         except httpx.HTTPError as error:
             raise RemoteEngineError(
                 f"the endpoint broke off: {type(error).__name__}", hint="is it still running?"
@@ -133,11 +135,11 @@ class RemoteEngine(EngineClient):
                 "the endpoint broke off in the middle of an answer", hint="is it still running?"
             )
         if calls := reader.tool_calls():
-            yield Chunk(text=calls)
+            yield [Chunk(text=calls)]
         usage = reader.usage(prefill_s=max(first - sent, 0.0) if first else 0.0, decode_s=last - first)
         self._stats.completion_tokens += usage.completion_tokens
         self._stats.prompt_tokens += usage.prompt_tokens
-        yield Chunk(finish_reason=reader.finish_reason, usage=usage)
+        yield [Chunk(finish_reason=reader.finish_reason, usage=usage)]
 
     async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
         body = score_body(tokens, self._model, top=top)

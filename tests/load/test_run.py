@@ -116,10 +116,10 @@ def test_failures_count_in_the_success_rate_only() -> None:
 
 def test_a_stream_that_just_stops_is_a_failure() -> None:
     class Broken(ScriptedEngine):
-        async def generate(self, request):  # type: ignore[no-untyped-def]
-            async for chunk in super().generate(request):
-                if chunk.finish_reason is None:
-                    yield chunk
+        async def stream(self, request, *, whole=False):  # type: ignore[no-untyped-def]
+            async for chunks in super().stream(request):
+                if chunks[-1].finish_reason is None:
+                    yield chunks
 
     log = run(Broken(simple), 1, 1)
     assert log.records[0].error is not None

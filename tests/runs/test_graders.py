@@ -190,9 +190,9 @@ def test_the_reference_that_does_not_run_gives_its_answers_to_the_judge(graded: 
     graded.reference = "ref"
 
     class Both(BigramEngine):
-        async def generate(self, request: GenerationRequest):  # type: ignore[no-untyped-def]
-            async for chunk in super().generate(request):
-                yield msgspec.structs.replace(chunk, text="a quite long answer")
+        async def stream(self, request: GenerationRequest, *, whole: bool = False):  # type: ignore[no-untyped-def]
+            async for chunks in super().stream(request):
+                yield [msgspec.structs.replace(chunk, text="a quite long answer") for chunk in chunks]
 
     loads: list[str] = []
 

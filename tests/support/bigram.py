@@ -56,10 +56,12 @@ class BigramEngine(ScriptedEngine):
         values = [np.log(sum(np.exp(logprobs[form.encode()[0]]) for form in set(forms))) for forms in options]
         return OptionLogprobs(logprobs=tuple(map(float, values)), prompt_tokens=1, cached_tokens=0)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
         last = (request.prompt or (request.messages or ())[-1].content).encode()[-1]
         tokens = []
         for _ in range(request.sampling.max_tokens or 0):
             last = int(self.logits[last].argmax())
             tokens.append(last)
-        yield Chunk(token_ids=tuple(tokens), finish_reason="length", usage=Usage())
+        yield [Chunk(token_ids=tuple(tokens), finish_reason="length", usage=Usage())]

@@ -60,7 +60,9 @@ class FakeEngine(EngineClient):
         self.memory_mb = memory_mb
         self._script = script
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
         self.requests.append(request)
         self.running += 1
         self.idle.clear()
@@ -76,9 +78,9 @@ class FakeEngine(EngineClient):
                     n += 1
                     logprobs = (TokenLogprob(n, item, -0.5, ((n, item, -0.5), (0, "?", -1.5))),)
                     wanted = request.sampling.logprobs is not None
-                    yield Chunk(text=item, token_ids=(n,), logprobs=logprobs if wanted else ())
+                    yield [Chunk(text=item, token_ids=(n,), logprobs=logprobs if wanted else ())]
             usage = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=n, decode_s=0.5)
-            yield Chunk(finish_reason="stop", usage=usage)
+            yield [Chunk(finish_reason="stop", usage=usage)]
         finally:
             self.running -= 1
             if not self.running:

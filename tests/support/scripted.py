@@ -94,7 +94,9 @@ class ScriptedEngine(EngineClient):
         self._script = script
         self._stats = list(stats)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
         number = len(self.requests)
         self.requests.append(request)
         self.running += 1
@@ -106,10 +108,9 @@ class ScriptedEngine(EngineClient):
                 if isinstance(step, Fail):
                     raise step.error
                 tokens += step.tokens
-                yield Chunk(text=step.text, token_ids=(7,) * step.tokens)
-            yield Chunk(
-                finish_reason="stop", usage=Usage(prompt_tokens=10, completion_tokens=tokens, decode_s=0.5)
-            )
+                yield [Chunk(text=step.text, token_ids=(7,) * step.tokens)]
+            usage = Usage(prompt_tokens=10, completion_tokens=tokens, decode_s=0.5)
+            yield [Chunk(finish_reason="stop", usage=usage)]
         finally:
             self.running -= 1
 
@@ -144,10 +145,12 @@ class QueueEngine(ScriptedEngine):
         super().__init__(lambda *_: [Say(service_s, "x")])
         self._free = asyncio.Semaphore(servers)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
         async with self._free:
-            async for chunk in super().generate(request):
-                yield chunk
+            async for chunks in super().stream(request, whole=whole):
+                yield chunks
 
 
 class WordTokens(ScriptedEngine):

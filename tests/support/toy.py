@@ -46,11 +46,13 @@ class ToyModel(WordTokens):
             greedy=(None, *(best(before) == token % N_VOCAB for before, token in pairs)),
         )
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, request: GenerationRequest, *, whole: bool = False
+    ) -> AsyncGenerator[list[Chunk], None]:
         self.requests.append(request)
         text = answer_to(request.prompt or "")
-        yield Chunk(text=text, token_ids=tuple(map(ord, text)))
-        yield Chunk(finish_reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=len(text)))
+        yield [Chunk(text=text, token_ids=tuple(map(ord, text)))]
+        yield [Chunk(finish_reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=len(text)))]
 
 
 def answer_to(prompt: str) -> str:
