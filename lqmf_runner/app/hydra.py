@@ -39,6 +39,7 @@ from .terminal import discard_output, report
 log = logging.getLogger(__name__)
 
 CONFIG_NAME = "config"
+NO_FOLDER = "no_folder"  # conf/no_folder.yaml
 
 
 class JobError(Exception):
@@ -89,7 +90,10 @@ def register_schemas() -> None:
     store.store(name=f"run{SCHEMA_SUFFIX}", node=_schema_node(RunConfig))
     for group, schema_types in group_schemas().items():
         for name, schema in schema_types.items():
-            store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=_schema_node(schema))
+            node = _schema_node(schema)
+            if group == "mode" and not MODES[name].leaves_folder:
+                _include(node, f"/{NO_FOLDER}@_global_")
+            store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=node)
 
 
 def group_schemas() -> dict[str, dict[str, type]]:
@@ -248,6 +252,12 @@ def _claim_folder(config: DictConfig, kind: str) -> None:
     folder = make_run_folder(wanted)
     with read_write(config), open_dict(config):
         node.dir = str(folder)
+
+
+def _include(node: DictConfig, config: str) -> None:
+    """Let whoever includes this schema include `config` too, as the defaults list of a YAML file does."""
+    with open_dict(node):
+        node["defaults"] = [config]
 
 
 def _schema_node(schema: type) -> DictConfig:
