@@ -44,7 +44,7 @@ class BigramEngine(ScriptedEngine):
         middle = (window.first + len(window.tokens)) // 2  # in two steps, as a scheduler may
         sink.take(sink.first_row, rows[sink.first_row : middle])
         sink.take(middle, rows[middle:])
-        return sink.result()
+        return sink.result(0)
 
     async def option_logprobs(
         self, request: GenerationRequest, options: Sequence[Sequence[str]]

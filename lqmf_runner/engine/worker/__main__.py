@@ -23,9 +23,10 @@ from .. import protocol
 from ..protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache
 from .embedding import EmbeddingQueue
 from .intake import Connection, Intake
+from .request import Generating, Scoring
 from .runners import load_model
 from .runners.base import ModelRunner
-from .scheduler import RequestState, Scheduler, SchedulerLimits
+from .scheduler import Scheduler, SchedulerLimits
 
 _THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
@@ -35,7 +36,7 @@ def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection) -
     while True:
         while not (scheduler.has_work and intake.inbox.empty()):
             match intake.inbox.get():
-                case RequestState() as request:
+                case Generating() | Scoring() as request:
                     try:
                         scheduler.add(request)
                     except LqmfError as error:

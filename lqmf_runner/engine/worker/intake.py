@@ -36,9 +36,9 @@ from ..protocol import (
 from ..sandbox.constraints import ConstraintCompiler
 from ..sandbox.template_process import TemplateProcess
 from .embedding import EmbeddingState
+from .request import Generating, Request, Scoring
 from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
-from .scheduler import RequestState
 from .sinks import NextTokenSink, RowSink, ScoreSink
 from .text import AnswerText
 from .windows import WindowScorer
@@ -86,16 +86,16 @@ class Connection:
 
 
 class Intake:
-    """Reads commands and turns requests into `RequestState`s, in a thread of its own.
+    """Reads commands and makes a `Request` of each request, in a thread of its own.
 
     It reads from the start, so that a load whose front is gone ends too; commands are handled once `attach` has
     given it the model.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.inbox: queue.SimpleQueue[
-            RequestState | EmbeddingState | Cancel | GetStats | ResetPrefixCache
-        ] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Request | EmbeddingState | Cancel | GetStats | ResetPrefixCache] = (
+            queue.SimpleQueue()
+        )
         self._connection = connection
         self._attached = threading.Event()
         self._template_process = TemplateProcess()
@@ -200,10 +200,9 @@ class Intake:
             case GetStats() | ResetPrefixCache():
                 self.inbox.put(command)
 
-    def _take(self, state: RequestState) -> None:
+    def _take(self, state: Generating) -> None:
         """Pass a request on; one with a constraint that is not compiled yet waits for that, not the ones after it."""
         constraint = state.sampling.constraint
-        assert state.sampler is not None
         if constraint is None:
             self.inbox.put(state)
         elif matcher := self._constraints.cached(constraint):
@@ -219,9 +218,8 @@ class Intake:
                 self._compiling.add(state.id)
             self._compile_threads.submit(self._compile, state, constraint)
 
-    def _compile(self, state: RequestState, constraint: Constraint) -> None:
+    def _compile(self, state: Generating, constraint: Constraint) -> None:
         try:
-            assert state.sampler is not None
             if state.id in self._compiling:  # else cancelled while it waited
                 state.sampler.constrain(self._constraints.compile(constraint))
         except Exception as error:
@@ -240,20 +238,18 @@ class Intake:
     def _encode_plain(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_special=False)
 
-    def _to_score(self, request_id: int, tokens: list[int], make_sink: Callable[[], RowSink]) -> RequestState:
+    def _to_score(self, request_id: int, tokens: list[int], make_sink: Callable[[], RowSink]) -> Scoring:
         self._check_tokens(tokens)
         self._check_length(len(tokens), 0)
-        return RequestState(request_id, tokens, len(tokens), 0, SamplingParams(), sink=make_sink())
+        return Scoring(request_id, tokens, make_sink())
 
-    def _next_tokens(self, request_id: int, tokens: list[int], candidates: list[int]) -> RequestState:
+    def _next_tokens(self, request_id: int, tokens: list[int], candidates: list[int]) -> Scoring:
         self._check_tokens(tokens)
         self._check_tokens(candidates)
         self._check_length(len(tokens), 0)
-        state = RequestState(request_id, tokens, len(tokens), 0, SamplingParams())
-        state.sink = NextTokenSink(state, candidates)
-        return state
+        return Scoring(request_id, tokens, NextTokenSink(len(tokens), candidates))
 
-    def _prepare(self, request_id: int, request: GenerationRequest, whole: bool) -> RequestState:
+    def _prepare(self, request_id: int, request: GenerationRequest, whole: bool) -> Generating:
         info, params = self._info, request.sampling
         check_sampling(params)
         tokens = self._prompt_tokens(request)
@@ -262,7 +258,7 @@ class Intake:
         max_tokens = limit if params.max_tokens is None else min(params.max_tokens, limit)
         sampler = Sampler(params, tokens, info.n_vocab)
         answer = AnswerText(self._tokenizer.detokenizer(), params.stop)
-        return RequestState(request_id, tokens, len(tokens), max_tokens, params, sampler, answer, whole)
+        return Generating(request_id, tokens, max_tokens, params, sampler, answer, whole)
 
     def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
         given = [x for x in (request.messages, request.prompt, request.prompt_tokens) if x is not None]

@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ...errors import QueueFullError
-from ...types import Chunk, EngineStats, SamplingParams, TokenLogprob, Usage, joined
+from ...types import Chunk, EngineStats, TokenLogprob, Usage, joined
 from ..protocol import Delta, Event, Reply, failure
+from .request import Generating, Request, Scoring
 from .runners.base import ModelRunner, Span
-from .sampling import Logits, Sampler, token_logprob
-from .sinks import RowSink
+from .sampling import Logits, token_logprob
 from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix, most_reusable
-from .text import AnswerText
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,45 +36,27 @@ class SchedulerLimits:
 
 
 @dataclass(slots=True, eq=False)
-class RequestState:
-    """A request while it is in the worker. Times are `time.perf_counter()` seconds.
+class Running:
+    """A request in its slot.
 
-    It has either a sampler and an answer (tokens are generated) or a sink (the tokens are given and scored). Where
-    only the whole answer is wanted, all but its first chunk are held until it is complete.
+    Attributes:
+        n_computed: how many of its tokens the slot's KV cache holds.
+        n_cached: how many of them were there when it started.
+        started: `time.perf_counter()` seconds.
     """
 
-    id: int
-    tokens: list[int]
-    n_prompt: int
-    max_tokens: int
-    sampling: SamplingParams
-    sampler: Sampler | None = None
-    answer: AnswerText | None = None
-    whole: bool = False
-    arrived: float = field(default_factory=time.perf_counter)
-    slot: Slot | None = None
-    n_computed: int = 0
-    n_cached: int = 0
-    started: float = 0.0
-    first_token: float = 0.0
-    last_token: float = 0.0
-    sink: RowSink | None = None
-    held: list[Chunk] = field(default_factory=list)
-
-    @property
-    def can_share(self) -> bool:
-        return self.sink is None or self.sink.can_share
-
-    @property
-    def n_generated(self) -> int:
-        return len(self.tokens) - self.n_prompt
+    request: Request
+    slot: Slot
+    n_computed: int
+    n_cached: int
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def decoding(self) -> bool:
-        return self.n_computed >= self.n_prompt
+        return self.n_computed >= self.request.n_prompt
 
 
-Work = tuple[RequestState, Span]
+Work = tuple[Running, Span]
 
 
 class Scheduler:
@@ -90,8 +71,8 @@ class Scheduler:
         self._reuse = limits.prefix_reuse and runner.can_reuse_prefix
         self._least = runner.least_chunk
         self._table = SlotTable(runner.info.max_slots, self._least)
-        self._waiting: deque[RequestState] = deque()
-        self._running: list[RequestState] = []
+        self._waiting: deque[Request] = deque()
+        self._running: list[Running] = []
         self._cancelled: set[int] = set()
         self._events: list[Event] = []
         self._stats = EngineStats()
@@ -100,7 +81,7 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def add(self, request: RequestState) -> None:
+    def add(self, request: Request) -> None:
         """Queue a request.
 
         Raises:
@@ -167,14 +148,14 @@ class Scheduler:
             return
         cancelled, self._cancelled = self._cancelled, set()
         self._waiting = deque(s for s in self._waiting if s.id not in cancelled)
-        for request in [s for s in self._running if s.id in cancelled]:
-            self._leave(request)
+        for running in [r for r in self._running if r.request.id in cancelled]:
+            self._leave(running)
 
     def _admit(self) -> None:
-        postponed: list[RequestState] = []
+        postponed: list[Request] = []
         while self._waiting:
             request = self._waiting[0]
-            reuse = self._reuse and request.can_share
+            reuse = self._reuse and _can_share(request)
             placement = self._table.place(request.tokens, reuse=reuse)
             if placement is None:
                 break
@@ -188,7 +169,7 @@ class Scheduler:
                 self._events.append(failure(request.id, error))
         self._waiting.extendleft(reversed(postponed))
 
-    def _start(self, request: RequestState, placement: Placement) -> None:
+    def _start(self, request: Request, placement: Placement) -> None:
         slot, donor, shared = placement.slot, placement.donor, placement.shared
         if donor is slot:
             self._runner.truncate(slot.index, shared)
@@ -196,9 +177,7 @@ class Scheduler:
             self._runner.copy_prefix(donor.index, slot.index, shared)
         slot.tokens = request.tokens[:shared]
         self._table.take(slot)
-        request.slot, request.n_computed, request.n_cached = slot, shared, shared
-        request.started = time.perf_counter()
-        self._running.append(request)
+        self._running.append(Running(request, slot, n_computed=shared, n_cached=shared))
         self._stats.requests += 1
         self._stats.prompt_tokens += request.n_prompt
         self._stats.cached_tokens += shared
@@ -207,62 +186,58 @@ class Scheduler:
         self._runner.truncate(slot.index, 0)
         slot.tokens = []
 
-    def _soon_shared(self, request: RequestState) -> int:
+    def _soon_shared(self, request: Request) -> int:
         """The longest prefix this prompt has in common with one that is being computed now."""
         lengths = [
-            common_prefix(other.tokens, request.tokens)
+            common_prefix(other.request.tokens, request.tokens)
             for other in self._running
-            if not other.decoding and other.can_share
+            if not other.decoding and _can_share(other.request)
         ]
         return min(max(lengths, default=0), most_reusable(request.tokens, self._least))
 
     def _plan(self) -> list[Work]:
         """The spans of the next step, decode tokens first."""
-        plan = [(request, self._span(request, 1)) for request in self._running if request.decoding]
+        plan: list[Work] = []
+        prompts: list[Running] = []
+        for running in self._running:
+            if running.decoding:
+                plan.append((running, _span(running, 1)))
+            else:
+                prompts.append(running)
         budget = self._limits.n_batch - len(plan)
-        if plan:
-            left = [r.n_prompt - r.n_computed for r in self._running if not r.decoding]
+        if plan and prompts:
+            left = [r.request.n_prompt - r.n_computed for r in prompts]
             short = sum(left) <= self._limits.prefill_chunk * len(left)
             times = max(1, len(left) // len(plan)) if short else 1
             budget = min(budget, self._limits.prefill_chunk * times)
         budget = max(budget, 2 * self._least)  # less might hold no chunk of a prompt at all
-        for request in self._running:
-            if not request.decoding and budget > 0:
-                most = min(budget, request.sink.chunk) if request.sink is not None else budget
-                if n := chunk_size(request.n_prompt - request.n_computed, most, self._least):
-                    plan.append((request, self._span(request, n)))
+        for running in prompts:
+            if budget > 0:
+                request = running.request
+                most = min(budget, request.sink.chunk) if isinstance(request, Scoring) else budget
+                if n := chunk_size(request.n_prompt - running.n_computed, most, self._least):
+                    plan.append((running, _span(running, n)))
                     budget -= n
         return plan
-
-    def _span(self, request: RequestState, n: int) -> Span:
-        assert request.slot is not None
-        start, end = request.n_computed, request.n_computed + n
-        if request.sink is not None:
-            n_rows = min(n, max(end - request.sink.first_row, 0))
-        else:
-            n_rows = int(end == len(request.tokens))
-        return Span(request.slot.index, request.tokens[start:end], start, n_rows)
 
     def _take_in(self, plan: Sequence[Work], logits: Logits) -> None:
         now = time.perf_counter()
         row = 0
-        for request, span in plan:
-            assert request.slot is not None
-            request.slot.tokens.extend(span.tokens)
-            request.n_computed += len(span.tokens)
+        for running, span in plan:
+            running.slot.tokens.extend(span.tokens)
+            running.n_computed += len(span.tokens)
             rows, row = logits[row : row + span.n_rows], row + span.n_rows
+            request = running.request
             try:
-                if request.sink is not None:
-                    self._score(request, request.sink, span, rows)
+                if isinstance(request, Scoring):
+                    self._score(running, request, span, rows)
                 elif span.n_rows:
-                    self._generate(request, rows[0], now)
+                    self._generate(running, request, rows[0], now)
             except Exception as error:
                 self._events.append(failure(request.id, error))
-                self._leave(request)
+                self._leave(running)
 
-    def _generate(self, request: RequestState, logits: Logits, now: float) -> None:
-        assert request.sampler is not None
-        assert request.answer is not None
+    def _generate(self, running: Running, request: Generating, logits: Logits, now: float) -> None:
         token = request.sampler.sample(logits)
         if not request.n_generated:
             request.first_token = now
@@ -293,13 +268,13 @@ class Scheduler:
             token_ids=(token,),
             logprobs=logprobs,
             finish_reason=finish_reason,
-            usage=_usage(request) if finish_reason else None,
+            usage=_usage(running, request) if finish_reason else None,
         )
         self._deliver(request, chunk)
         if finish_reason:
-            self._leave(request)
+            self._leave(running)
 
-    def _deliver(self, request: RequestState, chunk: Chunk) -> None:
+    def _deliver(self, request: Generating, chunk: Chunk) -> None:
         if request.whole and request.n_generated > 1:
             request.held.append(chunk)
             if chunk.finish_reason is None:
@@ -307,17 +282,17 @@ class Scheduler:
             chunk = joined(request.held)
         self._events.append(Delta(request.id, chunk))
 
-    def _score(self, request: RequestState, sink: RowSink, span: Span, rows: Logits) -> None:
+    def _score(self, running: Running, request: Scoring, span: Span, rows: Logits) -> None:
         if span.n_rows:
-            sink.take(span.end - span.n_rows, rows)
-        if request.n_computed == request.n_prompt:
-            self._events.append(Reply(request.id, sink.result()))
-            self._leave(request)
+            request.sink.take(span.end - span.n_rows, rows)
+        if running.n_computed == request.n_prompt:
+            self._events.append(Reply(request.id, request.sink.result(running.n_cached)))
+            self._leave(running)
 
     def _count_step(self, plan: Sequence[Work], seconds: float) -> None:
         stats = self._stats
-        decoded = sum(request.decoding for request, _ in plan)
-        prompt = sum(len(span.tokens) for request, span in plan if not request.decoding)
+        decoded = sum(running.decoding for running, _ in plan)
+        prompt = sum(len(span.tokens) for _, span in plan) - decoded
         if not prompt:
             stats.decode_tokens += decoded
             stats.decode_steps += 1
@@ -331,19 +306,33 @@ class Scheduler:
             stats.mixed_steps += 1
             stats.mixed_s += seconds
 
-    def _leave(self, request: RequestState) -> None:
+    def _leave(self, running: Running) -> None:
         """The request is done with; its slot keeps the tokens that were computed."""
-        assert request.slot is not None
-        self._running.remove(request)
-        self._table.release(request.slot)
+        self._running.remove(running)
+        self._table.release(running.slot)
 
     def _fail(self, plan: Sequence[Work], error: Exception) -> None:
         """A step failed: what the KV cache of its slots holds is unknown now."""
-        for request, _ in plan:
-            assert request.slot is not None
-            self._events.append(failure(request.id, error))
-            self._leave(request)
-            self._forget(request.slot)
+        for running, _ in plan:
+            self._events.append(failure(running.request.id, error))
+            self._leave(running)
+            self._forget(running.slot)
+
+
+def _can_share(request: Request) -> bool:
+    """Whether it may take cached tokens of other requests, and they its own."""
+    return request.sink.can_share if isinstance(request, Scoring) else True
+
+
+def _span(running: Running, n: int) -> Span:
+    """The next `n` tokens of a request, with the rows of logits that it needs of them."""
+    request, start = running.request, running.n_computed
+    end = start + n
+    if isinstance(request, Scoring):
+        n_rows = min(n, max(end - request.sink.first_row, 0))
+    else:
+        n_rows = int(end == len(request.tokens))
+    return Span(running.slot.index, request.tokens[start:end], start, n_rows)
 
 
 def chunk_size(left: int, most: int, least: int = 2) -> int:
@@ -357,12 +346,12 @@ def chunk_size(left: int, most: int, least: int = 2) -> int:
     return n if n >= min(least, left) else 0
 
 
-def _usage(request: RequestState) -> Usage:
+def _usage(running: Running, request: Generating) -> Usage:
     return Usage(
         prompt_tokens=request.n_prompt,
-        cached_tokens=request.n_cached,
+        cached_tokens=running.n_cached,
         completion_tokens=request.n_generated,
-        queue_s=request.started - request.arrived,
-        prefill_s=request.first_token - request.started,
+        queue_s=running.started - request.arrived,
+        prefill_s=request.first_token - running.started,
         decode_s=request.last_token - request.first_token,
     )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...types import NextTokenLogprobs, Score
 from .sampling import Logits, log_sum_exp, nan_error, token_logprob
-
-if TYPE_CHECKING:
-    from .scheduler import RequestState
 
 _SCORE_CHUNK = 128
 _WHOLE_STEP = 1 << 30
@@ -37,8 +34,8 @@ class RowSink(Protocol):
             LqmfError: ends the request.
         """
 
-    def result(self) -> Any:
-        """What the request is answered with, once all rows were taken."""
+    def result(self, n_cached: int) -> Any:
+        """What the request is answered with, once all rows were taken; `n_cached` of its tokens were reused."""
 
 
 class ScoreSink:
@@ -70,7 +67,7 @@ class ScoreSink:
             if self._n_top:
                 self._top.append(token_logprob(logits, token, self._n_top, self._text_of).top)
 
-    def result(self) -> Score:
+    def result(self, n_cached: int) -> Score:
         return Score(
             token_ids=tuple(self._tokens),
             logprobs=(None, *(value for value, _ in self._scored)),
@@ -85,9 +82,8 @@ class NextTokenSink:
     chunk = _WHOLE_STEP
     can_share = True
 
-    def __init__(self, request: RequestState, candidates: Sequence[int]) -> None:
-        self.first_row = request.n_prompt - 1
-        self._request = request
+    def __init__(self, n_tokens: int, candidates: Sequence[int]) -> None:
+        self.first_row = n_tokens - 1
         self._candidates = np.array(candidates, dtype=np.int64)
         self._logprobs: tuple[float, ...] = ()
 
@@ -98,5 +94,5 @@ class NextTokenSink:
             raise nan_error()
         self._logprobs = tuple(values.tolist())
 
-    def result(self) -> NextTokenLogprobs:
-        return NextTokenLogprobs(logprobs=self._logprobs, cached_tokens=self._request.n_cached)
+    def result(self, n_cached: int) -> NextTokenLogprobs:
+        return NextTokenLogprobs(logprobs=self._logprobs, cached_tokens=n_cached)

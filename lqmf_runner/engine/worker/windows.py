@@ -108,7 +108,7 @@ class WindowSink:
             ) from error
         self._scores.extend(scores)
 
-    def result(self) -> WindowScore:
+    def result(self, n_cached: int) -> WindowScore:
         nll, top, kld = self._scores
         return WindowScore(tuple(nll), tuple(top), tuple(kld))
 

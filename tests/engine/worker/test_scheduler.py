@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from lqmf_runner.engine.protocol import Delta, Failed, Reply
+from lqmf_runner.engine.worker.request import Generating, Scoring
 from lqmf_runner.engine.worker.runners.base import ModelRunner, Span, Tokenizer
 from lqmf_runner.engine.worker.sampling import Sampler
-from lqmf_runner.engine.worker.scheduler import RequestState, Scheduler, SchedulerLimits, chunk_size
+from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits, chunk_size
 from lqmf_runner.engine.worker.sinks import ScoreSink
 from lqmf_runner.engine.worker.text import AnswerText, BytesDetokenizer
 from lqmf_runner.errors import QueueFullError
@@ -117,15 +118,11 @@ class Bench:
         params = SamplingParams(temperature=0, **sampling)
         sampler = Sampler(params, tokens, N_VOCAB)
         answer = AnswerText(self.runner.tokenizer.detokenizer(), params.stop)
-        self.scheduler.add(
-            RequestState(request_id, list(tokens), len(tokens), max_tokens, params, sampler, answer, whole)
-        )
+        self.scheduler.add(Generating(request_id, list(tokens), max_tokens, params, sampler, answer, whole))
 
     def score(self, request_id: int, tokens: Sequence[int]) -> None:
         sink = ScoreSink(tokens)
-        self.scheduler.add(
-            RequestState(request_id, list(tokens), len(tokens), 0, SamplingParams(), sink=sink)
-        )
+        self.scheduler.add(Scoring(request_id, list(tokens), sink))
 
     def run(self, steps: int = 10_000) -> None:
         for _ in range(steps):
@@ -477,7 +474,7 @@ class Rows:
         assert len(rows)
         self.seen += [(start + i, int(row.argmax())) for i, row in enumerate(rows)]
 
-    def result(self) -> int:
+    def result(self, n_cached: int) -> int:
         return len(self.seen)
 
 
@@ -486,7 +483,7 @@ def test_a_sink_gets_the_rows_it_wants_and_no_others() -> None:
     sinks = [Rows(70), Rows(0), Rows(119)]
     for i, sink in enumerate(sinks):
         tokens = list(range(100 * i, 100 * i + 120))
-        bench.scheduler.add(RequestState(i, tokens, 120, 0, SamplingParams(), sink=sink))
+        bench.scheduler.add(Scoring(i, tokens, sink))
     bench.run()
     for i, sink in enumerate(sinks):
         assert sink.seen == [(p, 100 * i + p + 1) for p in range(sink.first_row, 120)]
