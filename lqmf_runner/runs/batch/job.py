@@ -24,7 +24,7 @@ from ...redaction import redact_text
 from ...reports.display import printable
 from ...results.request_log import RequestLog
 from ...results.schema import ModelResult, RequestRecord, Shape
-from ...types import ModelSpec, Usage
+from ...types import ModelSpec
 from ..benchmark import Locate, begin, locate_model, track
 from ..model import describe
 from .input import BadLine, BatchFile, BatchItem, open_batch
@@ -201,11 +201,11 @@ class _Batch:
         record = _record(self._model.name, item, outcome)
         self._records.append(record)
         self._log.write(record)
-        if outcome.completion is None:
+        if outcome.error is not None:
             self._count(f"line {item.line}: {outcome.error}")
         else:
             self._tally.answered += 1
-            self._tally.tokens += outcome.completion.usage.completion_tokens
+            self._tally.tokens += outcome.usage.completion_tokens
             self._count(None)
 
     def _count(self, failure: str | None) -> None:
@@ -264,7 +264,7 @@ def _now() -> str:
 
 
 def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
-    usage = outcome.completion.usage if outcome.completion else Usage()
+    usage = outcome.usage
     return RequestRecord(
         model=model, load="batch", prompt_id=item.key, turn=0, user=0, e2e_s=outcome.e2e_s,
         error=None if outcome.error is None else str(outcome.error), prompt_tokens=usage.prompt_tokens,

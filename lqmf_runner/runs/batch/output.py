@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ...errors import InvalidRequestError, LqmfError, UserInputError
+from ...errors import LqmfError, UserInputError
+from ...openai_api.answers import new_id
+from ...openai_api.errors import error_body
+from ...openai_api.schemas import ChatCompletion
 from ...results.line_file import LineFile
-from ...types import Completion
+from ...types import Completion, Usage
 from .input import OPENAI, BadLine, BatchItem
 
 _BEGINNINGS = (b'{"line":', b'{"id":')
@@ -21,14 +23,16 @@ _RESUME = "run the same command again: it goes on where it stopped"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an item: its completion, or the last error.
+    """What became of an item: the completions of its requests, or the last error.
 
     Attributes:
+        usage: of all completions together.
         attempts: how often it was sent.
         e2e_s: sent → last chunk, of the last attempt.
     """
 
-    completion: Completion | None = None
+    completions: list[Completion] = []
+    usage: Usage = Usage()
     error: LqmfError | None = None
     attempts: int = 1
     e2e_s: float = 0.0
@@ -85,21 +89,10 @@ class BatchOutput:
         if self._openai:
             self._append(_openai_line(item, outcome, self._model))
             return
-        done, error = outcome.completion, outcome.error
         self._append(
             _named(item)
             | {"model": self._model, "prompt": _prompt(item)}
-            | (
-                {
-                    "response": done.text,
-                    "finish_reason": done.finish_reason,
-                    "prompt_tokens": done.usage.prompt_tokens,
-                    "output_tokens": done.usage.completion_tokens,
-                    "e2e_s": round(outcome.e2e_s, 6),
-                }
-                if done
-                else {"error": str(error)}
-            )
+            | (_answer(item, outcome) if outcome.error is None else {"error": str(outcome.error)})
             | {"attempts": outcome.attempts, "request": item.digest}
         )
 
@@ -185,7 +178,7 @@ def _answered(line: bytes) -> tuple[str, str] | bool | None:
         if "custom_id" in record and "response" in record:
             if record["error"] is not None:
                 return False
-            return str(record["custom_id"]), str(record["id"]).removeprefix("batch_req_")
+            return str(record["custom_id"]), str(record["id"]).removeprefix("batch_req_").partition("-")[0]
         if "line" in record:
             if "error" in record:
                 return False
@@ -212,44 +205,36 @@ def _named(item: BatchItem | BadLine) -> dict[str, Any]:
 
 
 def _prompt(item: BatchItem) -> str:
-    return item.request.prompt or (item.request.messages or ())[-1].content
+    return (item.request.messages or ())[-1].content
 
 
-def _openai_line(item: BatchItem, outcome: Outcome, model: str) -> dict[str, Any]:
-    done, error = outcome.completion, outcome.error
-    record = {"id": f"batch_req_{item.digest}", "custom_id": item.key}
-    if done is not None:
-        return record | {
-            "response": {
-                "status_code": 200,
-                "request_id": f"req_{item.digest}",
-                "body": _body(item, done, model),
-            },
-            "error": None,
-        }
-    assert error is not None
-    refused = isinstance(error, InvalidRequestError)
-    kind = "invalid_request_error" if refused else "server_error"
-    body = {"error": {"message": error.message, "type": kind, "param": None, "code": None}}
-    return record | {
-        "response": {"status_code": error.status, "request_id": f"req_{item.digest}", "body": body},
-        "error": {"code": kind, "message": error.message},
+def _answer(item: BatchItem, outcome: Outcome) -> dict[str, Any]:
+    """The text of the first choice; all choices whole where they say more than that."""
+    body = item.exchange.answer(outcome.completions, outcome.usage)
+    assert isinstance(body, ChatCompletion)
+    first = body.choices[0]
+    more = len(body.choices) > 1 or first.logprobs or first.message.tool_calls
+    return {
+        "response": first.message.content or "",
+        "finish_reason": first.finish_reason,
+        **({"choices": body.choices} if more else {}),
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "output_tokens": outcome.usage.completion_tokens,
+        "e2e_s": round(outcome.e2e_s, 6),
     }
 
 
-def _body(item: BatchItem, done: Completion, model: str) -> dict[str, Any]:
-    usage = done.usage
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": done.finish_reason}
-    choice |= {"message": {"role": "assistant", "content": done.text}} if item.chat else {"text": done.text}
-    return {
-        "id": f"{'chatcmpl' if item.chat else 'cmpl'}-{item.digest}",
-        "object": "chat.completion" if item.chat else "text_completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [choice],
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        },
+def _openai_line(item: BatchItem, outcome: Outcome, model: str) -> dict[str, Any]:
+    """A line of OpenAI's output. Equal requests have ids of their own; what they have in common is before the dash."""
+    own = new_id(item.digest)
+    record = {"id": f"batch_req_{own}", "custom_id": item.key}
+    if outcome.error is None:
+        body = item.exchange.answer(outcome.completions, outcome.usage)
+        named = msgspec.structs.replace(body, model=model)
+        response = {"status_code": 200, "request_id": f"req_{own}", "body": named}
+        return record | {"response": response, "error": None}
+    refusal = error_body(outcome.error)
+    return record | {
+        "response": {"status_code": outcome.error.status, "request_id": f"req_{own}", "body": refusal},
+        "error": {"code": refusal.error.type, "message": outcome.error.message},
     }

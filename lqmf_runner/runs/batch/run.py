@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -19,7 +19,8 @@ from ...errors import (
     RemoteEngineError,
     UserInputError,
 )
-from ...types import GenerationRequest
+from ...openai_api.exchange import Exchange, total_usage
+from ...types import Completion, GenerationRequest, Usage
 from .input import BatchItem
 from .output import Outcome
 
@@ -57,16 +58,21 @@ async def run_batch(
         UserInputError: the endpoint refuses the key, so that it would refuse all other items too.
     """
 
+    token_texts: dict[int, str] = {}
+
     async def work(item: BatchItem) -> None:
-        on_outcome(item, await _answer(client, item, plan, clock))
+        on_outcome(item, await _answer(client, item.exchange, plan, clock, token_texts))
 
     await for_each(items, work, at_a_time=plan.concurrency)
 
 
 async def _answer(
-    client: EngineClient, item: BatchItem, plan: BatchPlan, clock: Callable[[], float]
+    client: EngineClient,
+    exchange: Exchange,
+    plan: BatchPlan,
+    clock: Callable[[], float],
+    token_texts: dict[int, str],
 ) -> Outcome:
-    request = _for_model(client, item.request)
     failure: LqmfError | None = None
     for attempt in range(plan.retries + 1):
         if failure is not None:
@@ -74,8 +80,11 @@ async def _answer(
             await asyncio.sleep(min(wait, _LONGEST_WAIT_S))
         sent = clock()
         try:
-            done = await client.complete(request)
-            return Outcome(completion=done, attempts=attempt + 1, e2e_s=clock() - sent)
+            await exchange.prepare(client, token_texts)
+            done = await _complete(client, exchange.requests)
+            usages = {index: completion.usage for index, completion in enumerate(done)}
+            usage = total_usage(usages, exchange.n) if usages else Usage()
+            return Outcome(completions=done, usage=usage, attempts=attempt + 1, e2e_s=clock() - sent)
         except LqmfError as error:
             if _concerns_all(error):
                 raise
@@ -85,6 +94,17 @@ async def _answer(
         if not isinstance(failure, _MAY_PASS):
             break
     return Outcome(error=failure, attempts=attempt + 1, e2e_s=clock() - sent)
+
+
+async def _complete(client: EngineClient, requests: Sequence[GenerationRequest]) -> list[Completion]:
+    """All answers, in the order of their requests; the first error ends them all."""
+    done: dict[int, Completion] = {}
+
+    async def one(numbered: tuple[int, GenerationRequest]) -> None:
+        done[numbered[0]] = await client.complete(_for_model(client, numbered[1]))
+
+    await for_each(enumerate(requests), one, at_a_time=min(len(requests), client.info.max_slots))
+    return [done[index] for index in range(len(requests))]
 
 
 def _concerns_all(error: LqmfError) -> bool:

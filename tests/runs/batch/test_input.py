@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from lqmf_runner.errors import UserInputError
+from lqmf_runner.openai_api.chat import ChatExchange
+from lqmf_runner.openai_api.completions import CompletionExchange
 from lqmf_runner.runs.batch.input import BadLine, BatchItem, open_batch
 from lqmf_runner.types import Message, SamplingParams
 
@@ -114,7 +116,8 @@ def test_openai_batch_format(file: Path) -> None:
     )
     assert second.request.messages == (Message("user", "ab"),)
     assert second.request.sampling.stop == ("x", "y")
-    assert (third.request.prompt, third.request.messages, third.chat) == ("once", None, False)
+    assert (third.request.prompt, third.request.messages) == ("once", None)
+    assert [type(item.exchange) for item in (second, third)] == [ChatExchange, CompletionExchange]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +131,7 @@ def test_openai_batch_format(file: Path) -> None:
         ('{"prompt": 5}', "no text"),
         ('{"messages": []}', "not a list of messages"),
         ('{"messages": [{"content": "x"}]}', "no 'role'"),
-        ('{"messages": [{"role": "user", "content": null}]}', "not text"),
+        ('{"messages": [{"role": "user", "content": null}]}', r"messages\[0\].content' is required"),
         ('{"prompt": "x", "max_tokens": "many"}', "sampling is wrong: Expected `int"),
         ('{"prompt": "x", "id": "first"}', "its id 'first' is that of line 1"),
         ('{"prompt": "\\ud800"}', "not valid UTF-8"),
@@ -151,15 +154,15 @@ def test_one_bad_line_is_told_with_its_number(file: Path, line: str | bytes, why
     ("line", "why"),
     [
         (openai("x", url="/v1/embeddings"), "only POST to"),
-        (openai("x", n=2), "body.n=2"),
+        (openai("x", n=0), "body.n: "),
         (openai("x", tools=[{"type": "function"}]), "body.tools"),
         (openai("x", stream=True), "body.stream"),
-        (openai("x", temperature="hot"), "sampling"),
+        (openai("x", temperature="hot"), "body.temperature: "),
         (openai("r1"), "line 1"),
         ('{"custom_id": 5, "url": "/v1/completions", "body": {"prompt": "x"}}', "no 'custom_id'"),
-        ('{"custom_id": "x", "url": "/v1/completions", "body": {"prompt": ["x"]}}', "not a text"),
+        ('{"custom_id": "x", "url": "/v1/completions", "body": {"prompt": ["x", 1]}}', "body.prompt: "),
         ('{"custom_id": "x", "url": "/v1/completions"}', "no 'body'"),
-        (openai("x", messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "not text"),
+        (openai("x", messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "is not a text part"),
     ],
 )
 def test_openai_lines_that_cannot_be_answered_are_told(file: Path, line: str, why: str) -> None:

@@ -10,13 +10,13 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lqmf_runner.config import BatchMode, ModelConfig, RunConfig, SamplingConfig, TrackingConfig
+from lqmf_runner.config import SamplingConfig
 from lqmf_runner.errors import (
     EngineError,
     EngineLostError,
@@ -28,66 +28,12 @@ from lqmf_runner.errors import (
 )
 from lqmf_runner.results.files import read_requests, read_results
 from lqmf_runner.results.schema import Shape
-from lqmf_runner.runs.batch.job import run_with
-from lqmf_runner.runs.context import RunContext
-from lqmf_runner.types import GenerationRequest, ModelSpec
+from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
+from tests.support.batch import Batch, Script, echo, prompt_of
 from tests.support.endpoint import serve
 from tests.support.scripted import Fail, Say, ScriptedEngine
 
 ROOT = Path(__file__).resolve().parents[3]
-Script = Callable[[int, GenerationRequest], Sequence[Say | Fail]]
-
-
-def prompt_of(request: GenerationRequest) -> str:
-    return (request.messages or ())[-1].content
-
-
-def echo(_: int, request: GenerationRequest) -> list[Say | Fail]:
-    return [Say(0.0, "you said "), Say(0.0, prompt_of(request))]
-
-
-class Batch:
-    """Runs over one input file in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.input = folder / "questions.txt"
-        self.output = folder / "questions.answers.jsonl"
-        self.run_dir = folder / "run"
-        self.run_dir.mkdir(exist_ok=True)
-        self.engines: list[ScriptedEngine] = []
-        self.script: Script = echo
-        self.settings: dict[str, Any] = {"retry_wait_s": 0.0}
-        self.model = "a"
-        self.spec = functools.partial(ModelSpec, format="openai", path="")
-
-    def run(self) -> int:
-        mode = BatchMode(**{"input": str(self.input), **self.settings})
-        tracking = TrackingConfig(enabled=False)
-        config = RunConfig(model=ModelConfig(name=self.model), mode=mode, tracking=tracking)
-        context = RunContext(
-            config=config,
-            models=(config,),
-            resolved={},
-            run_dir=self.run_dir,
-            command="python -m lqmf_runner",
-        )
-        return run_with(context, locate=self._locate, load=self._load)
-
-    def answers(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.output.read_text().splitlines()]
-
-    @property
-    def asked(self) -> list[str]:
-        """Prompts that the last engine was sent."""
-        return [prompt_of(request) for request in self.engines[-1].requests]
-
-    def _locate(self, config: RunConfig) -> ModelSpec:
-        return self.spec(name=config.model.name)
-
-    async def _load(self, spec: ModelSpec, _: object) -> ScriptedEngine:
-        self.engines.append(ScriptedEngine(self.script))
-        return self.engines[-1]
 
 
 @pytest.fixture
@@ -230,13 +176,14 @@ def test_waits_between_retries_double_or_are_what_the_endpoint_asks_for(
     retry_after: float | None, waits: float
 ) -> None:
     from lqmf_runner.runs.batch.input import BatchItem
+    from lqmf_runner.runs.batch.lines import prompt_exchange
     from lqmf_runner.runs.batch.output import Outcome
     from lqmf_runner.runs.batch.run import BatchPlan, run_batch
-    from lqmf_runner.types import Message
     from tests.support.scripted import run_virtual
 
     engine = ScriptedEngine(lambda *_: [Fail(0.5, busy(retry_after))])
-    item = BatchItem(1, "line 1", GenerationRequest(messages=(Message("user", "q"),)), "d")
+    exchange = prompt_exchange({"prompt": "q"}, "prompt", system=None, sampling=SamplingParams())
+    item = BatchItem(1, "line 1", exchange, "d")
     outcomes: list[Outcome] = []
     ended: list[float] = []
 
@@ -444,8 +391,12 @@ def test_openai_input_gives_openai_output(batch: Batch) -> None:
     chat = got["r1"]["response"]
     assert (chat["status_code"], got["r1"]["error"]) == (200, None)
     assert chat["body"]["object"] == "chat.completion"
-    assert chat["body"]["choices"][0]["message"] == {"role": "assistant", "content": "fine"}
-    assert chat["body"]["usage"] == {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
+    assert chat["body"]["choices"][0]["message"] == {
+        "role": "assistant", "content": "fine", "refusal": None,
+    }  # fmt: skip
+    assert chat["body"]["usage"] == {
+        "prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11, "prompt_tokens_details": {"cached_tokens": 0},
+    }  # fmt: skip
     assert got["r2"]["response"]["status_code"] == 400
     assert got["r2"]["response"]["body"]["error"]["message"] == "the prompt has 9000 tokens"
     assert got["r2"]["error"]["code"] == "invalid_request_error"

@@ -1,0 +1,158 @@
+"""What a line of a batch file asks for, as an exchange of OpenAI's API: a batch takes what the server takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ...errors import FieldError
+from ...openai_api.body import decode
+from ...openai_api.chat import ChatExchange
+from ...openai_api.completions import CompletionExchange
+from ...openai_api.exchange import Exchange
+from ...openai_api.schemas import ChatCompletionRequest, CompletionRequest
+from ...types import SamplingParams
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+_CHAT_BODY = msgspec.json.Decoder(ChatCompletionRequest)
+_COMPLETION_BODY = msgspec.json.Decoder(CompletionRequest)
+# Fields of a body that OpenAI knows and that change nothing in the answer of the one model that is loaded.
+_WITHOUT_EFFECT = {
+    "model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+}  # fmt: skip
+_SAMPLING = set(SamplingParams.__struct_fields__) - {"logprobs", "constraint"}
+# Fields of a chat's body that a line of JSONL may have beside its prompt or messages.
+_BESIDE_PROMPT = (
+    "tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "chat_template_kwargs",
+    "logprobs", "top_logprobs", "n", "max_completion_tokens",
+)  # fmt: skip
+
+
+class BadLineError(Exception):
+    """What is wrong with a line."""
+
+
+def openai_exchange(record: Mapping[str, Any], sampling: SamplingParams) -> Exchange:
+    """A line of OpenAI's batch format.
+
+    Args:
+        sampling: for what the body leaves out; null counts as left out.
+
+    Raises:
+        BadLineError: it is no such line, or a field of its body is refused; the message names the field.
+        UnicodeEncodeError: the line is not valid UTF-8.
+    """
+    if not isinstance(record.get("custom_id"), str):
+        raise BadLineError("it has no 'custom_id'")
+    url = record.get("url")
+    if record.get("method", "POST") != "POST" or url not in (CHAT, COMPLETIONS):
+        raise BadLineError(f"only POST to {CHAT} and {COMPLETIONS} can be answered")
+    given = record.get("body")
+    if not isinstance(given, dict):
+        raise BadLineError("it has no 'body'")
+    body = {name: value for name, value in given.items() if value is not None} | {"model": ""}
+    try:
+        if body.get("stream"):
+            raise FieldError("a batch does not stream", param="stream")
+        _refuse_unknown(body, ChatCompletionRequest if url == CHAT else CompletionRequest)
+        if url == CHAT:
+            return ChatExchange(decode(_CHAT_BODY, _json(body)), sampling)
+        body.setdefault("max_tokens", sampling.max_tokens)  # not OpenAI's default of 16
+        return CompletionExchange(decode(_COMPLETION_BODY, _json(body)), sampling)
+    except FieldError as error:
+        raise _refused(error, "body") from None
+
+
+def _refuse_unknown(body: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
+    """Nobody reads a batch's answers as they come, so a field that would change them is not passed over."""
+    for name in set(body) - set(kind.__struct_fields__) - _WITHOUT_EFFECT:
+        if body[name] is not False:
+            raise FieldError(f"{json.dumps(body[name])[:40]} is not supported", param=name)
+
+
+def prompt_exchange(
+    record: Mapping[str, Any],
+    prompt_field: str,
+    *,
+    system: str | None,
+    sampling: SamplingParams,
+    cells: bool = False,
+) -> ChatExchange:
+    """A line with `messages` or a prompt of its own, and what it asks for beside them.
+
+    Args:
+        prompt_field: name of the prompt.
+        system: system prompt for a line that has a prompt and no `system`.
+        sampling: for what the line leaves out.
+        cells: the values are the texts of a table's cells. Beside the prompt they hold sampling settings only, and
+            an empty one is left out.
+
+    Raises:
+        BadLineError: there is no prompt, or a field is refused; the message names the field.
+        UnicodeEncodeError: the line is not valid UTF-8.
+    """
+    if cells:
+        record = {name: text for name, text in record.items() if text != ""}
+    own = {name: record[name] for name in _SAMPLING & set(record)}
+    sampling = _merged({name: _number(name, text) for name, text in own.items()} if cells else own, sampling)
+    turns = _turns(record, prompt_field, system, cells=cells)
+    beside = () if cells else _BESIDE_PROMPT
+    body = {name: record[name] for name in beside if record.get(name) is not None}
+    try:
+        data = decode(_CHAT_BODY, _json({"model": "", "messages": turns, **body}))
+        return ChatExchange(data, sampling)
+    except FieldError as error:
+        raise _refused(error) from None
+
+
+def _turns(
+    record: Mapping[str, Any], prompt_field: str, system: str | None, *, cells: bool
+) -> list[dict[str, Any]]:
+    if "messages" in record:
+        turns = record["messages"]
+        if not isinstance(turns, list) or not turns:
+            raise BadLineError("'messages' is not a list of messages")
+        if not all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in turns):
+            raise BadLineError("a message has no 'role'")
+        return turns
+    prompt = record.get(prompt_field)
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise BadLineError(f"it has no text in '{prompt_field}'" + ("" if cells else " and no 'messages'"))
+    first = record.get("system") or system
+    opening = [{"role": "system", "content": str(first)}] if first else []
+    return [*opening, {"role": "user", "content": prompt}]
+
+
+def _merged(given: dict[str, Any], base: SamplingParams) -> SamplingParams:
+    """The base with what a line says itself; null leaves the base."""
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(stop := given.get("stop"), str):
+        given["stop"] = [stop]
+    try:
+        return msgspec.convert({**msgspec.to_builtins(base), **given}, SamplingParams, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise BadLineError(f"its sampling is wrong: {error}") from None
+
+
+def _number(name: str, text: str) -> Any:
+    """A cell of a table: numbers as such, all else as it is."""
+    if name == "stop":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _refused(error: FieldError, *within: str) -> BadLineError:
+    """The line's error, with the field's whole name first."""
+    where = ".".join([*within, *([error.param] if error.param else [])])
+    hint = f" ({error.hint})" if error.hint else ""
+    return BadLineError(f"{where}: {error.message}{hint}" if where else f"{error.message}{hint}")

@@ -1,0 +1,74 @@
+"""Runs of mode=batch with scripted engines, in a folder of their own."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lqmf_runner.config import BatchMode, ModelConfig, RunConfig, TrackingConfig
+from lqmf_runner.engine import EngineClient
+from lqmf_runner.runs.batch.job import run_with
+from lqmf_runner.runs.context import RunContext
+from lqmf_runner.types import GenerationRequest, ModelSpec
+from tests.support.scripted import Fail, Say, ScriptedEngine
+
+Script = Callable[[int, GenerationRequest], Sequence[Say | Fail]]
+
+
+def prompt_of(request: GenerationRequest) -> str:
+    return (request.messages or ())[-1].content
+
+
+def echo(_: int, request: GenerationRequest) -> list[Say | Fail]:
+    return [Say(0.0, "you said "), Say(0.0, prompt_of(request))]
+
+
+class Batch:
+    """Runs over one input file in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.input = folder / "questions.txt"
+        self.output = folder / "questions.answers.jsonl"
+        self.run_dir = folder / "run"
+        self.run_dir.mkdir(exist_ok=True)
+        self.engines: list[ScriptedEngine] = []
+        self.script: Script = echo
+        self.settings: dict[str, Any] = {"retry_wait_s": 0.0}
+        self.model = "a"
+        self.other: Callable[[ModelSpec], Awaitable[EngineClient]] | None = None
+        """Loads another engine than a scripted one."""
+        self.spec = functools.partial(ModelSpec, format="openai", path="")
+
+    def run(self) -> int:
+        mode = BatchMode(**{"input": str(self.input), **self.settings})
+        tracking = TrackingConfig(enabled=False)
+        config = RunConfig(model=ModelConfig(name=self.model), mode=mode, tracking=tracking)
+        context = RunContext(
+            config=config,
+            models=(config,),
+            resolved={},
+            run_dir=self.run_dir,
+            command="python -m lqmf_runner",
+        )
+        return run_with(context, locate=self._locate, load=self._load)
+
+    def answers(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.read_text().splitlines()]
+
+    @property
+    def asked(self) -> list[str]:
+        """Prompts that the last engine was sent."""
+        return [prompt_of(request) for request in self.engines[-1].requests]
+
+    def _locate(self, config: RunConfig) -> ModelSpec:
+        return self.spec(name=config.model.name)
+
+    async def _load(self, spec: ModelSpec, _: object) -> EngineClient:
+        if self.other is not None:
+            return await self.other(spec)
+        self.engines.append(ScriptedEngine(self.script))
+        return self.engines[-1]
