@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from lqmf_runner.app.conf import conf_names
+from lqmf_runner.app.hydra import group_schemas
 from lqmf_runner.modes import MODES
+
+from ..conftest import Compose
 
 ADDED = """
 import sys
@@ -109,3 +114,18 @@ def test_entries_are_registered_under_their_schemas_names() -> None:
         assert mode.name == name
         assert mode.schema().name == name
         assert mode.example.startswith(f"mode={name}")
+
+
+def test_modes_schemas_and_yaml_are_the_same_set() -> None:
+    assert set(MODES) == set(conf_names("mode")) == set(group_schemas()["mode"])
+
+
+def test_every_mode_can_be_imported() -> None:
+    for mode in MODES.values():
+        assert callable(mode.run)
+
+
+def test_examples_in_the_registry_compose(compose_config: Compose) -> None:
+    for name, mode in MODES.items():
+        assert mode.example.startswith(f"mode={name}")
+        compose_config(*shlex.split(mode.example)[:2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -17,6 +18,10 @@ from typing import Any
 import httpx
 
 from tests.support.tiny import make_gguf
+
+CPU_SECONDS = (
+    3.0  # a short command takes under one on a quiet machine; processor time, as others use the machine too
+)
 
 MODEL, SECOND = "tiny", "second"
 TINY = ("model=local", f"model.name={MODEL}")
@@ -143,3 +148,9 @@ def wait_until_gone(pid: int) -> None:
             assert select.select([descriptor], [], [], 60)[0], f"process {pid} lives on"
         finally:
             os.close(descriptor)
+
+
+def children_cpu_seconds() -> float:
+    """Processor time of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

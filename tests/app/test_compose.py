@@ -1,0 +1,63 @@
+"""What a run needs is composed and checked before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lqmf_runner.app.compose import Composer
+from lqmf_runner.config import TransformersBackend
+
+from ..conftest import Compose, Run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["mode=benchmark", "mode.concurrency=[0]"],
+        ["mode=benchmark", "mode.requests=0"],
+        ["mode=benchmark", "prompts.entries=[]"],
+        ["mode=compare", "models=[smollm2_gguf]", "mode.concurrency=[]"],
+        ["mode=quantize", "mode.method=gguf", "mode.type=Q9"],
+        ["mode=benchmark", "models=[smollm2_gguf,smollm2_bnb4]", "backend.kv_type=f32"],
+        ["mode=benchmark", "reference=local"],
+        ["mode=benchmark", "judge.model=smollm2_gguf", "judge.base_url=http://127.0.0.1:9"],
+        ["-m", "mode=benchmark", "model=smollm2_gguf,qwen_gguf", "mode.concurrency=[0]"],
+        ["-m", "mode=benchmark", "backend.max_slots=0,-1"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_refused_before_it_runs_leaves_no_folder(
+    words: list[str], run_program: Run, tmp_path: Path
+) -> None:
+    result = run_program(*words)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_reference_keeps_its_own_backend(compose_config: Compose) -> None:
+    """Settings of the models' formats would make no sense to it; those that every backend knows are shared."""
+    task = [
+        "mode=benchmark",
+        "model=smollm2_gguf",
+        "backend.kv_type=f32",
+        "backend.n_threads=3",
+        "reference=smollm2_bf16",
+    ]
+    settings = SimpleNamespace(
+        job=SimpleNamespace(config_name="config"), overrides=SimpleNamespace(task=task)
+    )
+    reference = Composer(settings).other("smollm2_bf16")  # type: ignore[arg-type]
+    assert type(reference.backend) is TransformersBackend
+    assert reference.backend.n_threads == 3
+    assert reference.model.name == "smollm2_bf16"
+
+
+def test_a_reference_that_is_not_there_is_named_with_those_that_are(run_program: Run) -> None:
+    done = run_program("mode=benchmark", "model=smollm2_gguf", "reference=smollm3")
+    assert done.returncode == 2
+    assert "smollm3" in done.stderr
+    assert "smollm2_bf16" in done.stderr

@@ -1,0 +1,65 @@
+"""A mistake in the configuration is one line with the valid names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Run
+from ..support.processes import CPU_SECONDS, children_cpu_seconds
+
+MISTAKES = {
+    "mode": (["mode=benchmrk"], "unknown mode 'benchmrk' (did you mean benchmark?)", "quantize"),
+    "a mode that is not built": (["mode=fly"], "unknown mode 'fly'", "benchmark"),
+    "no mode": (["model=smollm2_gguf"], "no mode given", "benchmark"),
+    "model": (["mode=benchmark", "model=smolm2_gguf"], "did you mean smollm2_gguf?", "model=local"),
+    "one of several models": (["mode=benchmark", "models=[smollm2_gguf,foo]"], "unknown model 'foo'", "qwen_bnb4"),
+    "backend": (["mode=benchmark", "backend=ggu"], "unknown backend 'ggu' (did you mean gguf?)", "openai"),
+    "prompts": (["mode=benchmark", "prompts=generl"], "unknown prompts 'generl' (did you mean general?)", "code"),
+    "key": (["mode=benchmark", "backend.nctx=5"], "unknown key 'backend.nctx' (did you mean n_ctx?)", "max_slots"),
+    "key at the root": (["mode=benchmark", "modle=x"], "unknown key 'modle' (did you mean model?)", "prompts"),
+    "added key": (["mode=benchmark", "+foo=1"], "unknown key 'foo'", "models_dir"),
+    "nested key": (["mode=benchmark", "mode.sampling.max_token=1"], "did you mean max_tokens?", "temperature"),
+    "not a number": (["mode=benchmark", "backend.n_ctx=abc"], "backend.n_ctx=abc is not valid", "a whole number"),
+    "not a boolean": (["mode=benchmark", "tracking.enabled=perhaps"], "tracking.enabled=perhaps", "true or false"),
+    "not a list": (["mode=benchmark", "mode.concurrency=5"], "mode.concurrency=5 is not valid", "a list"),
+    "out of range": (["mode=benchmark", "backend.max_slots=0"], "backend.max_slots=0", "at least 1"),
+    "not a choice": (["mode=benchmark", "backend.device=tpu"], "backend.device=tpu", "auto, cpu, cuda"),
+    "missing value": (["mode=benchmark", "model=local"], "model.name is not given", "model.name="),
+    "several values": (["mode=benchmark", "model=a,b"], "model=a,b has several values", "add -m"),
+    "null group": (["mode=null"], "cannot be null", "--help"),
+    "several models": (["mode=batch", "models=[smollm2_gguf]"], "batch does not take models", "-m model=smollm2"),
+    "a model twice": (["mode=benchmark", "models=[smollm2_gguf,smollm2_gguf]"], "names one twice", "each once"),
+    "syntax": (["mode=benchmark", "models=[a"], "cannot read 'models=[a'", "key=value"),
+    "no key": (["benchmark"], "cannot read 'benchmark'", "key=value"),
+    "interpolation": (["mode=benchmark", "model.path=${nope}"], "model.path cannot be resolved", "${...}"),
+    "option": (["mode=benchmark", "--frobnicate"], "unknown option '--frobnicate'", "key=value"),
+    "option without its value": (["mode=benchmark", "--config-dir"], "--config-dir needs a value", "--help"),
+    "config folder": (["mode=benchmark", "--config-dir", "nowhere"], "not found", "--config-dir"),
+    "empty prompt set": (["mode=benchmark", "prompts.entries=[]"], "'general' is empty", "entries"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_answered_at_once_with_one_line_and_the_valid_names(
+    what: str, run_program: Run, tmp_path: Path
+) -> None:
+    args, error, hint = MISTAKES[what]
+    started = children_cpu_seconds()
+    result = run_program(*args)
+    took = children_cpu_seconds() - started
+    lines = result.stderr.splitlines()
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(lines) == 2
+    assert lines[0].startswith("error: ")
+    assert error in lines[0]
+    assert lines[1].startswith("hint: ")
+    assert hint in lines[1]
+    assert took < CPU_SECONDS
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_a_mistake_shows_its_traceback_on_demand(run_program: Run) -> None:
+    assert "Traceback" in run_program("mode=benchmrk", env={"LQMF_DEBUG": "1"}).stderr
