@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 
 from lqmf_runner.errors import EngineLostError, QueueFullError
 
@@ -14,6 +15,11 @@ from ...support.fakes import fake_server, hello
 
 URL = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hi"}]
+TOOL = {
+    "type": "function",
+    "function": {"name": "add", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}},
+}
+CALL = '<tool_call>\n{"name": "add", "arguments": {"x": 1}}\n</tool_call>'
 
 
 async def stream(client: httpx.AsyncClient, **body: Any) -> list[Any]:
@@ -127,3 +133,75 @@ async def test_more_messages_than_any_context_holds_are_refused():
         for n, status in ((16_384, 200), (16_385, 400)):
             body = {"model": "m", "messages": [{"role": "user", "content": "a"}] * n}
             assert (await client.post(URL, json=body)).status_code == status
+
+
+async def test_a_call_has_an_id_that_mistrals_templates_accept():
+    async with fake_server(lambda _: [CALL]) as (client, _):
+        body = {"model": "m", "messages": MESSAGES, "tools": [TOOL]}
+        (choice,) = (await client.post(URL, json=body)).json()["choices"]
+    call_id = choice["message"]["tool_calls"][0]["id"]
+    assert len(call_id) == 9
+    assert call_id.isalnum()
+
+
+async def test_a_whole_answer_with_a_call():
+    async with fake_server(lambda _: ["Let me. ", CALL[:20], CALL[20:]]) as (client, engines):
+        body = {"model": "m", "messages": MESSAGES, "tools": [TOOL]}
+        (choice,) = (await client.post(URL, json=body)).json()["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "Let me."
+    (call,) = choice["message"]["tool_calls"]
+    assert call["type"] == "function"
+    assert call["function"] == {"name": "add", "arguments": '{"x":1}'}
+    request = engines["m"].requests[0]
+    assert request.tools[0]["function"]["name"] == "add"
+    assert request.sampling.constraint is None
+
+
+async def test_a_streamed_answer_with_a_call():
+    async with fake_server(lambda _: ["Let me. ", CALL[:20], CALL[20:]]) as (client, _):
+        events = await stream(client, tools=[TOOL])
+    choices = [event["choices"][0] for event in events[:-1]]
+    assert "".join(choice["delta"].get("content") or "" for choice in choices) == "Let me. "
+    (delta,) = [choice["delta"] for choice in choices if "tool_calls" in choice["delta"]]
+    (call,) = delta["tool_calls"]
+    assert (call["index"], call["function"]["name"]) == (0, "add")
+    assert choices[-1]["finish_reason"] == "tool_calls"
+
+
+async def test_a_required_call_is_a_constraint_and_none_offers_no_tools():
+    async with fake_server(lambda _: ['{"name": "add", ', '"arguments": {"x": 1}}']) as (client, engines):
+        for choice in ("required", {"type": "function", "function": {"name": "add"}}, "none"):
+            body = {"model": "m", "messages": MESSAGES, "tools": [TOOL], "tool_choice": choice}
+            answer = (await client.post(URL, json=body)).json()
+            assert ("tool_calls" in answer["choices"][0]["message"]) == (choice != "none")
+        unknown = {"type": "function", "function": {"name": "subtract"}}
+        body = {"model": "m", "messages": MESSAGES, "tools": [TOOL], "tool_choice": unknown}
+        assert (await client.post(URL, json=body)).status_code == 400
+    required, named, none = engines["m"].requests
+    schema = json.loads(required.sampling.constraint.value)
+    (call,) = schema["anyOf"]
+    assert call["properties"]["name"] == {"const": "add"}
+    assert call["properties"]["arguments"] == TOOL["function"]["parameters"]
+    assert named.sampling.constraint == required.sampling.constraint
+    assert none.tools == ()
+    assert none.sampling.constraint is None
+
+
+@pytest.mark.parametrize("depth", [100, 250, 400])
+async def test_deep_schemas_are_no_failure_of_the_server(depth: int):
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    tool = {"type": "function", "function": {"name": "add", "parameters": schema}}
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+    body = {"model": "m", "messages": MESSAGES}
+    async with fake_server() as (client, _):
+        for more in (
+            {"tools": [tool], "tool_choice": "required"},
+            asked,
+            {"structured_outputs": {"json": schema}},
+        ):
+            response = await client.post(URL, json=body | more)
+            assert response.status_code in (200, 400), response.text
+            assert response.status_code == 200 or "nested too deeply" in response.text
