@@ -1,0 +1,34 @@
+"""Bodies that are wrong: the error names the field."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from lqmf_runner.errors import FieldError
+from lqmf_runner.openai_api.body import decode
+from lqmf_runner.openai_api.schemas import ChatCompletionRequest
+
+DECODER = msgspec.json.Decoder(ChatCompletionRequest)
+START = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]'
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"{}", "model"), (b'{"model": "m"}', "messages"), (b'{"model": 5}', "model"), (b"[]", None), (b"{", None),
+        (b"\xff", None), (b"[" * 50_000, None), (START + b', "temperature": 3}', "temperature"),
+        (START + b', "logit_bias": {"x": 1}}', "logit_bias"),
+        (b'{"model": "m", "messages": [{"role": "robot"}]}', "messages[0].role"),
+        (b'{"model": "m", "messages": [{"content": "x"}]}', "messages[0].role"),
+    ],
+)  # fmt: skip
+def test_the_field_is_named(body: bytes, param: str | None) -> None:
+    with pytest.raises(FieldError) as caught:
+        decode(DECODER, body)
+    found = caught.value.param
+    assert found == param if param is None else (found or "").startswith(param)
+
+
+def test_unknown_fields_are_passed_over() -> None:
+    assert decode(DECODER, START + b', "new": {"a": 1}}').model == "m"
