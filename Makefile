@@ -34,10 +34,11 @@ demo: demo-models ## set up and decide which of five formats of one model to run
 test: demo-models ## set up and run the whole test suite
 	$(BIN)/python -m pytest
 
-lint: setup ## ruff and mypy, as in CI
+lint: setup ## ruff, mypy and the layers of packages, as in CI
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 ui: setup ## open MLflow on the runs of this folder
 	@# where litellm is installed too, MLflow imports it, and its download of a price list can block the start for ever

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from ...errors import InvalidRequestError, LqmfError, MissingDependencyError
 from ...types import Constraint
-from ..worker.runners.base import Tokenizer
 from . import constraint_check
 
 MAX_BYTES = 256 * 1024
@@ -67,10 +66,20 @@ class Matcher:
         self.complete = self._matcher.is_stopped()
 
 
+class TokenBytes(Protocol):
+    """What the compiler needs of a model's tokenizer: see `Tokenizer` in `engine.worker.runners.base`."""
+
+    eos_ids: frozenset[int]
+
+    def encode(self, text: str, *, parse_special: bool) -> list[int]: ...
+
+    def token_bytes(self, token: int) -> bytes: ...
+
+
 class ConstraintCompiler:
     """Makes matchers for one model's tokens. Safe to use from several threads."""
 
-    def __init__(self, tokenizer: Tokenizer, n_vocab: int) -> None:
+    def __init__(self, tokenizer: TokenBytes, n_vocab: int) -> None:
         self._tokenizer = tokenizer
         self._n_vocab = n_vocab
         self._vocabulary: Any = None
@@ -203,7 +212,7 @@ def _refusal(what: str, why: str) -> LqmfError:
     return InvalidRequestError(f"the constraint {what}" + (f": {reason}" if reason else ""))
 
 
-def _vocabulary(tokenizer: Tokenizer, n_vocab: int) -> Any:
+def _vocabulary(tokenizer: TokenBytes, n_vocab: int) -> Any:
     """The model's tokens as llguidance wants them. Special ones have no bytes, so that no constraint lets them in."""
     from llguidance import LLTokenizer
 
@@ -223,7 +232,7 @@ class _Words:
     bos_token_id = None
     special_token_ids: tuple[int, ...] = ()
 
-    def __init__(self, tokenizer: Tokenizer, tokens: list[bytes], eos: int) -> None:
+    def __init__(self, tokenizer: TokenBytes, tokens: list[bytes], eos: int) -> None:
         self.tokens = tokens
         self.eos_token_id = eos
         self.vocabulary: Any = None
