@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ..results.metrics import METRICS
 from ..results.schema import LoadResult, ModelResult, Results, Shape
 from . import figures as fig
 
@@ -43,19 +44,16 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
         Column("model", lambda m: m.name, is_number=False),
         Column("format", fig.format_name, is_number=False),
         Column("bits/w", lambda m: fig.number(m.bits_per_weight)),
-        Column("size", lambda m: fig.megabytes(m.size_mb), rank=lambda m: m.size_mb),
-        Column("memory", fig.memory, rank=fig.total_memory_mb),
+        _figure_column("size_mb"),
+        _figure_column("memory_mb", cell=fig.memory),
     ]
     columns += [
-        Column(
+        _load_column(
+            "tokens_per_s",
+            shape,
             f"tok/s{interval}\n{fig.load_label(shape)}",
-            _of_load(
-                shape, lambda load: fig.estimated(load, "output_tokens_per_s", load.output_tokens_per_s)
-            ),
             # of an open loop it is how much was asked for
-            rank=_rank(shape, lambda load: load.output_tokens_per_s, higher=True)
-            if shape.concurrency is not None
-            else None,
+            ranked=shape.concurrency is not None,
         )
         for shape in shapes
     ]
@@ -63,29 +61,32 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
     columns += latency[:1]
     fidelity = _fidelity_columns(results)
     columns += fidelity[:2]
-    columns.append(Column("load", lambda m: fig.seconds(m.load_time_s), rank=lambda m: m.load_time_s))
+    columns.append(_figure_column("load_time_s", "load", lambda m: fig.seconds(m.load_time_s)))
     columns += latency[1:]
     if any(model.ramp for model in results.models):
         columns.append(Column("sustained\nreq/s", fig.ramp))
     if any(load.goodput_rps is not None for model in results.models for load in model.loads):
         columns += [
-            Column(
-                f"goodput req/s{interval}\n{fig.load_label(shape)}",
-                _of_load(shape, lambda load: fig.estimated(load, "goodput_rps", load.goodput_rps)),
-                rank=_rank(shape, lambda load: load.goodput_rps, higher=True),
-            )
+            _load_column("goodput", shape, f"goodput req/s{interval}\n{fig.load_label(shape)}")
             for shape in shapes
         ]
     columns += fidelity[2:]
-    for name, metric in _tasks(results):
+    for name, score in _tasks(results):
         columns.append(
-            Column(f"{name}\n{metric} ± SE", functools.partial(fig.task, name=name, metric=metric))
+            Column(f"{name}\n{score} ± SE", functools.partial(fig.task, name=name, metric=score))
         )
     if any(model.quality.similarity for model in results.models):
         columns.append(Column("similarity\nF1", fig.similarity))
     if any(model.quality.judge for model in results.models):
         columns.append(Column("judge", fig.judged))
     columns.append(Column("heuristic", fig.heuristic))
+    for key, metric in METRICS.items():
+        if metric.column and metric.of_load:
+            columns += [
+                _load_column(key, shape, f"{metric.title}\n{fig.load_label(shape)}") for shape in shapes
+            ]
+        elif metric.column:
+            columns.append(_figure_column(key))
     return columns
 
 
@@ -93,16 +94,8 @@ def _latency_columns(shape: Shape) -> list[Column[ModelResult]]:
     """Latency and use of the memory bandwidth under a load."""
     at = fig.load_label(shape)
     return [
-        Column(
-            f"TTFT ms {at}\np50 / p99",
-            _of_load(shape, lambda load: fig.pair(load.ttft_s)),
-            rank=_rank(shape, lambda load: load.ttft_s.p50),
-        ),
-        Column(
-            f"ITL ms {at}\np50",
-            _of_load(shape, lambda load: fig.milliseconds(load.itl_s.p50)),
-            rank=_rank(shape, lambda load: load.itl_s.p50),
-        ),
+        _load_column("ttft_s", shape, f"TTFT ms {at}\np50 / p99", lambda load: fig.pair(load.ttft_s)),
+        _load_column("itl_s", shape, f"ITL ms {at}\np50"),
         Column(f"bandwidth\n{at}", _of_load(shape, lambda load: fig.percent(load.bandwidth_utilisation))),
     ]
 
@@ -113,22 +106,18 @@ def _fidelity_columns(results: Results) -> list[Column[ModelResult]]:
     if any(model.quality.kld for model in results.models):
         columns += _distribution_columns()
     if any(model.quality.decisions for model in results.models):
-        columns.append(Column("flips\n± SE", fig.flips, rank=_flip_rate))
+        columns.append(_figure_column("flips", "flips\n± SE", fig.flips))
     return columns
-
-
-def _flip_rate(model: ModelResult) -> float | None:
-    return model.quality.decisions.flip_rate if model.quality.decisions else None
 
 
 def _distribution_columns() -> list[Column[ModelResult]]:
     return [
-        Column("KLD\nmean ± SE", fig.kld, rank=lambda m: m.quality.kld.mean if m.quality.kld else None),
-        Column("top-1", fig.top1, rank=lambda m: None if (t := m.quality.top1_agreement) is None else -t),
-        Column(
+        _figure_column("kld", "KLD\nmean ± SE", fig.kld),
+        _figure_column("top1"),
+        _figure_column(
+            "perplexity",
             "perplexity\n± SE",
             lambda m: fig.plus_minus(m.quality.perplexity, m.quality.perplexity_se),
-            rank=lambda m: m.quality.perplexity,
         ),
         Column("differs\nat token", fig.divergence),
     ]
@@ -158,35 +147,62 @@ def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelRes
     return best
 
 
-def load_heads() -> Sequence[str]:
-    """Heads of the table of all loads."""
-    return (
-        "load", "requests", "success", "TTFT p50/p99 ms", "ITL p50/p99 ms", "TPOT p50/p99 ms", "E2E p50/p99 ms",
-        "output tok/s", "total tok/s", "req/s", "prefill tok/s", "decode tok/s", "bandwidth", "goodput req/s",
+LOAD_COLUMNS: tuple[Column[LoadResult], ...] = (
+    Column("load", lambda load: load.shape.key + (" (partial)" if load.partial else ""), is_number=False),
+    Column("requests", lambda load: str(load.requests)),
+    Column("success", lambda load: fig.percent(load.success_rate)),
+    Column("TTFT p50/p99 ms", lambda load: fig.pair(load.ttft_s)),
+    Column("ITL p50/p99 ms", lambda load: fig.pair(load.itl_s)),
+    Column("TPOT p50/p99 ms", lambda load: fig.pair(load.tpot_s)),
+    Column("E2E p50/p99 ms", lambda load: fig.pair(load.e2e_s)),
+    Column("output tok/s", lambda load: fig.number(load.output_tokens_per_s)),
+    Column("total tok/s", lambda load: fig.number(load.total_tokens_per_s)),
+    Column("req/s", lambda load: fig.number(load.requests_per_s)),
+    Column("prefill tok/s", lambda load: fig.number(load.prefill_tokens_per_s)),
+    Column("decode tok/s", lambda load: fig.number(load.decode_tokens_per_s)),
+    Column("bandwidth", lambda load: fig.percent(load.bandwidth_utilisation)),
+    Column("goodput req/s", lambda load: fig.number(load.goodput_rps)),
+    Column(
         "cached prompt",
-    )  # fmt: skip
+        lambda load: fig.percent(load.cached_tokens / load.prompt_tokens if load.prompt_tokens else None),
+    ),
+)
+"""Columns of the table of all loads, a row a load."""
 
 
-def load_row(load: LoadResult) -> Sequence[str]:
-    """A row of the table of all loads."""
-    cached = load.cached_tokens / load.prompt_tokens if load.prompt_tokens else None
-    return (
-        fig.load_key(load.shape) + (" (partial)" if load.partial else ""),
-        str(load.requests),
-        fig.percent(load.success_rate),
-        fig.pair(load.ttft_s),
-        fig.pair(load.itl_s),
-        fig.pair(load.tpot_s),
-        fig.pair(load.e2e_s),
-        fig.number(load.output_tokens_per_s),
-        fig.number(load.total_tokens_per_s),
-        fig.number(load.requests_per_s),
-        fig.number(load.prefill_tokens_per_s),
-        fig.number(load.decode_tokens_per_s),
-        fig.percent(load.bandwidth_utilisation),
-        fig.number(load.goodput_rps),
-        fig.percent(cached),
+def _figure_column(
+    key: str, head: str = "", cell: Callable[[ModelResult], str] | None = None
+) -> Column[ModelResult]:
+    """A column of a metric of models: its head and cells, unless others are given, and which cell is the best."""
+    metric = METRICS[key]
+
+    def rank(model: ModelResult) -> float | None:
+        figure = metric.read(model)
+        return None if figure is None else metric.rank(figure)
+
+    return Column(
+        head or metric.title, cell or (lambda model: fig.written(metric, metric.read(model))), rank=rank
     )
+
+
+def _load_column(
+    key: str,
+    shape: Shape,
+    head: str,
+    cell: Callable[[LoadResult], str] | None = None,
+    *,
+    ranked: bool = True,
+) -> Column[ModelResult]:
+    """The same of a metric of a load. A load that was cut short does not compete."""
+    metric = METRICS[key]
+
+    def rank(model: ModelResult) -> float | None:
+        load = fig.find_load(model, shape)
+        figure = None if load is None or load.partial else metric.read(load)
+        return None if figure is None else metric.rank(figure)
+
+    written = cell or (lambda load: fig.estimated(load, metric))
+    return Column(head, _of_load(shape, written), rank=rank if ranked else None)
 
 
 def _of_load(shape: Shape, cell: Callable[[LoadResult], str]) -> Callable[[ModelResult], str]:
@@ -197,16 +213,3 @@ def _of_load(shape: Shape, cell: Callable[[LoadResult], str]) -> Callable[[Model
         return cell(load) + ("*" if load.partial else "")
 
     return of_model
-
-
-def _rank(
-    shape: Shape, value: Callable[[LoadResult], float | None], *, higher: bool = False
-) -> Callable[[ModelResult], float | None]:
-    """Ranks models by a figure of a load. A load that was cut short does not compete."""
-
-    def rank(model: ModelResult) -> float | None:
-        load = fig.find_load(model, shape)
-        figure = None if load is None or load.partial else value(load)
-        return None if figure is None else -figure if higher else figure
-
-    return rank

@@ -11,7 +11,7 @@ import msgspec
 from ..results.schema import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
-from .columns import best_cells, load_heads, load_row, summary_columns
+from .columns import LOAD_COLUMNS, best_cells, summary_columns
 from .side_by_side import Comparison, compare_answers, marked_against
 
 if TYPE_CHECKING:
@@ -289,7 +289,11 @@ def _loads(results: Results) -> list[Block]:
 
 
 def _model_loads(model: ModelResult) -> Table:
-    return Table(load_heads(), [load_row(load) for load in model.loads], title=model.name)
+    return Table(
+        heads=[column.head for column in LOAD_COLUMNS],
+        rows=[[column.cell(load) for column in LOAD_COLUMNS] for load in model.loads],
+        title=model.name,
+    )
 
 
 def _failures(records: Sequence[RequestRecord]) -> list[Block]:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from ..results.metrics import METRICS, Metric
 from ..results.quality import ReferenceFigures
 from ..results.schema import LoadResult, ModelResult, Shape, Summary
 
@@ -55,27 +56,34 @@ def megabytes(value: float | None) -> str:
     return f"{value / 1e3:,.1f} GB" if value >= 10_000 else f"{value:,.0f} MB"
 
 
+def written(metric: Metric, value: float | None) -> str:
+    """A figure of the table of metrics, in the unit that tables have it in."""
+    match metric.unit:
+        case "ms":
+            return milliseconds(value)
+        case "MB":
+            return megabytes(value)
+        case "%":
+            return UNKNOWN if value is None else f"{value * 100:.1f} %"
+    return number(value)
+
+
 def pair(summary: Summary) -> str:
     """Median and 99th percentile in milliseconds: "36 / 112"."""
     return f"{milliseconds(summary.p50)} / {milliseconds(summary.p99)}"
 
 
-def load_key(shape: Shape) -> str:
-    """Short name of a load, as in metrics and in `requests.jsonl`: "c8"."""
-    if shape.concurrency is not None:
-        return f"c{shape.concurrency}"
-    return f"{shape.kind}{shape.rate:g}" if shape.rate is not None else shape.kind
-
-
 def load_label(shape: Shape) -> str:
-    """The same for a table's head: "@8", "poisson 2/s"."""
+    """A load in a table's head: "@8", "poisson 2/s"."""
     return f"@{shape.concurrency}" if shape.rate is None else f"{shape.kind} {shape.rate:g}/s"
 
 
-def estimated(load: LoadResult, name: str, value: float | None) -> str:
-    """A metric; of a load that was repeated, its mean and 95 % interval: "123 ± 4"."""
-    found = load.repeats.get(name)
-    return number(value) if found is None else f"{number(found.mean)} ± {number(found.ci95)}"
+def estimated(load: LoadResult, metric: Metric) -> str:
+    """A metric of a load; where the load was repeated, its mean and 95 % interval: "123 ± 4"."""
+    found = load.repeats.get(metric.path)
+    if found is None:
+        return written(metric, metric.read(load))
+    return f"{written(metric, found.mean)} ± {written(metric, found.ci95)}"
 
 
 def ramp(model: ModelResult) -> str:
@@ -102,11 +110,6 @@ def memory(model: ModelResult) -> str:
     return megabytes(model.memory.rss_mb) + gpu
 
 
-def total_memory_mb(model: ModelResult) -> float | None:
-    """Resident memory and GPU memory together; None if it is not known."""
-    return model.memory.rss_mb + model.memory.gpu_mb or None if model.memory else None
-
-
 def heuristic(model: ModelResult) -> str:
     """The heuristic score."""
     score = model.quality.heuristic
@@ -129,8 +132,7 @@ def kld(model: ModelResult) -> str:
 
 def top1(model: ModelResult) -> str:
     """Share of positions where the model's most likely token is the reference's."""
-    share = model.quality.top1_agreement
-    return UNKNOWN if share is None else f"{share * 100:.1f} %"
+    return written(METRICS["top1"], model.quality.top1_agreement)
 
 
 def divergence(model: ModelResult) -> str:

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.text import Text
 
 from ..config import HistoryMode
-from ..results.history import Change, PastRun, gauge_of, previous
+from ..results.history import Change, PastRun, previous
+from ..results.metrics import METRICS, tracked_metric
 from ..results.schema import ModelResult
 from . import figures as fig
 from .columns import Column
 from .display import fit_tables, printable
 
-_CLOSED = re.compile(r"c(\d+)/output_tokens_per_s")
+_CLOSED = re.compile(rf"c(\d+)/{METRICS['tokens_per_s'].tracked}")
 
 
 def print_history(
@@ -59,19 +60,18 @@ def _times(relative: float) -> str:
     return f"{relative * 100:+.0f} %" if relative < 9 else f"{relative + 1:,.0f} ×"
 
 
-def metric_label(metric: str) -> str:
-    """What people call a metric: "TTFT p50 c8"."""
-    gauge = gauge_of(metric)
-    if gauge is None:
-        return metric
-    load = metric.rpartition("/")[0] if "/" not in gauge.ending else ""
-    return f"{gauge.label} {load}".rstrip()
+def metric_label(name: str) -> str:
+    """What people call a metric by its name in MLflow: "TTFT p50 c8"."""
+    metric = tracked_metric(name)
+    if metric is None:
+        return name
+    return f"{metric.title} {name.rpartition('/')[0]}".rstrip() if metric.of_load else metric.title
 
 
 def lightest_speed(runs: Sequence[PastRun]) -> str:
     """Name of the output rate under the lightest closed load that any of the runs had."""
     users = {int(found[1]) for run in runs for name in run.metrics if (found := _CLOSED.fullmatch(name))}
-    return f"c{min(users, default=1)}/output_tokens_per_s"
+    return _of(f"c{min(users, default=1)}", "tokens_per_s")
 
 
 def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]]) -> list[Column[PastRun]]:
@@ -87,15 +87,13 @@ def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]
         Column("weights", lambda run: (run.version or fig.UNKNOWN)[:8], is_number=False),
         Column("mode", lambda run: run.mode, is_number=False),
     ]
-    columns += [_metric_column(f"c{n}/output_tokens_per_s", f"tok/s\n@{n}") for n in ends]
-    columns += [_metric_column(f"c{n}/ttft_s.p50", f"TTFT ms @{n}\np50") for n in ends[:1]]
+    columns += [_metric_column(_of(f"c{n}", "tokens_per_s"), f"tok/s\n@{n}") for n in ends]
+    columns += [_metric_column(_of(f"c{n}", "ttft_s"), f"TTFT ms @{n}\np50") for n in ends[:1]]
     columns += [
-        _metric_column(name, head)
-        for name, head in (
-            ("memory/rss_mb", "memory"), ("quality/kld.mean", "KLD\nmean"), ("quality/top1_agreement", "top-1"),
-        )
-        if any(name in run.metrics for run in runs)
-    ]  # fmt: skip
+        _metric_column(METRICS[key].tracked, head)
+        for key, head in (("memory_mb", ""), ("kld", "KLD\nmean"), ("top1", ""))
+        if any(METRICS[key].tracked in run.metrics for run in runs)
+    ]
     columns.append(Column("", lambda run: _mark(run, regressions), is_number=False))
     return columns
 
@@ -122,20 +120,24 @@ def _trend_columns(metric: str, everything: Sequence[PastRun]) -> list[Column[Pa
     ]
 
 
+def _of(load: str, key: str) -> str:
+    """The name in MLflow of a metric under a load."""
+    return f"{load}/{METRICS[key].tracked}"
+
+
 def _metric_column(metric: str, head: str = "") -> Column[PastRun]:
     return Column(head or metric_label(metric), lambda run: _figure(metric, run.metrics.get(metric)))
 
 
-def _figure(metric: str, value: float | None) -> str:
+def _figure(name: str, value: float | None) -> str:
+    """A metric under its name in MLflow. What the table does not have is written like what it has under that field."""
     if value is None:
         return fig.UNKNOWN
-    if "ttft_s" in metric or "itl_s" in metric:
-        return fig.milliseconds(value)
-    if metric.endswith("_mb"):
-        return fig.megabytes(value)
-    if metric.endswith(("top1_agreement", "success_rate")):
-        return f"{value * 100:.1f} %"
-    return fig.number(value)
+    fields = re.split(r"[./]", name)
+    for metric in METRICS.values():
+        if metric.tolerance is not None and metric.field in fields:
+            return fig.written(metric, value)
+    return fig.megabytes(value) if name.endswith("_mb") else fig.number(value)
 
 
 def _mark(run: PastRun, regressions: Mapping[str, Sequence[Change]]) -> str:

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 
 from ..config import HistoryMode
 from ..errors import UserInputError
-from ..results.history import Change, PastRun, best, gauge_of, newest
+from ..results.history import Change, PastRun, best, newest
+from ..results.metrics import tracked_metric
 from .history import lightest_speed
 
 _AGE = re.compile(r"(\d+)\s*([hdw])")
@@ -69,7 +70,7 @@ def select(
 
 
 def _check_metric(metric: str, runs: Sequence[PastRun]) -> None:
-    if gauge_of(metric) is None:
+    if tracked_metric(metric) is None:
         raise UserInputError(
             f"mode.metric={metric}: nothing is known of better and worse there",
             hint="try c1/output_tokens_per_s, c8/ttft_s.p50, memory/rss_mb or quality/kld.mean",

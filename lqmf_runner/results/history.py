@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+
+from .metrics import tracked_metric
 
 _EARLIER = 5  # runs that a later one is held to
 _DEVIATIONS = 3.0  # standard deviations of the earlier runs that count as noise
@@ -59,47 +60,10 @@ class Change(msgspec.Struct, frozen=True):
         return self.after / self.before - 1 if self.before else None
 
 
-@dataclass(frozen=True)
-class Gauge:
-    """A metric that can become worse, by the end of its name.
-
-    `tolerance` is the relative change that is taken for noise however little the earlier runs differ: speeds drift on
-    one machine from hour to hour, fidelity does not.
-    """
-
-    ending: str
-    label: str
-    higher: bool
-    tolerance: float
-
-
-GAUGES = (
-    Gauge("output_tokens_per_s", "tok/s", True, 0.10),
-    Gauge("ttft_s.p50", "TTFT p50", False, 0.20),
-    Gauge("itl_s.p50", "ITL p50", False, 0.10),
-    Gauge("success_rate", "success", True, 0.01),
-    Gauge("goodput_rps", "goodput", True, 0.10),
-    Gauge("memory/rss_mb", "memory", False, 0.10),
-    Gauge("load_time_s", "load time", False, 0.50),
-    Gauge("quality/kld.mean", "KLD", False, 0.05),
-    Gauge("quality/top1_agreement", "top-1", True, 0.01),
-    Gauge("quality/perplexity", "perplexity", False, 0.01),
-    Gauge("quality/heuristic.score", "heuristic", True, 0.05),
-)
-
-
-def gauge_of(metric: str) -> Gauge | None:
-    """The gauge that a metric belongs to; None if nothing can be said of better and worse."""
-    for gauge in GAUGES:
-        if metric == gauge.ending or ("/" not in gauge.ending and metric.rpartition("/")[2] == gauge.ending):
-            return gauge
-    return None
-
-
 def find_regressions(runs: Sequence[PastRun]) -> dict[str, list[Change]]:
     """What is worse in each run than in the comparable complete runs before it, by more than noise; by run id.
 
-    Noise is the largest of: the gauge's tolerance; three standard deviations (estimated from the median absolute
+    Noise is the largest of: the metric's tolerance; three standard deviations (estimated from the median absolute
     deviation) of the earlier runs if they are three or more; the confidence intervals of repeated loads.
     """
     earlier: dict[tuple[str, ...], list[PastRun]] = {}
@@ -123,8 +87,8 @@ def newest(runs: Sequence[PastRun]) -> list[PastRun]:
 
 def best(runs: Sequence[PastRun], metric: str) -> list[PastRun]:
     """The run of each model, mode and system that has the best figure; those without the metric are left out."""
-    gauge = gauge_of(metric)
-    sign = -1.0 if gauge is not None and gauge.higher else 1.0
+    known = tracked_metric(metric)
+    sign = -1.0 if known is not None and known.higher else 1.0
     kept: dict[tuple[str, ...], PastRun] = {}
     for run in runs:
         key = (run.model, run.mode, run.system)
@@ -148,12 +112,12 @@ def previous(run: PastRun, runs: Sequence[PastRun], metric: str) -> PastRun | No
 
 
 def _worse(metric: str, run: PastRun, before: Sequence[PastRun]) -> Change | None:
-    gauge = gauge_of(metric)
+    known = tracked_metric(metric)
     values = [other.metrics[metric] for other in before if metric in other.metrics]
-    if gauge is None or not values:
+    if known is None or not values:
         return None
     base, after = statistics.median(values), run.metrics[metric]
-    noise = gauge.tolerance * abs(base)
+    noise = (known.tolerance or 0.0) * abs(base)
     if len(values) >= 3:
         spread = 1.4826 * statistics.median(abs(value - base) for value in values)
         noise = max(noise, _DEVIATIONS * spread)
@@ -162,5 +126,5 @@ def _worse(metric: str, run: PastRun, before: Sequence[PastRun]) -> Change | Non
     intervals = [other.metrics[interval] for other in before if interval in other.metrics]
     if interval in run.metrics and intervals:
         noise = max(noise, run.metrics[interval] + statistics.median(intervals))
-    loss = base - after if gauge.higher else after - base
+    loss = known.rank(after) - known.rank(base)
     return Change(metric, base, after, len(values)) if loss > noise else None

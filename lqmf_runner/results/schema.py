@@ -38,6 +38,13 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
     rate: float | None = None
     burst: int | None = None
 
+    @property
+    def key(self) -> str:
+        """Short name of the load, as in MLflow's metrics and in `requests.jsonl`: "c8", "poisson2"."""
+        if self.concurrency is not None:
+            return f"c{self.concurrency}"
+        return f"{self.kind}{self.rate:g}" if self.rate is not None else self.kind
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """Mean of a metric over `n` repeats of a load; its 95 % confidence interval is `mean` ± `ci95` (Student's t)."""

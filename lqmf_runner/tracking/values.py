@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from ..redaction import REDACTED, SECRET_KEY, redact_text
-from ..reports.figures import load_key
 from ..results.flat import flatten
+from ..results.metrics import GROUPS
 from ..results.schema import ModelResult, SystemInfo
 
 ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
@@ -43,7 +43,6 @@ def run_params(config: Mapping[str, Any]) -> dict[str, str]:
 
 def model_metrics(model: ModelResult) -> dict[str, float]:
     """All numbers of a model under their MLflow names, e.g. `c8/ttft_s.p50`, `quality/heuristic.score`."""
-    groups = ("memory", "ramp", "quality")
     plain: dict[str, Any] = msgspec.to_builtins(model)
     found: dict[str, float] = {}
 
@@ -52,12 +51,12 @@ def model_metrics(model: ModelResult) -> dict[str, float]:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 found[prefix + name] = float(value)
 
-    add({name: value for name, value in plain.items() if name not in ("loads", *groups)})
-    for group in groups:
+    add({name: value for name, value in plain.items() if name not in ("loads", *GROUPS)})
+    for group in GROUPS:
         add(plain[group] or {}, f"{group}/")
     for load, values in zip(model.loads, plain["loads"], strict=True):
         values.pop("shape")
-        add(values, f"{load_key(load.shape)}/")
+        add(values, f"{load.shape.key}/")
     return found
 
 

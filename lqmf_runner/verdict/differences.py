@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from ..results.metrics import METRICS, Metric
 from ..results.verdict import Difference
-from .ranking import METRICS, Candidate, Measure, Metric
+from .ranking import Candidate, Measure
 
 
 def differences(baseline: Candidate, other: Candidate) -> list[Difference]:
-    """A statement for each figure that both have."""
+    """A statement for each figure that both have, those of the load first."""
     pairs = (
         (metric, baseline.measures.get(metric.key), other.measures.get(metric.key))
-        for metric in METRICS.values()
+        for metric in sorted(METRICS.values(), key=lambda metric: not metric.of_load)
     )
     return [
         _difference(baseline.name, other.name, metric, before, after)
@@ -38,7 +39,7 @@ def _difference(baseline: str, model: str, metric: Metric, before: Measure, afte
         after=after.value,
         change=change,
         beyond_noise=not tie,
-        better=None if tie else (after.value > before.value) == metric.higher,
+        better=None if tie else metric.is_better(after.value, before.value),
         text=f"{metric.label}: {figures} ({said})",
     )
 

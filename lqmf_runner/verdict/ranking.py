@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..config import VerdictConfig, WeightsConfig
+from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from ..results.verdict import Miss
 
-NOISE_Z = 1.96  # a difference counts when it leaves the 95 % interval around none
 KLD_PER_HALF = 0.1
 DIMENSIONS = ("fidelity", "speed", "memory")
 
@@ -32,54 +32,11 @@ class Measure(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A figure that can be bound. `label`, `form` and `scale` write it; `higher` says which way is better."""
-
-    key: str
-    label: str
-    form: str
-    higher: bool = False
-    scale: float = 1.0
-
-    def write(self, value: float) -> str:
-        """The value with its unit; without one, it ends where its zeros begin."""
-        text = self.form.format(value * self.scale)
-        return text.rstrip("0").rstrip(".") if self.form.endswith("f}") else text
-
-    def limit(self, value: float) -> str:
-        """A bound without the figure's name, its decimals as the user gave them: "at least 150 tok/s"."""
-        unit = self.form.partition("}")[2]
-        text = f"{value * self.scale:,.12f}".rstrip("0").rstrip(".")
-        return f"{'at least' if self.higher else 'at most'} {text}{unit}"
-
-    def wanted(self, limit: float) -> str:
-        """A bound in words: "KLD at most 0.1"."""
-        return f"{self.label} {self.limit(limit)}"
-
-
-METRICS: dict[str, Metric] = {
-    metric.key: metric
-    for metric in (
-        Metric("tokens_per_s", "speed", "{:.1f} tok/s", higher=True),
-        Metric("ttft_s", "TTFT p50", "{:.3f} s"),
-        Metric("success_rate", "success rate", "{:.1f} %", higher=True, scale=100),
-        Metric("memory_mb", "memory", "{:,.0f} MB"),
-        Metric("size_mb", "size", "{:,.0f} MB"),
-        Metric("load_time_s", "load time", "{:.2f} s"),
-        Metric("kld", "KLD", "{:.4f}"),
-        Metric("top1", "top-1", "{:.1f} %", higher=True, scale=100),
-        Metric("perplexity", "perplexity", "{:.2f}"),
-        Metric("heuristic", "heuristic quality", "{:.2f}", higher=True),
-    )
-}
-
-
-@dataclass(frozen=True)
 class Candidate:
     """What was measured of one model.
 
     Attributes:
-        measures: figures by their key in `METRICS`; what was not measured is missing. Speed and memory are positive.
+        measures: figures by the key of their metric; what was not measured is missing. Speed and memory are positive.
         speeds: output tokens per second at each concurrency.
         error: why the model's run failed; such a model is reported and not judged.
         parts_after: tokens after which half of the greedy answers have parted from the reference's.
@@ -152,8 +109,9 @@ def missing(candidate: Candidate, weights: WeightsConfig, sources: Mapping[str, 
 
 def misses_of(candidate: Candidate, config: VerdictConfig) -> tuple[Miss, ...]:
     """The constraints that a candidate does not meet. A bound figure that was not measured is a miss."""
+    metrics = bounds()
     misses = (
-        _miss(name, limit, candidate.measures.get(name.split("_", 1)[1]))
+        _miss(name, metrics[name], limit, candidate.measures.get(metrics[name].key))
         for name, limit in config.bounds.items()
     )
     return tuple(miss for miss in misses if miss is not None)
@@ -202,13 +160,12 @@ def _utility(key: str, measure: Measure) -> Measure:
     return Measure(sign * math.log2(value), error / value / math.log(2))
 
 
-def _miss(name: str, limit: float, measure: Measure | None) -> Miss | None:
-    metric = METRICS[name.split("_", 1)[1]]
+def _miss(name: str, metric: Metric, limit: float, measure: Measure | None) -> Miss | None:
     bound = metric.limit(limit)
     if measure is None:
         value = shortfall = None
         text = f"{metric.label} was not measured ({bound})"
-    elif measure.value == limit or (measure.value > limit) == metric.higher:
+    elif not metric.is_better(limit, measure.value):
         return None
     else:
         value = measure.value

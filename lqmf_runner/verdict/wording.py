@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config import VerdictConfig
-from .ranking import DIMENSIONS, METRICS, NOISE_Z, Candidate, Measure, Metric, Ranked, missing
+from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
+from .ranking import DIMENSIONS, Candidate, Measure, Ranked, missing
 
 OTHERS = 5  # so many other models get a sentence
 BROKEN_HEURISTIC = 0.5
@@ -47,10 +48,15 @@ class Case:
         return "" if self.concurrency is None else f" at {_requests(self.concurrency)}"
 
     @property
+    def limits(self) -> list[tuple[str, Metric, float]]:
+        """The bounds that are given: setting, metric and value of each."""
+        metrics = bounds()
+        return [(name, metrics[name], limit) for name, limit in self.config.bounds.items()]
+
+    @property
     def bounds(self) -> str:
         """All constraints in words."""
-        metrics = ((METRICS[name.split("_", 1)[1]], limit) for name, limit in self.config.bounds.items())
-        return _join([metric.wanted(limit) for metric, limit in metrics])
+        return _join([metric.wanted(limit) for _, metric, limit in self.limits])
 
 
 def headline(case: Case) -> str:
@@ -108,8 +114,7 @@ def _cautions_of(case: Case, row: Ranked) -> list[str]:
     heuristic = measures.get("heuristic")
     if heuristic is not None and heuristic.value < BROKEN_HEURISTIC:
         said.append(f"The answers of {row.name} look broken: heuristic quality {heuristic.value:.2f}.")
-    for name, limit in case.config.bounds.items():
-        metric = METRICS[name.split("_", 1)[1]]
+    for name, metric, limit in case.limits:
         measure = measures.get(metric.key)
         if measure is not None and measure.error and measure.ties_with(Measure(limit)):
             met = "misses" if any(miss.constraint == name for miss in row.misses) else "meets"
@@ -136,15 +141,14 @@ def _why_none(case: Case) -> list[str]:
     if len(case.rows) < 2 or case.rows[0].qualifies:
         return []
     beyond, met = [], []
-    for name, limit in case.config.bounds.items():
-        metric = METRICS[name.split("_", 1)[1]]
+    for name, metric, limit in case.limits:
         good = [row.name for row in case.rows if all(miss.constraint != name for miss in row.misses)]
         values = {row.name: m.value for row in case.rows if (m := row.candidate.measures.get(metric.key))}
         if good:
             if len(good) < len(case.rows):
                 met.append(f"{metric.wanted(limit)} by {_join(good)} alone")
         elif values:
-            best = (max if metric.higher else min)(values, key=lambda model: values[model])
+            best = min(values, key=lambda model: metric.rank(values[model]))
             beyond.append(
                 f"No model meets {metric.wanted(limit)}: the best is {metric.write(values[best])}, of {best}."
             )

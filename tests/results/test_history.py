@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lqmf_runner.reports.history import describe
-from lqmf_runner.results.history import Change, PastRun, find_regressions, gauge_of
+from lqmf_runner.results.history import Change, PastRun, find_regressions
+from lqmf_runner.results.metrics import tracked_metric
 
 
 def history(metric: str, values: list[float], **more: list[float]) -> list[PastRun]:
@@ -48,12 +49,12 @@ def test_intervals_of_repeated_loads_are_noise() -> None:
     assert list(find_regressions(narrow)) == ["1"]
 
 
-def test_gauges_are_found_by_whole_names() -> None:
-    assert gauge_of("c8/ttft_s.p50") is not None
-    assert gauge_of("c8/ttft_s.p99") is None
-    assert gauge_of("system/load_time_s.x") is None
-    assert gauge_of("quality/kld.mean") is not None
-    assert gauge_of("kld.mean") is None
+def test_metrics_are_found_by_whole_names() -> None:
+    assert tracked_metric("c8/ttft_s.p50") is not None
+    assert tracked_metric("c8/ttft_s.p99") is None
+    assert tracked_metric("system/load_time_s.x") is None
+    assert tracked_metric("quality/kld.mean") is not None
+    assert tracked_metric("kld.mean") is None
 
 
 def test_a_change_is_told_in_per_cent_or_where_it_is_large_as_a_multiple() -> None:

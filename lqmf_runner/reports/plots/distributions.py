@@ -80,7 +80,7 @@ def _samples(records: Sequence[RequestRecord], name: str) -> dict[tuple[str, str
 
 
 def _latency_rows(results: Results, values: dict[tuple[str, str], np.ndarray]) -> list[_Row]:
-    loads = list(dict.fromkeys(fig.load_key(load.shape) for m in results.models for load in m.loads))
+    loads = list(dict.fromkeys(load.shape.key for m in results.models for load in m.loads))
     loads = [load for load in loads if any(key[1] == load for key in values)]
     if len(loads) > 2 and len(loads) * len(results.models) > _MOST_ROWS:
         loads = [loads[0], loads[-1]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...results.metrics import METRICS
 from ...results.schema import ModelResult, Results
 from .. import figures as fig
 from .palette import INK, MUTED
@@ -37,7 +38,7 @@ def pareto_plot(results: Results) -> Iterator[Plot]:
         load = fig.find_load(model, shape)
         loss = _losses(model).get(measure)
         if load is not None and load.output_tokens_per_s is not None and loss is not None:
-            memory = fig.total_memory_mb(model)
+            memory = METRICS["memory_mb"].read(model)
             label = labels[number] + (f" · {fig.megabytes(memory)}" if memory else "")
             shown.append(_Model(number, label, load.output_tokens_per_s, loss, memory))
     if len(shown) < 2:
