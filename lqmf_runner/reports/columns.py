@@ -72,9 +72,7 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
         ]
     columns += fidelity[2:]
     for name, score in _tasks(results):
-        columns.append(
-            Column(f"{name}\n{score} ± SE", functools.partial(fig.task, name=name, metric=score))
-        )
+        columns.append(Column(f"{name}\n{score} ± SE", functools.partial(fig.task, name=name, metric=score)))
     if any(model.quality.similarity for model in results.models):
         columns.append(Column("similarity\nF1", fig.similarity))
     if any(model.quality.judge for model in results.models):

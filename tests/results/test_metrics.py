@@ -132,7 +132,9 @@ print(render_markdown(run_document(results, [], [], {})))
 
 def test_a_metric_with_a_bound_is_one_more_entry() -> None:
     """It is composed, judged and reported: a fresh process, as the settings are made when they are imported."""
-    done = subprocess.run([sys.executable, "-c", GROWN], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", GROWN], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "E2E p99 0.5 s (at most 0.4 s)" in done.stdout
     assert "No model meets E2E p99 at most 0.4 s" in done.stdout
