@@ -14,17 +14,20 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         role: "system", "user", "assistant" or "tool".
+        content: the text; None in an assistant or tool turn that has none.
         name: of the speaker, or of the tool that answers.
         tool_calls: what an assistant turn asked for, each {"id", "type": "function", "function": {"name",
-            "arguments"}}, the arguments as an object.
+            "arguments"}}, the arguments as an object, or as text where they are none.
         tool_call_id: which of those calls a tool turn answers.
+        reasoning_content: the thoughts of an assistant turn, kept apart from its text.
     """
 
     role: str
-    content: str
+    content: str | None
     name: str | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
 
 
 class Constraint(msgspec.Struct, frozen=True):
@@ -99,6 +102,9 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
         tools: functions the model may call, as OpenAI describes them; handed to the chat template.
         template_options: variables for the chat template, e.g. {"enable_thinking": False}. They cannot replace what
             the program itself hands to it.
+        add_generation_prompt: whether the chat template opens a turn for the answer.
+        continue_final_message: the prompt ends inside the last message, and the answer goes on from its text; then
+            `add_generation_prompt` is False.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -107,6 +113,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingParams = SamplingParams()
     tools: tuple[dict[str, Any], ...] = ()
     template_options: dict[str, Any] = {}
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

@@ -173,10 +173,10 @@ def _request(
     if not turns:
         raise InvalidRequestError("the state is empty")
     if not engine.info.chat_template:
-        text = "\n\n".join(turn.content for turn in turns)
+        text = "\n\n".join(turn.content or "" for turn in turns)
         return GenerationRequest(prompt=f"{text}\n\n{question}\nAnswer:")
     if turns[-1].role == "user":  # many templates want the roles to take turns
-        turns[-1] = msgspec.structs.replace(turns[-1], content=f"{turns[-1].content}\n\n{question}")
+        turns[-1] = msgspec.structs.replace(turns[-1], content=f"{turns[-1].content or ''}\n\n{question}")
     else:
         turns.append(Message("user", question))
     return GenerationRequest(messages=tuple(turns), template_options=options)

@@ -1,4 +1,4 @@
-"""Renders the model's chat template in a process of its own: `python -m lqmf_runner.engine.sandbox.template_process`.
+"""Renders the model's chat templates in a process of its own: `python -m lqmf_runner.engine.sandbox.template_process`.
 
 A template is untrusted code. Jinja's sandbox keeps it away from Python, but some of what it may do (a huge join, JSON
 of a list that holds itself many times over) is one call of C code that no watchdog in the same process can end, and
@@ -22,7 +22,7 @@ import msgspec
 from ...errors import EngineError, InvalidRequestError, LqmfError, ModelUnusableError
 from ...types import Message
 from ..protocol import HEADER, Failed, error_from, failure, frame
-from .chat_template import ChatTemplate
+from .template_set import ChatTemplateSet
 
 TIME_LIMIT_S = 2.0  # for a conversation
 _START_S = 60.0  # imports, on a machine that is busy
@@ -30,10 +30,10 @@ _CPU_S = 4  # for one conversation; ends what is left behind by a worker that is
 _ADDRESS_SPACE = 1 << 30
 
 
-class Template(msgspec.Struct, frozen=True, tag=True):
-    """The template to render from now on."""
+class Templates(msgspec.Struct, frozen=True, tag=True):
+    """The model's templates by name, to render with from now on."""
 
-    source: str
+    sources: dict[str, str]
     special_tokens: dict[str, str]
 
 
@@ -43,10 +43,12 @@ class Render(msgspec.Struct, frozen=True, tag=True):
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...]
     options: dict[str, Any]
+    add_generation_prompt: bool
+    continue_final_message: bool
 
 
 class Compiled(msgspec.Struct, frozen=True, tag=True):
-    """The template is valid."""
+    """One of the templates at least is valid; whether that for requests with tools knows them."""
 
     knows_tools: bool
 
@@ -57,7 +59,7 @@ class Rendered(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-Job = Template | Render
+Job = Templates | Render
 Answer = Compiled | Rendered | Failed
 _jobs = msgspec.msgpack.Decoder(list[Job])
 _answers = msgspec.msgpack.Decoder(list[Answer])
@@ -67,7 +69,7 @@ class TemplateProcess:
     """The worker's end. It starts the process at once, so that this costs nothing while the model loads."""
 
     def __init__(self) -> None:
-        self._template: Template | None = None
+        self._templates: Templates | None = None
         self._one_at_a_time = threading.Lock()
         self.knows_tools = False
         self._start()
@@ -77,15 +79,15 @@ class TemplateProcess:
         """Process id of the one that renders now."""
         return self._process.pid
 
-    def open(self, source: str, special_tokens: dict[str, str]) -> None:
-        """Take a template.
+    def open(self, sources: Mapping[str, str], special_tokens: dict[str, str]) -> None:
+        """Take a model's templates, at least one, by name.
 
         Raises:
-            ModelUnusableError: it is not valid, or compiling it took too much.
+            ModelUnusableError: none is valid, or compiling them took too much.
         """
-        self._template = Template(source, special_tokens)
+        self._templates = Templates(dict(sources), special_tokens)
         try:
-            self._send(self._template)
+            self._send(self._templates)
             answer = self._receive(_START_S)
         except (TimeoutError, EOFError, BrokenPipeError):
             raise ModelUnusableError(
@@ -96,15 +98,24 @@ class TemplateProcess:
         self.knows_tools = answer.knows_tools
 
     def render(
-        self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]], options: Mapping[str, Any]
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[dict[str, Any]],
+        options: Mapping[str, Any],
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> str:
         """The prompt for a conversation; see `ChatTemplate.render`. May be called from several threads.
 
         Raises:
             InvalidRequestError: the template does not take it, or needs more time or memory than it may have.
         """
+        job = Render(
+            tuple(messages), tuple(tools), dict(options), add_generation_prompt, continue_final_message
+        )
         with self._one_at_a_time:
-            return self._render(Render(tuple(messages), tuple(tools), dict(options)))
+            return self._render(job)
 
     def _render(self, job: Render) -> str:
         try:
@@ -113,8 +124,8 @@ class TemplateProcess:
         except (TimeoutError, EOFError, BrokenPipeError):
             self.close()
             self._start()
-            assert self._template is not None
-            self.open(self._template.source, self._template.special_tokens)
+            assert self._templates is not None
+            self.open(self._templates.sources, self._templates.special_tokens)
             raise InvalidRequestError(
                 f"the model's chat template took more than {TIME_LIMIT_S:g} s, or too much memory",
                 hint="use a plain prompt instead",
@@ -171,22 +182,32 @@ def main() -> None:
     os.dup2(2, 1)
     _limit(resource.RLIMIT_AS, _ADDRESS_SPACE)
     _limit(resource.RLIMIT_CORE, 0)
-    template: ChatTemplate | None = None
+    templates: ChatTemplateSet | None = None
     while job := _next_job(sys.stdin.buffer):
         _limit_time()
         try:
-            if isinstance(job, Template):
-                template = ChatTemplate(job.source, job.special_tokens)
-                data = frame([Compiled(template.knows_tools)])
+            if isinstance(job, Templates):
+                templates = ChatTemplateSet(job.sources, job.special_tokens)
+                data = frame([Compiled(templates.knows_tools)])
             else:
-                assert template is not None
-                data = frame([Rendered(template.render(job.messages, tools=job.tools, options=job.options))])
+                assert templates is not None
+                data = frame([Rendered(_text(templates, job))])
         except MemoryError:
             os._exit(1)  # as one that the kernel ends: the worker knows what that means
         except Exception as error:
             known = error if isinstance(error, LqmfError) else EngineError(f"the chat template: {error!r}")
             data = frame([failure(None, known)])
         channel.write(data)
+
+
+def _text(templates: ChatTemplateSet, job: Render) -> str:
+    return templates.render(
+        job.messages,
+        tools=job.tools,
+        options=job.options,
+        add_generation_prompt=job.add_generation_prompt,
+        continue_final_message=job.continue_final_message,
+    )
 
 
 def _next_job(stream: BinaryIO) -> Job | None:

@@ -112,9 +112,9 @@ class Intake:
         self._tokenizer = runner.tokenizer
         self._constraints = ConstraintCompiler(runner.tokenizer, runner.info.n_vocab)
         self._template: TemplateProcess | LqmfError | None = None
-        if source := runner.tokenizer.chat_template:
+        if sources := runner.tokenizer.chat_templates:
             try:
-                self._template_process.open(source, runner.tokenizer.special_tokens)
+                self._template_process.open(sources, runner.tokenizer.special_tokens)
                 self._template = self._template_process
             except LqmfError as error:
                 self._template = error
@@ -264,7 +264,12 @@ class Intake:
         given = [x for x in (request.messages, request.prompt, request.prompt_tokens) if x is not None]
         if len(given) != 1:
             raise InvalidRequestError("give exactly one of messages, prompt and prompt tokens")
-        if request.messages is None and (request.tools or request.template_options):
+        if request.messages is None and (
+            request.tools
+            or request.template_options
+            or request.continue_final_message
+            or not request.add_generation_prompt
+        ):
             raise InvalidRequestError("tools and template options go with messages, not with a plain prompt")
         if request.prompt_tokens is not None:
             self._check_tokens(request.prompt_tokens)
@@ -272,7 +277,7 @@ class Intake:
         if request.prompt is not None:
             return self._tokenizer.encode_prompt(request.prompt)
         assert request.messages is not None
-        return self._tokenizer.encode_prompt(self._chat_text(request, request.messages))
+        return self._tokenizer.encode_chat(self._chat_text(request, request.messages))
 
     def _text_tokens(self, text: str | list[int]) -> list[int]:
         """Those of a text that is to be embedded, with all that the model expects around it."""
@@ -294,7 +299,13 @@ class Intake:
             raise InvalidRequestError(
                 "this model has no chat template", hint="send a plain prompt instead of messages"
             )
-        return self._template.render(messages, tools=request.tools, options=request.template_options)
+        return self._template.render(
+            messages,
+            tools=request.tools,
+            options=request.template_options,
+            add_generation_prompt=request.add_generation_prompt,
+            continue_final_message=request.continue_final_message,
+        )
 
     def _check_tokens(self, tokens: Any) -> None:
         n_vocab = self._info.n_vocab
@@ -319,7 +330,9 @@ def _text_size(command: Command) -> int:
     """Characters that have to be tokenized before a request can go on."""
     match command:
         case Generate(request=request):
-            return len(request.prompt or "") + sum(len(message.content) for message in request.messages or ())
+            return len(request.prompt or "") + sum(
+                len(message.content or "") for message in request.messages or ()
+            )
         case ScoreTokens(tokens=str(text)) | Tokenize(text=text):
             return len(text)
         case _:

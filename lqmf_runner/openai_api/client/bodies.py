@@ -29,6 +29,10 @@ def generation_body(request: GenerationRequest, model: str) -> tuple[str, dict[s
             body["tools"] = list(request.tools)
         if request.template_options:
             body["chat_template_kwargs"] = request.template_options
+        if not request.add_generation_prompt:
+            body["add_generation_prompt"] = False
+        if request.continue_final_message:
+            body["continue_final_message"] = True
         return "/chat/completions", body
     prompt = request.prompt if request.prompt is not None else list(request.prompt_tokens or ())
     if not prompt:
@@ -61,6 +65,8 @@ def message_body(message: Message) -> dict[str, Any]:
     body: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
         body["name"] = message.name
+    if message.reasoning_content is not None:
+        body["reasoning_content"] = message.reasoning_content
     if message.tool_call_id is not None:
         body["tool_call_id"] = message.tool_call_id
     if message.tool_calls:

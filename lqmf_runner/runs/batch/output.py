@@ -205,7 +205,7 @@ def _named(item: BatchItem | BadLine) -> dict[str, Any]:
 
 
 def _prompt(item: BatchItem) -> str:
-    return (item.request.messages or ())[-1].content
+    return (item.request.messages or ())[-1].content or ""
 
 
 def _answer(item: BatchItem, outcome: Outcome) -> dict[str, Any]:

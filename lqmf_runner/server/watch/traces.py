@@ -97,7 +97,7 @@ def _inputs(asked: Sequence[GenerationRequest]) -> dict[str, Any]:
     """What was asked, the way OpenAI's API has it."""
     if asked and asked[0].messages is not None:
         turns = asked[0].messages[-_MOST_TEXTS:]
-        return {"messages": [{"role": turn.role, "content": _short(turn.content)} for turn in turns]}
+        return {"messages": [{"role": turn.role, "content": _short(turn.content or "")} for turn in turns]}
     prompts = dict.fromkeys(one.prompt if one.prompt is not None else one.prompt_tokens for one in asked)
     texts = [prompt if isinstance(prompt, str) else str(list(prompt or ())) for prompt in prompts]
     return {"prompt": [_short(text) for text in texts[:_MOST_TEXTS]]}

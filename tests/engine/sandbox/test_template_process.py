@@ -37,7 +37,7 @@ def process() -> Iterator[TemplateProcess]:
 
 
 def test_it_renders(process: TemplateProcess) -> None:
-    process.open(TURNS + "{{ tools|tojson }}{{ bos_token }}{{ mood }}", {"bos_token": "<s>"})
+    process.open({"default": TURNS + "{{ tools|tojson }}{{ bos_token }}{{ mood }}"}, {"bos_token": "<s>"})
     assert process.knows_tools
     text = process.render(TALK, tools=[{"name": "f"}], options={"mood": "good"})
     assert text == 'user: Hi\n[{"name": "f"}]<s>good'
@@ -45,8 +45,8 @@ def test_it_renders(process: TemplateProcess) -> None:
 
 def test_its_refusals_come_back_as_they_are(process: TemplateProcess) -> None:
     with pytest.raises(ModelUnusableError, match="not valid"):
-        process.open("{% if %}", {})
-    process.open("{{ raise_exception('no system role') }}", {})
+        process.open({"default": "{% if %}"}, {})
+    process.open({"default": "{{ raise_exception('no system role') }}"}, {})
     with pytest.raises(InvalidRequestError, match="no system role"):
         process.render(TALK, tools=(), options={})
 
@@ -54,14 +54,14 @@ def test_its_refusals_come_back_as_they_are(process: TemplateProcess) -> None:
 def test_a_template_that_cannot_be_compiled_is_unusable(process: TemplateProcess) -> None:
     grow = "{{ 'a'" + "|replace('a', '" + 1000 * "a" + "')"
     with pytest.raises(ModelUnusableError, match="chat template"):
-        process.open(grow + 4 * ("|replace('a', '" + 1000 * "a" + "')") + " }}", {})
+        process.open({"default": grow + 4 * ("|replace('a', '" + 1000 * "a" + "')") + " }}"}, {})
 
 
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_template_is_ended_and_the_next_conversation_is_rendered(
     body: str, process: TemplateProcess
 ) -> None:
-    process.open(GROW.replace("BODY", body), {})
+    process.open({"default": GROW.replace("BODY", body)}, {})
     with pytest.raises(InvalidRequestError, match="chat template"):
         process.render((Message("user", "Grow"),), tools=(), options={})
     assert process.render(TALK, tools=(), options={}) == "user: Hi\n"
@@ -74,8 +74,8 @@ def test_what_a_dead_worker_leaves_rendering_ends_by_itself() -> None:
         "from lqmf_runner.engine.sandbox.template_process import Render, TemplateProcess\n"
         "from lqmf_runner.types import Message\n"
         "process = TemplateProcess()\n"
-        "process.open(sys.argv[1], {})\n"
-        "process._send(Render((Message('user', 'Grow'),), (), {}))\n"
+        "process.open({'default': sys.argv[1]}, {})\n"
+        "process._send(Render((Message('user', 'Grow'),), (), {}, True, False))\n"
         "print(process.pid, flush=True)\n"
         "os._exit(0)\n"
     )

@@ -24,7 +24,7 @@ N_VOCAB, EOS = 1000, 999
 class ScriptedTokenizer(Tokenizer):
     """Token i is the letter i mod 26."""
 
-    eos_ids, add_bos, bos_id, chat_template, special_tokens = frozenset({EOS}), False, None, None, {}
+    eos_ids, add_bos, bos_id, chat_templates, special_tokens = frozenset({EOS}), False, None, {}, {}
 
     def encode(self, text: str, *, parse_special: bool) -> list[int]:
         return [ord(c) - ord("a") for c in text]

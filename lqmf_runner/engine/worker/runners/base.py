@@ -123,14 +123,14 @@ class Tokenizer(ABC):
         eos_ids: tokens that end an answer.
         add_bos: whether the model expects a beginning-of-sequence token.
         bos_id: that token, or None.
-        chat_template: the Jinja source, or None where the model has none.
+        chat_templates: Jinja sources by name; empty where the model has none.
         special_tokens: `bos_token`, `eos_token`, ... as text, for the template.
     """
 
     eos_ids: frozenset[int]
     add_bos: bool
     bos_id: int | None
-    chat_template: str | None
+    chat_templates: dict[str, str]
     special_tokens: dict[str, str]
 
     @abstractmethod
@@ -158,6 +158,10 @@ class Tokenizer(ABC):
         if self.add_bos and self.bos_id is not None and tokens[:1] != [self.bos_id]:
             tokens.insert(0, self.bos_id)
         return tokens
+
+    def encode_chat(self, text: str) -> list[int]:
+        """Token ids of what the chat template rendered."""
+        return self.encode_prompt(text)
 
     def encode_whole(self, text: str) -> list[int]:
         """Token ids of a text with all that the model expects before and after it."""

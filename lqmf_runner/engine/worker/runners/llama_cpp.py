@@ -24,6 +24,7 @@ from ..text import BytesDetokenizer, Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
 from .blocks import BLOCK_BYTES, BlockCutter
 from .llama_loading import has_k_quants, load_model, model_info, prepared
+from .llama_metadata import chat_templates, special_tokens
 
 _FIRST_STREAM = 256
 _K_QUANT_ROWS = 8  # with so many and more, llama.cpp takes other kernels for K-quants than with fewer
@@ -40,15 +41,10 @@ class LlamaCppTokenizer(Tokenizer):
             t for t in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t)
         )
         self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
-        bos, eos = llama_cpp.llama_vocab_bos(self._vocab), llama_cpp.llama_vocab_eos(self._vocab)
+        bos = llama_cpp.llama_vocab_bos(self._vocab)
         self.bos_id = bos if bos >= 0 else None
-        self.special_tokens = {
-            name: (llama_cpp.llama_vocab_get_text(self._vocab, token) or b"").decode(errors="replace")
-            for name, token in (("bos_token", bos), ("eos_token", eos))
-            if token >= 0
-        }
-        template = llama_cpp.llama_model_chat_template(model, None)
-        self.chat_template = template.decode(errors="replace") if template else None
+        self.special_tokens = special_tokens(model)
+        self.chat_templates = chat_templates(model)
         self._pieces: dict[int, bytes] = {}
 
     def encode(self, text: str, *, parse_special: bool) -> list[int]:

@@ -15,6 +15,7 @@ from ....models import FoundModel, inspect_model
 from ....models.files.gguf import read_header, split_parts
 from ....types import ModelInfo, ModelSpec
 from .base import Progress, loaded_info
+from .llama_metadata import chat_templates
 
 
 def prepared(spec: ModelSpec) -> FoundModel:
@@ -99,7 +100,7 @@ def model_info(
         max_slots=max_slots,
         device="gpu" if on_gpu else "cpu",
         dtype=found.method,
-        chat_template=bool(llama_cpp.llama_model_chat_template(model, None)),
+        chat_template=bool(chat_templates(model)),
         notes=notes,
     )
 

@@ -67,10 +67,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.bos_id = wrapper.bos_token_id
         with_special = self._tokenizer.encode("a", add_special_tokens=True).ids
         self.add_bos = self.bos_id is not None and with_special[:1] == [self.bos_id]
-        template = wrapper.chat_template
-        if isinstance(template, dict):
-            template = template.get("default")
-        self.chat_template = template
+        self.chat_templates = _chat_templates(wrapper.chat_template)
         self.special_tokens = {
             name: value for name, value in wrapper.special_tokens_map.items() if isinstance(value, str)
         }
@@ -79,6 +76,10 @@ class HuggingFaceTokenizer(Tokenizer):
         with self._lock:
             self._tokenizer.encode_special_tokens = not parse_special
             return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_chat(self, text: str) -> list[int]:
+        """Without a BOS of its own, as in transformers: the template writes one where the model expects it."""
+        return self.encode(text, parse_special=True)
 
     def detokenizer(self) -> Detokenizer:
         return _StreamDetokenizer(self._tokenizer)
@@ -104,6 +105,12 @@ class HuggingFaceTokenizer(Tokenizer):
         found = {} if decoder is None else json.loads(decoder.__getstate__())
         steps: list[dict[str, Any]] = found.get("decoders", [found])
         return steps
+
+
+def _chat_templates(found: str | dict[str, str] | None) -> dict[str, str]:
+    """By name: transformers gives a single one as its text."""
+    named = found if isinstance(found, dict) else {"default": found}
+    return {name: source for name, source in named.items() if source}
 
 
 def piece_bytes(piece: str, decoders: Sequence[dict[str, Any]]) -> bytes:
@@ -178,7 +185,7 @@ class TransformersRunner(ModelRunner):
             max_slots=max_slots,
             device=device,
             dtype=str(dtype).removeprefix("torch."),
-            chat_template=tokenizer.chat_template is not None,
+            chat_template=bool(tokenizer.chat_templates),
             notes=notes,
         )
         return cls(model, tokenizer, info)

@@ -1,0 +1,68 @@
+"""A conversation as chat templates read it, and the other shapes of it that some of them need.
+
+transformers hands a template the messages without the keys whose value is null. Templates differ in what they do with
+an assistant turn without text, and with the arguments of a tool call: some walk through an object, some join texts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ...types import Message
+
+Turn = dict[str, Any]
+
+
+def shapes(messages: Sequence[Message]) -> Iterator[list[Turn]]:
+    """The conversation as transformers hands it to a template; then, for templates that fail on that, its equals.
+
+    Turns without text have no content, then null, then an empty text. The arguments of calls are as they were given,
+    then all objects (a text that is none becomes an empty one), then all JSON text.
+    """
+    seen: list[list[Turn]] = []
+    for absent, arguments in itertools.product(_CONTENTS, _ARGUMENTS):
+        turns = [_turn(message, absent, arguments) for message in messages]
+        if turns not in seen:
+            seen.append(turns)
+            yield turns
+
+
+def _turn(message: Message, absent: Turn, arguments: Callable[[Any], Any]) -> Turn:
+    content = absent if message.content is None else {"content": message.content}
+    turn: Turn = {"role": message.role} | content
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_calls:
+        turn["tool_calls"] = [_call(call, arguments) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.reasoning_content is not None:  # gpt-oss reads it under the second name
+        thoughts = message.reasoning_content
+        turn = {"thinking": thoughts, **turn, "reasoning_content": thoughts}
+    return turn
+
+
+def _call(call: dict[str, Any], arguments: Callable[[Any], Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or "arguments" not in function:
+        return call
+    return call | {"function": function | {"arguments": arguments(function["arguments"])}}
+
+
+def _as_given(arguments: Any) -> Any:
+    return arguments
+
+
+def _as_object(arguments: Any) -> Any:
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _as_text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+_CONTENTS: tuple[Turn, ...] = ({}, {"content": None}, {"content": ""})
+_ARGUMENTS: tuple[Callable[[Any], Any], ...] = (_as_given, _as_object, _as_text)
