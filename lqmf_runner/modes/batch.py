@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from ..config import BatchMode
+from ..config import BatchMode, RunConfig
+from ..errors import UserInputError
 from ..runs.context import RunContext
 from .base import Mode
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a batch without a file."""
+    mode = config.mode
+    assert isinstance(mode, BatchMode)
+    if not mode.input:
+        raise UserInputError("there is no file to answer", hint="name it: mode.input=questions.txt")
 
 
 def run(context: RunContext) -> int:
@@ -19,4 +28,5 @@ MODE = Mode(
     "answer every line of a file (JSONL, CSV, text, OpenAI batch); run it again to go on",
     "mode=batch model=smollm2_gguf mode.input=questions.txt",
     run,
+    check=check,
 )

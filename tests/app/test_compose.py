@@ -22,6 +22,7 @@ from ..conftest import Compose, Run
         ["mode=compare", "models=[smollm2_gguf]", "mode.concurrency=[]"],
         ["mode=quantize", "mode.method=gguf", "mode.type=Q9"],
         ["mode=benchmark", "models=[smollm2_gguf,smollm2_bnb4]", "backend.kv_type=f32"],
+        ["mode=batch"],
         ["mode=benchmark", "reference=local"],
         ["mode=benchmark", "judge.model=smollm2_gguf", "judge.base_url=http://127.0.0.1:9"],
         ["-m", "mode=benchmark", "model=smollm2_gguf,qwen_gguf", "mode.concurrency=[0]"],

@@ -12,11 +12,10 @@ from lqmf_runner.config import CompareMode, ModelConfig, RunConfig, VerdictConfi
 from lqmf_runner.errors import DoesNotFitError, UserInputError
 from lqmf_runner.results.files import read_requests
 from lqmf_runner.runs.benchmark import plan
-from lqmf_runner.runs.checks import check_compare
 from lqmf_runner.runs.compare import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import EngineStats, GenerationRequest
-from tests.conftest import Compose, Run
+from tests.conftest import Run
 from tests.runs.test_benchmark import PROMPTS, Bench, Script, answer
 from tests.support.scripted import Fail, Say
 
@@ -116,27 +115,6 @@ def test_ctrl_c_leaves_a_verdict_over_the_models_that_were_done(comparison: Comp
     assert results.verdict.winner == "a"
     assert all(engine.closed for engine in comparison.engines)
     assert {p.name for p in comparison.folder.iterdir()} >= {"results.json", "requests.jsonl", "report.html"}
-
-
-@pytest.mark.parametrize(
-    ("settings", "what"),
-    [
-        ([], "nothing to compare"),
-        (["models=[smollm2_gguf,smollm2_gguf]"], "names one twice"),
-        (["models=[smollm2_gguf]", "runs=[x,y]"], "both given"),
-        (["models=[smollm2_gguf]", "verdict.max_kld=0.1"], "max_kld bounds what this run does not measure"),
-        (["models=[smollm2_gguf]", "verdict.min_top1=0.9"], "min_top1 bounds"),
-        (
-            ["models=[smollm2_gguf]", "verdict.min_heuristic=0.9", "mode.heuristic=false"],
-            "min_heuristic bounds",
-        ),
-        (["models=[smollm2_gguf]", "verdict.concurrency=5"], "not among"),
-    ],
-)
-def test_what_cannot_be_judged_is_refused(compose_config: Compose, settings: list[str], what: str) -> None:
-    config = compose_config("mode=compare", *settings)
-    with pytest.raises(UserInputError, match=what):
-        check_compare(config)
 
 
 def test_a_refused_comparison_leaves_nothing_behind(run_program: Run, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from lqmf_runner.results.files import read_judgements
 from lqmf_runner.results.quality import JudgeFigures
 from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.runs.benchmark import plan, run_with
-from lqmf_runner.runs.checks import check_benchmark
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import Embeddings, GenerationRequest, ModelSpec
@@ -302,9 +301,6 @@ def test_settings_of_graders_are_composed_and_checked(compose_config: Compose) -
         "judge.remote_model=big",
     )  # fmt: skip
     assert config.judge.overrides == ["backend.base_url='http://h:1/v1'", "backend.remote_model='big'"]
-    other = compose_config("mode=benchmark", "judge.model=openai", "judge.against=x")
-    with pytest.raises(UserInputError, match=r"judge\.against=x does not run here"):
-        check_benchmark(other)
     with pytest.raises(UserInputError, match="without a model"):
         JudgeConfig(base_url="http://x/v1")
     with pytest.raises(UserInputError, match="both false"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from lqmf_runner.config import BatchMode, ModelConfig, RunConfig, TrackingConfig
 from lqmf_runner.engine import EngineClient
+from lqmf_runner.modes.batch import check
 from lqmf_runner.runs.batch.job import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import GenerationRequest, ModelSpec
@@ -47,6 +48,7 @@ class Batch:
         mode = BatchMode(**{"input": str(self.input), **self.settings})
         tracking = TrackingConfig(enabled=False)
         config = RunConfig(model=ModelConfig(name=self.model), mode=mode, tracking=tracking)
+        check(config)
         context = RunContext(
             config=config,
             models=(config,),

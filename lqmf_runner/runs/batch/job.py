@@ -63,8 +63,7 @@ def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
 
 
 def _files(mode: BatchMode) -> tuple[BatchFile, Path]:
-    if not mode.input:
-        raise UserInputError("there is no file to answer", hint="name it: mode.input=questions.txt")
+    assert mode.input
     source = open_batch(Path(mode.input), mode.prompt_field)
     path = Path(mode.output) if mode.output else Path(mode.input).with_suffix(".answers.jsonl")
     if path.is_dir():

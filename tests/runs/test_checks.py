@@ -1,0 +1,37 @@
+"""Settings of a benchmark or a comparison that do not go together are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from lqmf_runner.errors import UserInputError
+from lqmf_runner.runs.checks import check_benchmark, check_compare
+
+from ..conftest import Compose
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ([], "nothing to compare"),
+        (["models=[smollm2_gguf,smollm2_gguf]"], "names one twice"),
+        (["models=[smollm2_gguf]", "runs=[x,y]"], "both given"),
+        (["models=[smollm2_gguf]", "verdict.max_kld=0.1"], "max_kld bounds what this run does not measure"),
+        (["models=[smollm2_gguf]", "verdict.min_top1=0.9"], "min_top1 bounds"),
+        (
+            ["models=[smollm2_gguf]", "verdict.min_heuristic=0.9", "mode.heuristic=false"],
+            "min_heuristic bounds",
+        ),
+        (["models=[smollm2_gguf]", "verdict.concurrency=5"], "not among"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(compose_config: Compose, settings: list[str], what: str) -> None:
+    config = compose_config("mode=compare", *settings)
+    with pytest.raises(UserInputError, match=what):
+        check_compare(config)
+
+
+def test_a_judge_compares_with_a_model_that_runs(compose_config: Compose) -> None:
+    against = compose_config("mode=benchmark", "judge.model=openai", "judge.against=x")
+    with pytest.raises(UserInputError, match=r"judge\.against=x does not run here"):
+        check_benchmark(against)
