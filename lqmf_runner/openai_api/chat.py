@@ -92,15 +92,15 @@ class ChatEvents(ChoiceEvents):
     closing = b"}"
 
     def begin(self, index: int) -> list[bytes]:
-        """The delta with the role."""
+        """An event with the role."""
         return [self.event(index, b'"delta":{"role":"assistant","content":"","refusal":null}')]
 
     def finish(self, index: int, reason: str) -> list[bytes]:
-        """An empty delta with the reason."""
+        """An empty delta with the finish reason."""
         return [self.event(index, b'"delta":{}', finish=encode_json(reason))]
 
     def logprobs(self, index: int, chunk: Chunk) -> Any:
-        """Those of a chunk's tokens."""
+        """The log-probabilities of a chunk's tokens."""
         return choice_logprobs(chunk.logprobs)
 
 
@@ -112,12 +112,12 @@ class ToolEvents(ChatEvents):
         self._readers = defaultdict[int, ToolCallReader](new_reader)
 
     def text(self, index: int, chunk: Chunk) -> list[bytes]:
-        """Plain text goes out; what may be a call waits."""
+        """Send plain text. Text that may be the beginning of a call is held back."""
         reader = self._readers[index]
         return self._out(index, chunk, *reader.feed(chunk.text))
 
     def finish(self, index: int, reason: str) -> list[bytes]:
-        """What was still held back, then the reason: "tool_calls" where there are any."""
+        """Send what was held back, then the finish reason: "tool_calls" if there are any."""
         reader = self._readers[index]
         out = self._out(index, Chunk(), *reader.end())
         return out + super().finish(index, "tool_calls" if reader.n_calls and reason == "stop" else reason)

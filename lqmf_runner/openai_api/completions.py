@@ -1,4 +1,4 @@
-"""Completions: texts or token ids go on. With `echo` and `logprobs`, prompts are scored."""
+"""Completions: a body to requests that continue texts or token ids, and answers to JSON, whole or streamed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Prompt = str | tuple[int, ...]
 
 
 class Echo(msgspec.Struct):
-    """A prompt as it is given back: its text and, where they were asked for, its tokens' log-probabilities."""
+    """A prompt in the answer: its text and, where they were asked for, its tokens' log-probabilities."""
 
     text: str = ""
     logprobs: list[TokenLogprob | None] = []
@@ -115,17 +115,17 @@ class CompletionEvents(ChoiceEvents):
         return [self.event(index, b'"text":' + encode_json(echo.text), logprobs=logprobs)]
 
     def finish(self, index: int, reason: str) -> list[bytes]:
-        """An empty text with the reason."""
+        """An empty text with the finish reason."""
         return [self.event(index, b'"text":""', finish=encode_json(reason))]
 
     def logprobs(self, index: int, chunk: Chunk) -> Any:
-        """Those of a chunk's tokens."""
+        """The log-probabilities of a chunk's tokens."""
         start = self._offsets[index]
         self._offsets[index] = start + sum(len(token.text) for token in chunk.logprobs)
         return _logprobs(Echo(), chunk.logprobs, start)
 
     def end(self, usage: Usage) -> bytes:
-        """Prompts that nothing was to follow, and the end."""
+        """The prompts for which nothing was generated, then the end."""
         left = [index for index in range(len(self._echoes)) if index not in self._begun]
         out = [part for index in left for part in (*self.begin(index), *self.finish(index, "length"))]
         return b"".join(out) + super().end(usage)

@@ -1,4 +1,4 @@
-"""From `response_format`, `structured_outputs` and `tool_choice` to what the answer must match."""
+"""The constraint on an answer that follows from `response_format`, `structured_outputs` and `tool_choice`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Answers to every line of a file, keyed so that a later run continues."""
+"""mode=batch: every line of a file is answered. Answers have keys, so that a later run continues where one stopped."""

@@ -1,4 +1,4 @@
-"""The lines of a batch file as requests. JSONL, CSV, plain text and OpenAI's batch format are told by their content."""
+"""A batch file: its format, which follows from its content, and its lines as items to answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BatchItem:
     """One request of a batch.
 
     Attributes:
-        line: where it is in the file, from 1.
+        line: its number in the file, from 1.
         key: its id, or "line <n>" where it has none. No two items have the same.
         exchange: what to generate, and the answer that it makes.
         digest: of all that the answer depends on: the model, the prompt, the sampling.
@@ -46,13 +46,13 @@ class BatchItem:
 
     @property
     def request(self) -> GenerationRequest:
-        """The first of the requests that it makes."""
+        """The first request that it sends to the engine."""
         return self.exchange.requests[0]
 
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is no request, and why."""
+    """A line that cannot be answered, and why."""
 
     line: int
     key: str
@@ -71,9 +71,12 @@ class BatchFile:
     def items(
         self, model: str, system: str | None, sampling: SamplingParams
     ) -> Iterator[BatchItem | BadLine]:
-        """The file's requests in order, read as they are taken; a bad line is told and does not stop the rest.
+        """The file's lines in order, read one by one. A bad line is an item too, and does not stop the rest.
 
-        `model` says what answers them, for the digests.
+        Args:
+            model: what answers them, for the digests.
+            system: system prompt for lines that have none of their own.
+            sampling: for what a line leaves out.
         """
         seen: dict[str, int] = {}
         for line, record in self._records():
@@ -97,7 +100,7 @@ class BatchFile:
                 yield BatchItem(line, key, exchange, hashlib.sha256(encoded).hexdigest()[:24])
 
     def _records(self) -> Iterator[tuple[int, dict[str, Any] | BadLineError]]:
-        """Line numbers and what stands there."""
+        """Line numbers and the objects there, or what is wrong with them."""
         with _open(self.path) as file:
             if self.format == CSV:
                 yield from _rows(file, self.delimiter)
@@ -122,7 +125,7 @@ def open_batch(path: Path, prompt_field: str = "prompt") -> BatchFile:
     """Recognise the format of a batch file.
 
     Raises:
-        UserInputError: it cannot be read, or not twice, is empty, is not text, or is of no known format.
+        UserInputError: it cannot be read, cannot be read twice, is empty, is not text, or has no known format.
     """
     if path.is_fifo():
         raise UserInputError(

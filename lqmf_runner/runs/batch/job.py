@@ -1,4 +1,4 @@
-"""mode=batch: answer every line of a file, and go on where the last run stopped."""
+"""mode=batch: answer every line of a file, and continue where the last run stopped."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _REFRESHES_PER_S = 2
 
 
 def run(context: RunContext) -> int:
-    """Answer what is not answered yet; returns 1 if a line failed, 130 if interrupted.
+    """Answer the lines that have no answer yet. Returns 1 if a line failed, 130 if interrupted.
 
     Raises:
-        UserInputError: the input is missing, empty or no text, or the output belongs to something else.
+        UserInputError: the input is missing, empty or not text, or the output file has other contents.
         LqmfError: the model could not be run, or the output not be written; what was answered is kept.
     """
     return run_with(context, locate=locate_model, load=load_engine)
 
 
 def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
-    """The same with the given ways to find a model and to load it."""
+    """The same, with functions that find and load the model."""
     config = context.config
     source, path = _files(_mode(config))
     spec = locate(config)
@@ -75,7 +75,7 @@ def _files(mode: BatchMode) -> tuple[BatchFile, Path]:
 
 @dataclass
 class _Tally:
-    """What has happened so far."""
+    """Counts of the run so far."""
 
     answered: int = 0
     failed: int = 0
@@ -90,7 +90,7 @@ class _Tally:
 
 
 class _Batch:
-    """One run over a file."""
+    """One run over an input file."""
 
     def __init__(
         self,
@@ -125,10 +125,10 @@ class _Batch:
         )
 
     def scan(self) -> None:
-        """Count what there is to do, before a model is loaded for it.
+        """Count the lines to answer, before the model is loaded.
 
         Raises:
-            UserInputError: the output holds answers, but to none of these lines.
+            UserInputError: the output has answers, but none to these lines.
         """
         for item in self._items():
             self._total += 1
@@ -143,7 +143,7 @@ class _Batch:
             )
 
     def run(self) -> int:
-        """Answer, show how it goes, and sum up."""
+        """Answer the lines, show the progress, and print a summary."""
         done = self._total - self._left - self._bad
         source = f"{self._source.path.name} ({self._source.format}, {self._total:,} lines)"
         already = f" · {done:,} answered before" if done else ""
@@ -187,7 +187,7 @@ class _Batch:
         return self._source.items(_who_answers(self._spec), self._mode.system, self._mode.sampling.params)
 
     def _todo(self) -> Iterator[BatchItem]:
-        """The items without an answer. Bad lines are dealt with on the way."""
+        """The items without an answer. Errors of bad lines are written on the way."""
         for item in self._items():
             if isinstance(item, BadLine):
                 self._output.write_bad(item)
@@ -221,9 +221,9 @@ class _Batch:
         self._leave(why)
 
     def _leave(self, reason: str | None) -> list[str]:
-        """Results and reports in the run's folder, and MLflow: the batch as the closed loop that it is.
+        """Write results and reports, and track them in MLflow. A batch is a closed loop of requests.
 
-        Returns what could not be written.
+        Returns the problems: what could not be written.
         """
         if not self._records:
             return []
@@ -272,10 +272,7 @@ def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
 
 
 def _who_answers(spec: ModelSpec) -> str:
-    """What is the same as long as the same weights answer: their version, or the model of the endpoint.
-
-    An endpoint whose model is not named is known by its address.
-    """
+    """An identity that changes with the weights: their version, or the endpoint's model, or else its address."""
     options = spec.options
     if spec.format == "openai":
         return f"{spec.name} {options.get('remote_model') or redact_text(options.get('base_url', ''))}"

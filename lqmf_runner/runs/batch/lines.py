@@ -1,4 +1,4 @@
-"""What a line of a batch file asks for, as an exchange of OpenAI's API: a batch takes what the server takes."""
+"""A line of a batch file as an exchange of OpenAI's API, so that a batch takes what the server takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHAT_BODY = msgspec.json.Decoder(ChatCompletionRequest)
 _COMPLETION_BODY = msgspec.json.Decoder(CompletionRequest)
 # Fields of a body that OpenAI knows and that change nothing in the answer of the one model that is loaded.
 _WITHOUT_EFFECT = {
-    "model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+    "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
 }  # fmt: skip
 _SAMPLING = set(SamplingParams.__struct_fields__) - {"logprobs", "constraint"}
 # Fields of a chat's body that a line of JSONL may have beside its prompt or messages.
@@ -67,8 +67,8 @@ def openai_exchange(record: Mapping[str, Any], sampling: SamplingParams) -> Exch
 
 
 def _refuse_unknown(body: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
-    """Nobody reads a batch's answers as they come, so a field that would change them is not passed over."""
-    for name in set(body) - set(kind.__struct_fields__) - _WITHOUT_EFFECT:
+    """Refuse fields that may change the answer. Nobody watches a batch, so ignoring them would go unnoticed."""
+    for name in sorted(set(body) - set(kind.__struct_fields__) - _WITHOUT_EFFECT):
         if body[name] is not False:
             raise FieldError(f"{json.dumps(body[name])[:40]} is not supported", param=name)
 
@@ -81,7 +81,7 @@ def prompt_exchange(
     sampling: SamplingParams,
     cells: bool = False,
 ) -> ChatExchange:
-    """A line with `messages` or a prompt of its own, and what it asks for beside them.
+    """A line with `messages` or a prompt, and the fields beside them.
 
     Args:
         prompt_field: name of the prompt.
@@ -127,7 +127,7 @@ def _turns(
 
 
 def _merged(given: dict[str, Any], base: SamplingParams) -> SamplingParams:
-    """The base with what a line says itself; null leaves the base."""
+    """The base, replaced by what the line gives; null counts as left out."""
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(stop := given.get("stop"), str):
         given["stop"] = [stop]
@@ -138,7 +138,7 @@ def _merged(given: dict[str, Any], base: SamplingParams) -> SamplingParams:
 
 
 def _number(name: str, text: str) -> Any:
-    """A cell of a table: numbers as such, all else as it is."""
+    """The value of a cell: a number where it is one, otherwise its text."""
     if name == "stop":
         return text
     try:
@@ -152,7 +152,7 @@ def _json(body: dict[str, Any]) -> bytes:
 
 
 def _refused(error: FieldError, *within: str) -> BadLineError:
-    """The line's error, with the field's whole name first."""
+    """The error of the line. It begins with the full name of the field."""
     where = ".".join([*within, *([error.param] if error.param else [])])
     hint = f" ({error.hint})" if error.hint else ""
     return BadLineError(f"{where}: {error.message}{hint}" if where else f"{error.message}{hint}")

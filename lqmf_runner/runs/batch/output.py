@@ -1,4 +1,4 @@
-"""The answers to a batch: a line of JSON each, on disk as soon as it is there, and what a later run needs to go on."""
+"""The output file of a batch: a line of JSON for each answer, with what a later run needs to continue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESUME = "run the same command again: it goes on where it stopped"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an item: the completions of its requests, or the last error.
+    """The result of an item: the completions of its requests, or the last error.
 
     Attributes:
         usage: of all completions together.
@@ -43,9 +43,9 @@ class OutputError(LqmfError):
 
 
 class BatchOutput:
-    """The output file. Opening it brings it into order: a torn last line and failed lines are gone, to be done again.
+    """The output file. Opening it removes an incomplete last line and the lines of failed items, which are tried again.
 
-    `done` maps the key of each answered item to its digest. A second run on the same file is refused while one works.
+    `done` maps the key of each answered item to its digest. While a run writes the file, a second one is refused.
 
     Raises:
         UserInputError: the file holds something else, or another run is writing it.
@@ -67,7 +67,7 @@ class BatchOutput:
             raise self._unwritable(error) from None
 
     def check(self, item: BatchItem) -> bool:
-        """Whether the item is answered already.
+        """Whether the file already has the item's answer.
 
         Raises:
             UserInputError: that answer is to another request, model or sampling.
@@ -81,10 +81,10 @@ class BatchOutput:
         return digest is not None
 
     def write(self, item: BatchItem, outcome: Outcome) -> None:
-        """Add an answer, or what an item failed with.
+        """Add the answer to an item, or its error.
 
         Raises:
-            OutputError: the disk is full or gone. The file holds whole lines all the same.
+            OutputError: the disk is full or gone. The file still holds whole lines only.
         """
         if self._openai:
             self._append(_openai_line(item, outcome, self._model))
@@ -97,7 +97,7 @@ class BatchOutput:
         )
 
     def write_bad(self, bad: BadLine) -> None:
-        """Add a line that was no request. Raises OutputError as `write` does."""
+        """Add the error of a line that cannot be answered. Raises OutputError as `write` does."""
         if self._openai:
             error = {"code": "invalid_request", "message": f"line {bad.line}: {bad.reason}"}
             custom_id = None if bad.key == f"line {bad.line}" else bad.key
@@ -106,7 +106,7 @@ class BatchOutput:
             self._append(_named(bad) | {"error": bad.reason})
 
     def close(self) -> None:
-        """Close the file and let other runs have it."""
+        """Close the file, so that other runs may write it."""
         self._file.close()
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ class BatchOutput:
         return file
 
     def _read(self) -> list[tuple[int, int]] | None:
-        """Fill `done`. Where the file must be put in order, the byte ranges to keep; else None."""
+        """Fill `done`. Returns the byte ranges to keep, or None if that is the whole file."""
         kept: list[tuple[int, int]] = []
         in_order = True
         at = 0
@@ -170,7 +170,7 @@ class BatchOutput:
 
 
 def _answered(line: bytes) -> tuple[str, str] | bool | None:
-    """Key and digest of an answer; False for a failed line; None for what this program has not written whole."""
+    """Key and digest of an answer; False for a failed line; None for an incomplete line or one of another program."""
     if not line.endswith(b"\n"):
         return None
     with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -187,7 +187,7 @@ def _answered(line: bytes) -> tuple[str, str] | bool | None:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether it is one of ours without its end. What is whole JSON of something else is not."""
+    """Whether it is the beginning of a line of ours. Complete JSON of another program is not."""
     if line.endswith(b"\n") or not any(line.startswith(begin[: len(line)]) for begin in _BEGINNINGS):
         return False
     try:
@@ -209,7 +209,7 @@ def _prompt(item: BatchItem) -> str:
 
 
 def _answer(item: BatchItem, outcome: Outcome) -> dict[str, Any]:
-    """The text of the first choice; all choices whole where they say more than that."""
+    """The text of the first choice; `choices` too if there are several, tool calls or log-probabilities."""
     body = item.exchange.answer(outcome.completions, outcome.usage)
     assert isinstance(body, ChatCompletion)
     first = body.choices[0]
@@ -225,7 +225,7 @@ def _answer(item: BatchItem, outcome: Outcome) -> dict[str, Any]:
 
 
 def _openai_line(item: BatchItem, outcome: Outcome, model: str) -> dict[str, Any]:
-    """A line of OpenAI's output. Equal requests have ids of their own; what they have in common is before the dash."""
+    """A line of OpenAI's output format. Its id is the digest, which later runs read, and a random part."""
     own = new_id(item.digest)
     record = {"id": f"batch_req_{own}", "custom_id": item.key}
     if outcome.error is None:

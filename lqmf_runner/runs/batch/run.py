@@ -1,4 +1,4 @@
-"""Answer the items of a batch: several at a time, each tried again after errors that may pass."""
+"""Answer the items of a batch, several at a time. An item is retried after temporary errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How to go about it.
+    """How many items run at a time, and how they are retried.
 
     Attributes:
         retries: times an item is sent again.
@@ -51,7 +51,7 @@ async def run_batch(
     on_outcome: Callable[[BatchItem, Outcome], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Answer all items; `on_outcome` is called as each ends, and what it raises ends the batch.
+    """Answer all items. `on_outcome` is called as each item ends; an error that it raises ends the batch.
 
     Raises:
         EngineLostError: the engine died.
@@ -97,7 +97,7 @@ async def _answer(
 
 
 async def _complete(client: EngineClient, requests: Sequence[GenerationRequest]) -> list[Completion]:
-    """All answers, in the order of their requests; the first error ends them all."""
+    """All completions, in the order of their requests. The first error cancels the others."""
     done: dict[int, Completion] = {}
 
     async def one(numbered: tuple[int, GenerationRequest]) -> None:
@@ -113,7 +113,7 @@ def _concerns_all(error: LqmfError) -> bool:
 
 
 def _for_model(client: EngineClient, request: GenerationRequest) -> GenerationRequest:
-    """A model without a chat template completes a single prompt as it is."""
+    """The request as the model can take it: without a chat template, a single prompt becomes plain text."""
     if client.info.chat_template or request.messages is None or len(request.messages) > 1:
         return request
     return msgspec.structs.replace(request, messages=None, prompt=request.messages[0].content)
