@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ..config import RunConfig, ServeMode
 from ..errors import UserInputError
 from ..runs.context import RunContext
@@ -18,10 +20,27 @@ def check(config: RunConfig) -> None:
 
 
 def run(context: RunContext) -> int:
-    """Serve the chosen models until the user ends it."""
-    from ..server import launch
+    """Serve the chosen models until the user ends it.
 
-    return launch.run(context)
+    Raises:
+        UserInputError: the port is taken, or the host, the keys or the certificate are wrong.
+        LqmfError: a model of the start could not be loaded.
+    """
+    from ..server.guards.hosts import check_exposure
+    from ..server.guards.keys import load_keys
+    from ..server.process.listen import check_tls
+
+    config = context.config.server
+    keys = load_keys(config.keys_file)
+    check_exposure(config.host, keys, allow_without_keys=config.allow_without_keys)
+    check_tls(config.certfile, config.keyfile)
+    if config.background:
+        from ..server.process.background import start_in_background
+
+        return start_in_background(sys.argv[1:], context.run_dir)
+    from ..server.launch import launch
+
+    return launch(context, keys)
 
 
 MODE = Mode(

@@ -1,4 +1,4 @@
-"""The Litestar application: routes, errors, OpenAPI, and the places where middleware and lifespan hooks go."""
+"""The Litestar application: the routes over a server's state, with their documentation and their errors."""
 
 from __future__ import annotations
 
@@ -8,93 +8,36 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
-from litestar.types import ControllerRouterHandler, Middleware
 
 from .. import __version__
-from ..config import ServerConfig
-from .answers.errors import handle_error
-from .answers.sessions import Sessions
 from .docs import docs_routes
 from .docs.openapi import OpenAPIDocument
-from .pool.pool import ModelPool
-from .routes import (
-    decisions,
-    embeddings,
-    models,
-    native_chat,
-    openai_chat,
-    openai_completions,
-    status,
-    tokens,
-)
-from .services import Readiness, Services
-from .watch.observe import NoObserver, Observer
-
-ROUTES: tuple[ControllerRouterHandler, ...] = (
-    status.status,
-    status.health,
-    status.ready,
-    models.loaded_models,
-    models.available_models,
-    models.load_model,
-    models.unload_model,
-    native_chat.chat,
-    native_chat.forget_session,
-    models.openai_models,
-    models.openai_model,
-    openai_chat.chat_completions,
-    openai_completions.completions,
-    decisions.system_one,
-    decisions.decide,
-    embeddings.embeddings,
-    tokens.tokenize,
-    tokens.detokenize,
-)
+from .state import ServerState
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def create_app(
-    config: ServerConfig,
-    pool: ModelPool,
-    *,
-    observer: Observer | None = None,
-    readiness: Readiness | None = None,
-    middleware: Sequence[Middleware] = (),
-    routes: Sequence[ControllerRouterHandler] = (),
-    lifespan: Sequence[Lifespan] = (),
-) -> Litestar:
-    """The application over a pool, which it closes when it ends.
+def create_app(state: ServerState, *, lifespan: Sequence[Lifespan] = ()) -> Litestar:
+    """The application, which closes the pool of models when it ends.
 
     Args:
-        observer: is told about every request for an answer.
-        readiness: what /ready waits for; nothing by default.
-        middleware: outermost first; an error that it raises gets the shape of its route (see `errors.send_error`).
-        routes: more of them.
         lifespan: entered at the start, left at the end, before the pool is closed.
     """
-    sessions = Sessions(
-        limit=config.max_sessions,
-        max_messages=config.session_messages,
-        timeout_s=config.session_timeout_s,
-    )
-    document = OpenAPIDocument(path="/")
-    services = Services(config, pool, observer or NoObserver(), readiness or Readiness(), sessions)
+    document = OpenAPIDocument(state.routes)
 
     @asynccontextmanager
     async def pool_lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            await pool.close()
+            await state.pool.close()
 
     return Litestar(
-        route_handlers=[*ROUTES, *routes, *docs_routes(document)],
-        exception_handlers={Exception: handle_error},
-        middleware=list(middleware),
+        route_handlers=[*state.routes, *docs_routes(document)],
+        exception_handlers={Exception: state.errors.handle},
         lifespan=[pool_lifespan, *lifespan],
-        state=State({"services": services}),
-        request_max_body_size=int(config.max_body_mb * 1e6),
+        state=State({"server": state}),
+        request_max_body_size=int(state.config.max_body_mb * 1e6),
         openapi_config=OpenAPIConfig(
             title="lqmf-runner",
             version=__version__,

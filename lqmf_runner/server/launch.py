@@ -1,160 +1,102 @@
-"""mode=serve: the REST server."""
+"""The wiring of a server: its state, the application over it, the guards around that, and the process that runs it."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import json
-import os
-import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import cast
 
-from .. import __version__
+import uvloop
+
 from ..config import BackendConfig, RunConfig, ServerConfig
 from ..errors import LqmfError
 from ..models import locate
 from ..runs.context import RunContext
-from ..tracking import MlflowTracker, NullTracker, send_later_command
-from ..tracking.session import TIMEOUT_S as SESSION_TIMEOUT_S
-from ..tracking.session import SessionTracker
-from .guards.asgi import App
-from .guards.keys import KeyRing, load_keys
-from .process.registry import STARTING, ServerRecord, process_start
+from .app import create_app
+from .asgi import App
+from .guards.hosts import HostPolicy
+from .guards.keys import KeyRing
+from .guards.limits import ClientQuota, Limits
+from .guards.security import Security
+from .pool.catalog import LocalCatalog
+from .pool.pool import ModelPool
+from .process.announcement import announce
+from .process.listen import bind, url_of
+from .process.registry import STARTING, new_record
+from .process.run import serve
+from .routes import ROUTES
+from .state import ServerState, create_state
+from .watch.access_log import AccessLog, AccessLogFile, open_access_log
+from .watch.session import create_session
 from .watch.traces import TraceRecorder
 
-if TYPE_CHECKING:
-    from .pool.pool import ModelPool
 
-
-def run(context: RunContext) -> int:
-    """Serve the chosen models until the user ends it.
+def launch(context: RunContext, keys: KeyRing) -> int:
+    """Serve the chosen models until a signal comes.
 
     Raises:
-        UserInputError: the port is taken, or the host, the keys or the certificate are wrong.
+        UserInputError: the port is taken, or the host is not one of this machine's.
         LqmfError: a model of the start could not be loaded.
     """
-    from .guards.security import check_exposure
-    from .process.lifecycle import check_tls
-
-    config = context.config.server
-    keys = load_keys(config.keys_file)
-    check_exposure(config.host, keys, allow_without_keys=config.allow_without_keys)
-    check_tls(config.certfile, config.keyfile)
-    if config.background:
-        from .process.background import start_in_background
-
-        return start_in_background(sys.argv[1:], context.run_dir)
-    return _serve(context, keys)
-
-
-def _serve(context: RunContext, keys: KeyRing) -> int:
-    import uvloop
-
-    from .app import create_app
-    from .guards.guard import Guard
-    from .process.background import announce_ready
-    from .process.run import bind, serve, url_of
-    from .services import Readiness
-    from .watch.observe import Observers
-
-    config = context.config.server
+    config, run_dir = context.config.server, context.run_dir
     chosen = [model for model in context.models if model.model.name]
     preload = [model.model.name for model in chosen]
     with contextlib.closing(bind(config)) as sock:
-        pool = _pool(context, chosen)
-        readiness = Readiness()
-        port = sock.getsockname()[1]
-        guard = Guard(config, keys, pool, port=port, run_dir=context.run_dir)
+        port, url = sock.getsockname()[1], url_of(sock, tls=config.certfile is not None)
         recorder = _recorder(config)
-        session = _session(context, guard.metrics.stats, recorder, preload)
-        app = create_app(
+        state = create_state(config, _pool(context, chosen), ROUTES, recorder=recorder)
+        session = create_session(
             config,
-            pool,
-            observer=Observers(guard.metrics, recorder) if recorder else guard.metrics,
-            readiness=readiness,
-            routes=guard.routes,
-            lifespan=[guard.lifespan, lambda app: session.running()],
+            context.config.tracking,
+            state.metrics,
+            recorder,
+            run_dir=run_dir,
+            command=context.command,
+            resolved=context.resolved,
+            models=preload,
         )
-        url = url_of(sock, tls=config.certfile is not None)
-        record = _record(context, url, port, preload)
+        record = new_record(config.host, port, url, run_dir, preload)
         record.enter(STARTING)
-
-        def on_ready() -> None:
-            announcement = _announcement(url, preload, with_key=keys.required)
-            print(announcement, flush=True)
-            announce_ready(announcement)
-
-        with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(
-                serve(
-                    guard.wrap(cast(App, app)),
-                    sock,
-                    config=config,
-                    pool=pool,
-                    preload=preload,
-                    readiness=readiness,
-                    in_flight=guard.in_flight,
-                    record=record,
-                    on_ready=on_ready,
-                )
-            )
+        on_ready = partial(announce, url, preload, with_key=keys.required)
+        with open_access_log(config, run_dir) as log, contextlib.suppress(KeyboardInterrupt):
+            app = create_app(state, lifespan=[lambda app: session.running()])
+            guarded = guard(cast(App, app), state, keys, port=port, log=log)
+            uvloop.run(serve(guarded, sock, state, record, on_ready))
     return 0
 
 
-def _pool(context: RunContext, chosen: list[RunConfig]) -> ModelPool:
-    from .pool.catalog import LocalCatalog
-    from .pool.pool import ModelPool
+def guard(app: App, state: ServerState, keys: KeyRing, *, port: int, log: AccessLogFile | None = None) -> App:
+    """The application behind its guards, the last one outermost: the id of a request comes first.
 
-    for (
-        model
-    ) in chosen:  # fetched from the hub if need be; what is wrong is said to whoever starts the server
+    Args:
+        port: that the server is bound to, which the configuration may have left open.
+    """
+    config = state.config
+    limited = Limits(
+        app,
+        lifecycle=state.lifecycle,
+        errors=state.errors,
+        quota=ClientQuota(config.limits),
+        timeout_s=config.limits.request_timeout_s,
+        max_body_bytes=int(config.max_body_mb * 1e6),
+    )
+    secured = Security(
+        limited,
+        keys=keys,
+        hosts=HostPolicy(config.host, port, config.allowed_hosts),
+        errors=state.errors,
+        cors_origins=tuple(config.cors_origins),
+    )
+    return AccessLog(secured, state.metrics.count_response, log.write if log else None)
+
+
+def _pool(context: RunContext, chosen: list[RunConfig]) -> ModelPool:
+    for model in chosen:  # downloaded if need be, so that whoever starts the server sees what is wrong
         locate(model.model, model.backend, model.models_dir)
-    configs = _configs(context) | {model.model.name: model for model in chosen}
     names = [model.model.name for model in chosen]
+    configs = _configs(context) | dict(zip(names, chosen, strict=True))
     catalog = LocalCatalog(configs, _backend(context), context.config.models_dir, chosen=names)
     return ModelPool(catalog, context.config.server)
-
-
-def _recorder(config: ServerConfig) -> TraceRecorder | None:
-    if not config.tracing:
-        return None
-    return TraceRecorder(per_minute=config.tracing_per_minute, content=config.tracing_content)
-
-
-def _session(
-    context: RunContext,
-    stats: Callable[[], Mapping[str, Any]],
-    recorder: TraceRecorder | None,
-    models: list[str],
-) -> SessionTracker:
-    tracking = context.config.tracking
-    return SessionTracker(
-        MlflowTracker(tracking, timeout_s=SESSION_TIMEOUT_S) if tracking.enabled else NullTracker(),
-        context.run_dir,
-        stats,
-        name=f"serve {', '.join(models)}".strip(),
-        command=context.command,
-        config=context.resolved,
-        interval_s=context.config.server.tracking_interval_s,
-        take_traces=recorder.take if recorder else tuple,
-        later=send_later_command(context.run_dir, tracking),
-    )
-
-
-def _record(context: RunContext, url: str, port: int, models: list[str]) -> ServerRecord:
-    pid = os.getpid()
-    return ServerRecord(
-        pid=pid,
-        process_start=process_start(pid) or 0,
-        host=context.config.server.host,
-        port=port,
-        url=url,
-        run_dir=str(context.run_dir.absolute()),
-        started_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        version=__version__,
-        models=models,
-    )
 
 
 def _configs(context: RunContext) -> dict[str, RunConfig]:
@@ -180,13 +122,7 @@ def _backend(context: RunContext) -> BackendConfig:
         return BackendConfig()
 
 
-def _announcement(url: str, models: list[str], *, with_key: bool) -> str:
-    body = json.dumps(
-        {"model": models[0] if models else "<name>", "messages": [{"role": "user", "content": "Hello"}]}
-    )
-    key = " -H 'Authorization: Bearer <key>'" if with_key else ""
-    loaded = ", ".join(models) or "nothing yet, loaded on request"
-    return (
-        f"lqmf-runner serves {loaded} on {url} · try: "
-        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}' · more: {url}/docs"
-    )
+def _recorder(config: ServerConfig) -> TraceRecorder | None:
+    if not config.tracing:
+        return None
+    return TraceRecorder(per_minute=config.tracing_per_minute, content=config.tracing_content)

@@ -19,6 +19,8 @@ from lqmf_runner.errors import LqmfError
 from lqmf_runner.server.app import create_app
 from lqmf_runner.server.pool.catalog import CatalogEntry, unknown_model
 from lqmf_runner.server.pool.pool import ModelPool
+from lqmf_runner.server.routes import ROUTES
+from lqmf_runner.server.state import create_state
 from lqmf_runner.types import (
     Chunk,
     Embeddings,
@@ -163,7 +165,7 @@ async def live(app: Any) -> AsyncIterator[httpx.AsyncClient]:
 async def fake_server(
     script: Script = hello, *, sizes: dict[str, float] | None = None, **options: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, FakeEngine]]]:
-    """A client, and the engines that were loaded, by name. `options` are of `ServerConfig` and `create_app`."""
+    """A client, and the engines that were loaded, by name. `options` are of `ServerConfig` and `create_state`."""
     engines: dict[str, FakeEngine] = {}
 
     async def load(spec: ModelSpec, on_progress: Any) -> EngineClient:
@@ -173,6 +175,7 @@ async def fake_server(
     fields = ServerConfig.__dataclass_fields__
     config = ServerConfig(**{key: value for key, value in options.items() if key in fields})
     pool = ModelPool(FakeCatalog(sizes or {"m": 100.0}), config, load=load)
-    app = create_app(config, pool, **{key: value for key, value in options.items() if key not in fields})
+    others = {key: value for key, value in options.items() if key not in fields}
+    app = create_app(create_state(config, pool, **{"routes": ROUTES, **others}))
     async with live(app) as client:
         yield client, engines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,15 +14,19 @@ from typing import Any, cast
 import httpx
 import uvicorn
 from litestar import Litestar
+from litestar.routes import HTTPRoute
 
 from lqmf_runner.config import ServerConfig
 from lqmf_runner.engine import EngineClient
 from lqmf_runner.server.app import create_app
-from lqmf_runner.server.guards.asgi import App
-from lqmf_runner.server.guards.guard import Guard
+from lqmf_runner.server.asgi import App
 from lqmf_runner.server.guards.keys import KeyRing, parse_keys
+from lqmf_runner.server.launch import guard
 from lqmf_runner.server.pool.pool import ModelPool
 from lqmf_runner.server.process.protocol import limited_protocol
+from lqmf_runner.server.routes import ROUTES
+from lqmf_runner.server.state import ServerState, create_state
+from lqmf_runner.server.watch.access_log import open_access_log
 from lqmf_runner.types import ModelSpec
 
 from .fakes import FakeCatalog, FakeEngine, Script, hello
@@ -31,7 +36,7 @@ from .fakes import FakeCatalog, FakeEngine, Script, hello
 class Guarded:
     client: httpx.AsyncClient
     app: Litestar
-    guard: Guard
+    state: ServerState
     port: int
     engines: dict[str, FakeEngine] = field(default_factory=dict)
 
@@ -49,14 +54,15 @@ async def guarded_server(
 
     config = ServerConfig(**options)
     pool = ModelPool(FakeCatalog({"m": 100.0, "other": 100.0}), config, load=load)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with socket.create_server(("127.0.0.1", 0)) as sock, contextlib.ExitStack() as files:
         port = sock.getsockname()[1]
         ring = KeyRing(parse_keys(keys) if keys else ())
-        guard = Guard(config, ring, pool, port=port, run_dir=run_dir)
-        app = create_app(config, pool, observer=guard.metrics, routes=guard.routes, lifespan=[guard.lifespan])
+        state = create_state(config, pool, ROUTES)
+        app = create_app(state)
+        log = files.enter_context(open_access_log(config, run_dir)) if run_dir else None
         server = uvicorn.Server(
             uvicorn.Config(
-                cast(Any, guard.wrap(cast(App, app))),
+                cast(Any, guard(cast(App, app), state, ring, port=port, log=log)),
                 loop="none",
                 http=limited_protocol(config.limits),
                 ws="none",
@@ -67,7 +73,17 @@ async def guarded_server(
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-                yield Guarded(client, app, guard, port, engines)
+                yield Guarded(client, app, state, port, engines)
         finally:
             server.should_exit = True
             await serving
+
+
+def walk(app: Litestar) -> set[tuple[str, str]]:
+    """Every method and path of the application, with a model's name for each parameter."""
+    found = set()
+    for route in app.routes:
+        path = re.sub(r"\{[^}]*\}", "m", route.path)
+        methods = route.methods if isinstance(route, HTTPRoute) else {"GET", "POST"}
+        found |= {(method, path) for method in methods}
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lqmf_runner.server.guards.asgi import App, Message, Receive, Scope, Send
+from lqmf_runner.server.asgi import App, Message, Receive, Scope, Send
 
 HOST = (b"host", b"127.0.0.1:8000")
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import HTTPRouteHandler
 
 from ...errors import FieldError, LqmfError
 from ...openai_api.errors import OpenAIError, error_code, public_error, without_places
 from ...openai_api.errors import error_body as openai_error
-from ..guards.asgi import Scope, Send
+from ..asgi import Scope, Send
+from ..route import OPENAI, about
 
 log = logging.getLogger(__name__)
-
-OPENAI_PATHS = ("/v1/", "/tokenize", "/detokenize")
 
 
 class HttpError(LqmfError):
@@ -39,11 +41,52 @@ class NativeError(msgspec.Struct):
     hint: str
 
 
-def error_body(error: Exception, path: str) -> OpenAIError | NativeError:
-    """The body that belongs to an error, in the shape of the route."""
+class ErrorShapes:
+    """Errors in the shape of their route. A path that is no route has the shape of the routes that begin like it."""
+
+    def __init__(self, routes: Iterable[HTTPRouteHandler] = ()) -> None:
+        known = [about(handler) for handler in routes]
+        self._shapes = [(_pattern(route.path), route.errors) for route in known]
+        self._openai_beginnings = tuple({_beginning(route.path) for route in known if route.errors == OPENAI})
+
+    def body(self, error: Exception, path: str) -> OpenAIError | NativeError:
+        """The body that belongs to an error at this path."""
+        return openai_error(as_known(error)) if self._is_openai(path) else native_error(error)
+
+    async def send(self, error: Exception, scope: Scope, send: Send) -> None:
+        """Answer with an error from a middleware."""
+        body = msgspec.json.encode(self.body(error, scope["path"]))
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **error_headers(error),
+        }
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": as_known(error).status, "headers": raw})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def handle(self, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+        """Litestar's exception handler for everything."""
+        known = as_known(error)
+        if known is not error and not isinstance(error, HTTPException):
+            log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
+        return Response(
+            self.body(error, request.scope["path"]),
+            status_code=known.status,
+            headers=error_headers(error),
+            media_type="application/json",
+        )
+
+    def _is_openai(self, path: str) -> bool:
+        for pattern, shape in self._shapes:
+            if pattern.fullmatch(path):
+                return shape == OPENAI
+        return path.startswith(self._openai_beginnings)
+
+
+def native_error(error: Exception) -> NativeError:
+    """The body of an error on a native route."""
     known = as_known(error)
-    if path.startswith(OPENAI_PATHS):
-        return openai_error(known)
     return NativeError(error_code(known), without_places(known.message), without_places(known.hint))
 
 
@@ -63,30 +106,14 @@ def as_known(error: Exception) -> LqmfError:
     return public_error(error)
 
 
-def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Litestar's exception handler for everything."""
-    known = as_known(error)
-    if known is not error and not isinstance(error, HTTPException):
-        log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
-    return Response(
-        error_body(error, request.scope["path"]),
-        status_code=known.status,
-        headers=error_headers(error),
-        media_type="application/json",
-    )
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)))
 
 
-async def send_error(error: Exception, scope: Scope, send: Send) -> None:
-    """Answer with an error from a middleware."""
-    body = msgspec.json.encode(error_body(error, scope["path"]))
-    headers = {
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        **error_headers(error),
-    }
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": as_known(error).status, "headers": raw})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+def _beginning(template: str) -> str:
+    """What a path must begin with to be like a route: "/v1/" for "/v1/models", "/tokenize" for itself."""
+    first, slash, _ = template[1:].partition("/")
+    return f"/{first}{slash}"
 
 
 def _from_http(error: HTTPException) -> LqmfError:

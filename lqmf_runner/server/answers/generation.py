@@ -1,27 +1,22 @@
-"""From a valid request to its answers: hold the model, run the answers, tell the observer, stop when nobody reads."""
+"""The generation of answers: hold the model, run the answers, tell the observer, stop when nobody reads."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Sequence
 
-from litestar import Response
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive
 
 from ...engine import EngineClient
 from ...openai_api.exchange import total_usage
-from ...openai_api.sse import encode_json
 from ...types import Chunk, Completion, GenerationRequest, Usage
 from ..pool.pool import ModelPool
 from ..pool.pooled_model import PooledModel
 from ..watch.observe import Observer, ServedRequest
 from .errors import as_known
-from .event_writer import EventWriter
 
-T = TypeVar("T")
 Chunks = tuple[int, list[Chunk]]
 
 
@@ -124,71 +119,6 @@ async def generation(
         watching.cancel()
         request.ended = time.perf_counter()
         observer.on_end(request)
-
-
-class Answer(Response[T]):
-    """A response that is made while it is sent. `T` documents what it is when it is not streamed."""
-
-    def __init__(self, send: Callable[[Receive, Send], Awaitable[None]]) -> None:
-        super().__init__(content=None)  # type: ignore[arg-type]
-        self._sender = send
-
-    def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIApp:  # type: ignore[override]
-        """The ASGI application that answers."""
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._sender(receive, send)
-
-        return app
-
-
-async def send_json(current: Generation, send: Any, body: Any) -> None:
-    """A whole response with status 200."""
-    data = encode_json(body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-    current.done = True
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": data, "more_body": False})
-
-
-class Events(Protocol):
-    """How answers look as events."""
-
-    def chunks(self, index: int, chunks: list[Chunk]) -> bytes:
-        """The events for some chunks of answer `index`; may be empty."""
-
-    def end(self, usage: Usage) -> bytes:
-        """The last events."""
-
-    def failed(self, error: Exception) -> bytes:
-        """The event for an error in mid-stream."""
-
-
-async def send_events(
-    current: Generation,
-    requests: Sequence[GenerationRequest],
-    send: Send,
-    events: Events,
-    *,
-    per_prompt: int | None = None,
-) -> None:
-    """Stream the answers. An error before the first event is raised; after it, it is an event, and the end."""
-    writer = EventWriter(send)
-    try:
-        async with contextlib.aclosing(current.chunks(requests, per_prompt=per_prompt)) as answers:
-            async for index, chunks in answers:
-                if data := events.chunks(index, chunks):
-                    await writer.write(data)
-    except Exception as error:
-        if not writer.started:
-            raise
-        current.request.error = as_known(error)
-        current.request.status = current.request.error.status
-        last = events.failed(error)
-    else:
-        last = events.end(current.usage)
-    current.done = True
-    await writer.end(last)
 
 
 async def _answers(

@@ -8,8 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ...errors import ConflictError, InvalidRequestError
 from ...types import Message
@@ -47,38 +46,42 @@ class Sessions:
         self._expire()
         return len(self._sessions)
 
-    @contextmanager
-    def turn(self, key: Key, new: tuple[Message, ...]) -> Iterator[Turn]:
+    def turn(self, key: Key, new: tuple[Message, ...]) -> Turn:
         """A turn of a conversation. It is remembered only when its answer is given to `Turn.answered`.
 
-        Raises:
+        Entering it raises:
             ConflictError: the conversation is answering already.
             InvalidRequestError: it has become too long.
         """
+        return _KeptTurn(self, key, new)
+
+    def begin(self, key: Key, new: tuple[Message, ...]) -> tuple[Session, tuple[Message, ...]]:
+        """Take the conversation for one turn; gives it, and all its messages with the new ones."""
         self._expire()
         session = self._sessions.get(key) or Session()
         if session.busy:
             raise ConflictError(
                 "this session is answering already", hint="wait for the answer, or use another one"
             )
-        turn = Turn(_joined(session.messages, new))
-        if len(turn.messages) + 1 > self._max_messages:
+        messages = _joined(session.messages, new)
+        if len(messages) + 1 > self._max_messages:
             raise InvalidRequestError(
-                f"the session would have {len(turn.messages) + 1} messages, at most {self._max_messages} are kept",
+                f"the session would have {len(messages) + 1} messages, at most {self._max_messages} are kept",
                 hint="start another session",
             )
         session.busy = True
         self._sessions[key] = session  # nothing goes for it before it has an answer
-        try:
-            yield turn
-        finally:
-            session.busy = False
-            if self._sessions.get(key) is session:  # else it was forgotten meanwhile
-                if turn.answer is not None:
-                    session.messages = (*turn.messages, Message("assistant", turn.answer))
-                    self._keep(key, session)
-                elif not session.messages:
-                    del self._sessions[key]
+        return session, messages
+
+    def end(self, key: Key, session: Session, turn: Turn) -> None:
+        """Keep the turn if it has an answer, and let the conversation go on."""
+        session.busy = False
+        if self._sessions.get(key) is session:  # else it was forgotten meanwhile
+            if turn.answer is not None:
+                session.messages = (*turn.messages, Message("assistant", turn.answer))
+                self._keep(key, session)
+            elif not session.messages:
+                del self._sessions[key]
 
     def forget(self, key: Key) -> bool:
         """Forget a conversation; False where there is none."""
@@ -101,15 +104,37 @@ class Sessions:
 
 
 class Turn:
-    """What to answer, and the answer once it is there."""
+    """What to answer, and the answer once it is there. It is entered while the answer is made."""
 
     def __init__(self, messages: tuple[Message, ...]) -> None:
         self.messages = messages
         self.answer: str | None = None
 
+    def __enter__(self) -> Turn:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end: a turn without a session is forgotten."""
+
     def answered(self, text: str) -> None:
         """Remember the turn with this answer."""
         self.answer = text
+
+
+class _KeptTurn(Turn):
+    """One of a conversation that is kept, which takes no other turn while this one is entered."""
+
+    def __init__(self, sessions: Sessions, key: Key, new: tuple[Message, ...]) -> None:
+        super().__init__(new)
+        self._sessions = sessions
+        self._key = key
+
+    def __enter__(self) -> Turn:
+        self._session, self.messages = self._sessions.begin(self._key, self.messages)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._sessions.end(self._key, self._session, self)
 
 
 def _joined(kept: tuple[Message, ...], new: tuple[Message, ...]) -> tuple[Message, ...]:

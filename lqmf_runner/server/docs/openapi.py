@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 from litestar import Litestar, Request
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from ...decisions.shapes import OpenAIDecisionsRequest, SGLangDecisionsRequest, SystemOneRequest
-from ...openai_api import errors as openai_errors
-from ...openai_api import schemas as openai_schemas
-from ..answers import errors
-from ..routes import embeddings, schemas, tokens
-from ..services import services_of
-from .examples import BODIES, MODEL, PARAMETERS
+from ...openai_api.errors import OpenAIError
+from ..answers.errors import NativeError
+from ..route import MODEL, OPENAI, About, about
+from ..state import state_of
 
 _REF = "#/components/schemas/{name}"
-_STREAMING = ("/v1/chat/completions", "/v1/completions", "/models/{name}/chat")
-# Bodies that their routes take as plain objects, as their shape shows only inside.
-_SHAPES: dict[str, tuple[type[msgspec.Struct], ...]] = {
-    "/v1/systemone": (SystemOneRequest,),
-    "/v1/decisions": (OpenAIDecisionsRequest, SGLangDecisionsRequest),
-}
 _TAGS = {
     "OpenAI": "As OpenAI's clients expect them.",
     "Chat": "The native chat, with conversations that the server keeps.",
@@ -39,55 +32,76 @@ _KEYS = {
 class OpenAPIDocument(JsonRenderPlugin):
     """Described by msgspec, which checks the bodies: Litestar leaves out a minimum of 0 and the ranges of items."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path=path)
+    def __init__(self, routes: Sequence[HTTPRouteHandler]) -> None:
+        super().__init__(path="/")
+        self._routes = routes
         self._document: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """The document, with a loaded model in its examples where there is one."""
-        loaded = [model.name for model in services_of(request).pool.models]
+        loaded = [model.name for model in state_of(request).pool.models]
         return self.document(request.app, loaded[0] if loaded else MODEL)
 
     def document(self, app: Litestar, model: str) -> bytes:
         """The document with this model in its examples. All else is always the same, and made once."""
         if self._document is None:
-            self._document = msgspec.json.encode(_corrected(app.openapi_schema.to_schema()))
+            self._document = msgspec.json.encode(_corrected(app.openapi_schema.to_schema(), self._routes))
         return self._document.replace(msgspec.json.encode(MODEL), msgspec.json.encode(model))
 
 
-def _corrected(document: dict[str, Any]) -> dict[str, Any]:
-    structs = [
-        kind
-        for module in (openai_schemas, openai_errors, schemas, tokens, embeddings, errors)
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
-    ]
-    structs += [kind for kinds in _SHAPES.values() for kind in kinds]
-    _, components = msgspec.json.schema_components(structs, ref_template=_REF)
-    for kinds in _SHAPES.values():
-        for kind in kinds:
-            components[kind.__name__]["required"] = ["model", *components[kind.__name__]["required"]]
+def _corrected(document: dict[str, Any], routes: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
+    declared = {
+        (about(handler).path, method.lower()): about(handler)
+        for handler in routes
+        for method in handler.http_methods
+    }
     paths = {
-        path: {method: _operation(path, operation) for method, operation in methods.items()}
+        path: {method: _operation(operation, declared[path, method]) for method, operation in methods.items()}
         for path, methods in document["paths"].items()
     }
     shared = document["components"] | {
-        "schemas": document["components"]["schemas"] | components,
+        "schemas": document["components"]["schemas"] | _components(routes),
         "securitySchemes": _KEYS,
     }
     return document | {
         "paths": paths,
         "components": shared,
         "security": [{}, *({name: []} for name in _KEYS)],
-        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "tags": [{"name": name, "description": text} for name, text in _tags(routes).items()],
     }
 
 
-def _operation(path: str, operation: dict[str, Any]) -> dict[str, Any]:
-    kind = "OpenAIError" if path.startswith(errors.OPENAI_PATHS) else "NativeError"
-    error = {"application/json": {"schema": {"$ref": _REF.format(name=kind)}}}
+def _tags(routes: Iterable[HTTPRouteHandler]) -> dict[str, str]:
+    """The headings: those described here, and those that a route alone has."""
+    return _TAGS | {tag: "" for handler in routes for tag in handler.tags or () if tag not in _TAGS}
+
+
+def _components(routes: Iterable[HTTPRouteHandler]) -> dict[str, Any]:
+    """The schemas of all structs that the routes take and give."""
+    structs: list[type[msgspec.Struct]] = [OpenAIError, NativeError]
+    for handler in routes:
+        structs += _structs(get_type_hints(handler.fn).get("return"))
+        if body := about(handler).body:
+            structs += body.shapes or _structs(body.kind)
+    _, components = msgspec.json.schema_components(list(dict.fromkeys(structs)), ref_template=_REF)
+    for shape in {shape for handler in routes if (body := about(handler).body) for shape in body.shapes}:
+        components[shape.__name__]["required"] = ["model", *components[shape.__name__]["required"]]
+    return components
+
+
+def _structs(annotation: Any) -> Iterator[type[msgspec.Struct]]:
+    """Those that an annotation names, such as the one of `Answer[ChatCompletion]`."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _structs(inner)
+
+
+def _operation(operation: dict[str, Any], route: About) -> dict[str, Any]:
+    kind = OpenAIError if route.errors == OPENAI else NativeError
+    error = {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
     responses = {code: answer for code, answer in operation["responses"].items() if code != "400"}
-    if path in _STREAMING:
+    if route.streams:
         ok = responses["200"]
         events: dict[str, Any] = {"text/event-stream": {}}
         responses["200"] = ok | {"content": ok["content"] | events}
@@ -95,22 +109,23 @@ def _operation(path: str, operation: dict[str, Any]) -> dict[str, Any]:
     summary, _, description = operation.get("description", "").partition("\n")
     found = operation | {"summary": summary, "description": description.strip(), "responses": responses}
     if "parameters" in operation:
-        found["parameters"] = [_parameter(parameter) for parameter in operation["parameters"]]
+        found["parameters"] = [_parameter(parameter, route) for parameter in operation["parameters"]]
     if "requestBody" in operation:
-        found["requestBody"] = _body(path, operation["requestBody"])
+        found["requestBody"] = _body(operation["requestBody"], route)
     return found
 
 
-def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
-    name = parameter["name"]
-    return parameter | ({"example": PARAMETERS[name]} if name in PARAMETERS else {})
+def _parameter(parameter: dict[str, Any], route: About) -> dict[str, Any]:
+    example = route.parameters.get(parameter["name"])
+    return parameter if example is None else parameter | {"example": example}
 
 
-def _body(path: str, body: dict[str, Any]) -> dict[str, Any]:
+def _body(described: dict[str, Any], route: About) -> dict[str, Any]:
     """With examples; a body that may be null may also be left out."""
-    content = dict(body["content"]["application/json"])
+    content = dict(described["content"]["application/json"])
     options = content["schema"].get("oneOf", [])
-    if shapes := _SHAPES.get(path):
-        content["schema"] = {"anyOf": [{"$ref": _REF.format(name=kind.__name__)} for kind in shapes]}
-    content["examples"] = {title: {"value": value} for title, value in BODIES[path].items()}
+    if route.body is not None:
+        content["examples"] = {title: {"value": value} for title, value in route.body.examples.items()}
+        if shapes := route.body.shapes:
+            content["schema"] = {"anyOf": [{"$ref": _REF.format(name=kind.__name__)} for kind in shapes]}
     return {"required": {"type": "null"} not in options, "content": {"application/json": content}}

@@ -13,8 +13,8 @@ from litestar.types import ControllerRouterHandler
 from markupsafe import Markup
 
 from ..pool.pool import ModelPool
-from ..services import services_of
-from .examples import MODEL
+from ..route import MODEL
+from ..state import state_of
 from .fields import Field, fields_of
 from .openapi import OpenAPIDocument
 
@@ -46,7 +46,7 @@ def docs_routes(document: OpenAPIDocument) -> list[ControllerRouterHandler]:
     @get("/docs", include_in_schema=False)
     async def docs(request: Request[Any, Any, Any]) -> Response[str]:
         """The documentation."""
-        models = await _usable_models(services_of(request).pool)
+        models = await _usable_models(state_of(request).pool)
         described = msgspec.json.decode(document.document(request.app, models[0] if models else MODEL))
         headers = {"content-security-policy": _POLICY}
         return Response(_render(described, models), media_type="text/html", headers=headers)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...config import LimitsConfig
 from ...errors import (
@@ -21,8 +21,9 @@ from ...errors import (
     UnavailableError,
 )
 from ...openai_api.sse import event
-from ..answers.errors import error_body, send_error
-from .asgi import App, Message, Receive, Scope, Send, header
+from ..answers.errors import ErrorShapes
+from ..asgi import App, Message, Receive, Scope, Send, header
+from ..state import Lifecycle
 
 STATUS_PATHS = ("/health", "/ready")
 _MOST_CLIENTS, _SWEEP_S = 10_000, 1.0
@@ -97,27 +98,6 @@ class ClientQuota:
                 del self._clients[name]
 
 
-@dataclass
-class InFlight:
-    """The requests being answered, and whether the server still takes new ones."""
-
-    draining: bool = False
-    deadlines: dict[asyncio.Timeout, LqmfError] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        """How many requests are being answered."""
-        return len(self.deadlines)
-
-    def end_all(self, error: LqmfError) -> None:
-        """End every request now, with this error."""
-        now = asyncio.get_running_loop().time()
-        for deadline in list(self.deadlines):
-            if not deadline.expired():
-                self.deadlines[deadline] = error
-                deadline.reschedule(now)
-
-
 class Limits:
     """The middleware: refuses while draining, keeps the quotas, and ends what takes longer than `timeout_s`."""
 
@@ -125,13 +105,15 @@ class Limits:
         self,
         app: App,
         *,
-        in_flight: InFlight,
+        lifecycle: Lifecycle,
+        errors: ErrorShapes,
         quota: ClientQuota | None = None,
         timeout_s: float | None = None,
         max_body_bytes: int = 10_000_000,
     ) -> None:
         self._app = app
-        self._in_flight = in_flight
+        self._lifecycle = lifecycle
+        self._errors = errors
         self._quota = quota or ClientQuota(LimitsConfig())
         self._timeout_s = timeout_s
         self._max_body = max_body_bytes
@@ -140,9 +122,9 @@ class Limits:
         if scope["type"] != "http" or scope["path"] in STATUS_PATHS:
             await self._app(scope, receive, send)
             return
-        response = _Response(scope, send)
+        response = _Response(scope, send, self._errors)
         try:
-            if self._in_flight.draining:
+            if self._lifecycle.draining:
                 raise _StoppingError
             self._check_length(scope)
             if scope["method"] == "POST":
@@ -155,7 +137,7 @@ class Limits:
 
     async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
         deadline = asyncio.timeout(self._timeout_s)
-        deadlines = self._in_flight.deadlines
+        deadlines = self._lifecycle.deadlines
         deadlines[deadline] = RequestTimeoutError(
             f"the request took longer than {self._timeout_s} s",
             hint="ask for fewer tokens, or stream the answer",
@@ -210,7 +192,8 @@ class _StoppingError(UnavailableError):
 class _Response:
     """An answer under way: knows how an error can still be told."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, errors: ErrorShapes) -> None:
+        self._errors = errors
         self._scope = scope
         self._send = send
         self._started = False
@@ -231,13 +214,12 @@ class _Response:
     async def fail(self, error: LqmfError) -> None:
         """Tell the client: as the answer, or as the last event of a stream; else the connection breaks off."""
         if not self._started:
-            await send_error(error, self._scope, self._send)
+            await self._errors.send(error, self._scope, self._send)
         elif self._ended:
             return
         elif self._stream:
-            await self._send(
-                {"type": "http.response.body", "body": event(error_body(error, self._scope["path"]))}
-            )
+            body = event(self._errors.body(error, self._scope["path"]))
+            await self._send({"type": "http.response.body", "body": body})
         else:
             raise error
 

@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
-import logging
-import socket
-from collections.abc import Iterable
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from ...errors import ForbiddenError, LqmfError, UnauthorizedError, UserInputError
-from ..answers.errors import send_error
-from .asgi import App, Headers, Message, Receive, Scope, Send, header
+from ..answers.errors import ErrorShapes
+from ..asgi import App, Headers, Message, Receive, Scope, Send, header
+from .hosts import HostPolicy
 from .keys import ApiKey, KeyRing
-
-log = logging.getLogger(__name__)
 
 OPEN_PATH = "/health"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _SECURITY_HEADERS: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -40,83 +34,22 @@ _CORS_HEADERS = b"authorization, content-type, x-api-key, x-request-id"
 _CORS_EXPOSED = b"retry-after, x-request-id"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to this host can be reached from this machine alone."""
-    try:
-        found = socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        return False
-    return bool(found) and all(
-        ipaddress.ip_address(str(entry[4][0]).split("%")[0]).is_loopback for entry in found
-    )
-
-
-def check_exposure(host: str, keys: KeyRing, *, allow_without_keys: bool) -> None:
-    """Refuse to serve the network without keys.
-
-    Raises:
-        UserInputError: `host` is not loopback, there are no keys, and nobody said that this is meant.
-    """
-    if keys.required or is_loopback(host):
-        return
-    if allow_without_keys:
-        log.warning("everyone who can reach %s may use this server: it has no keys", host)
-        return
-    raise UserInputError(
-        f"server.host={host} lets others in, and there are no keys",
-        hint="set LQMF_API_KEYS, make keys with mode=keys, or allow it: server.allow_without_keys=true",
-    )
-
-
-class HostPolicy:
-    """Which Host headers are ours. A page of another site whose name was made to resolve to us still sends its own.
-
-    Args:
-        host, port: what the server is bound to.
-        allowed: more names; `name` is good with any port, `name:port` with that one, `*` is everything.
-    """
-
-    def __init__(self, host: str, port: int, allowed: Iterable[str] = ()) -> None:
-        self._names = {*_LOOPBACK_NAMES, host.lower(), socket.gethostname().lower()}
-        self._ports = {str(port), *([""] if port in (80, 443) else [])}
-        self._allowed = {entry.lower() for entry in allowed}
-        # An address cannot be made to point at another machine, as a name can.
-        self._addresses = not is_loopback(host)
-
-    def permits(self, given: str) -> bool:
-        """Whether this Host header, port included, names this server."""
-        given = given.lower()
-        name, port = _split_port(given)
-        if self._allowed & {"*", given, name}:
-            return True
-        return port in self._ports and (name in self._names or (self._addresses and _is_address(name)))
-
-
-def _split_port(netloc: str) -> tuple[str, str]:
-    if netloc.startswith("["):
-        name, bracket, rest = netloc.partition("]")
-        return name + bracket, rest.removeprefix(":")
-    name, _, port = netloc.partition(":")
-    return name, port
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
 class Security:
     """The middleware. The key of an accepted request is in `scope["state"]["api_key"]`."""
 
     def __init__(
-        self, app: App, *, keys: KeyRing, hosts: HostPolicy, cors_origins: tuple[str, ...] = ()
+        self,
+        app: App,
+        *,
+        keys: KeyRing,
+        hosts: HostPolicy,
+        errors: ErrorShapes,
+        cors_origins: tuple[str, ...] = (),
     ) -> None:
         self._app = app
         self._keys = keys
         self._hosts = hosts
+        self._errors = errors
         self._cors = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
         self._known_hosts: dict[bytes, bool] = {}
 
@@ -150,7 +83,7 @@ class Security:
                 return
             self._check_key(scope, foreign=foreign)
         except LqmfError as error:
-            await send_error(error, scope, send_guarded)
+            await self._errors.send(error, scope, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 

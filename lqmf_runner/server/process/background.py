@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import LqmfError
+from .announcement import READY_VARIABLE
 
-READY_VARIABLE = "LQMF_READY_FD"
 LOG_NAME = "server.log"
 _END_TIMEOUT_S = 15.0
 _TAIL_LINES = 20
@@ -59,14 +58,6 @@ def start_in_background(args: Sequence[str], run_dir: Path) -> int:
     code = process.wait()
     sys.stderr.write(_errors(log_path))
     return code if code > 0 else 1
-
-
-def announce_ready(text: str) -> None:
-    """Tell the process that started this one in the background; does nothing where there is none."""
-    descriptor = os.environ.pop(READY_VARIABLE, None)
-    if descriptor is not None:
-        with contextlib.suppress(OSError, ValueError), open(int(descriptor), "w", encoding="utf-8") as pipe:
-            pipe.write(text)
 
 
 def _foreground(args: Sequence[str], run_dir: Path) -> list[str]:

@@ -7,6 +7,7 @@ its number and the moment it started, so that a number that was given out again 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import os
 import select
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from ... import __version__
 from ...errors import UserInputError
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,22 @@ class ServerRecord(msgspec.Struct, kw_only=True):
             return True
         finally:
             os.close(process)
+
+
+def new_record(host: str, port: int, url: str, run_dir: Path, models: list[str]) -> ServerRecord:
+    """The record of a server that this process starts now."""
+    pid = os.getpid()
+    return ServerRecord(
+        pid=pid,
+        process_start=process_start(pid) or 0,
+        host=host,
+        port=port,
+        url=url,
+        run_dir=str(run_dir.absolute()),
+        started_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        version=__version__,
+        models=models,
+    )
 
 
 def running_servers() -> list[ServerRecord]:

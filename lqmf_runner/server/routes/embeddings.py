@@ -7,20 +7,17 @@ import struct
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Request, post
-from litestar.types import Receive, Send
+from litestar import Request
 from msgspec import Meta
 
 from ...errors import FieldError
 from ...openai_api.sampling import keep_alive_seconds
 from ...openai_api.schemas import KeepAlive, ModelName
 from ...types import Usage
-from ..answers.body import json_body
-from ..answers.generation import Answer, generation, send_json
-from ..services import services_of
-from ..watch.observe import ServedRequest
+from ..answers.answer import Answer, answer
+from ..answers.generation import Generation
+from ..route import MODEL, OPENAI, Body, route
 
-ROUTE = "/v1/embeddings"
 MAX_INPUTS = 2048
 
 
@@ -59,26 +56,22 @@ class EmbeddingList(msgspec.Struct):
     object: Literal["list"] = "list"
 
 
-@post(ROUTE, status_code=200, dto=json_body(EmbeddingRequest), return_dto=None, tags=["OpenAI"])
+_EXAMPLES = {"Two texts": {"model": MODEL, "input": ["A cat sleeps.", "A dog barks."]}}
+
+
+@route("POST", "/v1/embeddings", tag="OpenAI", errors=OPENAI, body=Body(EmbeddingRequest, _EXAMPLES))
 async def embeddings(data: EmbeddingRequest, request: Request[Any, Any, Any]) -> Answer[EmbeddingList]:
     """A vector for each text."""
     texts = _texts(data)
-    services = services_of(request)
-    served = ServedRequest(ROUTE, data.model, False, 1, request.scope)
-    keep_alive_s = keep_alive_seconds(data.keep_alive)
 
-    async def answer(receive: Receive, send: Send) -> None:
-        async with generation(services.pool, services.observer, served, receive, keep_alive_s) as current:
-            embedded = await current.engine.embed(texts)
-            found = [
-                Embedding(index, _encoded(vector, data)) for index, vector in enumerate(embedded.vectors)
-            ]
-            n_tokens = embedded.prompt_tokens or 0  # not every endpoint counts
-            served.usage = Usage(prompt_tokens=n_tokens)
-            usage = EmbeddingUsage(n_tokens, n_tokens)
-            await send_json(current, send, EmbeddingList(found, data.model, usage))
+    async def make(current: Generation) -> EmbeddingList:
+        embedded = await current.engine.embed(texts)
+        found = [Embedding(index, _encoded(vector, data)) for index, vector in enumerate(embedded.vectors)]
+        n_tokens = embedded.prompt_tokens or 0  # not every endpoint counts
+        current.request.usage = Usage(prompt_tokens=n_tokens)
+        return EmbeddingList(found, data.model, EmbeddingUsage(n_tokens, n_tokens))
 
-    return Answer(answer)
+    return answer(request, make, model=data.model, keep_alive_s=keep_alive_seconds(data.keep_alive))
 
 
 def _texts(data: EmbeddingRequest) -> list[str | list[int]]:

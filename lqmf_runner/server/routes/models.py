@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from litestar import Request, get, post
+from litestar import Request
 
 from ...openai_api.sampling import keep_alive_seconds
 from ...openai_api.schemas import ModelCard, ModelList
-from ..answers.body import json_body
 from ..guards.security import require_admin
 from ..pool.catalog import unknown_model
 from ..pool.pooled_model import READY, PooledModel
-from ..services import services_of
+from ..route import MODEL, OPENAI, Body, route
+from ..state import state_of
 from .schemas import (
     AvailableModel,
     AvailableModels,
@@ -25,24 +25,24 @@ from .schemas import (
 )
 
 
-@get("/models", tags=["Models"])
+@route("GET", "/models", tag="Models")
 async def loaded_models(request: Request[Any, Any, Any]) -> LoadedModels:
     """The models that are loaded or being loaded."""
-    services = services_of(request)
-    await services.pool.refresh_memory()
-    config = services.config
+    state = state_of(request)
+    await state.pool.refresh_memory()
+    config = state.config
     return LoadedModels(
-        [loaded_model(model) for model in services.pool.models],
-        round(services.pool.memory_mb, 1),
+        [loaded_model(model) for model in state.pool.models],
+        round(state.pool.memory_mb, 1),
         config.max_memory_mb,
         config.max_models,
     )
 
 
-@get("/models/available", tags=["Models"])
+@route("GET", "/models/available", tag="Models")
 async def available_models(request: Request[Any, Any, Any]) -> AvailableModels:
     """All models that a request can name."""
-    pool = services_of(request).pool
+    pool = state_of(request).pool
     entries = await pool.catalog.entries()
     return AvailableModels(
         [
@@ -61,19 +61,19 @@ async def available_models(request: Request[Any, Any, Any]) -> AvailableModels:
     )
 
 
-@post(
+@route(
+    "POST",
     "/models/{name:str}/load",
-    status_code=200,
+    tag="Models",
+    body=Body(LoadRequest, {"Keep it for ten minutes": {"keep_alive": "10m"}}),
+    parameters={"name": MODEL},
     guards=[require_admin],
-    dto=json_body(LoadRequest),
-    return_dto=None,
-    tags=["Models"],
 )
 async def load_model(
     name: str, request: Request[Any, Any, Any], data: LoadRequest | None = None
 ) -> LoadAnswer:
     """Load a model and answer when it is loaded; one that is loaded already stays as it is."""
-    pool, data = services_of(request).pool, data or LoadRequest()
+    pool, data = state_of(request).pool, data or LoadRequest()
     already = (before := pool.get(name)) is not None and before.state == READY
     model = await pool.load(name, pin=data.pin, keep_alive_s=keep_alive_seconds(data.keep_alive))
     info = model.engine.info if model.engine else None
@@ -87,10 +87,10 @@ async def load_model(
     )
 
 
-@post("/models/{name:str}/unload", status_code=200, guards=[require_admin], tags=["Models"])
+@route("POST", "/models/{name:str}/unload", tag="Models", parameters={"name": MODEL}, guards=[require_admin])
 async def unload_model(name: str, request: Request[Any, Any, Any], force: bool = False) -> UnloadAnswer:
     """Unload a model; 409 while it is answering, unless with `force`. One that is not loaded is no error."""
-    pool = services_of(request).pool
+    pool = state_of(request).pool
     model = pool.get(name)
     info = model.engine.info if model and model.engine else None
     memory_mb = model.memory_mb if model else 0.0
@@ -104,13 +104,13 @@ async def unload_model(name: str, request: Request[Any, Any, Any], force: bool =
     )
 
 
-@get("/v1/models", tags=["OpenAI"])
+@route("GET", "/v1/models", tag="OpenAI", errors=OPENAI)
 async def openai_models(request: Request[Any, Any, Any]) -> ModelList:
     """All models that a request can name."""
     return ModelList(await _cards(request))
 
 
-@get("/v1/models/{name:str}", tags=["OpenAI"])
+@route("GET", "/v1/models/{name:str}", tag="OpenAI", errors=OPENAI, parameters={"name": MODEL})
 async def openai_model(name: str, request: Request[Any, Any, Any]) -> ModelCard:
     """One of them."""
     for card in await _cards(request):
@@ -140,9 +140,9 @@ def loaded_model(model: PooledModel) -> LoadedModel:
 
 
 async def _cards(request: Request[Any, Any, Any]) -> list[ModelCard]:
-    services = services_of(request)
-    entries = await services.pool.catalog.entries()
-    created = int(services.started_at)
+    state = state_of(request)
+    entries = await state.pool.catalog.entries()
+    created = int(state.metrics.started_at)
     return [ModelCard(entry.name, created) for entry in entries if not entry.problem]
 
 

@@ -2,65 +2,85 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Any
 
-from litestar import Request, delete, post
-from litestar.types import Receive, Send
+from litestar import Request
 
 from ...errors import FieldError
 from ...openai_api.messages import text_of
 from ...openai_api.sampling import keep_alive_seconds, stop_strings
 from ...openai_api.sse import encode_json, event
 from ...types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
-from ..answers.body import json_body
-from ..answers.errors import HttpError, error_body
-from ..answers.generation import Answer, generation, send_events, send_json
+from ..answers.answer import Answer, Streamed, answer
+from ..answers.errors import HttpError, native_error
+from ..answers.generation import Generation
 from ..answers.sessions import Turn
-from ..services import identity, services_of
+from ..route import MODEL, Body, route
+from ..state import identity, state_of
 from ..watch.observe import ServedRequest
 from .schemas import ChatAnswer, ChatRequest, Forgotten
 
-ROUTE = "/models/{name}/chat"
+_SESSION = "docs"
+_EXAMPLES = {
+    "A message": {"message": "What is the capital of France?", "max_tokens": 64, "temperature": 0},
+    "A stream, and a conversation that is kept": {
+        "message": "My name is Ada. What is a good name for a cat?",
+        "system": "You answer in one sentence.",
+        "max_tokens": 64,
+        "session_id": _SESSION,
+        "stream": True,
+    },
+}
 
 
-@post("/models/{name:str}/chat", status_code=200, dto=json_body(ChatRequest), return_dto=None, tags=["Chat"])
+@route(
+    "POST",
+    "/models/{name:str}/chat",
+    tag="Chat",
+    body=Body(ChatRequest, _EXAMPLES),
+    parameters={"name": MODEL},
+    streams=True,
+)
 async def chat(name: str, data: ChatRequest, request: Request[Any, Any, Any]) -> Answer[ChatAnswer]:
     """Answer a message or a conversation; with `stream`, as server-sent events.
 
     Events are `{"response": "...", "done": false}`; the last one has `"done": true` and all that the whole answer
     has, with an empty `response`.
     """
-    services = services_of(request)
-    sampling, messages = _sampling(data), _messages(data)
-    served = ServedRequest(ROUTE, name, bool(data.stream), 1, request.scope)
-    keep_alive_s = keep_alive_seconds(data.keep_alive)
+    sampling, turn = _sampling(data), Turn(_messages(data))
+    if data.session_id is not None:
+        key = (identity(request), name, data.session_id)
+        turn = state_of(request).sessions.turn(key, turn.messages)
 
-    async def answer(receive: Receive, send: Send) -> None:
-        with contextlib.ExitStack() as stack:
-            turn = Turn(messages)
-            if data.session_id is not None:
-                key = (identity(request), name, data.session_id)
-                turn = stack.enter_context(services.sessions.turn(key, messages))
-            asked = GenerationRequest(messages=turn.messages, sampling=sampling)
-            async with generation(services.pool, services.observer, served, receive, keep_alive_s) as current:
-                events = NativeEvents(served, turn, data.session_id)
-                if data.stream:
-                    await send_events(current, [asked], send, events)
-                else:
-                    (whole,) = await current.complete([asked])
-                    turn.answered(whole.text)
-                    await send_json(current, send, events.answer(whole.text, whole))
+    async def make(current: Generation) -> ChatAnswer | Streamed:
+        asked = GenerationRequest(messages=turn.messages, sampling=sampling)
+        events = NativeEvents(current.request, turn, data.session_id)
+        if data.stream:
+            return Streamed([asked], events)
+        (whole,) = await current.complete([asked])
+        turn.answered(whole.text)
+        return events.answer(whole.text, whole)
 
-    return Answer(answer)
+    return answer(
+        request,
+        make,
+        model=name,
+        keep_alive_s=keep_alive_seconds(data.keep_alive),
+        stream=data.stream,
+        during=turn,
+    )
 
 
-@delete("/models/{name:str}/sessions/{session_id:str}", status_code=200, tags=["Chat"])
+@route(
+    "DELETE",
+    "/models/{name:str}/sessions/{session_id:str}",
+    tag="Chat",
+    parameters={"name": MODEL, "session_id": _SESSION},
+)
 async def forget_session(name: str, session_id: str, request: Request[Any, Any, Any]) -> Forgotten:
     """Forget a conversation."""
-    services = services_of(request)
-    if not services.sessions.forget((identity(request), name, session_id)):
+    if not state_of(request).sessions.forget((identity(request), name, session_id)):
         raise HttpError(404, "there is no such session", hint="it may have expired")
     return Forgotten(session_id)
 
@@ -93,7 +113,7 @@ class NativeEvents:
 
     def failed(self, error: Exception) -> bytes:
         """An error in mid-stream."""
-        return event(error_body(error, ROUTE))
+        return event(native_error(error))
 
     def answer(self, text: str, whole: Completion) -> ChatAnswer:
         """The whole answer with its figures."""

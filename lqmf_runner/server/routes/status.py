@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from litestar import Request, get
+from litestar import Request
 
 from ... import __version__
 from ...errors import UnavailableError
 from ..pool.pooled_model import READY
-from ..services import services_of
+from ..route import route
+from ..state import state_of
 from .schemas import Health, Readiness, ServerStatus
 
 
-@get("/", tags=["Status"])
+@route("GET", "/", tag="Status")
 async def status(request: Request[Any, Any, Any]) -> ServerStatus:
     """Version, uptime, what is loaded, and where the documentation is."""
-    services = services_of(request)
-    loaded = [model.name for model in services.pool.models if model.state == READY]
-    return ServerStatus("ok", "lqmf-runner", __version__, time.time() - services.started_at, loaded, "/docs")
+    state = state_of(request)
+    loaded = [model.name for model in state.pool.models if model.state == READY]
+    return ServerStatus("ok", "lqmf-runner", __version__, state.metrics.uptime_s, loaded, "/docs")
 
 
-@get("/health", tags=["Status"])
+@route("GET", "/health", tag="Status")
 async def health() -> Health:
     """Whether the server is alive."""
     return Health("ok")
 
 
-@get("/ready", tags=["Status"])
+@route("GET", "/ready", tag="Status")
 async def ready(request: Request[Any, Any, Any]) -> Readiness:
     """Whether the models of the start are loaded; 503 until then."""
-    services = services_of(request)
-    states = {model.name: model.state for model in services.pool.models}
-    if waiting := services.readiness.reason():
+    state = state_of(request)
+    states = {model.name: model.state for model in state.pool.models}
+    if waiting := state.lifecycle.not_ready():
         raise UnavailableError(waiting)
     return Readiness("ready", states)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import Request, post
+from litestar import Request
 
 from ...errors import FieldError
 from ...openai_api.schemas import ModelName
-from ..answers.body import json_body
-from ..services import services_of
+from ..route import MODEL, OPENAI, Body, route
+from ..state import state_of
 
 
 class TokenizeRequest(msgspec.Struct):
@@ -45,21 +45,33 @@ class Detokenized(msgspec.Struct):
     content: str
 
 
-@post("/tokenize", status_code=200, dto=json_body(TokenizeRequest), return_dto=None, tags=["OpenAI"])
+@route(
+    "POST",
+    "/tokenize",
+    tag="OpenAI",
+    errors=OPENAI,
+    body=Body(TokenizeRequest, {"A text": {"model": MODEL, "prompt": "Hello, world"}}),
+)
 async def tokenize(data: TokenizeRequest, request: Request[Any, Any, Any]) -> Tokenized:
     """Token ids of a text, without the beginning-of-sequence token unless `add_special_tokens` is true."""
     text = data.prompt if data.prompt is not None else data.content
     if text is None:
         raise FieldError("'prompt' is required", param="prompt")
     special = bool(data.add_special_tokens or data.add_special)
-    async with services_of(request).pool.lease(data.model) as (_, engine):
+    async with state_of(request).pool.lease(data.model) as (_, engine):
         tokens = await engine.tokenize(text, special=special)
         return Tokenized(tokens, len(tokens), engine.info.n_ctx)
 
 
-@post("/detokenize", status_code=200, dto=json_body(DetokenizeRequest), return_dto=None, tags=["OpenAI"])
+@route(
+    "POST",
+    "/detokenize",
+    tag="OpenAI",
+    errors=OPENAI,
+    body=Body(DetokenizeRequest, {"Token ids": {"model": MODEL, "tokens": [5, 6, 7]}}),
+)
 async def detokenize(data: DetokenizeRequest, request: Request[Any, Any, Any]) -> Detokenized:
     """The text of token ids."""
-    async with services_of(request).pool.lease(data.model) as (_, engine):
+    async with state_of(request).pool.lease(data.model) as (_, engine):
         text = await engine.detokenize(data.tokens)
         return Detokenized(text, text)

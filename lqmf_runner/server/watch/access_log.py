@@ -11,19 +11,24 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from ..guards.asgi import App, Message, Receive, Scope, Send, header
+from ...config import ServerConfig
+from ..asgi import App, Message, Receive, Scope, Send, header
+from .observe import ServedRequest
 
+FILE_NAME = "access.log"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _LONGEST_PATH = 300
 _MOST_WAITING = 10_000
 _WRITE_EVERY_S = 0.1
 
 Write = Callable[[dict[str, Any]], None]
+Count = Callable[[str, int], None]  # method and status
 
 
 class AccessLogFile:
@@ -73,6 +78,23 @@ class AccessLogFile:
             self._handler.handle(logging.makeLogRecord({"msg": line}))
 
 
+@contextmanager
+def open_access_log(config: ServerConfig, run_dir: Path) -> Iterator[AccessLogFile | None]:
+    """The file in the run's folder, closed after the last request; None where the log is off."""
+    if config.access_log == "off":
+        yield None
+        return
+    log = AccessLogFile(
+        run_dir / FILE_NAME,
+        as_json=config.access_log == "json",
+        max_bytes=int(config.access_log_mb * 1e6),
+    )
+    try:
+        yield log
+    finally:
+        log.close()
+
+
 class _QuietHandler(RotatingFileHandler):
     """A full disk costs lines of the log, and one line on stderr."""
 
@@ -85,14 +107,15 @@ class _QuietHandler(RotatingFileHandler):
 
 
 class AccessLog:
-    """The outermost middleware: gives each request an id, and tells what became of it.
+    """The outermost middleware: gives each request an id, counts its response, and writes what became of it.
 
     The id is the client's own X-Request-Id where that is a plain word, else a new one. It is in
     `scope["state"]["request_id"]` and goes back in the header X-Request-Id.
     """
 
-    def __init__(self, app: App, write: Write) -> None:
+    def __init__(self, app: App, count: Count, write: Write | None = None) -> None:
         self._app = app
+        self._count = count
         self._write = write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,22 +142,39 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_counted)
         finally:
-            key = state.get("api_key")
-            self._write(
-                {
-                    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-                    "id": state["request_id"],
-                    "client": (scope.get("client") or ("",))[0],
-                    "key": key.name if key else None,
-                    "method": scope["method"],
-                    "path": _path(scope),
-                    "status": status,
-                    "complete": ended,
-                    "bytes": sent,
-                    "duration_ms": round((time.perf_counter() - began) * 1000, 2),
-                    **state.get("access_log", {}),
-                }
-            )
+            self._count(scope["method"], status)
+            if self._write is not None:
+                duration_ms = round((time.perf_counter() - began) * 1000, 2)
+                result = {"status": status, "complete": ended, "bytes": sent, "duration_ms": duration_ms}
+                self._write({**_request(scope), **result, **_served(state.get("served"))})
+
+
+def _request(scope: Scope) -> dict[str, Any]:
+    state = scope["state"]
+    key = state.get("api_key")
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        "id": state["request_id"],
+        "client": (scope.get("client") or ("",))[0],
+        "key": key.name if key else None,
+        "method": scope["method"],
+        "path": _path(scope),
+    }
+
+
+def _served(request: ServedRequest | None) -> dict[str, Any]:
+    """What a model did for the request, if one was asked."""
+    if request is None or not request.counted:
+        return {}
+    usage = request.usage
+    ttft_ms = round((request.first_token - request.began) * 1000, 2) if request.first_token else None
+    return {
+        "model": request.model,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "output_tokens": request.tokens,
+        "ttft_ms": ttft_ms,
+        "error": type(request.error).__name__ if request.error else None,
+    }
 
 
 def _path(scope: Scope) -> str:

@@ -96,7 +96,7 @@ class Metrics:
             model.prompt_tokens += usage.prompt_tokens
             model.cached_tokens += usage.cached_tokens
             model.queue_s.add((usage.queue_s,))
-        _tell_access_log(request)
+        request.counted = True
 
     def _knows(self, name: str) -> bool:
         """Whether a model of this name was asked before, or is loaded or being loaded."""
@@ -163,17 +163,6 @@ def _gaps(chunks: list[tuple[float, int]]) -> Iterator[float]:
     for (before, _), (now, n_tokens) in itertools.pairwise(chunks):
         for _ in range(n_tokens):
             yield (now - before) / n_tokens
-
-
-def _tell_access_log(request: ServedRequest) -> None:
-    usage = request.usage
-    request.scope.setdefault("state", {})["access_log"] = {
-        "model": request.model,
-        "prompt_tokens": usage.prompt_tokens if usage else None,
-        "output_tokens": request.tokens,
-        "ttft_ms": round((request.first_token - request.began) * 1000, 2) if request.first_token else None,
-        "error": type(request.error).__name__ if request.error else None,
-    }
 
 
 def _outcome(request: ServedRequest) -> str:

@@ -29,6 +29,7 @@ class ServedRequest:
         error: what it failed with.
         cancelled: the client went away before the end.
         asked: what the engine was asked, once it was.
+        counted: whether it is in the metrics; a name that no model has is in none.
         texts: of the answers, by their index, where an observer wants them; None: nobody does.
         own: for the metrics' use.
     """
@@ -47,6 +48,7 @@ class ServedRequest:
     error: LqmfError | None = None
     cancelled: bool = False
     asked: Sequence[GenerationRequest] = ()
+    counted: bool = False
     texts: defaultdict[int, list[str]] | None = None
     own: Any = None
 

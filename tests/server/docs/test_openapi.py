@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.server.docs.examples import BODIES
+from lqmf_runner.server.route import about
+from lqmf_runner.server.routes import ROUTES
 
 from ...support.fakes import fake_server
 
@@ -46,10 +47,12 @@ async def test_the_examples_match_the_schemas_of_their_bodies():
     jsonschema = pytest.importorskip("jsonschema")
     async with fake_server() as (client, _):
         document: Any = (await client.get("/openapi.json")).json()
-    for path, examples in BODIES.items():
+    bodies = {about(handler).path: body for handler in ROUTES if (body := about(handler).body)}
+    assert len(bodies) == 9
+    for path, declared in bodies.items():
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         check = jsonschema.Draft202012Validator({**body, "components": document["components"]})
-        for title, example in examples.items():
+        for title, example in declared.examples.items():
             assert not list(check.iter_errors(example)), (path, title)
             if path in ("/v1/systemone", "/v1/decisions"):
                 assert list(check.iter_errors({**example, "questions": 5})), title

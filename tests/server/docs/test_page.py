@@ -12,8 +12,7 @@ from lqmf_runner.server.docs.fields import fields_of
 
 from ...support.examples import run_examples
 from ...support.fakes import fake_server
-from ...support.guarded import guarded_server
-from ..guards.test_guard import walk
+from ...support.guarded import guarded_server, walk
 
 UNLISTED = ("/openapi.json", "/docs")  # what describes the others
 

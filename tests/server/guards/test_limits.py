@@ -8,16 +8,19 @@ import pytest
 
 from lqmf_runner.config import LimitsConfig
 from lqmf_runner.errors import TooManyRequestsError, UnavailableError
-from lqmf_runner.server.guards.asgi import App
+from lqmf_runner.server.answers.errors import ErrorShapes
+from lqmf_runner.server.asgi import App
 from lqmf_runner.server.guards.keys import KeyRing, parse_keys
-from lqmf_runner.server.guards.limits import ClientQuota, InFlight, Limits
+from lqmf_runner.server.guards.limits import ClientQuota, Limits
+from lqmf_runner.server.routes import ROUTES
+from lqmf_runner.server.state import Lifecycle
 
 from ...support.raw import HOST, Slow, call, hello, scope_of
 from .test_keys import Clock
 
 
-def limited(app: App, in_flight: InFlight | None = None, **options: Any) -> Limits:
-    return Limits(app, in_flight=in_flight or InFlight(), **options)
+def limited(app: App, lifecycle: Lifecycle | None = None, **options: Any) -> Limits:
+    return Limits(app, lifecycle=lifecycle or Lifecycle(), errors=ErrorShapes(ROUTES), **options)
 
 
 def take(quota: ClientQuota, client: str, n: int) -> int:
@@ -120,11 +123,11 @@ async def test_bodies_have_a_limit(
 
 
 async def test_a_request_that_takes_too_long_ends_with_an_error() -> None:
-    slow, in_flight = Slow(), InFlight()
-    reply = await call(limited(slow, in_flight, timeout_s=0.01), scope_of("POST", "/v1/completions"))
+    slow, lifecycle = Slow(), Lifecycle()
+    reply = await call(limited(slow, lifecycle, timeout_s=0.01), scope_of("POST", "/v1/completions"))
     assert reply.status == 504
     assert slow.cancelled
-    assert in_flight.count == 0
+    assert lifecycle.running == 0
 
 
 async def test_a_stream_that_takes_too_long_ends_with_an_error_event() -> None:
@@ -145,33 +148,33 @@ async def test_a_timeout_of_the_application_is_not_taken_for_ours() -> None:
 
 
 async def test_draining_lets_requests_end_and_takes_no_new_ones() -> None:
-    slow, in_flight = Slow(stream=True), InFlight()
-    app = limited(slow, in_flight)
+    slow, lifecycle = Slow(stream=True), Lifecycle()
+    app = limited(slow, lifecycle)
     running = asyncio.create_task(call(app, scope_of("POST", "/v1/completions")))
     await slow.started.wait()
-    in_flight.draining = True
+    lifecycle.draining = True
     refused = await call(app, scope_of("POST", "/v1/completions"))
     assert (refused.status, refused.headers["connection"]) == (503, "close")
-    assert in_flight.count == 1
+    assert lifecycle.running == 1
     slow.release.set()
     assert (await running).body == b"data: 1\n\nend"
-    assert in_flight.count == 0
+    assert lifecycle.running == 0
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
 async def test_status_is_told_while_draining(path: str) -> None:
-    assert (await call(limited(hello, InFlight(draining=True)), scope_of("GET", path))).status == 200
+    assert (await call(limited(hello, Lifecycle(draining=True)), scope_of("GET", path))).status == 200
 
 
 async def test_what_still_runs_at_the_end_of_the_draining_is_told_so() -> None:
-    plain, stream, in_flight = Slow(), Slow(stream=True), InFlight()
+    plain, stream, lifecycle = Slow(), Slow(stream=True), Lifecycle()
     tasks = [
-        asyncio.create_task(call(limited(app, in_flight), scope_of("POST", "/v1/completions")))
+        asyncio.create_task(call(limited(app, lifecycle), scope_of("POST", "/v1/completions")))
         for app in (plain, stream)
     ]
     await plain.started.wait()
     await stream.started.wait()
-    in_flight.end_all(UnavailableError("the end"))
+    lifecycle.end_all(UnavailableError("the end"))
     first, second = await asyncio.gather(*tasks)
     assert first.status == 503
     assert b"the end" in first.body

@@ -1,4 +1,4 @@
-"""The server's end: the first signal drains, the second ends at once; and TLS."""
+"""The server's end: the first signal drains, the second ends at once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import contextlib
 import logging
 import os
 import signal
-import ssl
 import time
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
-from ...errors import UnavailableError, UserInputError
-from ..guards.limits import InFlight
+from ...errors import UnavailableError
+from ..state import Lifecycle
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ class DrainingServer(uvicorn.Server):
     """uvicorn, which goes on listening while it drains: new requests get a 503 instead of a refused connection.
 
     Args:
-        in_flight: the requests being answered; told when the draining begins.
+        lifecycle: of the server, which drains from the first signal on.
         drain_s: requests that are still running after so long end with an error.
         on_drain: called when the draining begins.
         on_abort: called before the process ends at once; must not wait.
@@ -34,7 +33,7 @@ class DrainingServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        in_flight: InFlight,
+        lifecycle: Lifecycle,
         *,
         drain_s: float,
         on_drain: Callable[[], None],
@@ -42,7 +41,7 @@ class DrainingServer(uvicorn.Server):
     ) -> None:
         config.timeout_graceful_shutdown = _GRACE_S
         super().__init__(config)
-        self._in_flight = in_flight
+        self._lifecycle = lifecycle
         self._drain_s = drain_s
         self._drain_until = 0.0
         self._on_drain = on_drain
@@ -50,41 +49,24 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain, or end at once if that is what we are doing already (uvicorn's signal handler)."""
-        if self._in_flight.draining:
+        if self._lifecycle.draining:
             # The workers' sockets close with this process, and that ends them.
             with contextlib.suppress(Exception):
                 self._on_abort()
             os._exit(128 + sig)
-        log.info("%s: draining %d requests", signal.Signals(sig).name, self._in_flight.count)
-        self._in_flight.draining = True
+        log.info("%s: draining %d requests", signal.Signals(sig).name, self._lifecycle.running)
+        self._lifecycle.draining = True
         self._drain_until = time.monotonic() + self._drain_s
         self._on_drain()
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop now (uvicorn asks ten times a second)."""
-        if self._in_flight.draining and not self.should_exit:
+        if self._lifecycle.draining and not self.should_exit:
             late = time.monotonic() >= self._drain_until
             if late:
-                log.warning("%d requests did not end within %g s", self._in_flight.count, self._drain_s)
-                self._in_flight.end_all(
+                log.warning("%d requests did not end within %g s", self._lifecycle.running, self._drain_s)
+                self._lifecycle.end_all(
                     UnavailableError("the server has stopped before the answer was complete")
                 )
-            self.should_exit = late or not self._in_flight.count
+            self.should_exit = late or not self._lifecycle.running
         return await super().on_tick(counter)
-
-
-def check_tls(certfile: str | None, keyfile: str | None) -> None:
-    """Raises UserInputError where the certificate cannot be used; without one there is no TLS."""
-    if certfile is None:
-        if keyfile is not None:
-            raise UserInputError(
-                "server.keyfile is given without server.certfile", hint="give both, or neither"
-            )
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise UserInputError(
-            f"server.certfile={certfile} cannot be used: {error}",
-            hint="a PEM file with the certificate; the key in it too, or in server.keyfile",
-        ) from None

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Litestar
-from litestar.routes import HTTPRoute
 
 from lqmf_runner.config import LimitsConfig
-from lqmf_runner.server.watch.access_log import AccessLogFile, _path, _plain_line
 
-from ...support.guarded import Guarded, guarded_server
+from ..support.guarded import Guarded, guarded_server, walk
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi there"}]}
@@ -28,16 +24,6 @@ async def until(condition: Callable[[], Any]) -> None:
     """Let the server go on until this is so; what waits for it is stopped by the test's own time limit."""
     while not condition():  # noqa: ASYNC110 (what is waited for has no event)
         await asyncio.sleep(0.005)
-
-
-def walk(app: Litestar) -> set[tuple[str, str]]:
-    """Every method and path of the application, with a model's name for each parameter."""
-    found = set()
-    for route in app.routes:
-        path = re.sub(r"\{[^}]*\}", "m", route.path)
-        methods = route.methods if isinstance(route, HTTPRoute) else {"GET", "POST"}
-        found |= {(method, path) for method in methods}
-    return found
 
 
 async def test_every_route_but_health_wants_a_key():
@@ -98,47 +84,6 @@ async def test_an_id_goes_back_and_into_the_log_and_nothing_secret_does(tmp_path
     assert "hi there" not in text
 
 
-def test_nothing_breaks_out_of_a_line_of_the_plain_log():
-    entry = {
-        "time": "t",
-        "client": "c",
-        "key": None,
-        "method": "GET",
-        "path": "/",
-        "status": 200,
-        "duration_ms": 1,
-    }
-    line = _plain_line({**entry, "model": "m\n2026 forged\x1b[2J\u2028"})
-    assert line.isprintable()
-    assert line.endswith(r"model=m\n2026 forged\x1b[2J\u2028")
-    assert _path({"raw_path": b'/a" 200 1ms id=x', "path": ""}) == "/a%22 200 1ms id=x"
-
-
-def test_a_line_that_comes_while_others_are_written_and_the_log_is_closed_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    log = AccessLogFile(tmp_path / "access.log", as_json=True)
-    writing, go_on = threading.Event(), threading.Event()
-    handle = log._handler.handle
-
-    def held(record: Any) -> Any:
-        writing.set()
-        assert go_on.wait(30)
-        return handle(record)
-
-    monkeypatch.setattr(log._handler, "handle", held)
-    log.write({"id": "first"})
-    assert writing.wait(30)
-    log.write({"id": "second"})
-    closer = threading.Thread(target=log.close)
-    closer.start()
-    assert log._closing.wait(30)
-    go_on.set()
-    closer.join(30)
-    lines = (tmp_path / "access.log").read_text().splitlines()
-    assert [json.loads(line)["id"] for line in lines] == ["first", "second"]
-
-
 def sizes_in(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
@@ -190,7 +135,7 @@ async def test_running_and_waiting_requests_are_told_apart():
         await until(lambda: "m" in server.engines and server.engines["m"].running)
         assert await running_and_waiting() == (0, 1)
         first.set()
-        await until(lambda: server.guard.metrics.running_and_waiting()[0])
+        await until(lambda: server.state.metrics.running_and_waiting()[0])
         assert await running_and_waiting() == (1, 0)
         rest.set()
         await answer
@@ -253,8 +198,8 @@ async def test_a_body_that_breaks_off_is_the_clients_mistake(framing: bytes):
         writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%b" % (server.port, framing))
         await writer.drain()
         writer.close()
-        await until(lambda: server.guard.metrics.responses)
-        assert server.guard.metrics.responses == {("POST", 400): 1}
+        await until(lambda: server.state.metrics.responses)
+        assert server.state.metrics.responses == {("POST", 400): 1}
 
 
 async def test_a_client_that_reads_nothing_loses_its_place():
@@ -266,8 +211,8 @@ async def test_a_client_that_reads_nothing_loses_its_place():
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (server.port, len(body), body)
         )
-        await until(lambda: server.guard.metrics.by_model["m"].outcomes)
-        assert server.guard.metrics.by_model["m"].outcomes == {"cancelled": 1}
+        await until(lambda: server.state.metrics.by_model["m"].outcomes)
+        assert server.state.metrics.by_model["m"].outcomes == {"cancelled": 1}
         assert server.engines["m"].running == 0
         writer.close()
 
@@ -309,7 +254,7 @@ async def test_limits_are_those_of_the_key():
     limits = LimitsConfig(concurrent=1)
     async with guarded_server(lambda _: ["a", release], keys="one,two", limits=limits) as server:
         first = asyncio.create_task(server.client.post(CHAT, json=BODY, headers={"x-api-key": "one"}))
-        await until(lambda: server.guard.in_flight.count)
+        await until(lambda: server.state.lifecycle.running)
         refused = await server.client.post(CHAT, json=BODY, headers={"x-api-key": "one"})
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1

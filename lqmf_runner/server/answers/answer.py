@@ -1,0 +1,150 @@
+"""From a valid request to the bytes of its response: the frame that all routes share which ask a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from litestar import Request, Response
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from ...openai_api.exchange import Exchange
+from ...openai_api.sse import encode_json
+from ...types import Chunk, GenerationRequest, Usage
+from ..route import about
+from ..state import state_of
+from ..watch.observe import ServedRequest
+from .errors import as_known
+from .event_writer import EventWriter
+from .generation import Generation, generation
+
+T = TypeVar("T")
+
+
+class Events(Protocol):
+    """How answers look as events."""
+
+    def chunks(self, index: int, chunks: list[Chunk]) -> bytes:
+        """The events for some chunks of answer `index`; may be empty."""
+
+    def end(self, usage: Usage) -> bytes:
+        """The last events."""
+
+    def failed(self, error: Exception) -> bytes:
+        """The event for an error in mid-stream."""
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """An answer that is sent while it is generated.
+
+    Attributes:
+        per_prompt: consecutive requests that have the same prompt; None: all of them.
+    """
+
+    requests: Sequence[GenerationRequest]
+    events: Events
+    per_prompt: int | None = None
+
+
+class Answer(Response[T]):
+    """A response that is made while it is sent. `T` documents what it is when it is not streamed."""
+
+    def __init__(self, send: Callable[[Receive, Send], Awaitable[None]]) -> None:
+        super().__init__(content=None)  # type: ignore[arg-type]
+        self._sender = send
+
+    def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIApp:  # type: ignore[override]
+        """The ASGI application that answers."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._sender(receive, send)
+
+        return app
+
+
+def answer(
+    request: Request[Any, Any, Any],
+    make: Callable[[Generation], Awaitable[T | Streamed]],
+    *,
+    model: str,
+    keep_alive_s: float | None,
+    n: int = 1,
+    stream: bool = False,
+    during: contextlib.AbstractContextManager[Any] | None = None,
+) -> Answer[T]:
+    """The response to a request that asks a model.
+
+    Args:
+        make: the answer, with the model that is held for it: a body that is sent as JSON, or what is streamed.
+        keep_alive_s: how long the model stays loaded afterwards; None leaves that to the server.
+        n: answers asked for.
+        stream: whether `make` gives what is streamed; for the metrics.
+        during: entered before the model is asked for, left once all is sent.
+    """
+    state = state_of(request)
+    served = ServedRequest(about(request.route_handler).path, model, stream, n, request.scope)
+    request.scope["state"]["served"] = served  # for the access log
+
+    async def send_answer(receive: Receive, send: Send) -> None:
+        with during or contextlib.nullcontext():
+            async with generation(state.pool, state.observer, served, receive, keep_alive_s) as current:
+                made = await make(current)
+                if isinstance(made, Streamed):
+                    await _send_events(current, made, send)
+                else:
+                    await _send_json(current, made, send)
+
+    return Answer(send_answer)
+
+
+def answer_exchange(request: Request[Any, Any, Any], exchange: Exchange) -> Answer[Any]:
+    """The response to a chat completion or a completion, whole or streamed."""
+
+    async def make(current: Generation) -> Any:
+        await exchange.prepare(current.engine, current.model.token_texts)
+        if exchange.stream:
+            return Streamed(exchange.requests, exchange.events(), exchange.n)
+        completions = await current.complete(exchange.requests, per_prompt=exchange.n)
+        return exchange.answer(completions, current.usage)
+
+    return answer(
+        request,
+        make,
+        model=exchange.model,
+        keep_alive_s=exchange.keep_alive_s,
+        n=exchange.n_choices,
+        stream=exchange.stream,
+    )
+
+
+async def _send_json(current: Generation, body: Any, send: Any) -> None:
+    """A whole response with status 200."""
+    data = encode_json(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    current.done = True
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+async def _send_events(current: Generation, streamed: Streamed, send: Send) -> None:
+    """Stream the answers. An error before the first event is raised; after it, it is an event, and the end."""
+    writer, events = EventWriter(send), streamed.events
+    chunks = current.chunks(streamed.requests, per_prompt=streamed.per_prompt)
+    try:
+        async with contextlib.aclosing(chunks) as answers:
+            async for index, new in answers:
+                if data := events.chunks(index, new):
+                    await writer.write(data)
+    except Exception as error:
+        if not writer.started:
+            raise
+        current.request.error = as_known(error)
+        current.request.status = current.request.error.status
+        last = events.failed(error)
+    else:
+        last = events.end(current.usage)
+    current.done = True
+    await writer.end(last)

@@ -1,0 +1,32 @@
+"""What the server says once it is ready: to the terminal, and to the process that started it in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+READY_VARIABLE = "LQMF_READY_FD"
+"""Environment variable with the pipe of the process that waits for the announcement."""
+
+
+def announce(url: str, models: list[str], *, with_key: bool) -> None:
+    """Print how the server is reached, and pass it on to the process that waits for it."""
+    text = _announcement(url, models, with_key=with_key)
+    print(text, flush=True)
+    descriptor = os.environ.pop(READY_VARIABLE, None)
+    if descriptor is not None:
+        with contextlib.suppress(OSError, ValueError), open(int(descriptor), "w", encoding="utf-8") as pipe:
+            pipe.write(text)
+
+
+def _announcement(url: str, models: list[str], *, with_key: bool) -> str:
+    body = json.dumps(
+        {"model": models[0] if models else "<name>", "messages": [{"role": "user", "content": "Hello"}]}
+    )
+    key = " -H 'Authorization: Bearer <key>'" if with_key else ""
+    loaded = ", ".join(models) or "nothing yet, loaded on request"
+    return (
+        f"lqmf-runner serves {loaded} on {url} · try: "
+        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}' · more: {url}/docs"
+    )

@@ -1,0 +1,114 @@
+"""What one running server knows, in one object that handlers, guards and the process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from litestar import Request
+from litestar.handlers import HTTPRouteHandler
+
+from ..config import ServerConfig
+from ..errors import LqmfError
+from .answers.errors import ErrorShapes
+from .answers.sessions import Sessions
+from .guards.keys import ApiKey
+from .pool.pool import ModelPool
+from .watch.metrics import Metrics
+from .watch.observe import Observer, Observers
+from .watch.traces import TraceRecorder
+
+
+@dataclass
+class Lifecycle:
+    """Whether the server takes requests, and those that it is answering.
+
+    Attributes:
+        waiting_for: models of the start that are not loaded yet.
+        draining: the server is stopping and takes no new requests.
+        deadlines: of the requests being answered, each with the error for the case that it passes.
+    """
+
+    waiting_for: set[str] = field(default_factory=set)
+    draining: bool = False
+    deadlines: dict[asyncio.Timeout, LqmfError] = field(default_factory=dict)
+
+    @property
+    def running(self) -> int:
+        """How many requests are being answered."""
+        return len(self.deadlines)
+
+    def not_ready(self) -> str:
+        """Why the server is not ready; empty when it is."""
+        if self.draining:
+            return "the server is draining"
+        if self.waiting_for:
+            return f"loading {', '.join(sorted(self.waiting_for))}"
+        return ""
+
+    def end_all(self, error: LqmfError) -> None:
+        """End every request now, with this error."""
+        now = asyncio.get_running_loop().time()
+        for deadline in list(self.deadlines):
+            if not deadline.expired():
+                self.deadlines[deadline] = error
+                deadline.reschedule(now)
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """One per server.
+
+    Attributes:
+        pool: the loaded models.
+        metrics: what was counted since the start.
+        observer: is told about every request for an answer: the metrics, and the recorder of traces if there is one.
+        sessions: conversations that are kept for clients.
+        routes: what the server answers.
+        errors: the shape of an error on each path.
+        lifecycle: loading, ready or draining, and the requests being answered.
+    """
+
+    config: ServerConfig
+    pool: ModelPool
+    metrics: Metrics
+    observer: Observer
+    sessions: Sessions
+    routes: tuple[HTTPRouteHandler, ...]
+    errors: ErrorShapes
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+
+def create_state(
+    config: ServerConfig,
+    pool: ModelPool,
+    routes: Iterable[HTTPRouteHandler],
+    *,
+    recorder: TraceRecorder | None = None,
+) -> ServerState:
+    """The state of a server that has answered nothing yet."""
+    routes = tuple(routes)
+    metrics = Metrics(lambda: pool.models)
+    sessions = Sessions(
+        limit=config.max_sessions,
+        max_messages=config.session_messages,
+        timeout_s=config.session_timeout_s,
+    )
+    observer = Observers(metrics, recorder) if recorder else metrics
+    return ServerState(config, pool, metrics, observer, sessions, routes, ErrorShapes(routes))
+
+
+def state_of(request: Request[Any, Any, Any]) -> ServerState:
+    """That of the server that handles the request."""
+    return cast(ServerState, request.app.state["server"])
+
+
+def identity(request: Request[Any, Any, Any]) -> str:
+    """Whose request it is: the hash of its key, empty where there are no keys.
+
+    What belongs to one key must not be seen by another.
+    """
+    key: ApiKey | None = request.scope["state"].get("api_key")
+    return key.sha256 if key is not None else ""
