@@ -220,7 +220,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         tokens: of the window.
         first: position of the first token that is scored; those before it are context.
         index: number of the window in its text.
-        rows: file of the reference's distributions (`engine.distributions`), all windows one after the other.
+        rows: file of the reference's distributions (`engine.worker.distributions`), all windows one after the other.
         n_vocab: width of a row in it.
         record: write this window's rows; otherwise compare with them.
     """
