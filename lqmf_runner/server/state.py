@@ -12,10 +12,9 @@ from litestar.handlers import HTTPRouteHandler
 
 from ..config import ServerConfig
 from ..errors import LqmfError
-from .answers.errors import ErrorShapes
-from .answers.sessions import Sessions
-from .guards.keys import ApiKey
+from .errors import ErrorShapes
 from .pool.pool import ModelPool
+from .sessions import Sessions
 from .watch.metrics import Metrics
 from .watch.observe import Observer, Observers
 from .watch.traces import TraceRecorder
@@ -103,12 +102,3 @@ def create_state(
 def state_of(request: Request[Any, Any, Any]) -> ServerState:
     """That of the server that handles the request."""
     return cast(ServerState, request.app.state["server"])
-
-
-def identity(request: Request[Any, Any, Any]) -> str:
-    """Whose request it is: the hash of its key, empty where there are no keys.
-
-    What belongs to one key must not be seen by another.
-    """
-    key: ApiKey | None = request.scope["state"].get("api_key")
-    return key.sha256 if key is not None else ""

@@ -1,1 +1,1 @@
-"""From a request body to an answer: parsing, generation, sessions, errors."""
+"""From a request body to an answer: parsing, generation, and the events of a stream."""

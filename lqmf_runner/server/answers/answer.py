@@ -13,10 +13,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from ...openai_api.exchange import Exchange
 from ...openai_api.sse import encode_json
 from ...types import Chunk, GenerationRequest, Usage
+from ..errors import as_known
 from ..route import about
 from ..state import state_of
 from ..watch.observe import ServedRequest
-from .errors import as_known
 from .event_writer import EventWriter
 from .generation import Generation, generation
 

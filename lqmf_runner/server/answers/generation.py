@@ -12,10 +12,10 @@ from litestar.types import Receive
 from ...engine import EngineClient
 from ...openai_api.exchange import total_usage
 from ...types import Chunk, Completion, GenerationRequest, Usage
+from ..errors import as_known
 from ..pool.pool import ModelPool
 from ..pool.pooled_model import PooledModel
 from ..watch.observe import Observer, ServedRequest
-from .errors import as_known
 
 Chunks = tuple[int, list[Chunk]]
 

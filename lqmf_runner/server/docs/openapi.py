@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from ...openai_api.errors import OpenAIError
-from ..answers.errors import NativeError
+from ..errors import NativeError
 from ..route import MODEL, OPENAI, About, about
 from ..state import state_of
 

@@ -21,8 +21,8 @@ from ...errors import (
     UnavailableError,
 )
 from ...openai_api.sse import event
-from ..answers.errors import ErrorShapes
 from ..asgi import App, Message, Receive, Scope, Send, header
+from ..errors import ErrorShapes
 from ..state import Lifecycle
 
 STATUS_PATHS = ("/health", "/ready")

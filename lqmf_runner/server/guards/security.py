@@ -13,8 +13,8 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from ...errors import ForbiddenError, LqmfError, UnauthorizedError, UserInputError
-from ..answers.errors import ErrorShapes
 from ..asgi import App, Headers, Message, Receive, Scope, Send, header
+from ..errors import ErrorShapes
 from .hosts import HostPolicy
 from .keys import ApiKey, KeyRing
 
@@ -131,6 +131,15 @@ class Security:
             (b"access-control-allow-origin", origin),
             (b"access-control-expose-headers", _CORS_EXPOSED),
         ]
+
+
+def identity(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Whose request it is: the hash of its key, empty where there are no keys.
+
+    What belongs to one key must not be seen by another.
+    """
+    key: ApiKey | None = connection.scope["state"].get("api_key")
+    return key.sha256 if key is not None else ""
 
 
 def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

@@ -13,11 +13,12 @@ from ...openai_api.sampling import keep_alive_seconds, stop_strings
 from ...openai_api.sse import encode_json, event
 from ...types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
 from ..answers.answer import Answer, Streamed, answer
-from ..answers.errors import HttpError, native_error
 from ..answers.generation import Generation
-from ..answers.sessions import Turn
+from ..errors import HttpError, native_error
+from ..guards.security import identity
 from ..route import MODEL, Body, route
-from ..state import identity, state_of
+from ..sessions import Turn
+from ..state import state_of
 from ..watch.observe import ServedRequest
 from .schemas import ChatAnswer, ChatRequest, Forgotten
 

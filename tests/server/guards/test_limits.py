@@ -8,8 +8,8 @@ import pytest
 
 from lqmf_runner.config import LimitsConfig
 from lqmf_runner.errors import TooManyRequestsError, UnavailableError
-from lqmf_runner.server.answers.errors import ErrorShapes
 from lqmf_runner.server.asgi import App
+from lqmf_runner.server.errors import ErrorShapes
 from lqmf_runner.server.guards.keys import KeyRing, parse_keys
 from lqmf_runner.server.guards.limits import ClientQuota, Limits
 from lqmf_runner.server.routes import ROUTES

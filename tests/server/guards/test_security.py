@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.server.answers.errors import ErrorShapes
+from lqmf_runner.server.errors import ErrorShapes
 from lqmf_runner.server.guards.hosts import HostPolicy
 from lqmf_runner.server.guards.keys import KeyRing, parse_keys
 from lqmf_runner.server.guards.security import Security

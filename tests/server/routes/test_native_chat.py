@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.errors import ConflictError, InvalidRequestError
-from lqmf_runner.server.answers.sessions import Sessions
+from lqmf_runner.server.sessions import Sessions
 from lqmf_runner.types import GenerationRequest, Message
 
 from ...support.fakes import fake_server

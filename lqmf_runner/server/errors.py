@@ -13,11 +13,11 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import HTTPRouteHandler
 
-from ...errors import FieldError, LqmfError
-from ...openai_api.errors import OpenAIError, error_code, public_error, without_places
-from ...openai_api.errors import error_body as openai_error
-from ..asgi import Scope, Send
-from ..route import OPENAI, about
+from ..errors import FieldError, LqmfError
+from ..openai_api.errors import OpenAIError, error_code, public_error, without_places
+from ..openai_api.errors import error_body as openai_error
+from .asgi import Scope, Send
+from .route import OPENAI, about
 
 log = logging.getLogger(__name__)
 

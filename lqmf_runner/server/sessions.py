@@ -10,8 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from ...errors import ConflictError, InvalidRequestError
-from ...types import Message
+from ..errors import ConflictError, InvalidRequestError
+from ..types import Message
 
 Key = tuple[str, str, str]
 """Who it belongs to, the model, and the client's `session_id`."""
