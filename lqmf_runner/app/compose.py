@@ -17,7 +17,7 @@ from ..modes import MODES, Mode
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 
 NO_MODEL = ("~model", "model.name=''")
-"""What `model=null` means to Hydra, which has no null for a group: no group, and a model without a name."""
+"""`model=null` in the words of Hydra, which has no null for a group: no group, and a model without a name."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,20 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 
 class Composer:
-    """Composes the configuration of a model by name, under the overrides of the run."""
+    """Composes the configurations of other models by name, under the overrides of the run.
+
+    Calling it gives one of the run's own models, to which all overrides apply. `other` gives a reference or a grader.
+
+    Raises:
+        LqmfError: the configuration is wrong.
+    """
 
     def __init__(self, settings: HydraConf) -> None:
         self._config_name = settings.job.config_name
         self._overrides = [
             override
             for override in settings.overrides.task
-            if override.partition("=")[0].lstrip("+") not in ("model", "models") and override not in NO_MODEL
+            if _key(override) not in ("model", "models") and override not in NO_MODEL
         ]
 
     def __call__(self, name: str, *more: str) -> RunConfig:
@@ -115,19 +121,17 @@ class Composer:
         return self.other(grader.model, *grader.overrides)
 
     def other(self, name: str, *more: str) -> RunConfig:
-        """A reference or a grader keeps its own backend: of what is set for the models it takes what every backend
-        knows."""
+        """The configuration of a reference or a grader.
+
+        It keeps its own model and backend. Of the run's overrides of `backend` it takes those that every backend has.
+        """
         common = {f"backend.{f.name}" for f in fields(BackendConfig)} - {"backend.format"}
-        return self._compose(
-            name,
-            [
-                override
-                for override in self._overrides
-                if not (key := override.partition("=")[0].lstrip("+")).startswith(("backend", "model."))
-                or key in common
-            ]
-            + list(more),
-        )
+        shared = [
+            override
+            for override in self._overrides
+            if not (key := _key(override)).startswith(("backend", "model.")) or key in common
+        ]
+        return self._compose(name, [*shared, *more])
 
     def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
         overrides = [*own, f"model={name}", "models=[]"]
@@ -137,7 +141,12 @@ class Composer:
             raise translate(error) or error from error
 
 
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
+
+
 def model_names() -> tuple[str, ...]:
+    """The names of all model configurations, also of those in the user's own folder."""
     options = GlobalHydra.instance().config_loader().get_group_options("model")
     return tuple(sorted(name for name in options if not name.endswith(SCHEMA_SUFFIX)))
 

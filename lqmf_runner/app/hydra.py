@@ -52,7 +52,7 @@ def run(args: Sequence[str]) -> int:
     Raises:
         HydraException, OmegaConfBaseException, UserInputError: the configuration is wrong.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its exceptions through, and `cli` words them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its exceptions, and `terminal` words them
     register_schemas()
     sys.argv = [sys.argv[0], *_without_model(args)]
     BeforeRun.sweep = None
@@ -80,7 +80,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def _without_model(args: Sequence[str]) -> list[str]:
-    """Hydra has no null for a config group: `model=null` takes the group out and leaves a model without a name."""
+    """The arguments, with `model=null` in the words of Hydra."""
     return [word for arg in args for word in (NO_MODEL if arg == "model=null" else (arg,))]
 
 
@@ -126,7 +126,7 @@ def run_job(composed: DictConfig) -> None:
     sweep = settings.mode == RunMode.MULTIRUN
     try:
         exit_code = _run_mode(composed, settings, sweep)
-    except BrokenPipeError:  # modes print last: it has done what it was to do
+    except BrokenPipeError:  # modes print last, so that the work is done
         discard_output()
         exit_code = 0
     except Exception as error:
@@ -138,7 +138,7 @@ def run_job(composed: DictConfig) -> None:
 
 
 def _job_name(settings: HydraConf) -> str:
-    """ "job 1 (model=b)": with what the sweep varies, as the rest is on the command line."""
+    """ "job 1 (model=b)": the overrides that the sweep varies. The others are on the command line."""
     varied = [override for override in settings.overrides.task if override not in sys.argv]
     return f"job {settings.job.num} ({', '.join(varied)})"
 
@@ -146,8 +146,8 @@ def _job_name(settings: HydraConf) -> str:
 class BeforeRun(Callback):
     """Refuses a wrong configuration before a folder is made, and gives every run a folder of its own.
 
-    Hydra calls it with the composed configuration; `SystemExit` is the way out, as it only logs exceptions. Hydra makes
-    the object, so that what it leaves for later is the class's.
+    Hydra makes the object and calls it with the composed configuration. It logs the exceptions of a callback and goes
+    on, except for `SystemExit`. The attributes belong to the class, because nobody else has the object.
 
     Attributes:
         prepared: the single run that is about to begin.
@@ -206,7 +206,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
 
 
 def _prepare_job(composed: DictConfig, settings: HydraConf, run_dir: Path) -> Prepared:
-    """A job of a sweep is prepared in the folder that Hydra has made already: if it is refused, that goes again."""
+    """Prepare a job of a sweep. Hydra has made its folder already, which is removed if the job is refused."""
     try:
         return prepare(composed, settings)
     except Exception:
@@ -235,7 +235,7 @@ def _conclude(sweep: DictConfig) -> None:
 
 
 def _say_how_to_go_on(sweep: Path) -> None:
-    """No table is drawn of a sweep that was interrupted: who presses Ctrl-C wants the terminal back."""
+    """Say how to go on with an interrupted sweep. No table is drawn: Ctrl-C gives the terminal back at once."""
     print(
         f"interrupted; repeat the command with hydra.sweep.dir={sweep} to go on, "
         f"or mode=compare 'runs=[{sweep}]' to compare what is there",
@@ -255,7 +255,7 @@ def _claim_folder(config: DictConfig, kind: str) -> None:
 
 
 def _include(node: DictConfig, config: str) -> None:
-    """Let whoever includes this schema include `config` too, as the defaults list of a YAML file does."""
+    """Give the schema a defaults list, as YAML files have: a file that includes the schema includes `config` too."""
     with open_dict(node):
         node["defaults"] = [config]
 

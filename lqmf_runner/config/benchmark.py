@@ -25,14 +25,14 @@ class ObjectivesConfig:
 
 @dataclass(frozen=True)
 class RampConfig:
-    """Rates to try, one after the other, until the engine no longer keeps up.
+    """Increasing request rates, until the engine no longer sustains one.
 
     Attributes:
-        start: the first rate, in requests per second; null leaves the ramp out.
-        factor: from one rate to the next.
+        start: the first rate, in requests per second; null is no ramp.
+        factor: ratio of each rate to the one before.
         max_rate: the highest rate to try.
-        step_s: length of a step, in seconds; low rates take longer, so that enough requests arrive to judge by.
-        refine: rates to try between the last that was sustained and the first that was not.
+        step_s: least duration of a step, in seconds; low rates take longer, so that enough requests arrive.
+        refine: number of rates to try between the highest sustained one and the lowest one that was not.
     """
 
     start: float | None = None
@@ -44,11 +44,13 @@ class RampConfig:
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Requests of given lengths in place of the prompt set, in tokens; `_std` draws them from a normal distribution.
+    """Requests with given lengths in tokens, in place of the prompt set.
+
+    With `_std`, lengths are drawn from a normal distribution.
 
     Attributes:
-        prompt_tokens: as the model counts them, exactly; null uses the prompt set.
-        output_tokens: every answer has as many, past the end of sequence if need be; null takes
+        prompt_tokens: exact length as the model counts it; null uses the prompt set.
+        output_tokens: exact length of every answer, also past an end-of-sequence token; null is
             `mode.sampling.max_tokens`.
     """
 
@@ -65,20 +67,22 @@ class BenchmarkMode(ModeConfig):
     Attributes:
         concurrency: one closed loop for each number of concurrent requests.
         rate: one open loop for each number of requests per second.
-        arrival: of the open loops: "poisson", "constant" (evenly spaced) or "burst".
-        burst: requests that arrive at once in a burst.
-        ramp: look for the highest rate that is sustained.
-        requests: requests in each load; null is the larger of 16 and twice the concurrency or 10 seconds' worth.
-        duration_s: a load lasts so many seconds instead, and the requests under way are then waited for.
-        repeats: times each load is run, for confidence intervals.
-        interleave: the models take turns, one repeat and one load of the weights each, so that a drift of the machine's
-            speed falls on all of them alike.
+        arrival: arrival process of the open loops: "poisson", "constant" (evenly spaced) or "burst".
+        burst: requests that arrive together in a burst.
+        ramp: search for the highest rate that the engine sustains.
+        requests: requests in each load; null is the larger of 16 and twice the concurrency, or the larger of 16 and
+            10 seconds' worth of an open loop.
+        duration_s: duration of each load in seconds, in place of `requests`. Requests in progress at its end are
+            waited for.
+        repeats: number of runs of each load, for confidence intervals.
+        interleave: the models take turns of one repeat each, so that a drift of the machine's speed affects all of
+            them equally. The weights are loaded for each turn.
         warmup: requests before the measurement, not counted.
-        seed: of arrivals and synthetic requests.
+        seed: seed of arrivals and synthetic requests.
         heuristic: report the heuristic quality of the answers.
-        tasks: measure the accuracy on these after the loads: names of lm-evaluation-harness's tasks, or YAML files.
-        tasks_limit: documents of each task; null takes all.
-        objectives: report goodput under these.
+        tasks: tasks whose accuracy is measured after the loads: names from lm-evaluation-harness, or YAML files.
+        tasks_limit: documents of each task; null is all.
+        objectives: service levels that goodput is reported for.
     """
 
     name: str = "benchmark"
@@ -111,10 +115,10 @@ class BenchmarkMode(ModeConfig):
 class CompareMode(BenchmarkMode):
     """The loads of a benchmark for each of `models`, their fidelity to `reference`, and a verdict.
 
-    With `runs` nothing is run: the verdict is over the results of runs that are finished.
+    With `runs` nothing is measured: the verdict is over the results of finished runs.
 
     Attributes:
-        allow_different: compare finished runs also where their prompts or sampling differ, and say so.
+        allow_different: compare finished runs although their prompts or sampling differ; the report says so.
     """
 
     name: str = "compare"

@@ -21,15 +21,15 @@ class BatchMode(ModeConfig):
     """Answer every line of a file.
 
     Attributes:
-        input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format; which, is seen from its content.
-        output: JSONL with an answer a line, OpenAI's format for OpenAI's; null is `questions.answers.jsonl` for
-            `questions.txt`. Lines that it answers already are not asked again.
+        input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format. The content decides which.
+        output: JSONL with an answer a line, in OpenAI's format if the input is; null is `questions.answers.jsonl` for
+            `questions.txt`. Lines that it already answers are not asked again.
         prompt_field: name of the prompt in JSONL and CSV.
-        system: system prompt for lines that bring none of their own.
-        concurrency: lines under way at the same time.
-        retries: times a line is tried again after an error that may pass: a busy engine, a broken connection.
-        retry_wait_s: wait before the first of them; each next one waits twice as long.
-        sampling: for what a line does not say itself.
+        system: system prompt for lines that have none.
+        concurrency: lines in progress at the same time.
+        retries: attempts after a temporary error: a busy engine, a broken connection.
+        retry_wait_s: wait before the first retry; each later one waits twice as long.
+        sampling: values for what a line does not set.
     """
 
     name: str = "batch"
@@ -60,7 +60,7 @@ class QuantizeMode(ModeConfig):
         group_size: gptq: weights that share a scale.
         calibration: gptq: a text file; null is the text that ships with the program.
         output: name of the folder to make in `models_dir`; null is `<model>_<method>_<bits>bit`.
-        overwrite: replace a folder that is there already; otherwise it is kept and checked.
+        overwrite: replace an existing folder; otherwise it is kept and checked.
     """
 
     name: str = "quantize"
@@ -96,13 +96,13 @@ class HistoryMode(ModeConfig):
 
     Attributes:
         show: "all" runs, the "latest" of each model and mode, the "best" of each by `metric`, or the "trend": each run
-            beside the comparable one before it.
-        model, format, mode: only runs of these; `*` stands for any characters ("qwen_*").
-        since: only runs not older than this: "12h", "7d", "4w", or a date like "2026-01-31".
-        metric: an MLflow name, e.g. "c8/ttft_s.p50", for best and trend; null takes the output tokens per second of the
-            lightest load.
-        regressions: only runs that are worse than those before them.
-        limit: most lines to show, the newest.
+            compared with the comparable one before it.
+        model, format, mode: show only runs of these; `*` stands for any characters ("qwen_*").
+        since: show only runs since then: "12h", "7d", "4w", or a date like "2026-01-31".
+        metric: an MLflow name, e.g. "c8/ttft_s.p50", for best and trend; null is the output tokens per second of the
+            load with the fewest users.
+        regressions: show only runs that are worse than those before them.
+        limit: the number of lines; the newest runs are shown.
         output: "table" or "json".
     """
 
@@ -125,8 +125,13 @@ class HistoryMode(ModeConfig):
 
 @dataclass(frozen=True)
 class ChatMode(ModeConfig):
-    """Talk to a model. With `message` it answers that and ends, with `script` it plays the entry of the prompt set that
-    has this id; without, it reads from the terminal."""
+    """Talk to a model in the terminal.
+
+    Attributes:
+        message: answer this and end.
+        script: answer the turns of the prompt set's entry with this id and end.
+        system: system prompt; null is the script's, if it has one.
+    """
 
     name: str = "chat"
     message: str | None = None
@@ -161,8 +166,8 @@ class StopMode(ModeConfig):
 
     Attributes:
         all: stop every server of this user instead.
-        force: end it at once, whatever it is doing.
-        timeout_s: wait so long for it to end.
+        force: kill it, without waiting for its requests.
+        timeout_s: longest wait for its end.
         format: "text" or "json".
     """
 
@@ -181,9 +186,9 @@ class KeysMode(ModeConfig):
     """Make, remove or list the API keys in `server.keys_file`.
 
     Attributes:
-        add: make a key of this name, and print it: it is shown this once.
-        role: of the new key, "use" or "admin"; null is both.
-        remove: take the key of this name away.
+        add: make a key with this name and print it. It cannot be shown again.
+        role: role of the new key, "use" or "admin"; null is both.
+        remove: remove the key with this name.
     """
 
     name: str = "keys"

@@ -10,18 +10,18 @@ from .checks import at_least, one_of, positive
 
 @dataclass(frozen=True)
 class LimitsConfig:
-    """What one client may ask of the server, and how long it may take over it. A client is a key, or an address.
+    """Limits for one client, which is an API key or, without keys, an address.
 
     Attributes:
-        requests_per_minute: refilled steadily; null is no limit.
-        burst: requests that may come at once after a quiet time; null is a tenth of a minute's.
+        requests_per_minute: rate limit, a token bucket that refills steadily; null is no limit.
+        burst: size of the bucket, requests that may come at once after a quiet time; null is a tenth of a minute's.
         concurrent: requests of a client that run or wait at the same time; null is no limit.
-        request_timeout_s: the longest a request may take, its streamed answer included; null is no limit.
-        head_bytes: request line and headers.
-        head_timeout_s: from the first byte (or the connection) to the end of the headers.
-        body_timeout_s: from the end of the headers to the end of the body.
-        write_timeout_s: how long a client may leave a full buffer unread.
-        connections: most connections at the same time.
+        request_timeout_s: longest duration of a request, its streamed answer included; null is no limit.
+        head_bytes: size limit of the request line and headers.
+        head_timeout_s: time from the first byte (or the connection) to the end of the headers.
+        body_timeout_s: time from the end of the headers to the end of the body.
+        write_timeout_s: longest time that a client may leave a full buffer unread.
+        connections: connections of all clients at the same time.
     """
 
     requests_per_minute: float | None = None
@@ -46,26 +46,26 @@ class ServerConfig:
     Attributes:
         autoload: load a model when a request names it.
         max_models: most models loaded at the same time.
-        max_memory_mb: most memory of all loaded models together, in MB of 10^6 bytes.
-        idle_timeout_s: unload a model that had no request for so long; null keeps it.
+        max_memory_mb: memory limit of all loaded models together, in MB of 10^6 bytes.
+        idle_timeout_s: unload a model after this time without a request; null keeps it.
         pin: models that are never unloaded to make room for others.
-        background: return once the server is ready and leave it running.
-        max_body_mb: larger request bodies are refused.
-        max_sessions: native conversations kept; the one longest unused goes first.
-        session_timeout_s: forget a conversation that was not used for so long.
+        background: return when the server is ready, and leave it running.
+        max_body_mb: size limit of a request body.
+        max_sessions: native conversations kept; the least recently used one is dropped first.
+        session_timeout_s: drop a conversation after this time without use.
         session_messages: most messages of a conversation, answers included.
-        keys_file: hashed API keys, made by mode=keys; null is api-keys.json where that exists.
-        allow_without_keys: serve the network, not this machine alone, although there are no keys.
-        allowed_hosts: more names under which the server is reached, `name` or `name:port`; "*" is any.
+        keys_file: hashed API keys, made by mode=keys; null is api-keys.json if that exists.
+        allow_without_keys: accept clients of other machines although there are no keys.
+        allowed_hosts: further names under which the server is reached, `name` or `name:port`; "*" is any.
         cors_origins: web pages that may use the server, e.g. "https://app.example.com"; "*" is any.
         certfile, keyfile: PEM files; with them the server speaks HTTPS.
-        drain_timeout_s: how long requests may go on after the signal to stop.
+        drain_timeout_s: time for running requests after the signal to stop.
         access_log: "plain", "json" or "off"; access.log in the run's folder.
         access_log_mb: start a new file at this size, and keep five old ones.
-        tracking_interval_s: send a summary to MLflow so often; one more goes at the end.
-        tracing: send a trace of single requests to MLflow as well: what they were, and where their time went.
-        tracing_per_minute: at most so many requests are traced.
-        tracing_content: their prompts and answers are in the traces too.
+        tracking_interval_s: time between two summaries to MLflow; one more is sent at the end.
+        tracing: also send traces of single requests to MLflow: what they were, and where their time went.
+        tracing_per_minute: most requests that are traced in a minute.
+        tracing_content: include prompts and answers in the traces.
     """
 
     host: str = "127.0.0.1"

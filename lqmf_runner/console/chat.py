@@ -23,7 +23,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def run_chat(config: RunConfig) -> int:
     """Load the model and chat until the user ends it; with `mode.message` or `mode.script`, answer that and return.
 
-    The answer goes to standard output, everything else to standard error; a script's turns go along with the answers.
+    Answers and the turns of a script go to standard output, everything else to standard error.
 
     Raises:
         UserInputError: the prompt set has no such entry, or both are given.
@@ -75,7 +75,7 @@ class Chat:
         self._messages = [Message("system", self._system)] if self._system else []
 
     async def answer(self, text: str) -> None:
-        """Print the answer to the next user turn as it comes. A turn that fails or is stopped is not remembered."""
+        """Stream the answer to the next user turn to stdout. A turn that fails or is stopped is not remembered."""
         turn = [*self._messages, Message("user", text)]
         request = self._request(turn)
         parts = []
@@ -95,7 +95,7 @@ class Chat:
 
 
 def _shown(text: str) -> str:
-    """The text, on a terminal without what would steer it."""
+    """The text, without control characters if it goes to a terminal."""
     return _CONTROLS.sub("", text) if sys.stdout.isatty() else text
 
 
