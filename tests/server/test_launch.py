@@ -107,16 +107,17 @@ async def test_metrics_and_stats_count_what_was_served():
         assert (await client.post(CHAT, json={**BODY, "messages": None})).status_code == 400
         text = (await client.get("/metrics")).text
         stats = (await client.get("/stats")).json()
-    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert samples['lqmf_requests_total{model="m",outcome="ok"}'] == "2"
-    assert samples['lqmf_output_tokens_total{model="m"}'] == "6"
-    assert samples['lqmf_prompt_tokens_total{model="m"}'] == "20"
-    assert samples['lqmf_time_to_first_token_seconds_count{model="m"}'] == "2"
-    assert samples['lqmf_inter_token_latency_seconds_count{model="m"}'] == "4"
-    assert samples['lqmf_queue_time_seconds_bucket{model="m",le="+Inf"}'] == "2"
-    assert samples['lqmf_requests_running{model="m"}'] == "0"
-    assert float(samples['lqmf_model_memory_bytes{model="m"}']) == 100e6
-    assert samples['lqmf_http_responses_total{method="POST",status="404"}'] == "1"
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    samples = {name: float(value) for name, value in lines}
+    assert samples['lqmf_requests_total{model="m",outcome="ok"}'] == 2
+    assert samples['lqmf_output_tokens_total{model="m"}'] == 6
+    assert samples['lqmf_prompt_tokens_total{model="m"}'] == 20
+    assert samples['lqmf_time_to_first_token_seconds_count{model="m"}'] == 2
+    assert samples['lqmf_inter_token_latency_seconds_count{model="m"}'] == 4
+    assert samples['lqmf_queue_time_seconds_bucket{le="+Inf",model="m"}'] == 2
+    assert samples['lqmf_requests_running{model="m"}'] == 0
+    assert samples['lqmf_model_memory_bytes{model="m"}'] == 100e6
+    assert samples['lqmf_http_responses_total{method="POST",status="404"}'] == 1
     assert "made-up" not in text
     assert stats["models"]["m"]["requests"] == {"ok": 2, "failed": 0, "refused": 0, "cancelled": 0}
     assert stats["models"]["m"]["output_tokens"] == 6

@@ -12,7 +12,7 @@ from ..watch.prometheus import CONTENT_TYPE, exposition
 
 
 @route("GET", "/metrics", tag="Status", media_type="text/plain")
-async def prometheus_metrics(request: Request[Any, Any, Any]) -> Response[str]:
+async def prometheus_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """What the server has done, for Prometheus."""
     state = state_of(request)
     await state.pool.refresh_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
@@ -31,6 +32,11 @@ class Histogram:
         for value in values:
             counts[bisect_left(bounds, value)] += 1
             self.sum += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """How many values are within each bound, the last of which is "+Inf"."""
+        names = (*map(str, self.bounds), "+Inf")
+        return list(zip(names, itertools.accumulate(self.counts), strict=True))
 
     def quantile(self, q: float) -> float | None:
         """The value that a share `q` lies under, linear within its bucket (as Prometheus' `histogram_quantile`).
