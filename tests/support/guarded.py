@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from typing import Any, cast
 import httpx
 import uvicorn
 from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from lqmf_runner.config import ServerConfig
@@ -43,7 +44,12 @@ class Guarded:
 
 @contextlib.asynccontextmanager
 async def guarded_server(
-    script: Script = hello, *, keys: str = "", run_dir: Path | None = None, **options: Any
+    script: Script = hello,
+    *,
+    keys: str = "",
+    run_dir: Path | None = None,
+    routes: Sequence[HTTPRouteHandler] = ROUTES,
+    **options: Any,
 ) -> AsyncIterator[Guarded]:
     """`options` are of `ServerConfig`, `keys` as in LQMF_API_KEYS."""
     engines: dict[str, FakeEngine] = {}
@@ -57,7 +63,7 @@ async def guarded_server(
     with socket.create_server(("127.0.0.1", 0)) as sock, contextlib.ExitStack() as files:
         port = sock.getsockname()[1]
         ring = KeyRing(parse_keys(keys) if keys else ())
-        state = create_state(config, pool, ROUTES)
+        state = create_state(config, pool, routes)
         app = create_app(state)
         log = files.enter_context(open_access_log(config, run_dir)) if run_dir else None
         server = uvicorn.Server(

@@ -11,7 +11,7 @@ import pytest
 
 from lqmf_runner.errors import EngineLostError, QueueFullError
 
-from ...support.fakes import fake_server, hello
+from ...support.fakes import fake_server
 
 URL = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -118,14 +118,6 @@ async def test_all_choices_of_a_client_that_goes_away_before_the_first_token_end
         await asyncio.wait_for(engines["m"].idle.wait(), 10)
         assert len(engines["m"].requests) == 3
         assert (await client.get("/health")).json() == {"status": "ok"}
-
-
-async def test_health_and_unknown_routes():
-    async with fake_server(hello) as (client, _):
-        assert (await client.get("/nothing")).json()["error"] == "not_found"
-        assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
-        assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.")
-        assert (await client.put("/health")).status_code == 405
 
 
 async def test_more_messages_than_any_context_holds_are_refused():

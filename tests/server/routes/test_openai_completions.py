@@ -83,13 +83,3 @@ async def test_a_stream_of_several_prompts_echoed_alone():
     events = [event.removeprefix("data: ") for event in response.text.split("\n\n")[:-1]]
     choices = [json.loads(event)["choices"][0] for event in events[:-1]]
     assert [(choice["index"], choice["text"]) for choice in choices] == [(0, "a"), (0, ""), (1, "b"), (1, "")]
-
-
-async def test_tokenize_and_detokenize():
-    async with fake_server() as (client, _):
-        answer = await client.post("/tokenize", json={"model": "m", "prompt": "ab"})
-        assert answer.json() == {"tokens": [97, 98], "count": 2, "max_model_len": 2048}
-        answer = await client.post("/tokenize", json={"model": "m", "content": "a", "add_special": True})
-        assert answer.json()["tokens"] == [1, 97]
-        answer = await client.post("/detokenize", json={"model": "m", "tokens": [97, 98]})
-        assert answer.json()["content"] == "ab"

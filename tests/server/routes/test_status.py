@@ -1,0 +1,28 @@
+"""The status of a server, its models as OpenAI lists them, and paths that are no route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...support.fakes import fake_server, hello
+
+
+async def test_status_and_openai_models():
+    async with fake_server() as (client, _):
+        await client.post("/models/m/load")
+        status = (await client.get("/")).json()
+        assert (status["status"], status["loaded_models"]) == ("ok", ["m"])
+        assert (await client.get("/ready")).json() == {"status": "ready", "models": {"m": "ready"}}
+        listing: Any = (await client.get("/v1/models")).json()
+        assert [model["id"] for model in listing["data"]] == ["m"]
+        assert (await client.get("/v1/models/m")).json() == listing["data"][0]
+        unknown = await client.get("/v1/models/x")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_health_and_unknown_routes():
+    async with fake_server(hello) as (client, _):
+        assert (await client.get("/nothing")).json()["error"] == "not_found"
+        assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
+        assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.")
+        assert (await client.put("/health")).status_code == 405
