@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,20 @@ def secrets_in(value: Any) -> list[str]:
     return sorted(set(_find(value, "")), key=len, reverse=True)
 
 
-def redact(value: Any, secrets: Sequence[str]) -> Any:
-    """A copy in which the secrets are `***` wherever they occur."""
-    if isinstance(value, dict):
-        return {key: redact(inner, secrets) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [redact(inner, secrets) for inner in value]
-    if isinstance(value, str):
+def redact(value: Any, secrets: Sequence[str] = (), *, key: str = "") -> Any:
+    """A copy in which secrets are `***`.
+
+    These are the `secrets` wherever they occur (in URLs also where the escapes of a grammar make them look different),
+    strings under keys like `api_key`, and logins and tokens within URLs.
+    """
+    if isinstance(value, Mapping):
+        return {name: redact(inner, secrets, key=str(name)) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact(inner, secrets, key=key) for inner in value]
+    if isinstance(value, str) and value:
         for secret in secrets:
             value = value.replace(secret, REDACTED)
+        return REDACTED if SECRET_KEY.search(key) else redact_text(value)
     return value
 
 
@@ -39,18 +44,13 @@ def redact_text(text: str) -> str:
     return _URL_SECRET.sub(rf"\1{REDACTED}", _URL_LOGIN.sub(REDACTED, text))
 
 
-def redact_written(text: str, secrets: Sequence[str]) -> str:
-    """What the user wrote, without the secrets: in URLs also where the grammar's escapes make them look different."""
-    return redact_text(redact(text, secrets))
-
-
 def redact_files(run_dir: Path, sweep_dir: Path | None, secrets: Sequence[str]) -> None:
     """Take secrets out of what Hydra has saved: the folder is sent to MLflow as it is."""
     saved = [*(run_dir / ".hydra").glob("*.yaml"), *([sweep_dir / "multirun.yaml"] if sweep_dir else [])]
     for path in saved:
         if path.is_file():
             saved_text = path.read_text("utf-8")
-            clean = redact_written(saved_text, secrets)
+            clean = redact(saved_text, secrets)
             if clean != saved_text:
                 path.write_text(clean, "utf-8")
 

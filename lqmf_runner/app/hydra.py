@@ -27,7 +27,7 @@ from .. import config as schemas
 from ..config import RunConfig
 from ..errors import INTERRUPTED, UserInputError
 from ..modes import MODES
-from ..redaction import redact, redact_files, redact_written, secrets_in
+from ..redaction import redact, redact_files, secrets_in
 from ..runs.context import RunContext
 from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
 from . import PROGRAM
@@ -190,7 +190,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     context = RunContext(
         resolved=resolved,
         run_dir=run_dir,
-        command=redact_written(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
+        command=redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
         sweep_dir=sweep_dir,
         config=prepared.config,
         models=prepared.models,
@@ -228,7 +228,7 @@ def _conclude(sweep: DictConfig) -> None:
     secrets = secrets_in(OmegaConf.to_container(sweep))  # the overrides among it have any endpoint's login
     conclude(
         Path(sweep.hydra.sweep.dir),
-        redact_written(command, secrets),
+        redact(command, secrets),
         plain(sweep, "verdict"),
         plain(sweep, "tracking"),
     )

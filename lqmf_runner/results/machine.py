@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..nvml import open_nvml
 from .schema import Gpu, SystemInfo
 
 PACKAGES = (
@@ -53,27 +54,21 @@ def usable_cores() -> int:
 
 def find_gpus() -> list[Gpu]:
     """NVIDIA GPUs through NVML; none if there is no driver or no `nvidia-ml-py`."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # NVML fails in many ways, and each of them means: no GPU to report
+    nvml, devices = open_nvml()
+    if not devices:
         return []
     try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        driver = _text(nvml.nvmlSystemGetDriverVersion())
         return [
             Gpu(
-                _text(pynvml.nvmlDeviceGetName(h)),
-                round(pynvml.nvmlDeviceGetMemoryInfo(h).total / 1e6, 1),
+                _text(nvml.nvmlDeviceGetName(device)),
+                round(nvml.nvmlDeviceGetMemoryInfo(device).total / 1e6, 1),
                 driver,
             )
-            for h in handles
+            for device in devices
         ]
-    except pynvml.NVMLError:
+    except nvml.NVMLError:
         return []
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def package_versions() -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +16,7 @@ import psutil
 
 from ..nvml import open_nvml
 from .files import read_lines
+from .times import now_ms
 from .line_file import LineFile
 
 NAME = "system.jsonl"
@@ -62,7 +62,7 @@ class SystemLog:
             file = LineFile(self._path)
             try:
                 while not self._stop.wait(self._interval_s):
-                    sample = SystemSample(int(time.time() * 1000), self.model, meter.read())
+                    sample = SystemSample(now_ms(), self.model, meter.read())
                     file.append(msgspec.json.encode(sample) + b"\n")
             finally:
                 file.close()

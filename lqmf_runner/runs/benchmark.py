@@ -7,7 +7,6 @@ made from the same objects at the end, and tracking comes last, so that nothing 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import logging
 import uuid
@@ -23,6 +22,7 @@ from ..load.plan import BenchmarkPlan
 from ..results.files import clear_results, write_results
 from ..results.machine import describe_system, git_commit, memory_bandwidth_gb_s
 from ..results.request_log import RequestLog
+from ..results.times import now
 from ..results.schema import ModelResult, Results, RunRecord
 from ..results.system_log import SystemLog
 from ..types import ModelSpec
@@ -88,7 +88,7 @@ def run_with(
         )
     results.run.reason = _reason(results, benchmark, interrupted=interrupted)
     if interrupted and context.sweep_dir is not None:
-        results.run.finished_at = _now()
+        results.run.finished_at = now()
         benchmark.save()  # and no more: who resumes the sweep runs this job again
         return INTERRUPTED
     conclude(results)
@@ -110,7 +110,7 @@ def begin(context: RunContext, name: str) -> Results:
             id=uuid.uuid4().hex[:12],
             mode=context.config.mode.name,
             name=name,
-            started_at=_now(),
+            started_at=now(),
             command=context.command,
             git_commit=git_commit(),
             sweep=sweep_name(context.sweep_dir) if context.sweep_dir else None,
@@ -130,7 +130,7 @@ def leave(
     """
     from ..reports import write_reports
 
-    results.run.finished_at = _now()
+    results.run.finished_at = now()
     results.run.status = "partial" if results.run.reason else "complete"
     problems = [*problems, *write_reports(results, context.run_dir)]
     measured = any(model.loads for model in results.models)
@@ -191,7 +191,7 @@ class _Benchmark:
             return True
         except Exception as error:
             self.results.run.reason = f"{what}: {error}"
-            self.results.run.finished_at = _now()
+            self.results.run.finished_at = now()
             self.save()
             if context.sweep_dir is not None:
                 track(context, self.results, lambda _: None)
@@ -337,7 +337,3 @@ def locate_model(config: RunConfig) -> ModelSpec:
     from ..models import locate
 
     return locate(config.model, config.backend, Path(config.models_dir))
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from ..reports.markdown import render_markdown
 from ..results.files import encode_results, read_config, read_results, write_results
 from ..results.history import PastRun
 from ..results.schema import ModelResult, Results
+from ..results.times import to_ms
 from ..results.system_log import read_system_log
 from .mlflow_connection import connected, experiment_id, locked_store
 from .reader import read_runs
@@ -121,8 +121,8 @@ class _Sender:
         self._made: list[str] = []
         self._measured: list[tuple[str, ModelResult]] = []
         run = results.run
-        self._start = _milliseconds(run.started_at)
-        self._end = _milliseconds(run.finished_at or run.started_at)
+        self._start = to_ms(run.started_at)
+        self._end = to_ms(run.finished_at or run.started_at)
         self._status = (
             "FINISHED" if run.status == "complete" else "KILLED" if run.reason == "interrupted" else "FAILED"
         )
@@ -333,7 +333,3 @@ def _overrides(folder: Path) -> list[str]:
         return msgspec.yaml.decode((folder / ".hydra" / "overrides.yaml").read_bytes(), type=list[str])
     except (OSError, msgspec.DecodeError):
         return []
-
-
-def _milliseconds(moment: str) -> int:
-    return int(datetime.fromisoformat(moment).timestamp() * 1000)

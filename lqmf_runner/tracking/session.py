@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..errors import TrackingError
 from ..results.files import write_whole
 from ..results.flat import flatten
 from ..results.line_file import LineFile
+from ..results.times import now_ms
 from ..results.traces import RequestTrace
 from . import Tracker
 from .values import NAME_LENGTH, run_params
@@ -77,7 +77,7 @@ class SessionTracker:
         self._folder = folder
         self._stats = stats
         self._take_traces = take_traces
-        self._session = Session(folder.name, name, command, _now(), run_params(config))
+        self._session = Session(folder.name, name, command, now_ms(), run_params(config))
         self._interval_s = interval_s
         self._later = later
         self._sent_requests = 0
@@ -104,7 +104,7 @@ class SessionTracker:
             # A server that nobody asked leaves no run behind.
             if stats["requests"] > self._sent_requests or (final and self._sent_requests):
                 self._sent_requests = stats["requests"]
-                await self._send(SessionSummary(_now(), session_metrics(stats), final))
+                await self._send(SessionSummary(now_ms(), session_metrics(stats), final))
 
     async def _send(self, summary: SessionSummary) -> None:
         try:
@@ -135,7 +135,3 @@ def session_metrics(stats: Mapping[str, Any]) -> dict[str, float]:
         for name, value in found.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

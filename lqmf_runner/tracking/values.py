@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..redaction import REDACTED, SECRET_KEY, redact_text
+from ..redaction import redact
 from ..results.flat import flatten
 from ..results.metrics import GROUPS
 from ..results.schema import ModelResult, SystemInfo
@@ -19,17 +19,6 @@ ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
 _NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "repeats", "interleave", "tasks"}
 _APART = {"cache_dir", "decisions", "decision_set"}  # what the other figures of fidelity do not depend on
-
-
-def redact(value: Any, key: str = "") -> Any:
-    """A copy in which secrets are `***`: strings under keys like `api_key`, and logins within URLs."""
-    if isinstance(value, Mapping):
-        return {name: redact(inner, str(name)) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redact(inner, key) for inner in value]
-    if isinstance(value, str) and value:
-        return REDACTED if SECRET_KEY.search(key) else redact_text(value)
-    return value
 
 
 def run_params(config: Mapping[str, Any]) -> dict[str, str]:

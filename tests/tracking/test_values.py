@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from lqmf_runner.tracking.values import conditions_digest, model_metrics, redact, redact_text, run_params
+from lqmf_runner.redaction import redact, redact_text
+from lqmf_runner.tracking.values import conditions_digest, model_metrics, run_params
 from tests.support.sample import sample_model
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from ...output import OutputConsole
 from ...redaction import redact_text
 from ...reports.display import printable
 from ...results.request_log import RequestLog
+from ...results.times import now
 from ...results.schema import ModelResult, RequestRecord, Shape
 from ...types import ModelSpec
 from ..benchmark import Locate, begin, locate_model, track
@@ -109,7 +109,7 @@ class _Batch:
         self._output = output
         self._model = ModelResult(name=self._config.model.name)
         self._records: list[RequestRecord] = []
-        self._started_at = _now()
+        self._started_at = now()
         self._total = self._left = self._bad = 0
         self._tally = _Tally()
         self._console = OutputConsole(file=sys.stderr, highlight=False)
@@ -230,7 +230,7 @@ class _Batch:
         from ...reports import write_reports
 
         results = begin(self._context, self._model.name)
-        results.run.started_at, results.run.finished_at = self._started_at, _now()
+        results.run.started_at, results.run.finished_at = self._started_at, now()
         results.run.reason, results.run.status = reason, "partial" if reason else "complete"
         elapsed = time.perf_counter() - self._tally.started
         shape = Shape("closed", self._mode.concurrency)
@@ -256,10 +256,6 @@ class _Batch:
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(printable(text), style=style), soft_wrap=True)
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
