@@ -16,8 +16,8 @@ import psutil
 
 from ..nvml import open_nvml
 from .files import read_lines
-from .times import now_ms
 from .line_file import LineFile
+from .times import now_ms
 
 NAME = "system.jsonl"
 _MB = 1e6

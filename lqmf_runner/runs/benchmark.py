@@ -22,9 +22,9 @@ from ..load.plan import BenchmarkPlan
 from ..results.files import clear_results, write_results
 from ..results.machine import describe_system, git_commit, memory_bandwidth_gb_s
 from ..results.request_log import RequestLog
-from ..results.times import now
 from ..results.schema import ModelResult, Results, RunRecord
 from ..results.system_log import SystemLog
+from ..results.times import now
 from ..types import ModelSpec
 from .folder import sweep_name
 from .graders import Graders

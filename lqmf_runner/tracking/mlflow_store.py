@@ -16,8 +16,8 @@ from ..reports.markdown import render_markdown
 from ..results.files import encode_results, read_config, read_results, write_results
 from ..results.history import PastRun
 from ..results.schema import ModelResult, Results
-from ..results.times import to_ms
 from ..results.system_log import read_system_log
+from ..results.times import to_ms
 from .mlflow_connection import connected, experiment_id, locked_store
 from .reader import read_runs
 from .registry import register_model

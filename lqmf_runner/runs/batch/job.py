@@ -22,8 +22,8 @@ from ...output import OutputConsole
 from ...redaction import redact_text
 from ...reports.display import printable
 from ...results.request_log import RequestLog
-from ...results.times import now
 from ...results.schema import ModelResult, RequestRecord, Shape
+from ...results.times import now
 from ...types import ModelSpec
 from ..benchmark import Locate, begin, locate_model, track
 from ..model import describe

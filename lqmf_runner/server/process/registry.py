@@ -7,7 +7,6 @@ its number and the moment it started, so that a number that was given out again 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import os
 import select
@@ -20,6 +19,7 @@ import msgspec
 
 from ... import __version__
 from ...errors import UserInputError
+from ...results.times import now
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def new_record(host: str, port: int, url: str, run_dir: Path, models: list[str])
         port=port,
         url=url,
         run_dir=str(run_dir.absolute()),
-        started_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        started_at=now(),
         version=__version__,
         models=models,
     )
