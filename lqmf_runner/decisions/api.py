@@ -19,7 +19,7 @@
      "usage": {"input_tokens": 142, "output_tokens": 0},
      "diagnostics": {"team": {"label_mass": 0.93}, ...}}
 
-**/v1/decisions** comes in two shapes, told apart by the questions and answered in kind. OpenAI's:
+**/v1/decisions** comes in two shapes, distinguished by their questions and answered in the same shape. OpenAI's:
 
     {"model": "m", "input": text or [{"role": "user", "content": text or [{"type": "input_text", "text": "..."}]}],
      "questions": [

@@ -1,9 +1,9 @@
 """Typed questions about a state, answered with a probability for every option. No text is generated.
 
-Each question is one prompt: the state, then the question, then its options with a label each. How likely every label
-is as the beginning of the answer is read from the next-token scores there. The state comes first and is the same in
-all prompts of a decision, so that it is computed once and reused. The probabilities are the model's own, made to sum
-to 1 over the options; they are not calibrated.
+Each question is one prompt: the state, then the question, then its options with a label each. The next-token scores
+after the prompt give the probability of each label. The state comes first and is the same in all prompts of a
+decision, so that it is computed once and reused. The probabilities are the model's own, normalized over the options.
+They are not calibrated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`EngineClient`: all that the rest of the program sees of an engine."""
+"""`EngineClient`: the interface of a loaded model, for the rest of the program."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ class LocalEngine(EngineClient):
         self._transport.write(frame)
 
     def receive(self, events: list[protocol.Event]) -> None:
-        """Pass events on to whoever waits for them (called by the reader)."""
+        """Pass events on to their requests (called by the reader)."""
         for event in events:
             match event:
                 case Delta(id=request_id, chunk=chunk):
@@ -250,7 +250,7 @@ class LocalEngine(EngineClient):
         self._farewell = self._loop.create_task(self._report_loss())
 
     async def _report_loss(self) -> None:
-        """Tell whoever waits, with the exit code, which the kernel has a moment after it has closed the socket."""
+        """Fail all requests, with the exit code, which the kernel has a moment after it has closed the socket."""
         deadline = self._loop.time() + _EXIT_CODE_TIMEOUT_S
         while (code := self._process.poll()) is None and self._loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
@@ -273,13 +273,13 @@ class LocalEngine(EngineClient):
             self._lost = error
         if not self._loaded.done():
             self._loaded.set_exception(error)
-            self._loaded.exception()  # whoever waits gets it; if nobody does, that is fine
+            self._loaded.exception()  # marks it as seen: nobody may be waiting for it
         for request_id in [*self._answers, *self._replies]:
             self._fail(request_id, error)
 
 
 class _Answer:
-    """What has arrived of an answer and was not read yet."""
+    """The chunks of an answer that have arrived and were not read yet."""
 
     __slots__ = ("_arrived", "_chunks", "_loop", "error")
 

@@ -1,4 +1,4 @@
-"""A model that is loaded when it is first needed, and who is told of work that is counted in steps."""
+"""A model that is loaded at its first use, and the observer that is shown the progress of loads and other work."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LoadEngine = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[Eng
 
 
 class WorkObserver(Protocol):
-    """Is told how work that is counted in steps goes on. Must be quick."""
+    """Shows the progress of work that is counted in steps. Its methods must return quickly."""
 
     def loading(self, model: str, share: float) -> None:
         """`share` of the model is loaded, 0 to 1."""
 
     def work_started(self, model: str, what: str, total: int) -> None:
-        """Work of so many steps begins."""
+        """Work of `total` steps begins."""
 
     def work_advanced(self, done: int) -> None:
-        """So many of the steps are done."""
+        """`done` of the steps are done."""
 
     def work_ended(self, model: str, what: str, summary: str) -> None:
         """The work is done; `summary` says how it went."""

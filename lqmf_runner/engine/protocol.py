@@ -1,4 +1,4 @@
-"""What the front process and a worker say to each other, and how it is framed.
+"""The messages between the front process and a worker, and their frames.
 
 A frame is a little-endian 32-bit length and that many bytes of MessagePack: a list of commands one way, a list of
 events the other. All events of one step travel in one frame.

@@ -1,8 +1,8 @@
-"""Tries out one constraint in a process of its own: `python constraint_check.py`, the grammar as JSON on stdin.
+"""Tries one constraint in a separate process: `python constraint_check.py`, with the grammar as JSON on stdin.
 
-A hostile grammar can exhaust the compiler's stack, memory or time, which no limit inside the process prevents. Here
-that costs nothing but this process; whoever started it takes its death for a refusal. Run as a script, so that it
-imports nothing else of the program and starts in a few hundredths of a second.
+A hostile grammar can exhaust the compiler's stack, memory or time, and no limit inside a process prevents that. Here
+it ends only this process, and the worker takes that for a refusal. This file is run as a script. So it imports nothing
+else of the program and starts in a few hundredths of a second.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Answers that must match a JSON schema, a regular expression, a grammar or a list of choices, with llguidance.
 
-The constraint becomes a matcher over the model's own tokens; before each token is chosen, the ones that would break
-it are masked out. Constraints are untrusted: they are bounded in size, tried out in a process of their own first
-(`constraint_check.py`), and a matcher that grows beyond its limits ends its own request only.
+The constraint becomes a matcher over the model's own tokens. Before a token is chosen, all tokens that would break the
+constraint are masked. Constraints are untrusted: their size is limited, each is first tried in a separate process
+(`constraint_check.py`), and a matcher that exceeds its limits ends only its own request.
 """
 
 from __future__ import annotations

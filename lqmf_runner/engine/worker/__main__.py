@@ -1,7 +1,7 @@
 """The worker process: one loaded model, a scheduler, and a socket to the front.
 
-The main thread runs the model. The intake thread reads commands and prepares requests (template, tokens) so that
-this costs the running ones nothing; when the socket closes, the front is gone and the process ends at once.
+The main thread runs the model. The intake thread reads commands and prepares requests (template, tokens), so that the
+model does not wait for this. When the socket closes, the front has ended, and the process exits at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
 
 def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection) -> NoReturn:
-    """Run the model while there are requests, and wait for some while there are none."""
+    """Run the model while there are requests; wait for one when there are none."""
     while True:
         while not (scheduler.has_work and intake.inbox.empty()):
             match intake.inbox.get():

@@ -1,4 +1,4 @@
-"""Next-token distributions of a reference model: how they are stored, and how another model is held against them.
+"""Next-token distributions of a reference model: how they are stored, and how another model is compared with them.
 
 A row is stored as how far each token's logit lies below the row's largest, in 1/1024 nat, as 16-bit integers. That
 reaches 64 nats down (e^-64 = 2e-28); what lies deeper counts as 64, in the reference and in what is compared with it
@@ -109,7 +109,7 @@ class _Rows:
 
     Attributes:
         height: logits of the row relative to its largest.
-        scratch: for whoever needs it until the next row.
+        scratch: for the caller's use until the next row.
     """
 
     def __init__(self, logits: Logits) -> None:

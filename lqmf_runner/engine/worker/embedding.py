@@ -1,4 +1,4 @@
-"""What a worker does whose model gives embeddings: one request after the other, in batches, with no scheduler."""
+"""Replaces the scheduler in the worker of an embedding model: one request after the other, in batches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EmbeddingQueue:
         self._stats = EngineStats()
 
     def run(self, inbox: queue.SimpleQueue[Any]) -> NoReturn:
-        """Take what comes, and run the model while there are requests; a batch at a time, so that one can be left."""
+        """Run the model while there are requests, one batch at a time, so that a request can be cancelled."""
         while True:
             while not (self._waiting and inbox.empty()):
                 self._take(inbox.get())

@@ -1,4 +1,4 @@
-"""What comes into a worker: the socket to the front, and the thread that makes requests of what it reads."""
+"""The worker's socket to the front, and the thread that reads commands from it and prepares requests."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class Connection:
 class Intake:
     """Reads commands and makes a `Request` of each request, in a thread of its own.
 
-    It reads from the start, so that a load whose front is gone ends too; commands are handled once `attach` has
-    given it the model.
+    It reads from the start, so that the process also ends if the front ends during a load. Commands are handled
+    once `attach` has given it the model.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -144,7 +144,7 @@ class Intake:
             self._connection.send([protocol.failure(getattr(command, "id", None), error)])
 
     def _handle_apart(self, command: Any) -> None:
-        """In another thread, as its text takes seconds that the requests after it must not wait."""
+        """In another thread: its text takes seconds to tokenize, and later requests must not wait for it."""
 
         def handle() -> None:
             self._handle_safely(command)
@@ -201,7 +201,7 @@ class Intake:
                 self.inbox.put(command)
 
     def _take(self, state: Generating) -> None:
-        """Pass a request on; one with a constraint that is not compiled yet waits for that, not the ones after it."""
+        """Pass a request on. If its constraint is not compiled yet, only this request waits for that."""
         constraint = state.sampling.constraint
         if constraint is None:
             self.inbox.put(state)

@@ -1,10 +1,10 @@
 """Continuous batching, the same for every format.
 
-Each step runs every decoding request by one token and spends what is left of the step's token budget on prompts, in
-order of arrival. While others decode, prompts get at most `prefill_chunk` tokens a step, so that a long prompt does
-not stall them; where more prompts wait than requests decode and they are short, they get as many times more, so that a
-crowd that comes together starts together. A prompt that begins like one that is being computed waits for it and reuses
-its cache.
+Each step computes one token of every decoding request and spends the rest of its token budget on prompts, in order of
+arrival. While others decode, prompts get at most `prefill_chunk` tokens a step, so that a long prompt does not stall
+them. If more prompts wait than requests decode and the prompts are short, they get proportionally more, so that
+requests that arrive together start together. A prompt that begins like one that is being computed waits for it and
+reuses its cache.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix, most_r
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """Tokens in a step, tokens of prompts in a step that also decodes, and requests that may wait."""
+    """What bounds a step and the queue.
+
+    Attributes:
+        n_batch: tokens in a step.
+        prefill_chunk: tokens of prompts in a step that also decodes.
+        max_queue: requests that may wait.
+        prefix_reuse: whether a prompt may reuse what a slot's KV cache holds.
+    """
 
     n_batch: int = 512
     prefill_chunk: int = 128
@@ -122,10 +129,10 @@ class Scheduler:
             self._emit(events)
 
     def _parts(self, plan: list[Work]) -> list[list[Work]]:
-        """What runs at once: all of it, or first the decode tokens, whose readers need not wait for prompts then.
+        """What runs in one call of the runner: the whole plan, or first the decode tokens and then each prompt.
 
-        First tokens are sent together: who got one early would wait for the second until all prompts are through. An
-        answer that is complete is sent at once.
+        Decode tokens are then sent before the prompts are computed. First tokens are sent together, since the second
+        token of each comes only after all prompts of the step. A complete answer is sent at once.
         """
         if self._runner.mixes_prompts:
             return [plan] if plan else []
@@ -307,7 +314,7 @@ class Scheduler:
             stats.mixed_s += seconds
 
     def _leave(self, running: Running) -> None:
-        """The request is done with; its slot keeps the tokens that were computed."""
+        """The request ends; its slot keeps the tokens that were computed."""
         self._running.remove(running)
         self._table.release(running.slot)
 

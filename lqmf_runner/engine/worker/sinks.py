@@ -1,4 +1,4 @@
-"""Row sinks: what becomes of the logits of a token sequence that is given, not generated."""
+"""Row sinks: they take the logits of a token sequence that is scored, not generated."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Windows of a text scored in the worker: full distributions go to a file or are held against one, and stay here.
+"""Windows of a text, scored in the worker, which writes full distributions to a file or compares them with one.
 
-A row of 150,000 log-probabilities for every token would swamp the socket; three numbers a position do not. The rows
-of a reference lie in one file, window after window, so that a window's place is arithmetic and windows may be written
-and read in any order. They are read by a thread ahead of the model, not through a memory map: a file that is cut short
-is then an error and not a SIGBUS, and what is held is what the windows under way need.
+A row of 150,000 log-probabilities for every token would swamp the socket; three numbers for each position do not. The
+rows of a reference lie in one file, window after window. So a window's place can be computed, and windows may be
+written and read in any order. A thread reads them ahead of the model. There is no memory map: with one, a file that is
+cut short would be a SIGBUS and not an error, and more than the current windows would be held in memory.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """bitsandbytes' 8-bit layers on a CPU: 8-bit weights, activations left as they are.
 
 LLM.int8() (Dettmers et al. 2022) also rounds activations to 8 bits, and takes features with an outlier out of that for
-all rows of a batch when one row has an outlier there: a request gets other answers in a crowd than alone. What this
+all rows of a batch when one row has an outlier there: a request's answer then depends on concurrency. What this
 buys on a GPU is the 8-bit product; on most CPUs bitsandbytes computes that in float32 anyway. Leaving activations as
-they are costs nothing there, gives the same answers in a crowd, and stays nearer to the unquantized model.
+they are costs nothing there, makes answers independent of concurrency, and stays nearer to the unquantized model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GGUF through llama.cpp's low-level API: many sequences in one context.
 
-Every slot is a stream of its own in the KV cache (`kv_unified` off) and on a CPU flash attention is off. Only so are
-the logits of a sequence the same, bit for bit, alone and in a crowd and however its prompt is cut into chunks.
-Streams have a fixed size; the context is made anew, twice as large, when a slot outgrows it.
+Every slot is its own stream in the KV cache (`kv_unified` off), and on a CPU flash attention is off. Only then are the
+logits of a sequence the same, bit for bit, at every concurrency and with every division of its prompt into chunks.
+Streams have a fixed size. When a slot outgrows it, a new context is made that is twice as large.
 """
 
 from __future__ import annotations
