@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..config import BenchmarkMode, RunConfig
 from ..errors import UserInputError
+from ..results.metrics import bounds
 
 
 def check_benchmark(config: RunConfig) -> None:
@@ -14,17 +15,18 @@ def check_benchmark(config: RunConfig) -> None:
     """
     mode = config.mode
     assert isinstance(mode, BenchmarkMode)
-    fidelity = (config.reference and config.fidelity.enabled, "name the unquantized model: reference=<model>")
-    sources = {
-        **dict.fromkeys(("max_kld", "min_top1", "max_perplexity"), fidelity),
-        "min_heuristic": (mode.heuristic, "set mode.heuristic=true"),
-        **dict.fromkeys(
-            ("min_tokens_per_s", "max_ttft_s", "min_success_rate"),
-            (mode.concurrency, "give mode.concurrency, e.g. [1]"),
-        ),
+    needs_reference = (
+        bool(config.reference and config.fidelity.enabled),
+        "name the unquantized model: reference=<model>",
+    )
+    needs_loop = (bool(mode.concurrency), "give mode.concurrency, e.g. [1]")
+    measured_with = {
+        **dict.fromkeys(("kld", "top1_agreement", "perplexity"), needs_reference),
+        "heuristic": (mode.heuristic, "set mode.heuristic=true"),
     }
     for name in config.verdict.bounds:
-        measured, hint = sources.get(name, (True, ""))
+        metric = bounds()[name]
+        measured, hint = needs_loop if metric.of_load else measured_with.get(metric.field, (True, ""))
         if not measured:
             raise UserInputError(f"verdict.{name} bounds what this run does not measure", hint=hint)
     _check_against(config)
