@@ -14,8 +14,10 @@ from lqmf_runner.modes.batch import check
 from lqmf_runner.runs.batch.job import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import GenerationRequest, ModelSpec
+from tests.support.fakes import FakeEngine
 from tests.support.scripted import Fail, Say, ScriptedEngine
 
+CALL = '<tool_call>{"name": "add", "arguments": {"x": 1}}</tool_call>'
 Script = Callable[[int, GenerationRequest], Sequence[Say | Fail]]
 
 
@@ -58,6 +60,10 @@ class Batch:
         )
         return run_with(context, locate=self._locate, load=self._load)
 
+    def write(self, records: Sequence[dict[str, Any]]) -> None:
+        """Make these objects the lines of the input."""
+        self.input.write_text("\n".join(map(json.dumps, records)))
+
     def answers(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.output.read_text().splitlines()]
 
@@ -74,3 +80,18 @@ class Batch:
             return await self.other(spec)
         self.engines.append(ScriptedEngine(self.script))
         return self.engines[-1]
+
+
+def lines(n: int) -> str:
+    """An input of plain questions."""
+    return "".join(f"question {i}\n" for i in range(1, n + 1))
+
+
+def calling(request: GenerationRequest) -> list[str]:
+    """The script of an engine that calls the tools that it is offered."""
+    return ["Let me. ", CALL[:20], CALL[20:]] if request.tools else ["Hel", "lo"]
+
+
+async def load_fake(_: ModelSpec) -> EngineClient:
+    """An engine that scores, tells log-probabilities, and calls tools."""
+    return FakeEngine(calling)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lqmf_runner.engine import EngineClient, load_engine
+from lqmf_runner.engine import load_engine
 from lqmf_runner.runs.batch.lines import BadLineError, openai_exchange, prompt_exchange
 from lqmf_runner.types import Constraint, Message, ModelSpec, SamplingParams
-from tests.support.batch import Batch
-from tests.support.fakes import FakeEngine, fake_server
+from tests.support.batch import Batch, calling, load_fake
+from tests.support.fakes import fake_server
+from tests.support.openai_bodies import TOOL
 from tests.support.tiny import make_gguf
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 BASE = SamplingParams(max_tokens=50, temperature=0.0, seed=0, top_k=7, stop=("x",))
 USER = {"role": "user", "content": "hi"}
-TOOL = {
-    "type": "function",
-    "function": {"name": "add", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}},
-}
-CALL = '<tool_call>{"name": "add", "arguments": {"x": 1}}</tool_call>'
 HISTORY = [
     USER,
     {"role": "assistant", "content": None,
@@ -165,15 +160,6 @@ def test_all_that_the_answer_depends_on_is_in_the_key() -> None:
     assert openai_exchange(chat(parallel_tool_calls=False), BASE).key() == keys[0]
 
 
-@pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    return Batch(tmp_path)
-
-
-def write(batch: Batch, records: list[dict[str, Any]]) -> None:
-    batch.input.write_text("\n".join(map(json.dumps, records)))
-
-
 BODIES: list[tuple[str, dict[str, Any]]] = [
     (CHAT, {"messages": [USER]}),
     (CHAT, {"messages": HISTORY, "tools": [TOOL], "n": 2, "seed": 1}),
@@ -185,10 +171,6 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def script(request: Any) -> list[str]:
-    return ["Let me. ", CALL[:20], CALL[20:]] if request.tools else ["Hel", "lo"]
-
-
 def without_ids(answer: dict[str, Any]) -> dict[str, Any]:
     """An answer without what is new each time."""
     for choice in answer["choices"]:
@@ -197,71 +179,24 @@ def without_ids(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name not in ("id", "created", "model")}
 
 
-async def _fake(_: ModelSpec) -> EngineClient:
-    return FakeEngine(script)
-
-
 @pytest.mark.parametrize("index", range(len(BODIES)))
 def test_a_line_is_answered_as_the_server_answers(batch: Batch, index: int) -> None:
     import asyncio
 
     async def ask(url: str, body: dict[str, Any]) -> Any:
-        async with fake_server(script) as (client, _):
+        async with fake_server(calling) as (client, _):
             response = await client.post(url, json={"model": "m", **body})
             assert response.status_code == 200, response.text
             return response.json()
 
     url, body = BODIES[index]
-    batch.other = _fake
-    write(batch, [line("one", url, body)])
+    batch.other = load_fake
+    batch.write([line("one", url, body)])
     assert batch.run() == 0
     (answered,) = batch.answers()
     assert answered["error"] is None
     assert answered["response"]["body"]["model"] == "a"
     assert without_ids(answered["response"]["body"]) == without_ids(asyncio.run(ask(url, body)))
-
-
-def test_equal_lines_have_answers_of_their_own_and_are_not_asked_again(batch: Batch) -> None:
-    batch.other = _fake
-    write(batch, [chat("first"), chat("second"), chat("third", n=0)])
-    assert batch.run() == 1
-    good = [answer for answer in batch.answers() if answer["error"] is None]
-    bad = [answer for answer in batch.answers() if answer["error"] is not None]
-    assert len({answer["id"] for answer in good}) == 2
-    assert len({answer["response"]["body"]["id"] for answer in good}) == 2
-    assert [answer["custom_id"] for answer in bad] == ["third"]
-    assert "body.n" in bad[0]["error"]["message"]
-    before = sorted(batch.output.read_bytes().splitlines())
-    assert batch.run() == 1
-    assert sorted(batch.output.read_bytes().splitlines()) == before, "the refused one is refused again"
-
-
-def test_answers_with_ids_of_an_older_kind_are_known(batch: Batch) -> None:
-    batch.other = _fake
-    write(batch, [chat("first")])
-    batch.run()
-    (answer,) = batch.answers()
-    batch.output.write_text(
-        json.dumps(answer | {"id": answer["id"].partition("-")[0]}, separators=(",", ":")) + "\n"
-    )
-    before = batch.output.read_bytes()
-    assert batch.run() == 0
-    assert batch.output.read_bytes() == before
-
-
-def test_a_line_of_jsonl_has_its_choices_where_they_are_more_than_a_text(batch: Batch) -> None:
-    batch.other = _fake
-    write(batch, [{"prompt": "a"}, {"prompt": "b", "n": 2}, {"prompt": "c", "tools": [TOOL]}])
-    assert batch.run() == 0
-    plain, two, calling = sorted(batch.answers(), key=lambda answer: answer["line"])
-    assert (plain["response"], "choices" in plain) == ("Hello", False)
-    assert [choice["message"]["content"] for choice in two["choices"]] == ["Hello", "Hello"]
-    assert two["output_tokens"] == 4
-    assert (calling["response"], calling["finish_reason"]) == ("Let me.", "tool_calls")
-    assert calling["choices"][0]["message"]["tool_calls"][0]["function"] == {
-        "name": "add",
-        "arguments": '{"x":1}',
-    }
 
 
 def test_a_real_model_answers_all_kinds_of_lines(batch: Batch) -> None:
@@ -270,7 +205,7 @@ def test_a_real_model_answers_all_kinds_of_lines(batch: Batch) -> None:
         ModelSpec, format="gguf", path=str(model), options={"max_slots": 2, "n_threads": 1, "n_ctx": 512}
     )
     batch.other = load_engine
-    write(batch, [
+    batch.write([
         chat("schema", response_format=FORMAT, max_tokens=60, temperature=1.0),
         chat("call", tools=[TOOL], tool_choice="required", max_tokens=120, temperature=1.0, seed=3),
         chat("history", messages=HISTORY, tools=[TOOL], max_tokens=3),
