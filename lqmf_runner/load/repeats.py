@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from ..results.metrics import METRICS, value_at
 from ..results.schema import Estimate, LoadResult
 
 # Student's t for a two-sided 95 % interval, by degrees of freedom (from 1).
@@ -34,18 +35,18 @@ def headline_estimates(repeats: Sequence[LoadResult]) -> dict[str, Estimate]:
     """The metrics that people quote, estimated from the repeats of a load; those that a repeat lacks are left out."""
     if len(repeats) < 2:
         return {}
-    found = {
-        "output_tokens_per_s": [load.output_tokens_per_s for load in repeats],
-        "requests_per_s": [load.requests_per_s for load in repeats],
-        "goodput_rps": [load.goodput_rps for load in repeats],
-        **{
-            f"{name}.{point}": [getattr(getattr(load, name), point) for load in repeats]
-            for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s")
-            for point in ("p50", "p99")
-        },
-    }
     return {
-        name: estimate([value for value in values if value is not None])
-        for name, values in found.items()
-        if None not in values
+        path: estimate([value for value in values if value is not None])
+        for path in _headlines()
+        if None not in (values := [value_at(load, path) for load in repeats])
     }
+
+
+def _headlines() -> list[str]:
+    """Paths from the load on: the rates, the percentiles that people quote, and what the table of metrics adds."""
+    rates = ["output_tokens_per_s", "requests_per_s", "goodput_rps"]
+    percentiles = [
+        f"{name}.{point}" for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s") for point in ("p50", "p99")
+    ]
+    table = [metric.path for metric in METRICS.values() if metric.of_load and metric.figure is None]
+    return list(dict.fromkeys([*rates, *percentiles, *table]))

@@ -84,7 +84,7 @@ class Metric:
 
     def read(self, source: ModelResult | LoadResult) -> float | None:
         """The figure of a model or a load. None if it is not known, not finite, or 0 where `zero` is false."""
-        value = _at(source, self.path) if self.figure is None else self.figure(source)
+        value = value_at(source, self.path) if self.figure is None else self.figure(source)
         if value is None or not math.isfinite(value) or not (value > 0 or (self.zero and value == 0)):
             return None
         return float(value)
@@ -132,7 +132,7 @@ def bounds() -> dict[str, Metric]:
     return {metric.bound: metric for metric in METRICS.values() if metric.bound is not None}
 
 
-def _at(source: object, path: str) -> Any:
+def value_at(source: object, path: str) -> Any:
     """What lies at a dotted path of structs and mappings; None where the way ends early."""
     for name in path.split("."):
         source = source.get(name) if isinstance(source, Mapping) else getattr(source, name)
@@ -143,7 +143,7 @@ def _at(source: object, path: str) -> Any:
 
 def _error_at(path: str) -> Callable[[Any], float | None]:
     """Reads the standard error that lies at a path."""
-    return lambda source: _at(source, path)
+    return lambda source: value_at(source, path)
 
 
 def _answered(load: LoadResult) -> float | None:

@@ -8,7 +8,7 @@ import msgspec
 
 
 class HeuristicScore(msgspec.Struct, frozen=True):
-    """Heuristic quality (see `quality.heuristic`): `score` is the sum of the parts.
+    """Heuristic quality (see `evaluation/heuristic.py`): `score` is the sum of the parts.
 
     `length` is 0–0.3, `relevance` 0–0.3, `coherence` 0–0.4.
     """
@@ -95,7 +95,9 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SimilarityFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """How near answers come to the prompts' reference answers (see `quality.similarity`), means over prompts, 0 to 1.
+    """Similarity of answers to the reference answers of the prompts; means over prompts, 0 to 1.
+
+    `evaluation/grading/similarity.py` computes them.
 
     Attributes:
         prompts: that have a reference and were answered, `answers` times in all.
@@ -130,7 +132,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Typed decisions of a model held against the reference's (see `quality.decision_flips`).
+    """Typed decisions of a model held against the reference's (see `evaluation/fidelity/decision_flips.py`).
 
     Attributes:
         decisions: how many; `set` names them, `set_digest` is a digest of what is asked.
@@ -180,7 +182,7 @@ class PairFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JudgeFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What a judge model says of a model's answers (see `quality.judge`).
+    """What a judge model says of a model's answers (see `evaluation/grading/judge.py`).
 
     Attributes:
         model, version: of the judge.

@@ -6,8 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from lqmf_runner.results import machine
 from lqmf_runner.results.machine import describe_system, find_gpus, git_commit, memory_bandwidth_gb_s
+from lqmf_runner.results.schema import Gpu
 
 
 def test_the_machine_is_described_without_heavy_imports() -> None:
@@ -34,6 +39,34 @@ def test_memory_bandwidth_is_measured_once() -> None:
     assert bandwidth is not None
     assert 0.5 < bandwidth < 5000
     assert memory_bandwidth_gb_s() == bandwidth
+
+
+class FakeNvml:
+    """NVML with one GPU; it fails where `broken`."""
+
+    NVMLError = RuntimeError
+    broken = False
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:
+        if self.broken:
+            raise self.NVMLError("driver is gone")
+        return b"570.1"
+
+    def nvmlDeviceGetName(self, device: str) -> str:
+        return f"GPU {device}"
+
+    def nvmlDeviceGetMemoryInfo(self, device: str) -> SimpleNamespace:
+        return SimpleNamespace(total=80e9)
+
+
+@pytest.mark.parametrize(("broken", "found"), [(False, [Gpu("GPU a", 80_000.0, "570.1")]), (True, [])])
+def test_gpus_are_named_by_nvml_and_missing_where_it_fails(
+    broken: bool, found: list[Gpu], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml = FakeNvml()
+    nvml.broken = broken
+    monkeypatch.setattr(machine, "open_nvml", lambda: (nvml, ["a"]))
+    assert find_gpus() == found
 
 
 def test_no_gpu_is_no_error() -> None:
