@@ -20,7 +20,7 @@ from ..results.system_log import read_system_log
 from ..results.times import to_ms
 from .mlflow_connection import connected, experiment_id, locked_store
 from .reader import read_runs
-from .registry import register_model
+from .model_registry import register_model
 from .values import (
     ROLE,
     ROLE_GROUP,

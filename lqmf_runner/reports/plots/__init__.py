@@ -21,8 +21,8 @@ def draw_plots(results: Results, records: Sequence[RequestRecord]) -> list[Plot]
 
 
 def _plots(results: Results, records: Sequence[RequestRecord]) -> Iterator[Plot]:
-    from .distributions import kld_plot, latency_plots
-    from .lines import load_plots
+    from .ridges import kld_plot, latency_plots
+    from .curves import load_plots
     from .pareto import pareto_plot
 
     yield from pareto_plot(results)
