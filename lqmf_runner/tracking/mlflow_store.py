@@ -19,8 +19,8 @@ from ..results.schema import ModelResult, Results
 from ..results.system_log import read_system_log
 from ..results.times import to_ms
 from .mlflow_connection import connected, experiment_id, locked_store
-from .reader import read_runs
 from .model_registry import register_model
+from .reader import read_runs
 from .values import (
     ROLE,
     ROLE_GROUP,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,31 +42,27 @@ def test_memory_bandwidth_is_measured_once() -> None:
     assert memory_bandwidth_gb_s() == bandwidth
 
 
-class FakeNvml:
-    """NVML with one GPU; it fails where `broken`."""
-
-    NVMLError = RuntimeError
-    broken = False
-
-    def nvmlSystemGetDriverVersion(self) -> bytes:
-        if self.broken:
-            raise self.NVMLError("driver is gone")
-        return b"570.1"
-
-    def nvmlDeviceGetName(self, device: str) -> str:
-        return f"GPU {device}"
-
-    def nvmlDeviceGetMemoryInfo(self, device: str) -> SimpleNamespace:
-        return SimpleNamespace(total=80e9)
+def fake_nvml(driver: Callable[[], bytes]) -> SimpleNamespace:
+    """NVML as far as it is asked for the name and the memory of a GPU."""
+    return SimpleNamespace(
+        NVMLError=RuntimeError,
+        nvmlSystemGetDriverVersion=driver,
+        nvmlDeviceGetName=lambda device: f"GPU {device}",
+        nvmlDeviceGetMemoryInfo=lambda device: SimpleNamespace(total=80e9),
+    )
 
 
-@pytest.mark.parametrize(("broken", "found"), [(False, [Gpu("GPU a", 80_000.0, "570.1")]), (True, [])])
+def lost_driver() -> bytes:
+    raise RuntimeError("the driver is gone")
+
+
+@pytest.mark.parametrize(
+    ("driver", "found"), [(lambda: b"570.1", [Gpu("GPU a", 80_000.0, "570.1")]), (lost_driver, [])]
+)
 def test_gpus_are_named_by_nvml_and_missing_where_it_fails(
-    broken: bool, found: list[Gpu], monkeypatch: pytest.MonkeyPatch
+    driver: Callable[[], bytes], found: list[Gpu], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nvml = FakeNvml()
-    nvml.broken = broken
-    monkeypatch.setattr(machine, "open_nvml", lambda: (nvml, ["a"]))
+    monkeypatch.setattr(machine, "open_nvml", lambda: (fake_nvml(driver), ["a"]))
     assert find_gpus() == found
 
 

@@ -21,9 +21,9 @@ def draw_plots(results: Results, records: Sequence[RequestRecord]) -> list[Plot]
 
 
 def _plots(results: Results, records: Sequence[RequestRecord]) -> Iterator[Plot]:
-    from .ridges import kld_plot, latency_plots
     from .curves import load_plots
     from .pareto import pareto_plot
+    from .ridges import kld_plot, latency_plots
 
     yield from pareto_plot(results)
     yield from load_plots(results)
