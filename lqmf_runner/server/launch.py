@@ -8,8 +8,7 @@ from typing import cast
 
 import uvloop
 
-from ..config import BackendConfig, RunConfig, ServerConfig
-from ..errors import LqmfError
+from ..config import RunConfig, ServerConfig
 from ..models import locate
 from ..runs.context import RunContext
 from .app import create_app
@@ -18,7 +17,7 @@ from .guards.hosts import HostPolicy
 from .guards.keys import KeyRing
 from .guards.limits import ClientQuota, Limits
 from .guards.security import Security
-from .pool.catalog import LocalCatalog
+from .pool.catalog import create_catalog
 from .pool.pool import ModelPool
 from .process.announcement import announce
 from .process.listen import bind, url_of
@@ -93,33 +92,8 @@ def guard(app: App, state: ServerState, keys: KeyRing, *, port: int, log: Access
 def _pool(context: RunContext, chosen: list[RunConfig]) -> ModelPool:
     for model in chosen:  # downloaded if need be, so that whoever starts the server sees what is wrong
         locate(model.model, model.backend, model.models_dir)
-    names = [model.model.name for model in chosen]
-    configs = _configs(context) | dict(zip(names, chosen, strict=True))
-    catalog = LocalCatalog(configs, _backend(context), context.config.models_dir, chosen=names)
+    catalog = create_catalog(chosen, context.model_names, context.compose, context.config.models_dir)
     return ModelPool(catalog, context.config.server)
-
-
-def _configs(context: RunContext) -> dict[str, RunConfig]:
-    """The configuration of every model that has one and goes with the settings of this run.
-
-    An endpoint elsewhere is served only when it was chosen: nobody knows whether there is one.
-    """
-    configs = {}
-    for name in context.model_names:
-        if name != "local":
-            with contextlib.suppress(LqmfError):
-                config = context.compose(name)
-                if config.backend.format != "openai":
-                    configs[name] = config
-    return configs
-
-
-def _backend(context: RunContext) -> BackendConfig:
-    """The settings for models without a configuration: those of this run, where they are not of one format only."""
-    try:
-        return context.compose("local", "model.name=any").backend
-    except LqmfError:
-        return BackendConfig()
 
 
 def _recorder(config: ServerConfig) -> TraceRecorder | None:

@@ -6,9 +6,10 @@ A name that comes in with a request is only ever compared with names that are kn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -137,6 +138,44 @@ class LocalCatalog:
         return ModelSpec(
             name=found.name, format=found.format, path=found.path, version=found.version, options=options
         )
+
+
+def create_catalog(
+    chosen: Sequence[RunConfig], names: Iterable[str], compose: Callable[..., RunConfig], models_dir: str
+) -> LocalCatalog:
+    """The catalog of a run.
+
+    Args:
+        chosen: the models of the start.
+        names: of all model configurations.
+        compose: the configuration of one of them under the run's settings.
+    """
+    own = {model.model.name: model for model in chosen}
+    configs = _usable(names, compose) | own
+    return LocalCatalog(configs, _general_backend(compose), models_dir, chosen=list(own))
+
+
+def _usable(names: Iterable[str], compose: Callable[..., RunConfig]) -> dict[str, RunConfig]:
+    """The configurations that go with the run's settings.
+
+    An endpoint elsewhere is served only when it was chosen: nobody knows whether there is one.
+    """
+    configs = {}
+    for name in names:
+        if name != "local":
+            with contextlib.suppress(LqmfError):
+                config = compose(name)
+                if config.backend.format != "openai":
+                    configs[name] = config
+    return configs
+
+
+def _general_backend(compose: Callable[..., RunConfig]) -> BackendConfig:
+    """The settings for models without a configuration: the run's, where they are not of one format only."""
+    try:
+        return compose("local", "model.name=any").backend
+    except LqmfError:
+        return BackendConfig()
 
 
 def unknown_model(name: str) -> ModelNotFoundError:
