@@ -1,1 +1,1 @@
-"""From a request body to an answer: parsing, generation, and the events of a stream."""
+"""From a valid request to its response: the frame that routes share, the generation, the events of a stream."""
