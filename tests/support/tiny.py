@@ -49,7 +49,7 @@ def make_checkpoint(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
     return folder
 
 
-def make_tokenizer() -> Any:
+def make_tokenizer(template: str | dict[str, str] = TEMPLATE) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -63,7 +63,7 @@ def make_tokenizer() -> Any:
         unk_token=SPECIAL[0],
         pad_token=SPECIAL[2],
     )
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = template
     return tokenizer
 
 
@@ -76,6 +76,7 @@ def make_gguf(
     swap_scales: bool = False,
     n_vocab: int = 0,
     pooling: int | None = None,
+    template: str | list[dict[str, str]] = TEMPLATE,
 ) -> Path:
     """A GGUF that llama.cpp and transformers can load, in float32 or Q8_0.
 
@@ -84,6 +85,7 @@ def make_gguf(
         swap_scales: every block of a quantized weight gets the scale of its neighbour.
         n_vocab: size of the vocabulary if it is to be larger than what text needs.
         pooling: makes it a model for embeddings: 1 is the mean, 3 the last token, 4 a reranker.
+        template: the chat template, or several, each with "name" and "template".
     """
     import gguf
 
@@ -113,7 +115,7 @@ def make_gguf(
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
 
     def add(name: str, *shape: int) -> None:
         weights = random.normal(0, 0.08, shape) if len(shape) > 1 else np.ones(shape)
