@@ -303,14 +303,13 @@ class _Answer:
 
     async def take(self) -> list[Chunk]:
         """All there is, at least one; an error comes after the chunks that came before it."""
-        if not self._chunks and self.error is None:
+        while not self._chunks:
+            if self.error is not None:
+                raise self.error
             self._arrived = self._loop.create_future()
             await self._arrived
-        if self._chunks:
-            chunks, self._chunks = self._chunks, []
-            return chunks
-        assert self.error is not None
-        raise self.error
+        chunks, self._chunks = self._chunks, []
+        return chunks
 
 
 class _FrameReader(asyncio.Protocol):

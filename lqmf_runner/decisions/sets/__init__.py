@@ -11,7 +11,7 @@ import msgspec
 
 from ...errors import LqmfError, UserInputError
 from ...yaml_file import read_yaml
-from ..decide import Option, Question, check_questions
+from ..decide import Kind, Option, Question, check_questions
 
 SHIPPED = Path(__file__).parent / "lqmf_decisions.yaml"
 
@@ -77,9 +77,9 @@ def load_decisions(path: str | None = None) -> DecisionSet:
 
 def _decision(asked: _Asked, item: _Item) -> KnownDecision:
     names = asked.options or asked.levels or ["yes", "no"]
-    kind = "choice" if asked.options else "score" if asked.levels else "yes_no"
+    kind: Kind = "choice" if asked.options else "score" if asked.levels else "yes_no"
     answer = ("yes" if item.answer else "no") if isinstance(item.answer, bool) else item.answer
-    question = Question(name=item.id, kind=kind, text=asked.question, options=tuple(map(Option, names)))  # type: ignore[arg-type]
+    question = Question(name=item.id, kind=kind, text=asked.question, options=tuple(map(Option, names)))
     try:
         check_questions([question])
     except LqmfError as error:

@@ -93,7 +93,7 @@ class ConstraintCompiler:
             if matcher is None:
                 return None
             self._compiled.move_to_end(constraint)
-            return Matcher(matcher.deep_copy(), self._n_vocab, -(-self._vocabulary.vocab_size // 32))
+            return self._fresh(matcher)
 
     def compile(self, constraint: Constraint) -> Matcher:
         """A fresh matcher; takes from a tenth of a second to some seconds.
@@ -120,9 +120,10 @@ class ConstraintCompiler:
             self._compiled[constraint] = matcher
             while len(self._compiled) > _CACHED:
                 self._compiled.popitem(last=False)
-        made = self.cached(constraint)
-        assert made is not None
-        return made
+            return self._fresh(matcher)
+
+    def _fresh(self, compiled: Any) -> Matcher:
+        return Matcher(compiled.deep_copy(), self._n_vocab, -(-self._vocabulary.vocab_size // 32))
 
 
 def grammar_of(constraint: Constraint) -> str:

@@ -261,23 +261,18 @@ class Intake:
         return Generating(request_id, tokens, max_tokens, params, sampler, answer, whole)
 
     def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
-        given = [x for x in (request.messages, request.prompt, request.prompt_tokens) if x is not None]
-        if len(given) != 1:
-            raise InvalidRequestError("give exactly one of messages, prompt and prompt tokens")
-        if request.messages is None and (
-            request.tools
-            or request.template_options
-            or request.continue_final_message
-            or not request.add_generation_prompt
-        ):
-            raise InvalidRequestError("tools and template options go with messages, not with a plain prompt")
-        if request.prompt_tokens is not None:
-            self._check_tokens(request.prompt_tokens)
-            return list(request.prompt_tokens)
-        if request.prompt is not None:
-            return self._tokenizer.encode_prompt(request.prompt)
-        assert request.messages is not None
-        return self._tokenizer.encode_chat(self._chat_text(request, request.messages))
+        match request.messages, request.prompt, request.prompt_tokens:
+            case tuple(messages), None, None:
+                return self._tokenizer.encode_chat(self._chat_text(request, messages))
+            case None, str(text), None:
+                _check_plain(request)
+                return self._tokenizer.encode_prompt(text)
+            case None, None, tuple(tokens):
+                _check_plain(request)
+                self._check_tokens(tokens)
+                return list(tokens)
+            case _:
+                raise InvalidRequestError("give exactly one of messages, prompt and prompt tokens")
 
     def _text_tokens(self, text: str | list[int]) -> list[int]:
         """Those of a text that is to be embedded, with all that the model expects around it."""
@@ -324,6 +319,17 @@ class Intake:
                 f"the prompt of {n_prompt} tokens exceeds the available context size of {n_ctx}",
                 hint=f"shorten the prompt, or load the model with backend.n_ctx={n_prompt + 256}",
             )
+
+
+def _check_plain(request: GenerationRequest) -> None:
+    """Refuse what only a chat template reads."""
+    if (
+        request.tools
+        or request.template_options
+        or request.continue_final_message
+        or not request.add_generation_prompt
+    ):
+        raise InvalidRequestError("tools and template options go with messages, not with a plain prompt")
 
 
 def _text_size(command: Command) -> int:
