@@ -21,12 +21,15 @@ The parts, whose sum is the score (0–1):
 from __future__ import annotations
 
 import itertools
+import math
 import re
+import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..results.quality import HeuristicScore
+from ..results.schema import RequestRecord
 from .words import split_words
 
 LENGTH, RELEVANCE, REPETITION, WELL_FORMED = 0.3, 0.3, 0.25, 0.15
@@ -90,6 +93,24 @@ def score_answer(prompt: str, answer: str, *, cut_off: bool = False) -> Heuristi
     coherence = REPETITION * fresh * (0.5 + 0.5 * formed) + WELL_FORMED * formed * (0.5 + 0.5 * fresh)
     parts = [round(part, 4) for part in (length, relevance, coherence)]
     return HeuristicScore(round(sum(parts), 4), *parts)
+
+
+def mean_heuristic(records: Iterable[RequestRecord]) -> HeuristicScore | None:
+    """Mean of the heuristic scores of all answers, part by part; None if there are none."""
+    scores = [r.heuristic for r in records if r.error is None and r.heuristic is not None]
+    if not scores:
+        return None
+    return HeuristicScore(*(math.fsum(part) / len(scores) for part in zip(*map(_parts, scores), strict=True)))
+
+
+def heuristic_se(records: Iterable[RequestRecord]) -> float | None:
+    """Standard error of the mean score. Answers to one prompt count as one; None where a single prompt cannot tell."""
+    by_prompt: dict[tuple[str, int], list[float]] = {}
+    for record in records:
+        if record.error is None and record.heuristic is not None:
+            by_prompt.setdefault((record.prompt_id, record.turn), []).append(record.heuristic.score)
+    means = [math.fsum(scores) / len(scores) for scores in by_prompt.values()]
+    return statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
 
 
 def _length(prompt: str, asked: Sequence[str], count: float) -> float:
@@ -164,3 +185,7 @@ def _well_formed(text: str, words: Sequence[str], is_code: bool) -> float:
 
 def _looks_like_code(text: str) -> bool:
     return len(_CODE.findall(text)) >= 2
+
+
+def _parts(score: HeuristicScore) -> tuple[float, float, float, float]:
+    return score.score, score.length, score.relevance, score.coherence

@@ -6,11 +6,9 @@ Pure functions of plain numbers, so that they can be checked by hand and recompu
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..results.quality import HeuristicScore
 from ..results.schema import LoadResult, RequestRecord, Shape, Summary
 from ..types import EngineStats, ModelInfo
 
@@ -155,28 +153,6 @@ def load_result(
         output_tokens=output_tokens,
         partial=partial,
     )
-
-
-def mean_heuristic(records: Iterable[RequestRecord]) -> HeuristicScore | None:
-    """Mean of the heuristic scores of all answers, part by part; None if there are none."""
-    scores = [r.heuristic for r in records if r.error is None and r.heuristic is not None]
-    if not scores:
-        return None
-    return HeuristicScore(*(math.fsum(part) / len(scores) for part in zip(*map(_parts, scores), strict=True)))
-
-
-def heuristic_se(records: Iterable[RequestRecord]) -> float | None:
-    """Standard error of the mean score. Answers to one prompt count as one; None where a single prompt cannot tell."""
-    by_prompt: dict[tuple[str, int], list[float]] = {}
-    for record in records:
-        if record.error is None and record.heuristic is not None:
-            by_prompt.setdefault((record.prompt_id, record.turn), []).append(record.heuristic.score)
-    means = [math.fsum(scores) / len(scores) for scores in by_prompt.values()]
-    return statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
-
-
-def _parts(score: HeuristicScore) -> tuple[float, float, float, float]:
-    return score.score, score.length, score.relevance, score.coherence
 
 
 def _ratio(amount: float, over: float) -> float | None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from ..errors import UserInputError
 from ..results.schema import Shape
-from .run import Conversation, Send
+from .base import Send
+from .conversations import Conversation
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from ..config.checks import at_least
 from ..engine.client import EngineClient
 from ..errors import UserInputError
 from ..types import SamplingParams
+from .closed_loop import ClosedLoop
+from .conversations import Conversation, check_prompts, prompt_conversations
 from .metrics import Objectives
 from .open_loop import OpenLoop
 from .ramp import Ramp
-from .run import ClosedLoop, Conversation, check_prompts, prompt_conversations
 from .synthetic import Length, Synthetic
 
 _LEAST_REQUESTS = 16

@@ -1,114 +1,28 @@
 """Load generator: sends a prompt set to an engine in a given shape and times every request where a user would.
 
-A `LoadShape` decides when requests are sent and by whom; `run_load` does the rest. Closed loops are built here, open
-ones in `open_loop.py`.
+A `LoadShape` (`closed_loop.py`, `open_loop.py`) decides when requests are sent and by whom; `run_load` does the rest.
 
-The clock is read once for each chunk and nothing else is done while an answer streams in: everything derived from
-the stamps is worked out when the request has ended.
+While an answer streams in, the clock is read once for each chunk and nothing else is done. Timings are computed from
+these stamps when the request has ended.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import msgspec
 
-from ..config import PromptsConfig
 from ..engine.client import EngineClient
-from ..errors import EngineLostError, LqmfError, UserInputError
-from ..results.schema import RequestRecord, Shape
+from ..errors import EngineLostError, LqmfError
+from ..results.schema import RequestRecord
 from ..types import Chunk, GenerationRequest, Message, SamplingParams
+from .base import LoadShape
+from .conversations import Conversation
 
 Clock = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """What one user works through: the user's turns in order, each of them one request.
-
-    Attributes:
-        plain: send the only turn as it is, without the chat template.
-        output_tokens: make answers of exactly so many tokens, past the end of sequence if need be.
-    """
-
-    id: str
-    turns: tuple[str, ...]
-    system: str | None = None
-    plain: bool = False
-    output_tokens: int | None = None
-
-
-class Send(Protocol):
-    """Works through a conversation for a user; returns when the last answer is there.
-
-    `due` is when it should have begun, in seconds from the start of the load: the first turn is timed from then on.
-    """
-
-    async def __call__(self, conversation: Conversation, user: int, due: float | None = None) -> None:
-        """Never raises for the sake of a request that fails."""
-
-
-class LoadShape(Protocol):
-    """When requests are sent.
-
-    `drive` takes conversations from the iterator and sends each, as the shape wants. `elapsed` tells the seconds since
-    the load began. An iterator that ends early means that the engine is lost.
-    """
-
-    @property
-    def key(self) -> str:
-        """Short name of the load in files and metrics, e.g. "c8"."""
-        ...
-
-    @property
-    def shape(self) -> Shape:
-        """The same for `results.json`."""
-        ...
-
-    async def drive(
-        self, conversations: Iterator[Conversation], send: Send, elapsed: Callable[[], float]
-    ) -> None:
-        """Send everything and return when the last answer is there."""
-        ...
-
-
-@dataclass(frozen=True)
-class ClosedLoop:
-    """`concurrency` users; each sends its next request as soon as it has the answer to the last.
-
-    After `duration_s` no conversation is begun.
-    """
-
-    concurrency: int
-    duration_s: float | None = None
-
-    @property
-    def key(self) -> str:
-        """ "c" and the number of users."""
-        return f"c{self.concurrency}"
-
-    @property
-    def shape(self) -> Shape:
-        """Kind "closed"."""
-        return Shape(kind="closed", concurrency=self.concurrency)
-
-    async def drive(
-        self, conversations: Iterator[Conversation], send: Send, elapsed: Callable[[], float]
-    ) -> None:
-        """Let every user take conversations until there are none left, or time is up."""
-
-        async def user(number: int) -> None:
-            for conversation in conversations:
-                if self.duration_s is not None and elapsed() >= self.duration_s:
-                    return
-                await send(conversation, number)
-
-        await asyncio.gather(*(user(number) for number in range(self.concurrency)))
 
 
 @dataclass
@@ -129,55 +43,6 @@ class LoadLog:
     def duration_s(self) -> float:
         """Wall time of the load, up to the last request that ended."""
         return max(0.0, self.ended - self.started)
-
-
-def prompt_conversations(prompts: PromptsConfig) -> list[Conversation]:
-    """Each entry of a prompt set once.
-
-    Raises:
-        UserInputError: the set is empty, or an entry has neither a prompt nor turns.
-    """
-    check_prompts(prompts)
-    return [
-        Conversation(entry.id, tuple(entry.turns or [entry.prompt or ""]), prompts.system)
-        for entry in prompts.entries
-    ]
-
-
-def cycle_conversations(
-    conversations: Sequence[Conversation], requests: int | None
-) -> Iterator[Conversation]:
-    """The conversations over and over again, until they make `requests` requests; without end for None.
-
-    A conversation of several turns makes as many requests; the last one is cut where the number is reached.
-    """
-    for conversation in itertools.cycle(conversations):
-        if requests is None:
-            yield conversation
-            continue
-        if requests <= 0:
-            return
-        yield replace(conversation, turns=conversation.turns[:requests])
-        requests -= len(conversation.turns)
-
-
-def check_prompts(prompts: PromptsConfig) -> None:
-    """Refuse a prompt set that cannot be run.
-
-    Raises:
-        UserInputError: the set is empty, or an entry has neither a prompt nor turns.
-    """
-    if not prompts.entries:
-        raise UserInputError(
-            f"the prompt set {prompts.name!r} is empty",
-            hint="give it entries, or choose another set with prompts=<name>",
-        )
-    for entry in prompts.entries:
-        if not any(text.strip() for text in entry.turns or [entry.prompt or ""]):
-            raise UserInputError(
-                f"entry {entry.id!r} of the prompt set {prompts.name!r} is empty",
-                hint="give it a `prompt`, or `turns` for a conversation",
-            )
 
 
 async def run_load(

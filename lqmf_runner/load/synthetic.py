@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..engine.client import EngineClient
 from ..errors import LqmfError, UserInputError
-from .run import Conversation
+from .conversations import Conversation
 
 _TRIES = 20
 _WORDS = (  # noqa: SIM905 (short and frequent, so that most are one token each)

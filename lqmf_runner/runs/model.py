@@ -16,19 +16,20 @@ from ..engine.client import EngineClient
 from ..engine.on_demand import LoadEngine, WorkObserver
 from ..errors import EngineError
 from ..evaluation.grading.similarity import mean_similarity
-from ..evaluation.heuristic import score_answer
+from ..evaluation.heuristic import heuristic_se, mean_heuristic, score_answer
 from ..evaluation.tasks.run import Tasks
+from ..load.base import LoadShape
+from ..load.closed_loop import ClosedLoop
+from ..load.conversations import Conversation, cycle_conversations
 from ..load.metrics import (
     add_work,
     bandwidth_utilisation,
     engine_rates,
-    heuristic_se,
     load_result,
-    mean_heuristic,
 )
 from ..load.plan import BenchmarkPlan, PlannedLoad
 from ..load.repeats import headline_estimates
-from ..load.run import ClosedLoop, Conversation, LoadLog, LoadShape, cycle_conversations, run_load
+from ..load.run import LoadLog, run_load
 from ..results.quality import Quality
 from ..results.request_log import RequestLog
 from ..results.schema import LoadResult, ModelResult, RequestRecord

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from lqmf_runner.evaluation.heuristic import score_answer
+from lqmf_runner.evaluation.heuristic import mean_heuristic, score_answer
+from lqmf_runner.results.quality import HeuristicScore
+from lqmf_runner.results.schema import RequestRecord
 
 EXPLAIN = "Explain how photosynthesis works in plants."
 GOOD = (
@@ -161,3 +163,20 @@ def test_time_grows_with_the_text_and_no_faster() -> None:
 
     for piece in ("word ", "f(", "(a", "x" * 30, "```", "b.", "é "):
         assert spent(piece * 16_000) < 64 * max(spent(piece * 1_000), 1e-4)  # 16 times the text
+
+
+def record(**values: object) -> RequestRecord:
+    return RequestRecord(model="m", load="c2", prompt_id="p", turn=0, user=0, **values)  # type: ignore[arg-type]
+
+
+def test_mean_heuristic_leaves_failures_out() -> None:
+    records = [
+        record(heuristic=HeuristicScore(1.0, 0.3, 0.3, 0.4)),
+        record(heuristic=HeuristicScore(0.5, 0.1, 0.2, 0.2)),
+        record(heuristic=HeuristicScore(), error="x"),
+    ]
+    mean = mean_heuristic(records)
+    assert mean is not None
+    assert mean.score == 0.75
+    assert mean.length == pytest.approx(0.2)
+    assert mean_heuristic([record()]) is None

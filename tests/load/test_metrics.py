@@ -13,10 +13,8 @@ from lqmf_runner.load.metrics import (
     bandwidth_utilisation,
     engine_rates,
     load_result,
-    mean_heuristic,
     summarise,
 )
-from lqmf_runner.results.quality import HeuristicScore
 from lqmf_runner.results.schema import RequestRecord, Shape, Summary
 from lqmf_runner.types import EngineStats
 from tests.support.scripted import INFO
@@ -136,16 +134,3 @@ def test_bandwidth_share_by_hand() -> None:
     assert bandwidth_utilisation(INFO, rates, None) is None
     assert bandwidth_utilisation(msgspec.structs.replace(INFO, device="cuda"), rates, 19.6) is None
     assert bandwidth_utilisation(msgspec.structs.replace(INFO, weight_bytes=0), rates, 19.6) is None
-
-
-def test_mean_heuristic_leaves_failures_out() -> None:
-    records = [
-        record(heuristic=HeuristicScore(1.0, 0.3, 0.3, 0.4)),
-        record(heuristic=HeuristicScore(0.5, 0.1, 0.2, 0.2)),
-        record(heuristic=HeuristicScore(), error="x"),
-    ]
-    mean = mean_heuristic(records)
-    assert mean is not None
-    assert mean.score == 0.75
-    assert mean.length == pytest.approx(0.2)
-    assert mean_heuristic([record()]) is None

@@ -8,39 +8,20 @@ from collections.abc import Callable
 import pytest
 
 from lqmf_runner.config import Prompt, PromptsConfig
-from lqmf_runner.errors import EngineError, EngineLostError, InvalidRequestError, UserInputError
+from lqmf_runner.errors import EngineError, EngineLostError, InvalidRequestError
+from lqmf_runner.load.closed_loop import ClosedLoop
 from lqmf_runner.load.metrics import load_result
-from lqmf_runner.load.run import ClosedLoop, LoadLog, run_load
+from lqmf_runner.load.run import LoadLog, run_load
 from lqmf_runner.types import GenerationRequest, SamplingParams
+from tests.support.loads import PROMPTS, run_shape, simple
 from tests.support.scripted import Fail, Say, ScriptedEngine, planned, run_virtual
 
-PROMPTS = PromptsConfig(name="t", entries=[Prompt(id=f"p{n}", prompt=f"question {n}") for n in range(3)])
 GREEDY = SamplingParams(temperature=0.0)
 Clock = Callable[[], float]
 
 
-def simple(_: int, __: GenerationRequest) -> list[Say | Fail]:
-    return [Say(0.2, "a"), Say(0.1, "b"), Say(0.1, "c")]
-
-
-def run(
-    engine: ScriptedEngine,
-    users: int,
-    requests: int,
-    prompts: PromptsConfig = PROMPTS,
-    log: LoadLog | None = None,
-) -> LoadLog:
-    async def go(clock: Clock) -> LoadLog:
-        conversations = planned(prompts, requests)
-        return await run_load(
-            engine, ClosedLoop(users), conversations, GREEDY, model="m", log=log, clock=clock
-        )
-
-    return run_virtual(go)
-
-
 def test_timings_of_one_user_are_exact() -> None:
-    log = run(ScriptedEngine(simple), 1, 3)
+    log = run_shape(ScriptedEngine(simple), ClosedLoop(1), 3)
     assert [r.prompt_id for r in log.records] == ["p0", "p1", "p2"]
     assert log.duration_s == pytest.approx(1.2)
     for number, record in enumerate(log.records):
@@ -53,31 +34,8 @@ def test_timings_of_one_user_are_exact() -> None:
         assert (record.finish_reason, record.error, record.load) == ("stop", None, "c1")
 
 
-def test_concurrency_is_held_and_prompts_cycle() -> None:
-    engine = ScriptedEngine(simple)
-    log = run(engine, 4, 10)
-    assert engine.most_running == 4
-    assert len(log.records) == 10
-    assert log.duration_s == pytest.approx(3 * 0.4)  # 4 + 4 + 2 requests
-    assert [r.messages[-1].content for r in engine.requests if r.messages][:4] == [
-        "question 0", "question 1", "question 2", "question 0",
-    ]  # fmt: skip
-    result = load_result(ClosedLoop(4).shape, log.records, log.duration_s)
-    assert result.output_tokens_per_s == pytest.approx(30 / 1.2)
-    assert result.requests_per_s == pytest.approx(10 / 1.2)
-
-
-def test_a_user_sends_its_next_request_only_after_its_answer() -> None:
-    def uneven(number: int, _: GenerationRequest) -> list[Say | Fail]:
-        return [Say(1.0 if number == 0 else 0.1, "x")]
-
-    log = run(ScriptedEngine(uneven), 2, 5)
-    assert [r.user for r in log.records] == [1, 1, 1, 1, 0]
-    assert log.duration_s == pytest.approx(1.0)
-
-
 def test_first_empty_chunk_is_not_the_first_content() -> None:
-    log = run(ScriptedEngine(lambda *_: [Say(0.1, ""), Say(0.2, "é"), Say(0.3, "")]), 1, 1)
+    log = run_shape(ScriptedEngine(lambda *_: [Say(0.1, ""), Say(0.2, "é"), Say(0.3, "")]), ClosedLoop(1), 1)
     assert log.records[0].ttft_s == pytest.approx(0.3)
     assert log.records[0].e2e_s == pytest.approx(0.6)
     assert log.records[0].itl_s == []
@@ -85,14 +43,16 @@ def test_first_empty_chunk_is_not_the_first_content() -> None:
 
 
 def test_a_chunk_of_several_tokens_counts_as_as_many_gaps() -> None:
-    log = run(
-        ScriptedEngine(lambda *_: [Say(0.1, "a"), Say(0.3, "bcd", 3), Say(0.1, ""), Say(0.1, "e")]), 1, 1
+    log = run_shape(
+        ScriptedEngine(lambda *_: [Say(0.1, "a"), Say(0.3, "bcd", 3), Say(0.1, ""), Say(0.1, "e")]),
+        ClosedLoop(1),
+        1,
     )
     assert log.records[0].itl_s == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1])
 
 
 def test_an_answer_without_content_has_no_ttft() -> None:
-    log = run(ScriptedEngine(lambda *_: [Say(0.1, "")]), 1, 1)
+    log = run_shape(ScriptedEngine(lambda *_: [Say(0.1, "")]), ClosedLoop(1), 1)
     assert log.records[0].error is None
     assert log.records[0].ttft_s is None
     assert load_result(ClosedLoop(1).shape, log.records, 1.0).ttft_s.mean is None
@@ -104,7 +64,7 @@ def test_failures_count_in_the_success_rate_only() -> None:
             [Say(0.1, "x"), Fail(5.0, EngineError("out of luck"))] if number == 1 else simple(number, request)
         )
 
-    log = run(ScriptedEngine(script), 1, 4)
+    log = run_shape(ScriptedEngine(script), ClosedLoop(1), 4)
     result = load_result(ClosedLoop(1).shape, log.records, log.duration_s)
     assert (result.requests, result.succeeded, result.success_rate) == (4, 3, 0.75)
     assert result.ttft_s.p99 == pytest.approx(0.2)
@@ -121,7 +81,7 @@ def test_a_stream_that_just_stops_is_a_failure() -> None:
                 if chunks[-1].finish_reason is None:
                     yield chunks
 
-    log = run(Broken(simple), 1, 1)
+    log = run_shape(Broken(simple), ClosedLoop(1), 1)
     assert log.records[0].error is not None
     assert "ended early" in log.records[0].error
 
@@ -135,7 +95,7 @@ def test_a_lost_engine_ends_the_load_and_keeps_what_was_done() -> None:
 
     engine, log = ScriptedEngine(script), LoadLog()
     with pytest.raises(EngineLostError, match="killed"):
-        run(engine, 2, 20, log=log)
+        run_shape(engine, ClosedLoop(2), 20, log=log)
     assert len(engine.requests) == 4
     assert [r.error for r in log.records] == [None, None, *["EngineLostError: killed"] * 2]
     assert log.duration_s == pytest.approx(0.5)
@@ -163,7 +123,7 @@ TALK = PromptsConfig(
 
 def test_turns_carry_the_models_own_answers() -> None:
     engine = ScriptedEngine(simple)
-    log = run(engine, 1, 3, TALK)
+    log = run_shape(engine, ClosedLoop(1), 3, TALK)
     said = [[(m.role, m.content) for m in r.messages or ()] for r in engine.requests]
     assert said[0] == [("system", "Be kind."), ("user", "hi")]
     assert said[2] == [
@@ -177,7 +137,7 @@ def test_a_failed_turn_ends_its_conversation() -> None:
     def script(number: int, request: GenerationRequest) -> list[Say | Fail]:
         return [Fail(0.0, InvalidRequestError("too long"))] if number == 1 else simple(number, request)
 
-    log = run(ScriptedEngine(script), 1, 6, TALK)
+    log = run_shape(ScriptedEngine(script), ClosedLoop(1), 6, TALK)
     assert [(r.turn, r.error is None) for r in log.records] == [
         (0, True),
         (1, False),
@@ -185,15 +145,3 @@ def test_a_failed_turn_ends_its_conversation() -> None:
         (1, True),
         (2, True),
     ]
-
-
-def test_planned_requests_are_exactly_as_many_as_asked_for() -> None:
-    mixed = PromptsConfig(name="x", entries=[Prompt(id="one", prompt="q"), *TALK.entries])
-    for requests in range(1, 12):
-        assert sum(len(c.turns) for c in planned(mixed, requests)) == requests
-
-
-@pytest.mark.parametrize("entries", [[], [Prompt(id="a", prompt="  ")]])
-def test_an_empty_prompt_set_is_refused(entries: list[Prompt]) -> None:
-    with pytest.raises(UserInputError, match="is empty"):
-        planned(PromptsConfig(name="mine", entries=entries), 4)

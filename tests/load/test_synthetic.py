@@ -5,10 +5,10 @@ import statistics
 
 import pytest
 
-from lqmf_runner.config import BenchmarkMode, Prompt, PromptsConfig, SyntheticConfig
+from lqmf_runner.config import Prompt, PromptsConfig
 from lqmf_runner.errors import RemoteEngineError, UserInputError
-from lqmf_runner.load.plan import BenchmarkPlan
-from lqmf_runner.load.run import ClosedLoop, run_load
+from lqmf_runner.load.closed_loop import ClosedLoop
+from lqmf_runner.load.run import run_load
 from lqmf_runner.load.synthetic import Length, Synthetic, exact_text
 from lqmf_runner.types import SamplingParams
 from tests.support.scripted import Say, WordTokens
@@ -80,21 +80,3 @@ async def test_an_endpoint_that_cannot_tokenize_is_named() -> None:
 async def test_a_prompt_shorter_than_what_the_model_puts_in_front_is_refused() -> None:
     with pytest.raises(UserInputError, match="1 tokens"):
         await Synthetic(Length(1), Length(7)).conversations(engine(), 1)
-
-
-def test_settings_become_lengths() -> None:
-    mode = BenchmarkMode(
-        synthetic=SyntheticConfig(prompt_tokens=128, output_tokens=32, output_tokens_std=4.0)
-    )
-    plan = BenchmarkPlan(mode, PROMPTS)
-    assert plan.synthetic == Synthetic(Length(128), Length(32, 4.0))
-    mode = BenchmarkMode(synthetic=SyntheticConfig(prompt_tokens=128))
-    assert BenchmarkPlan(mode, PROMPTS).synthetic == Synthetic(Length(128), Length(64))
-    for wrong in (
-        SyntheticConfig(output_tokens=3),
-        SyntheticConfig(prompt_tokens=0),
-        SyntheticConfig(prompt_tokens=5, output_tokens=0),
-        SyntheticConfig(prompt_tokens=5, prompt_tokens_std=-1.0),
-    ):
-        with pytest.raises(UserInputError, match="synthetic"):
-            BenchmarkPlan(BenchmarkMode(synthetic=wrong), PROMPTS)

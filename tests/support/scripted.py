@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from lqmf_runner.config import PromptsConfig
 from lqmf_runner.engine.client import EngineClient
-from lqmf_runner.load.run import Conversation, cycle_conversations, prompt_conversations
+from lqmf_runner.load.conversations import Conversation, cycle_conversations, prompt_conversations
 from lqmf_runner.types import (
     Chunk,
     EngineStats,

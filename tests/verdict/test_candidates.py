@@ -7,7 +7,8 @@ import pytest
 
 from lqmf_runner.config import VerdictConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.load.metrics import heuristic_se, load_result
+from lqmf_runner.evaluation.heuristic import heuristic_se
+from lqmf_runner.load.metrics import load_result
 from lqmf_runner.results.quality import HeuristicScore, Quality
 from lqmf_runner.results.schema import Estimate, LoadResult, ModelResult, RequestRecord, Shape
 from lqmf_runner.results.verdict import Difference
