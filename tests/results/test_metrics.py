@@ -31,10 +31,10 @@ def share(value: float | None) -> str:
 def row(metric: Metric) -> str:
     """The metric's line in docs/metrics.md."""
     cells = (
-        f"`{metric.key}`",
+        metric.key,
         f"`{'loads[].' if metric.of_load else ''}{metric.path}`",
         metric.label,
-        "higher" if metric.higher else "lower",
+        "more" if metric.higher else "less",
         share(metric.noise),
         share(metric.tolerance),
         f"`{metric.bound}`" if metric.bound else "",
