@@ -29,18 +29,25 @@ from lqmf_runner.modes import MODES, Mode
 class GreetMode(ModeConfig):
     name: str = "greet"
     whom: str = "world"
+    verbose: bool = False
+
+calls = []
 
 def check(config):
+    calls.append("check")
     if config.mode.whom == "nobody":
         raise UserInputError("there is nobody to greet", hint="name somebody: mode.whom=Alice")
 
 def plan(config):
+    calls.append(f"plan {config.model.name}")
     if config.model.name == "qwen_gguf":
         raise UserInputError("qwen_gguf is not polite")
     return f"hello {config.mode.whom} from {config.model.name}"
 
 def run(context):
     print(*context.plans, sep="\\n")
+    if context.config.mode.verbose:
+        print(calls)
     return 0
 
 mode = Mode(GreetMode, "greet somebody", "mode=greet mode.whom=Alice", run, check=check, plan=plan, several=True,
@@ -48,7 +55,7 @@ mode = Mode(GreetMode, "greet somebody", "mode=greet mode.whom=Alice", run, chec
 MODES[mode.name] = mode
 sys.exit(main())
 """
-YAML = "# Greet somebody.\ndefaults:\n  - greet_schema\n\nname: greet\nwhom: world\n"
+YAML = "# Greet somebody.\ndefaults:\n  - greet_schema\n\nname: greet\nwhom: world\nverbose: false\n"
 Added = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -83,6 +90,13 @@ def test_an_added_mode_is_composed_planned_and_run(program: Added, tmp_path: Pat
 def test_several_models_are_planned_each(program: Added) -> None:
     done = program("mode=greet", "models=[smollm2_gguf,smollm2_bnb4]", "--config-dir", "own")
     assert done.stdout.splitlines() == ["hello world from smollm2_gguf", "hello world from smollm2_bnb4"]
+
+
+def test_a_run_is_checked_and_planned_once(program: Added) -> None:
+    words = ("mode=greet", "mode.verbose=true", "models=[smollm2_gguf,smollm2_bnb4]")
+    done = program(*words, "--config-dir", "own")
+    calls = done.stdout.splitlines()[-1]
+    assert calls == str(["check", "plan smollm2_gguf", "plan smollm2_bnb4"])
 
 
 @pytest.mark.parametrize(
