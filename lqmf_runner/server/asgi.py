@@ -1,4 +1,4 @@
-"""What the middlewares share: ASGI's types, as plain as they come over the wire."""
+"""The types of ASGI, as the middlewares use them."""
 
 from __future__ import annotations
 

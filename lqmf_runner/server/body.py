@@ -1,4 +1,4 @@
-"""What a route gives as `dto=` to read its JSON body with msgspec."""
+"""JSON bodies, decoded by msgspec within Litestar."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ class _JSONBody(AbstractDTO[Any]):
 
 
 def json_body(kind: type[Any]) -> type[AbstractDTO[Any]]:
-    """What a route gives as `dto=` to take a JSON body of this struct."""
+    """The `dto=` of a Litestar handler that takes a JSON body of this type."""
     return type(f"{kind.__name__}Body", (_JSONBody,), {"decoder": msgspec.json.Decoder(kind)})

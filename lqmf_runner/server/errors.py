@@ -1,4 +1,4 @@
-"""The one place where errors become HTTP responses: OpenAI's shape on its routes, ours on the others."""
+"""The only place where errors become HTTP responses: in OpenAI's shape on its routes, in ours on the others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class NativeError(msgspec.Struct):
 
 
 class ErrorShapes:
-    """Errors in the shape of their route. A path that is no route has the shape of the routes that begin like it."""
+    """Errors in the shape of their route. A path without a route takes the shape of routes with the same beginning."""
 
     def __init__(self, routes: Iterable[HTTPRouteHandler] = ()) -> None:
         known = [about(handler) for handler in routes]
@@ -91,7 +91,7 @@ def native_error(error: Exception) -> NativeError:
 
 
 def error_headers(error: Exception) -> dict[str, str]:
-    """Headers that belong to an error: `Retry-After` where it is worth trying again."""
+    """Headers that belong to an error, such as `Retry-After` if it is worth trying again."""
     known = as_known(error)
     headers = dict(getattr(known, "headers", {}))
     if known.retry_after_s is not None:
@@ -100,7 +100,7 @@ def error_headers(error: Exception) -> dict[str, str]:
 
 
 def as_known(error: Exception) -> LqmfError:
-    """The error as one of ours. What only the log may know becomes a general one."""
+    """The error as one of ours. Details that only the log may have become a general error."""
     if isinstance(error, HTTPException):
         return _from_http(error)
     return public_error(error)
@@ -111,7 +111,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def _beginning(template: str) -> str:
-    """What a path must begin with to be like a route: "/v1/" for "/v1/models", "/tokenize" for itself."""
+    """The beginning that paths share with a route: "/v1/" for "/v1/models", "/tokenize" for itself."""
     first, slash, _ = template[1:].partition("/")
     return f"/{first}{slash}"
 

@@ -1,4 +1,4 @@
-"""The wiring of a server: its state, the application over it, the guards around that, and the process that runs it."""
+"""The wiring of a server: its state, the application, the guards around it, and the process that serves it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def launch(context: RunContext, keys: KeyRing) -> int:
 
 
 def guard(app: App, state: ServerState, keys: KeyRing, *, port: int, log: AccessLogFile | None = None) -> App:
-    """The application behind its guards, the last one outermost: the id of a request comes first.
+    """The application behind its guards. The last one is outermost, so that refusals have an id and are logged.
 
     Args:
         port: that the server is bound to, which the configuration may have left open.

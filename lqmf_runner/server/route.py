@@ -1,4 +1,4 @@
-"""How a route is declared: its handler, with all that the documentation and the error handling must know of it.
+"""How a route is declared: a handler, and what its documentation and its errors need.
 
     @route("POST", "/v1/shout", tag="OpenAI", errors=OPENAI, body=Body(Shout, {"A word": {"text": "hi"}}))
     async def shout(data: Shout) -> Shouted:
@@ -50,7 +50,7 @@ class Body:
 
 @dataclass(frozen=True)
 class About:
-    """What is to be known of a route besides its handler.
+    """What is declared of a route besides its handler.
 
     Attributes:
         path: its template, such as "/models/{name}/chat".
@@ -103,6 +103,6 @@ def route(
 
 
 def about(handler: HTTPRouteHandler) -> About:
-    """What was declared of a route; of a plain Litestar handler, its path alone."""
+    """What was declared of a route. A plain Litestar handler has only its path."""
     declared: About | None = handler.opt.get(_KEY)
     return declared or About(re.sub(r":\w+}", "}", min(handler.paths)))

@@ -1,6 +1,6 @@
 """Conversations that the server keeps for the native API.
 
-The engine reuses the KV cache of whatever begins the same, so that a kept conversation costs its new turn only.
+The engine reuses the KV cache of a common prefix, so that a kept conversation costs only its new turn.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ..errors import ConflictError, InvalidRequestError
 from ..types import Message
 
 Key = tuple[str, str, str]
-"""Who it belongs to, the model, and the client's `session_id`."""
+"""The owner, the model, and the client's `session_id`."""
 
 
 class Session:
-    """One conversation. `busy` while an answer to its last turn is being made."""
+    """One conversation. It is `busy` while its last turn is being answered."""
 
     def __init__(self) -> None:
         self.messages: tuple[Message, ...] = ()
@@ -56,7 +56,7 @@ class Sessions:
         return _KeptTurn(self, key, new)
 
     def begin(self, key: Key, new: tuple[Message, ...]) -> tuple[Session, tuple[Message, ...]]:
-        """Take the conversation for one turn; gives it, and all its messages with the new ones."""
+        """Take the conversation for one turn. Returns it, and its messages with the new ones."""
         self._expire()
         session = self._sessions.get(key) or Session()
         if session.busy:
@@ -70,7 +70,7 @@ class Sessions:
                 hint="start another session",
             )
         session.busy = True
-        self._sessions[key] = session  # nothing goes for it before it has an answer
+        self._sessions[key] = session  # no other session is evicted for it before it has an answer
         return session, messages
 
     def end(self, key: Key, session: Session, turn: Turn) -> None:
@@ -104,7 +104,7 @@ class Sessions:
 
 
 class Turn:
-    """What to answer, and the answer once it is there. It is entered while the answer is made."""
+    """What to answer, and the answer once it is known. It is a context that is entered while the answer is made."""
 
     def __init__(self, messages: tuple[Message, ...]) -> None:
         self.messages = messages
@@ -122,7 +122,7 @@ class Turn:
 
 
 class _KeptTurn(Turn):
-    """One of a conversation that is kept, which takes no other turn while this one is entered."""
+    """A turn of a conversation that is kept. The conversation takes no other turn while this one is entered."""
 
     def __init__(self, sessions: Sessions, key: Key, new: tuple[Message, ...]) -> None:
         super().__init__(new)
@@ -138,7 +138,7 @@ class _KeptTurn(Turn):
 
 
 def _joined(kept: tuple[Message, ...], new: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The conversation with what is new; a new system prompt takes the place of the old one."""
+    """The conversation with the new messages. A new system prompt replaces the old one."""
     if new and new[0].role == "system" and kept and kept[0].role == "system":
         return (new[0], *kept[1:], *new[1:])
     if new and new[0].role == "system":

@@ -1,4 +1,4 @@
-"""What one running server knows, in one object that handlers, guards and the process share."""
+"""The state of a running server, in one object that handlers, guards and the process share."""
 
 from __future__ import annotations
 
@@ -100,5 +100,5 @@ def create_state(
 
 
 def state_of(request: Request[Any, Any, Any]) -> ServerState:
-    """That of the server that handles the request."""
+    """The state of the server that handles the request."""
     return cast(ServerState, request.app.state["server"])

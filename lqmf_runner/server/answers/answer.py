@@ -1,4 +1,4 @@
-"""From a valid request to the bytes of its response: the frame that all routes share which ask a model."""
+"""The frame of every route that asks a model: from a valid request to the bytes of its response."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Streamed:
 
 
 class Answer(Response[T]):
-    """A response that is made while it is sent. `T` documents what it is when it is not streamed."""
+    """A response that is generated while it is sent. `T` documents the body of one that is not streamed."""
 
     def __init__(self, send: Callable[[Receive, Send], Awaitable[None]]) -> None:
         super().__init__(content=None)  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ async def _send_json(current: Generation, body: Any, send: Any) -> None:
 
 
 async def _send_events(current: Generation, streamed: Streamed, send: Send) -> None:
-    """Stream the answers. An error before the first event is raised; after it, it is an event, and the end."""
+    """Stream the answers. An error before the first event is raised. A later one is sent as the last event."""
     writer, events = EventWriter(send), streamed.events
     chunks = current.chunks(streamed.requests, per_prompt=streamed.per_prompt)
     try:

@@ -9,12 +9,12 @@ from litestar.types import Send
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # a proxy that collected events would undo the streaming
+    (b"x-accel-buffering", b"no"),  # a proxy that buffers events would undo the streaming
 ]
 
 
 class EventWriter:
-    """Sends events on one connection; the response begins with the first of them."""
+    """Sends events on one connection. The response starts with the first of them."""
 
     __slots__ = ("_send", "started")
 

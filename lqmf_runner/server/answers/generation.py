@@ -1,4 +1,4 @@
-"""The generation of answers: hold the model, run the answers, tell the observer, stop when nobody reads."""
+"""The generation of answers: hold the model, run the answers, tell the observer, stop if the client leaves."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Chunks = tuple[int, list[Chunk]]
 
 
 class Generation:
-    """The answers to one request while they are made, on a model that is held for it."""
+    """The answers to one request while they are generated, on a model that is held for it."""
 
     def __init__(
         self, model: PooledModel, engine: EngineClient, observer: Observer, request: ServedRequest
     ) -> None:
         self.engine = engine
         self.request = request
-        self.done = False  # nothing more is sent: a client that goes now has not gone early
+        self.done = False  # all is sent: a client that leaves now has not cancelled
         self.model = model
         self._observer = observer
 
@@ -48,7 +48,7 @@ class Generation:
             async for index, chunks in answers:
                 n_tokens = 0
                 for chunk in chunks:
-                    # An endpoint elsewhere tells no token ids: its pieces of text are counted, until it tells how many.
+                    # A remote endpoint sends no token ids. Its pieces of text are counted until it sends its usage.
                     n_tokens += len(chunk.token_ids) or bool(chunk.text)
                     if chunk.usage is not None:
                         usages[index] = chunk.usage
@@ -78,7 +78,7 @@ class Generation:
 
     @property
     def usage(self) -> Usage:
-        """Of all answers together; zeros until the last has ended."""
+        """Usage of all answers together; zeros until the last has ended."""
         return self.request.usage or Usage()
 
 
@@ -86,7 +86,7 @@ class Generation:
 async def generation(
     pool: ModelPool, observer: Observer, request: ServedRequest, receive: Receive, keep_alive_s: float | None
 ) -> AsyncGenerator[Generation, None]:
-    """Hold the request's model. When the client goes away, the block is cancelled and left without an error."""
+    """Hold the request's model. If the client leaves, the block is cancelled and ends without an error."""
     task = asyncio.current_task()
     assert task is not None
     current: Generation | None = None
@@ -124,7 +124,7 @@ async def generation(
 async def _answers(
     engine: EngineClient, requests: Sequence[GenerationRequest], whole: bool
 ) -> AsyncGenerator[Chunks, None]:
-    """The chunks of one or several answers in the order of their arrival; the first error ends them all."""
+    """The chunks of all answers in the order of their arrival. The first error ends all of them."""
     if len(requests) > 1:
         async with contextlib.aclosing(_merged(engine, requests, whole)) as merged:
             async for item in merged:
@@ -139,7 +139,9 @@ async def _merged(
     engine: EngineClient, requests: Sequence[GenerationRequest], whole: bool
 ) -> AsyncGenerator[Chunks, None]:
     arrived: asyncio.Queue[Chunks | Exception | None] = asyncio.Queue()
-    turn = asyncio.Semaphore(max(1, engine.info.max_slots))  # one client's list is not to fill the queue
+    turn = asyncio.Semaphore(
+        max(1, engine.info.max_slots)
+    )  # so that the list of one client does not fill the queue
 
     async def pump(index: int, request: GenerationRequest) -> None:
         try:

@@ -1,4 +1,4 @@
-"""GET /docs: the API documentation as one page that needs nothing from elsewhere, and sends its own examples."""
+"""The documentation of the API: /openapi.json, and /docs, a page that works offline and can send its examples."""
 
 from .page import docs_routes
 

@@ -30,7 +30,7 @@ _KEYS = {
 
 
 class OpenAPIDocument(JsonRenderPlugin):
-    """Described by msgspec, which checks the bodies: Litestar leaves out a minimum of 0 and the ranges of items."""
+    """The document. Schemas are msgspec's, since Litestar's lack a minimum of 0 and the ranges of items."""
 
     def __init__(self, routes: Sequence[HTTPRouteHandler]) -> None:
         super().__init__(path="/")
@@ -43,7 +43,7 @@ class OpenAPIDocument(JsonRenderPlugin):
         return self.document(request.app, loaded[0] if loaded else MODEL)
 
     def document(self, app: Litestar, model: str) -> bytes:
-        """The document with this model in its examples. All else is always the same, and made once."""
+        """The document with this model in its examples. Everything else is the same each time and made once."""
         if self._document is None:
             self._document = msgspec.json.encode(_corrected(app.openapi_schema.to_schema(), self._routes))
         return self._document.replace(msgspec.json.encode(MODEL), msgspec.json.encode(model))
@@ -72,7 +72,7 @@ def _corrected(document: dict[str, Any], routes: Sequence[HTTPRouteHandler]) -> 
 
 
 def _tags(routes: Iterable[HTTPRouteHandler]) -> dict[str, str]:
-    """The headings: those described here, and those that a route alone has."""
+    """The headings: those described here, and others that routes use."""
     return _TAGS | {tag: "" for handler in routes for tag in handler.tags or () if tag not in _TAGS}
 
 
@@ -90,7 +90,7 @@ def _components(routes: Iterable[HTTPRouteHandler]) -> dict[str, Any]:
 
 
 def _structs(annotation: Any) -> Iterator[type[msgspec.Struct]]:
-    """Those that an annotation names, such as the one of `Answer[ChatCompletion]`."""
+    """The structs that an annotation names, such as `ChatCompletion` in `Answer[ChatCompletion]`."""
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         yield annotation
     for inner in get_args(annotation):

@@ -41,7 +41,7 @@ class Operation:
 
 
 def docs_routes(document: OpenAPIDocument) -> list[ControllerRouterHandler]:
-    """GET /docs, its style and its script. They are no part of the API, so that the document leaves them out."""
+    """GET /docs, its style and its script. They are not part of the API, so the document does not list them."""
 
     @get("/docs", include_in_schema=False)
     async def docs(request: Request[Any, Any, Any]) -> Response[str]:
@@ -70,7 +70,7 @@ def _asset(name: str, media_type: str) -> Response[bytes]:
 
 
 async def _usable_models(pool: ModelPool) -> list[str]:
-    """Names for the examples: what is loaded first, as it answers at once."""
+    """Names for the examples. Loaded models come first, because they answer at once."""
     loaded = [model.name for model in pool.models if model.engine]
     others = [entry.name for entry in await pool.catalog.entries() if not entry.problem]
     return list(dict.fromkeys([*loaded, *others]))
@@ -110,7 +110,7 @@ def _pretty(value: Any) -> str:
 
 
 def _with_code(text: str) -> Markup:
-    """What stands between backticks as code."""
+    """Text between backticks becomes code."""
     parts = text.split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)

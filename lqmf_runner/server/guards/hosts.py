@@ -44,7 +44,7 @@ def check_exposure(host: str, keys: KeyRing, *, allow_without_keys: bool) -> Non
 
 
 class HostPolicy:
-    """Which Host headers are ours. A page of another site whose name was made to resolve to us still sends its own.
+    """Which Host headers name this server. This stops DNS rebinding: such a page still sends its own host name.
 
     Args:
         host, port: what the server is bound to.
@@ -55,7 +55,7 @@ class HostPolicy:
         self._names = {*_LOOPBACK_NAMES, host.lower(), socket.gethostname().lower()}
         self._ports = {str(port), *([""] if port in (80, 443) else [])}
         self._allowed = {entry.lower() for entry in allowed}
-        # An address cannot be made to point at another machine, as a name can.
+        # Unlike a name, an address cannot be made to point at another machine.
         self._addresses = not is_loopback(host)
 
     def permits(self, given: str) -> bool:

@@ -1,7 +1,7 @@
 """API keys: where they come from, what they may do, and how a request's key is looked up.
 
-A key from the environment or from a file is kept as a hash alone. Keys made by `mode=keys` hold 256 random bits, so
-that a plain SHA-256 cannot be turned back; the file is of use to nobody who steals it.
+Only the hash of a key is kept. Keys made by `mode=keys` have 256 random bits, so that a plain SHA-256 cannot be
+reversed, and a stolen file is useless.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ DEFAULT_FILE = "api-keys.json"
 USE, ADMIN = "use", "admin"
 ROLES = (USE, ADMIN)
 _RELOAD_S = 1.0
-_PLAIN = re.compile(r"[!-9;-~]+")  # printable ASCII but the colon, which parts the key from its role
+_PLAIN = re.compile(r"[!-9;-~]+")  # printable ASCII without the colon, which separates the key from its role
 _NAME = re.compile(r"[\w.@-]{1,64}")
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """A key as it is kept. `name` stands for it in logs and limits; `sha256` is the hash of the key, in hex."""
+    """A stored key. `name` stands for it in logs and limits; `sha256` is the hash of the key, in hex."""
 
     name: str
     sha256: str
@@ -126,7 +126,7 @@ def add_key(path: Path, name: str, roles: tuple[str, ...] = ROLES) -> str:
 
 
 def remove_key(path: Path, name: str) -> None:
-    """Take a key out of the file; a running server refuses it within a second.
+    """Remove a key from the file. A running server refuses it within a second.
 
     Raises:
         UserInputError: there is no such key.
@@ -140,7 +140,7 @@ def remove_key(path: Path, name: str) -> None:
 
 
 class KeyRing:
-    """The keys of a server. A file is read again when it changes; a damaged one leaves the keys as they were."""
+    """The keys of a server. A file is read again when it changes; a damaged file changes nothing."""
 
     def __init__(
         self,
@@ -154,11 +154,11 @@ class KeyRing:
         self._stamp = self._file_stamp()
         self._from_file = tuple(read_key_file(file)) if file else ()
         self._checked = clock()
-        # Keys that are all taken away must never open the server.
+        # Removing all keys must never open the server.
         self.required = bool(self._fixed or file)
 
     def find(self, presented: bytes) -> ApiKey | None:
-        """The key that this is, or None. Takes as long whichever key it is, and if it is none."""
+        """The key with this value, or None. It takes the same time for every key and for none."""
         self._refresh()
         digest = hash_key(presented)
         found = None

@@ -1,6 +1,6 @@
-"""How much a client may ask for, and the end of requests that take too long or outlive the server.
+"""Limits of a client, and the end of requests that take too long or outlive the server.
 
-Only requests that make work are counted: reading a list of models or the metrics never fails for want of a turn.
+Only POST requests are counted, so that reading the metrics or a list of models is never refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ClientQuota:
 
     @contextlib.contextmanager
     def admit(self, client: str) -> Iterator[None]:
-        """Hold one of the client's places.
+        """Count a request of the client while it runs.
 
         Raises:
             TooManyRequestsError: it has none left; `retry_after_s` says when it may have one.
@@ -91,7 +91,7 @@ class ClientQuota:
         client.at = now
 
     def _forget_idle(self, now: float) -> None:
-        """A client with a full bucket and nothing running is like one that never came."""
+        """A client with a full bucket and nothing running is like an unknown one."""
         for name, client in list(self._clients.items()):
             self._refill(client, now)
             if client.running == 0 and client.tokens >= self._burst:
@@ -158,7 +158,7 @@ class Limits:
             raise self._too_large()
 
     def _limited(self, receive: Receive) -> Receive:
-        """The body as it comes, up to the limit: a chunked one does not say its length."""
+        """The body as it arrives, up to the limit. A chunked body does not declare its length."""
         received, complete = 0, False
 
         async def receive_limited() -> Message:
@@ -190,7 +190,7 @@ class _StoppingError(UnavailableError):
 
 
 class _Response:
-    """An answer under way: knows how an error can still be told."""
+    """A response in progress. It knows how an error can still be reported."""
 
     def __init__(self, scope: Scope, send: Send, errors: ErrorShapes) -> None:
         self._errors = errors
@@ -212,7 +212,7 @@ class _Response:
         await self._send(message)
 
     async def fail(self, error: LqmfError) -> None:
-        """Tell the client: as the answer, or as the last event of a stream; else the connection breaks off."""
+        """Report the error as the response or as the last event of a stream. Otherwise the connection breaks off."""
         if not self._started:
             await self._errors.send(error, self._scope, self._send)
         elif self._ended:

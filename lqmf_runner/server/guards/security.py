@@ -1,6 +1,6 @@
-"""Who may talk to the server: keys and roles, the Host and Origin checks, CORS, and headers that keep browsers in line.
+"""Who may use the server: keys and roles, the Host and Origin checks, CORS, and security headers for browsers.
 
-Everything is checked before a route is chosen, so that no route, mounted page or 404 can be left out.
+Everything is checked before a route is chosen, so that no route, page or 404 can be forgotten.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Security:
         self._known_hosts: dict[bytes, bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # there are none, and a browser lets any page open one
+        if scope["type"] == "websocket":  # not supported, and browsers let any page open one
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -93,7 +93,7 @@ class Security:
             known = self._known_hosts.get(given[0])
             if known is None:
                 known = self._hosts.permits(given[0].decode("latin-1"))
-                # A few good ones are remembered; any address may be good, and nobody is to fill the memory.
+                # Only a few are remembered: any address may be permitted, and clients must not fill the memory.
                 if known and len(self._known_hosts) < _MOST_KNOWN_HOSTS:
                     self._known_hosts[given[0]] = True
             if known:
@@ -120,7 +120,7 @@ class Security:
         state["api_key"] = key
 
     def _cors_headers(self, origin: bytes | None) -> Headers:
-        """What lets a page of a configured origin read the answer, and keeps caches from mixing origins up."""
+        """Headers that let a page of a configured origin read the answer, and keep caches from mixing origins."""
         if not self._cors:
             return []
         vary: Headers = [(b"vary", b"Origin")]
@@ -143,7 +143,7 @@ def identity(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 
 def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard of routes: lets only keys with the role admin go on, where there are keys.
+    """A guard of routes. If there are keys, it permits only those with the role admin.
 
     Raises:
         ForbiddenError: the request's key has not that role.
@@ -154,12 +154,12 @@ def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
 
 
 def _is_own(scope: Scope, origin: bytes) -> bool:
-    """Whether it is that of our own pages. Behind a proxy that ends TLS their scheme differs, host and port do not."""
+    """Whether the origin is our own. The scheme is ignored, because it differs behind a proxy that ends TLS."""
     return origin.partition(b"://")[2].lower() == (header(scope, b"host") or b"").lower()
 
 
 def _check_method(scope: Scope) -> None:
-    """Refuse what a page of another site would change here."""
+    """Refuse requests of other sites' pages that could change something."""
     if scope["method"] not in SAFE_METHODS:
         raise ForbiddenError(
             "this request comes from a page of another site",
@@ -168,7 +168,7 @@ def _check_method(scope: Scope) -> None:
 
 
 def _unauthorized(scope: Scope, message: str, hint: str) -> UnauthorizedError:
-    """Asks for a key; for a page that a person opens, so that the browser asks the person."""
+    """The error that asks for a key. If a person opens a page, it makes the browser ask for a password."""
     error = UnauthorizedError(message, hint=hint)
     if scope["method"] == "GET" and b"text/html" in (header(scope, b"accept") or b""):
         error.headers = {"www-authenticate": 'Basic realm="the password is the API key", charset="UTF-8"'}
@@ -176,7 +176,7 @@ def _unauthorized(scope: Scope, message: str, hint: str) -> UnauthorizedError:
 
 
 def _presented_key(scope: Scope, *, with_password: bool) -> bytes | None:
-    """The key of a request. A browser sends a password by itself, so that one proves nothing about a foreign page."""
+    """The key of a request. A password is ignored for foreign pages, because browsers add it by themselves."""
     scheme, _, given = (header(scope, b"authorization") or b"").partition(b" ")
     if scheme.lower() == b"bearer" and given.strip():
         return given.strip()
@@ -187,7 +187,7 @@ def _presented_key(scope: Scope, *, with_password: bool) -> bytes | None:
 
 
 def _password(credentials: bytes) -> bytes | None:
-    """The key that a browser sends once its user has given it as a password, under whatever name."""
+    """The key that a user gave the browser as a password, under any name."""
     try:
         return base64.b64decode(credentials, validate=True).partition(b":")[2] or None
     except binascii.Error:

@@ -1,4 +1,4 @@
-"""Which models may be loaded together: at most so many, in so much memory; who must go for another one."""
+"""Which models may be loaded together, within a number and an amount of memory, and which are evicted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .pooled_model import PooledModel
 
 
 def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerConfig) -> list[PooledModel]:
-    """The idle models that must go for `model`, the longest unused first.
+    """The idle models that are evicted for `model`, the longest unused first.
 
     Args:
         others: all that are in the pool beside it.
@@ -31,7 +31,7 @@ def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerCo
         if not idle:
             raise _no_room(model, others, limits)
         chosen.append(idle.pop(0))
-    # The longest unused may turn out not to be needed, once a larger one is out.
+    # Evicting a larger model may make it unnecessary to evict the longest unused.
     for other in chosen[:-1]:
         chosen.remove(other)
         if not fits():
@@ -40,7 +40,7 @@ def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerCo
 
 
 def too_many(models: Sequence[PooledModel], limits: ServerConfig) -> list[PooledModel]:
-    """The idle models that must go as all together have grown too large, the longest unused first.
+    """The idle models that are evicted because all together have grown too large, the longest unused first.
 
     The one that was used last stays: what does not fit alone would be loaded again by the next request.
     """

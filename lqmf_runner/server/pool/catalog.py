@@ -96,11 +96,11 @@ class LocalCatalog:
         return self._entries
 
     def _is_inside(self, found: FoundModel) -> bool:
-        """Whether it is in the models folder itself, not behind a link that leads out."""
+        """Whether it is in the models folder itself, and not behind a link to another place."""
         return Path(found.path).resolve().is_relative_to(self._models_dir.resolve())
 
     async def _refresh(self) -> None:
-        """Look at the files again if that is some time ago; all who ask meanwhile wait for the one look.
+        """List the files again if the last listing is old. Concurrent callers wait for the same listing.
 
         It takes tenths of a second of a thread, with which the answers to others share the interpreter.
         """
@@ -196,7 +196,7 @@ def weights_mb(path: str) -> float:
 
 
 def _located(name: str, find_spec: Callable[[], ModelSpec]) -> tuple[ModelSpec, float]:
-    """Where it is missing, the message that goes to a client must not say where it was looked for."""
+    """If it is missing, the message to the client must not name the places that were searched."""
     try:
         spec = find_spec()
         return msgspec.structs.replace(spec, name=name), weights_mb(spec.path)

@@ -1,7 +1,7 @@
-"""`ModelPool`: the loaded models, within a number and an amount of memory.
+"""`ModelPool`: the loaded models, limited in number and memory.
 
-Everything runs on one event loop; what changes state does so without awaiting in between. A load is one task that all
-who want the model wait for, and it goes on when one of them leaves.
+Everything runs on one event loop, and state changes without an await in between. A load is one task. All requests for
+the model wait for it, and it continues when one of them is cancelled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 Loader = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
 FIRST_RETRY_S, LONGEST_RETRY_S, STABLE_S = 1.0, 60.0, 60.0
-MEASURE_S = 5.0  # how often at most the models are measured because of requests
+MEASURE_S = 5.0  # the shortest time between two measurements that requests cause
 
 
 class ModelPool:
@@ -58,7 +58,7 @@ class ModelPool:
 
     @property
     def memory_mb(self) -> float:
-        """What all of them count for."""
+        """The memory that all of them count for."""
         return sum(model.needs_mb for model in self._models.values())
 
     @contextlib.asynccontextmanager
@@ -136,8 +136,8 @@ class ModelPool:
 
     async def _begin(self, name: str, *, autoload: bool) -> PooledModel:
         spec, size_mb = await self.catalog.find(name)
-        await self.refresh_memory()  # the others have grown since they were loaded
-        if model := self._models.get(name):  # somebody else was faster
+        await self.refresh_memory()  # the others may have grown since their load
+        if model := self._models.get(name):  # another request was faster
             return model
         if self._closed:
             raise UnavailableError("the server is shutting down")
@@ -194,7 +194,7 @@ class ModelPool:
         return engine
 
     async def _admit(self, model: PooledModel, engine: EngineClient) -> None:
-        """Take a loaded engine in, at what it really uses."""
+        """Add a loaded engine, with the memory that it really uses."""
         await self._measure(model, engine)
         evicted = self._make_room(model)
         model.engine = engine
@@ -211,21 +211,21 @@ class ModelPool:
         model.memory_mb = use.rss_mb + use.gpu_mb
 
     def _make_room(self, model: PooledModel) -> list[PooledModel]:
-        """The idle models that go for `model`; they are out of the pool at once. Raises DoesNotFitError."""
+        """The idle models that are evicted for `model`. They leave the pool at once. Raises DoesNotFitError."""
         evicted = to_evict(model, [other for other in self.models if other is not model], self._config)
         for other in evicted:
             self._forget(other)
         return evicted
 
     def _watch_growth(self) -> None:
-        """A model uses more after its first requests than after its load: look from time to time."""
+        """Measure from time to time: a model uses more after its first requests than after its load."""
         now = asyncio.get_running_loop().time()
         if now - self._measured_at >= MEASURE_S and not self._closed:
             self._measured_at = now
             self._in_background(self._shed())
 
     async def _shed(self) -> None:
-        """Unload what has become too much; never the model that was used last."""
+        """Unload what exceeds the limit, but never the model that was used last."""
         await self.refresh_memory()
         evicted = too_many(self.models, self._config)
         for model in evicted:
@@ -234,7 +234,7 @@ class ModelPool:
         await asyncio.gather(*(self._remove(model) for model in evicted))
 
     def _touch(self, model: PooledModel) -> None:
-        """Note a use, and start the clock of an idle model."""
+        """Record a use, and start the timer of an idle model."""
         self._uses += 1
         model.used = self._uses
         model.last_used = time.time()
@@ -260,7 +260,7 @@ class ModelPool:
             model.timer.cancel()
 
     async def _remove(self, model: PooledModel) -> None:
-        """Out of the pool, and its process ended."""
+        """Remove the model from the pool and end its process."""
         self._forget(model)
         if restart := self._restarts.pop(model, None):
             restart.cancel()
@@ -278,7 +278,7 @@ class ModelPool:
         task.add_done_callback(self._background.discard)
 
     def _lost(self, model: PooledModel, engine: EngineClient, error: LqmfError) -> None:
-        """The engine has died: its requests have failed by themselves; start it again."""
+        """Start an engine again that died. Its requests have failed by themselves."""
         if self._models.get(model.name) is not model or model.engine is not engine or self._closed:
             return
         log.error("%s", error.message)
@@ -290,7 +290,7 @@ class ModelPool:
         self._restarts[model] = asyncio.create_task(self._restart(model, self._load_again(model)))
 
     def _restarting(self, model: PooledModel) -> float:
-        """Note a crash; the seconds to wait before the next try. The first is at once."""
+        """Record a crash. Returns the seconds to wait before the next try; the first try is immediate."""
         model.crashes += 1
         model.state, model.fraction, model.memory_mb = RESTARTING, 0.0, 0.0
         wait = 0.0 if model.crashes == 1 else min(FIRST_RETRY_S * 2 ** (model.crashes - 2), LONGEST_RETRY_S)
@@ -303,7 +303,7 @@ class ModelPool:
         return model.loading
 
     async def _restart(self, model: PooledModel, loading: asyncio.Task[EngineClient]) -> None:
-        """See to it that it is loaded again, after longer and longer waits."""
+        """Try to load it again, after growing delays."""
         while True:
             try:
                 await asyncio.shield(loading)
@@ -320,6 +320,6 @@ def _set_fraction(model: PooledModel, fraction: float) -> None:
 
 
 def _retrieved(task: asyncio.Task[EngineClient]) -> None:
-    """Whoever waits for a load gets its error; if nobody does, that is fine."""
+    """Mark the error of a load as seen. Requests that wait for the load get it; there may be none."""
     if not task.cancelled():
         task.exception()

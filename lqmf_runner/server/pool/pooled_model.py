@@ -1,4 +1,4 @@
-"""One model of the pool: what is known of it, and what it counts for."""
+"""One model of the pool: its state, its figures, and the memory it counts for."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class PooledModel:
 
     @property
     def needs_mb(self) -> float:
-        """What it counts for: as measured, or as estimated while it is not in."""
+        """The memory it counts for: measured, or estimated until it is loaded."""
         if self.memory_mb:
             return self.memory_mb
         return self.size_mb * 1.1 + _OVERHEAD_MB.get(self.spec.format, _DEFAULT_OVERHEAD_MB)
 
     @property
     def evictable(self) -> bool:
-        """Whether it may go to make room: neither busy, nor pinned, nor on its way in."""
+        """Whether it may be evicted: it is loaded, not busy and not pinned."""
         return self.state == READY and not self.busy and not self.pinned
 
     @property
@@ -70,7 +70,7 @@ class PooledModel:
         return self.decode_tokens / self.decode_s if self.decode_s else 0.0
 
     def keep(self, keep_alive_s: float | None) -> None:
-        """Change how long it is kept when idle; negative is for ever, None leaves it as it is."""
+        """Set how long it is kept when idle. Negative: for ever. None: no change."""
         if keep_alive_s is not None:
             self.keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
 

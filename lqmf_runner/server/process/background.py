@@ -1,4 +1,4 @@
-"""server.background=true: start the same command as a process of its own, and return once it is ready."""
+"""server.background=true: start the same command in a separate process, and return once it is ready."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def start_in_background(args: Sequence[str], run_dir: Path) -> int:
     try:
         with open(ready, encoding="utf-8") as pipe:
             announcement = pipe.read()
-    except BaseException:  # Ctrl-C: nothing was promised yet, so nothing is left running
+    except BaseException:  # Ctrl-C before it was announced: leave nothing running
         _end(process)
         raise
     if announcement:
@@ -78,7 +78,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _errors(log_path: Path) -> str:
-    """What a server that did not come up has said: its error and hint, else its last words."""
+    """The error and hint of a server that did not start, or the last lines of its log."""
     try:
         lines = log_path.read_text("utf-8", "replace").splitlines()
     except OSError as error:

@@ -21,7 +21,7 @@ _GRACE_S = 5  # for connections to close once their requests have ended
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, which goes on listening while it drains: new requests get a 503 instead of a refused connection.
+    """uvicorn that still listens while it drains, so that new requests get a 503 and not a refused connection.
 
     Args:
         lifecycle: of the server, which drains from the first signal on.
@@ -48,9 +48,9 @@ class DrainingServer(uvicorn.Server):
         self._on_abort = on_abort
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain, or end at once if that is what we are doing already (uvicorn's signal handler)."""
+        """Drain, or end at once if it drains already (uvicorn's signal handler)."""
         if self._lifecycle.draining:
-            # The workers' sockets close with this process, and that ends them.
+            # Workers end when their sockets close, which happens with this process.
             with contextlib.suppress(Exception):
                 self._on_abort()
             os._exit(128 + sig)

@@ -55,7 +55,7 @@ def _taken(port: int, where: str) -> UserInputError:
 
 
 def url_of(sock: socket.socket, *, tls: bool = False) -> str:
-    """Where the socket can be reached from this machine."""
+    """The URL of the socket for clients on this machine."""
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -63,7 +63,7 @@ def url_of(sock: socket.socket, *, tls: bool = False) -> str:
 
 
 def check_tls(certfile: str | None, keyfile: str | None) -> None:
-    """Raises UserInputError where the certificate cannot be used; without one there is no TLS."""
+    """Raises UserInputError if the certificate cannot be used. Without a certificate there is no TLS."""
     if certfile is None:
         if keyfile is not None:
             raise UserInputError(

@@ -1,8 +1,8 @@
-"""The HTTP connection: uvicorn's, with an end to what a slow or huge client can hold.
+"""uvicorn's HTTP connection, with limits on what a slow client or a huge request can hold.
 
-httptools limits nothing: a header of 50 MB would be collected in memory, and a client that sends a byte a minute or
-reads nothing would keep its connection, and its place in the model, for ever. The checks run where bytes come in and
-buffers fill up, so that an answer's tokens cost nothing more.
+httptools limits nothing. It would collect a header of 50 MB in memory, and a client that sends a byte a minute or
+reads nothing would keep its connection and its slot in the model for ever. The checks run when bytes arrive and when
+buffers fill up, so that they cost nothing per token.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:  # an answer that is sent while the client still writes would be lost to a reset
+        if (
+            self._refused
+        ):  # if the connection closed while the client still writes, a reset would lose the answer
             self._discarded += len(data)
             if self._discarded > _DISCARD_BYTES:
                 self.transport.abort()
@@ -60,7 +62,7 @@ class _LimitedProtocol(HttpToolsProtocol):
             return
         if self._head_bytes > self.limits.head_bytes:
             self._refuse_head()
-        elif self._head_bytes and self._read_timer is None:  # the next request of a connection that was kept
+        elif self._head_bytes and self._read_timer is None:  # the next request of a kept connection
             self._expect(self.limits.head_timeout_s)
 
     def on_headers_complete(self) -> None:
@@ -105,7 +107,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._refuse(431, "headers_too_large", f"the request's headers are larger than {limit} bytes")
 
     def _expect(self, seconds: float | None) -> None:
-        """Give the client so long for what it is sending; None: it has sent it."""
+        """Limit the time for what the client is sending; None: it is complete."""
         if self._read_timer is not None:
             self._read_timer.cancel()
         self._read_timer = None if seconds is None else self.loop.call_later(seconds, self._read_timed_out)
@@ -123,7 +125,7 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._write_timer = None
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
-        """Answer without the application, swallow what the client still sends, and close."""
+        """Answer without the application, discard what the client still sends, and close."""
         self._refused = True
         self._expect(None)
         if self.cycle is not None and not self.cycle.response_complete:

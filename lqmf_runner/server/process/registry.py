@@ -1,7 +1,7 @@
-"""The servers that run for this user on this machine: a small file each, in a folder that is the user's own.
+"""The servers that run for this user on this machine: one small file each, in a folder of the user.
 
-A file that is left behind does no harm: a record is believed only while its process lives, and a process is known by
-its number and the moment it started, so that a number that was given out again is not taken for it.
+A file that is left behind does no harm: a record counts only while its process lives. A process is identified by its
+number and the time of its start, so that a reused number is not mistaken for it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ServerRecord(msgspec.Struct, kw_only=True):
         return process_start(self.pid) == self.process_start
 
     def enter(self, state: str) -> None:
-        """Put it on record in this state. Where that is not possible the server goes on, but is not found."""
+        """Write the record with this state. If that fails, the server continues but is not found."""
         self.state = state
         try:
             path = _path(self.pid)
@@ -58,7 +58,7 @@ class ServerRecord(msgspec.Struct, kw_only=True):
             log.warning("mode=status will not find this server: %s", error)
 
     def remove(self) -> None:
-        """Take it off the records."""
+        """Delete the record."""
         with contextlib.suppress(OSError, UserInputError):
             _path(self.pid).unlink()
 
@@ -75,7 +75,7 @@ class ServerRecord(msgspec.Struct, kw_only=True):
         try:
             if (
                 not self.alive
-            ):  # asked after the open: from here on the descriptor cannot mean another process
+            ):  # checked after the open: from here on the descriptor cannot mean another process
                 return True
             signal.pidfd_send_signal(process, signal.SIGKILL if force else signal.SIGTERM)
             ended, _, _ = select.select([process], [], [], timeout_s)
@@ -132,7 +132,7 @@ def process_start(pid: int) -> int | None:
 
 
 def directory() -> Path:
-    """The folder of records, made if need be: LQMF_RUNTIME_DIR, else within XDG_RUNTIME_DIR or the temporary folder.
+    """The folder of records, made if missing: LQMF_RUNTIME_DIR, else within XDG_RUNTIME_DIR or the temporary folder.
 
     Raises:
         UserInputError: it is not ours alone; a record that somebody else wrote could make us end a wrong process.

@@ -38,7 +38,7 @@ async def serve(
     lifecycle.waiting_for = set(record.models)
 
     def ready() -> None:
-        gc.freeze()  # what the start has made stays: no collection has to look at it while tokens wait
+        gc.freeze()  # objects of the start stay; garbage collections skip them from now on
         record.enter(READY)
         on_ready()
 
@@ -49,7 +49,7 @@ async def serve(
             http=limited_protocol(config.limits),
             ws="none",
             log_config=None,
-            log_level="error",  # its warnings are about malformed requests, which anybody may send without end
+            log_level="error",  # its warnings are about malformed requests, of which clients may send any number
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -80,7 +80,7 @@ async def _preload(
             await state.pool.load(name)
             state.lifecycle.waiting_for.discard(name)
     except LqmfError:
-        if state.lifecycle.draining:  # it was told to stop before it was ready: the load has not failed
+        if state.lifecycle.draining:  # stopped before it was ready, which is no failure of the load
             return
         server.should_exit = True
         raise

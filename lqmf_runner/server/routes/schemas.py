@@ -70,7 +70,7 @@ class ChatAnswer(msgspec.Struct, kw_only=True):
 
 
 class Forgotten(msgspec.Struct):
-    """The session that is no more."""
+    """The session that was forgotten."""
 
     session_id: str
 
@@ -83,7 +83,7 @@ class LoadRequest(msgspec.Struct, kw_only=True):
 
 
 class LoadAnswer(msgspec.Struct, kw_only=True):
-    """A loaded model. `load_time_s` is what the load took, whenever that was."""
+    """A loaded model. `load_time_s` is the duration of its load, whenever that was."""
 
     name: str
     state: str

@@ -1,4 +1,7 @@
-"""The access log: one line a request, with an id that the client gets too. Never a key, a query string or a prompt."""
+"""The access log: one line per request, with an id that the client gets too.
+
+It never has a key, a query string or a prompt.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ Count = Callable[[str, int], None]  # method and status
 
 
 class AccessLogFile:
-    """A rotating file that a thread of its own writes some times a second, so that a slow disk delays no answer.
+    """A rotating file. A separate thread writes it a few times a second, so that a slow disk delays no answer.
 
     Args:
         as_json: an object a line, else `time client "method path" status duration ...`.
@@ -51,7 +54,7 @@ class AccessLogFile:
         self._thread.start()
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Add a line; it is dropped where the disk cannot keep up."""
+        """Add a line. It is dropped if the disk cannot keep up."""
         if len(self._entries) < _MOST_WAITING:
             self._entries.append(entry)
             if not self._some.is_set():
@@ -70,7 +73,7 @@ class AccessLogFile:
             self._closing.wait(_WRITE_EVERY_S)
             self._some.clear()
             self._write_waiting()
-        self._write_waiting()  # what came between the last look and the end
+        self._write_waiting()  # what was added after the last check
 
     def _write_waiting(self) -> None:
         while self._entries:
@@ -80,7 +83,7 @@ class AccessLogFile:
 
 @contextmanager
 def open_access_log(config: ServerConfig, run_dir: Path) -> Iterator[AccessLogFile | None]:
-    """The file in the run's folder, closed after the last request; None where the log is off."""
+    """The file in the run's folder, closed at the end; None if the log is off."""
     if config.access_log == "off":
         yield None
         return
@@ -96,7 +99,7 @@ def open_access_log(config: ServerConfig, run_dir: Path) -> Iterator[AccessLogFi
 
 
 class _QuietHandler(RotatingFileHandler):
-    """A full disk costs lines of the log, and one line on stderr."""
+    """If the disk is full, lines are lost and one warning is printed."""
 
     _told = False
 
@@ -107,7 +110,7 @@ class _QuietHandler(RotatingFileHandler):
 
 
 class AccessLog:
-    """The outermost middleware: gives each request an id, counts its response, and writes what became of it.
+    """The outermost middleware: gives each request an id, counts its response, and logs its outcome.
 
     The id is the client's own X-Request-Id where that is a plain word, else a new one. It is in
     `scope["state"]["request_id"]` and goes back in the header X-Request-Id.
@@ -178,7 +181,7 @@ def _served(request: ServedRequest | None) -> dict[str, Any]:
 
 
 def _path(scope: Scope) -> str:
-    """The path as it came, still percent-encoded, so that it cannot break out of its quotes."""
+    """The path as it was sent, still percent-encoded, so that it cannot break out of its quotes."""
     raw = scope.get("raw_path") or scope["path"].encode("utf-8", "backslashreplace")
     path = raw.decode("ascii", "backslashreplace").replace('"', "%22")
     return path if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH] + "…"
@@ -199,5 +202,5 @@ def _plain_line(entry: dict[str, Any]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """No value, whoever gave it, can begin a line of its own or talk to the terminal that shows the log."""
+    """Escapes what could begin a new line or control the terminal that shows the log."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 class Histogram:
-    """Counts of values up to each bound, and their sum. Bounds ascend; the last bucket has no end."""
+    """Counts of values up to each bound, and their sum. Bounds ascend; the last bucket is unbounded."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)

@@ -1,6 +1,6 @@
-"""What the server has done, counted: for `/metrics`, for `/stats`, and for tracking.
+"""Counts of what the server has done, for `/metrics`, `/stats` and tracking.
 
-A token costs an append to its request's list; buckets are worked out when the request ends.
+A token costs one append to its request's list. The buckets are computed when the request ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ... import __version__
 from .histogram import Histogram
 from .observe import ServedRequest
 
-# Seconds: fine where people notice a difference.
+# Seconds; narrow where people notice a difference.
 TTFT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ITL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
 DURATION_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -90,7 +90,7 @@ class Metrics:
         model.duration_s.add((request.ended - request.began,))
         if request.first_token:
             model.ttft_s.add((request.first_token - request.began,))
-        if request.n == 1:  # the chunks of several answers are not told apart
+        if request.n == 1:  # chunks of several answers cannot be told apart
             model.itl_s.add(_gaps(request.own))
         if usage := request.usage:
             model.prompt_tokens += usage.prompt_tokens
@@ -112,7 +112,7 @@ class Metrics:
         return time.time() - self.started_at
 
     def stats(self) -> dict[str, Any]:
-        """The same as plain values, for JSON. Times in seconds; quantiles are estimates out of the buckets."""
+        """The counts as plain values, for JSON. Times are in seconds; quantiles are estimated from the buckets."""
         running, waiting = self.running_and_waiting()
         loaded = {model.name: model for model in self.models()}
         models = {}
@@ -159,7 +159,7 @@ class Metrics:
 
 
 def _gaps(chunks: list[tuple[float, int]]) -> Iterator[float]:
-    """Inter-token latencies: k tokens that come t seconds after the chunk before are k gaps of t/k."""
+    """Inter-token latencies. A chunk of k tokens, t seconds after the previous chunk, counts as k gaps of t/k."""
     for (before, _), (now, n_tokens) in itertools.pairwise(chunks):
         for _ in range(n_tokens):
             yield (now - before) / n_tokens

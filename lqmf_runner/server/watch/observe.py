@@ -1,4 +1,4 @@
-"""What the handlers tell about every request they answer, so that metrics and logs need no edit of a handler."""
+"""What is known of every request that a model answers. Metrics, traces and the access log read it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServedRequest:
         error: what it failed with.
         cancelled: the client went away before the end.
         asked: what the engine was asked, once it was.
-        counted: whether it is in the metrics; a name that no model has is in none.
+        counted: whether it is in the metrics. A request for a model that does not exist is not.
         texts: of the answers, by their index, where an observer wants them; None: nobody does.
         own: for the metrics' use.
     """
@@ -54,9 +54,9 @@ class ServedRequest:
 
     @property
     def names_a_model(self) -> bool:
-        """Whether there surely is a model of its name; a name that somebody made up must be kept nowhere.
+        """Whether a model of its name certainly exists. An invented name must be stored nowhere.
 
-        Who leaves before the model was asked may have made it up.
+        A client that left before the model was asked may have invented it.
         """
         return bool(self.asked) if self.cancelled else self.status != 404
 
@@ -74,27 +74,11 @@ class Observer(Protocol):
         """Tokens have arrived, the first ones included."""
 
     def on_end(self, request: ServedRequest) -> None:
-        """It is over: `usage`, or `error`, or `cancelled` is set."""
-
-
-class NoObserver:
-    """Sees nothing."""
-
-    def on_start(self, request: ServedRequest) -> None:
-        """See `Observer`."""
-
-    def on_first_token(self, request: ServedRequest) -> None:
-        """See `Observer`."""
-
-    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
-        """See `Observer`."""
-
-    def on_end(self, request: ServedRequest) -> None:
-        """See `Observer`."""
+        """It has ended: `usage`, `error` or `cancelled` is set."""
 
 
 class Observers:
-    """Several, told one after the other."""
+    """Several observers, called one after the other."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers

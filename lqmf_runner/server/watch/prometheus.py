@@ -1,6 +1,6 @@
 """The metrics in Prometheus' text format, version 0.0.4.
 
-`Metrics` keeps the counts, as a token must cost no more than an append to a list; prometheus_client writes them down.
+prometheus_client only writes the text. `Metrics` keeps the counts, because its own counters would cost more per token.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _GAUGES = {
 
 
 def exposition(metrics: Metrics) -> bytes:
-    """Everything that is counted."""
+    """All metrics as text."""
     return generate_latest(_Collected(metrics))
 
 

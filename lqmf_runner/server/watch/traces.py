@@ -1,4 +1,4 @@
-"""Single requests for MLflow: noted as they end, and sent later by another process (see `tracking.session`).
+"""Single requests for MLflow: recorded as they end, and sent later by another process (see `tracking.session`).
 
 The request itself pays a few microseconds. What is noted is bounded by a rate, so that neither this process nor MLflow
 has to keep up with every load.
@@ -20,11 +20,11 @@ _MOST_TEXTS = 16
 
 
 class TraceRecorder:
-    """An observer that notes requests until somebody takes them.
+    """An observer that records requests until they are taken.
 
     Args:
-        per_minute: at most so many on average; the others are not noted.
-        content: note prompts and answers too, shortened.
+        per_minute: at most so many on average; the others are not recorded.
+        content: record prompts and answers too, shortened.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TraceRecorder:
             self._noted.append(_trace(request))
 
     def take(self) -> list[RequestTrace]:
-        """What was noted since the last time."""
+        """What was recorded since the last call."""
         noted, self._noted = self._noted, []
         return noted
 
@@ -94,7 +94,7 @@ def _trace(request: ServedRequest) -> RequestTrace:
 
 
 def _inputs(asked: Sequence[GenerationRequest]) -> dict[str, Any]:
-    """What was asked, the way OpenAI's API has it."""
+    """What was asked, in the form of OpenAI's API."""
     if asked and asked[0].messages is not None:
         turns = asked[0].messages[-_MOST_TEXTS:]
         return {"messages": [{"role": turn.role, "content": _short(turn.content or "")} for turn in turns]}
