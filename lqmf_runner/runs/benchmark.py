@@ -31,7 +31,7 @@ from .graders import Graders
 from .model import Turns, benchmark_model
 
 if TYPE_CHECKING:
-    from ..evaluation.fidelity.measure import Reference
+    from ..evaluation.fidelity.comparison import Reference
     from ..reports.display import BenchmarkDisplay
     from .context import RunContext
 
@@ -199,7 +199,8 @@ class _Benchmark:
         return False
 
     def _run_reference(self, context: RunContext, reference: RunConfig) -> Reference:
-        from ..evaluation.fidelity.measure import FidelityPlan, prepare_reference
+        from ..evaluation.fidelity.plan import FidelityPlan
+        from ..evaluation.fidelity.reference import prepare_reference
 
         config, name = context.config, reference.model.name
         judge = config.judge

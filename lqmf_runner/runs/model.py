@@ -14,7 +14,7 @@ import msgspec
 from ..engine import load_engine
 from ..engine.client import EngineClient
 from ..engine.on_demand import LoadEngine, WorkObserver
-from ..errors import EngineError
+from ..errors import EngineError, InvalidRequestError, RemoteEngineError
 from ..evaluation.grading.similarity import mean_similarity
 from ..evaluation.heuristic import heuristic_se, mean_heuristic, score_answer
 from ..evaluation.tasks.run import Tasks
@@ -36,7 +36,7 @@ from ..results.schema import LoadResult, ModelResult, RequestRecord
 from ..types import EngineStats, ModelInfo, ModelSpec
 
 if TYPE_CHECKING:
-    from ..evaluation.fidelity.measure import Reference
+    from ..evaluation.fidelity.comparison import Reference
 
 
 class Observer(WorkObserver, Protocol):
@@ -123,7 +123,9 @@ async def benchmark_model(
         )
         await runner.run_all()
         if reference is not None:
-            await (reference.measure_decisions if endpoint else reference.measure)(client, result, observer)
+            if not endpoint:
+                _add(result, await reference.compare(client, result.name, observer))
+            await _measure_decisions(reference, client, result, observer)
             on_progress()
         if tasks is not None:
             await _measure_tasks(tasks, client, result, observer)
@@ -260,6 +262,24 @@ class _ModelRun:
             similarity=mean_similarity(answers, self.plan.references),
         )
         self.observer.load_ended(self.result.name, shape.key, load)
+
+
+async def _measure_decisions(
+    reference: Reference, client: EngineClient, result: ModelResult, observer: Observer
+) -> None:
+    if reference.decisions is None:
+        return
+    try:
+        found = await reference.decisions.compare(client, result.name, observer)
+    except (InvalidRequestError, RemoteEngineError) as error:
+        result.notes.append(f"decisions are not measured: {error.message}")
+        return
+    _add(result, Quality(decisions=found))
+
+
+def _add(result: ModelResult, found: Quality) -> None:
+    known = {name: value for name, value in msgspec.structs.asdict(found).items() if value is not None}
+    result.quality = msgspec.structs.replace(result.quality, **known)
 
 
 async def _measure_tasks(tasks: Tasks, client: EngineClient, result: ModelResult, observer: Observer) -> None:

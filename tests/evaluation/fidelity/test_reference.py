@@ -11,8 +11,10 @@ import pytest
 
 from lqmf_runner.config import FidelityConfig, Prompt, PromptsConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.evaluation.fidelity.measure import FidelityPlan, Reference, prepare_reference
-from lqmf_runner.results.schema import ModelResult
+from lqmf_runner.evaluation.fidelity.comparison import Reference
+from lqmf_runner.evaluation.fidelity.plan import FidelityPlan
+from lqmf_runner.evaluation.fidelity.reference import prepare_reference
+from lqmf_runner.results.quality import Quality
 from lqmf_runner.types import ModelSpec
 from tests.support.bigram import BigramEngine, table
 
@@ -65,11 +67,9 @@ async def prepare(load: Loads, chosen: FidelityPlan) -> Reference:
     return await prepare_reference(chosen, Silent(), load=load)
 
 
-async def measure(reference: Reference, engine: BigramEngine) -> ModelResult:
-    result = ModelResult(name="candidate")
+async def measure(reference: Reference, engine: BigramEngine) -> Quality:
     await reference.check(engine)
-    await reference.measure(engine, result, Silent())
-    return result
+    return await reference.compare(engine, "candidate", Silent())
 
 
 async def test_the_reference_runs_in_float32_and_its_own_dtype_gives_the_noise_floor(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_a_float32_checkpoint_has_no_other_dtype(tmp_path: Path) -> None:
 
 async def test_models_are_ranked_by_their_damage(tmp_path: Path) -> None:
     reference = await prepare(Loads(), plan(tmp_path))
-    same = (await measure(reference, BigramEngine(table()))).quality
+    same = await measure(reference, BigramEngine(table()))
     assert same.kld is not None
     assert same.kld.mean == pytest.approx(0, abs=1e-6)
     assert same.perplexity == pytest.approx(reference.figures.perplexity)
@@ -141,9 +141,7 @@ async def test_models_are_ranked_by_their_damage(tmp_path: Path) -> None:
     assert same.divergence is not None
     assert (same.divergence.median, same.divergence.identical) == (None, 1.0)
     noise = np.random.default_rng(9).normal(size=(256, 256)).astype(np.float32)
-    near, far = [
-        (await measure(reference, BigramEngine(table() + size * noise))).quality for size in (0.1, 2.0)
-    ]
+    near, far = [await measure(reference, BigramEngine(table() + size * noise)) for size in (0.1, 2.0)]
     assert near.kld is not None
     assert far.kld is not None
     assert far.divergence is not None

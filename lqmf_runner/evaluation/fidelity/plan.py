@@ -1,0 +1,90 @@
+"""What fidelity is measured against: the reference model, the text, the prompts, and where it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ...config import FidelityConfig, PromptsConfig
+from ...decisions.sets import DecisionSet, load_decisions
+from ...errors import UserInputError
+from ...types import ModelSpec, SamplingParams
+from .store import ReferenceKey, ReferenceStore
+from .text import EvaluationText, load_text
+from .windows import WindowProtocol
+
+# The settings of a backend that change the numbers a model gives.
+_NUMERIC_OPTIONS = (
+    "dtype", "device", "device_map", "flash_attn", "kv_type", "n_gpu_layers", "quantize_on_load",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FidelityPlan:
+    """What to compare with, on which text, and where the reference's share is kept.
+
+    Attributes:
+        decisions: to ask for; None asks for none.
+        answers: sampling of the answers to the prompts that a judge is to see; None where there is none.
+    """
+
+    reference: ModelSpec
+    text: EvaluationText
+    max_tokens: int
+    noise_floor: bool
+    divergence_tokens: int
+    prompts: PromptsConfig
+    store: ReferenceStore
+    decisions: DecisionSet | None = None
+    answers: SamplingParams | None = None
+    protocol: WindowProtocol = field(default_factory=WindowProtocol)
+
+    @classmethod
+    def of(
+        cls,
+        config: FidelityConfig,
+        reference: ModelSpec,
+        prompts: PromptsConfig,
+        output_dir: str,
+        answers: SamplingParams | None = None,
+    ) -> FidelityPlan:
+        """The plan of a configuration.
+
+        Raises:
+            UserInputError: the reference is an endpoint, or the text or the decisions cannot be read.
+        """
+        if reference.format == "openai":
+            raise UserInputError(
+                f"the reference '{reference.name}' runs behind an endpoint, which does not give full distributions",
+                hint="name a model on this machine: reference=smollm2_bf16",
+            )
+        options = dict(reference.options)
+        if "dtype" in options and options["dtype"] == "auto":
+            options["dtype"] = config.dtype
+        return cls(
+            reference=msgspec.structs.replace(reference, options=options),
+            text=load_text(config),
+            max_tokens=config.max_tokens,
+            noise_floor=config.noise_floor,
+            divergence_tokens=config.divergence_tokens,
+            prompts=prompts,
+            store=ReferenceStore(Path(config.cache_dir or Path(output_dir) / ".fidelity").expanduser()),
+            decisions=load_decisions(config.decision_set) if config.decisions else None,
+            answers=answers,
+        )
+
+    @property
+    def key(self) -> ReferenceKey:
+        """What its distributions are kept under."""
+        options = self.reference.options
+        return ReferenceKey(
+            model=self.reference.version,
+            settings={"format": self.reference.format}
+            | {k: options[k] for k in _NUMERIC_OPTIONS if k in options},
+            text=self.text.digest,
+            max_tokens=self.max_tokens,
+            size=self.protocol.size,
+            first=self.protocol.first,
+        )
