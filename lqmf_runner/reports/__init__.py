@@ -6,13 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..results.files import read_config, read_judgements, read_requests, write_results, write_whole
+from ..results.files import RESULTS, read_config, read_judgements, read_requests, write_results, write_whole
 from ..results.schema import Results
 
 if TYPE_CHECKING:
     from .plots.style import Plot
-
-RESULTS = "results.json"
 
 
 def write_reports(results: Results, folder: Path) -> list[str]:

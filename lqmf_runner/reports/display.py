@@ -25,6 +25,7 @@ from rich.text import Text
 from ..errors import LqmfError
 from ..load.plan import BenchmarkPlan
 from ..output import OutputConsole
+from ..results.files import RESULTS
 from ..results.schema import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
 from ..results.verdict import Verdict
 from . import figures as fig
@@ -181,7 +182,7 @@ class BenchmarkDisplay:
         for problem in problems:
             self._console.print(Text(f"error: {printable(problem)}", style="red"), soft_wrap=True)
         if problems:
-            kept = (folder / "results.json").exists()
+            kept = (folder / RESULTS).exists()
             again = f"python -m lqmf_runner.reports {_shown(folder)}" if kept else "run it again"
             self._console.print(Text(f"hint: once that is mended: {again}"), soft_wrap=True)
         if not any(model.loads for model in results.models):

@@ -15,10 +15,13 @@ from .schema import Judgement, RequestRecord, Results
 
 Line = TypeVar("Line")
 
+RESULTS, REQUESTS = "results.json", "requests.jsonl"
+JUDGEMENTS, SYSTEM = "judgements.jsonl", "system.jsonl"
+
 
 def write_results(results: Results, folder: Path) -> Path:
     """Write `results.json`; see `write_whole`."""
-    path = folder / "results.json"
+    path = folder / RESULTS
     write_whole(path, encode_results(results))
     return path
 
@@ -51,7 +54,7 @@ def read_results(folder: Path) -> Results:
     Raises:
         UserInputError: the folder holds no results, or not those of this program.
     """
-    path = folder / "results.json"
+    path = folder / RESULTS
     try:
         return msgspec.json.decode(path.read_bytes(), type=Results)
     except OSError:
@@ -67,12 +70,12 @@ def read_results(folder: Path) -> Results:
 
 def read_requests(folder: Path) -> list[RequestRecord]:
     """Read `requests.jsonl`."""
-    return read_lines(folder / "requests.jsonl", RequestRecord)
+    return read_lines(folder / REQUESTS, RequestRecord)
 
 
 def read_judgements(folder: Path) -> list[Judgement]:
     """Read `judgements.jsonl`; none where no judge was asked."""
-    return read_lines(folder / "judgements.jsonl", Judgement)
+    return read_lines(folder / JUDGEMENTS, Judgement)
 
 
 def read_lines(path: Path, kind: type[Line]) -> list[Line]:
@@ -103,5 +106,5 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def clear_results(folder: Path) -> None:
     """Take away what an earlier run left in the folder and a new one would add to."""
-    for name in ("results.json", "requests.jsonl", "judgements.jsonl", "system.jsonl"):
+    for name in (RESULTS, REQUESTS, JUDGEMENTS, SYSTEM):
         (folder / name).unlink(missing_ok=True)

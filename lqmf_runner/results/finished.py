@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from ..errors import UserInputError
-from .files import read_config, read_results
+from .files import RESULTS, read_config, read_results
 from .schema import ModelResult, Results
 
 
@@ -53,7 +53,7 @@ def read_finished(folder: Path) -> list[FinishedRun]:
     return [
         FinishedRun(label, read_results(job), read_config(job))
         for job, label in zip(jobs, labels, strict=True)
-        if (job / "results.json").exists()
+        if (job / RESULTS).exists()
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from .files import REQUESTS
 from .line_file import LineFile
 from .schema import Judgement, RequestRecord
 
@@ -19,7 +20,7 @@ class RequestLog:
     file on disk holds whole lines only. `problem` says what is wrong while some lines are not yet on disk.
     """
 
-    def __init__(self, folder: Path, name: str = "requests.jsonl") -> None:
+    def __init__(self, folder: Path, name: str = REQUESTS) -> None:
         self.path = folder / name
         self.problem: OSError | None = None
         self._encoder = msgspec.json.Encoder()

@@ -15,11 +15,10 @@ import msgspec
 import psutil
 
 from ..nvml import open_nvml
-from .files import read_lines
+from .files import SYSTEM, read_lines
 from .line_file import LineFile
 from .times import now_ms
 
-NAME = "system.jsonl"
 _MB = 1e6
 
 
@@ -39,7 +38,7 @@ class SystemLog:
 
     def __init__(self, folder: Path, interval_s: float | None) -> None:
         self.model = ""
-        self._path = folder / NAME
+        self._path = folder / SYSTEM
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="system-log", daemon=True)
@@ -95,7 +94,7 @@ class UsageMeter:
 
 def read_system_log(folder: Path) -> list[SystemSample]:
     """Read `system.jsonl`; none where nothing was sampled."""
-    return read_lines(folder / NAME, SystemSample)
+    return read_lines(folder / SYSTEM, SystemSample)
 
 
 def _children_rss_mb() -> float:

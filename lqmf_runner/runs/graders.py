@@ -23,6 +23,7 @@ from ..evaluation.grading.answers import (
     judged_requests,
 )
 from ..evaluation.grading.judge import load_rubric
+from ..results.files import JUDGEMENTS
 from ..results.request_log import RequestLog
 from ..results.schema import ModelResult, RequestRecord
 from ..types import ModelSpec
@@ -95,7 +96,7 @@ class Graders:
         display: BenchmarkDisplay,
     ) -> bool:
         opponent = choose_opponent(judge.config, answers, reference)
-        with RequestLog(folder, "judgements.jsonl") as lines:
+        with RequestLog(folder, JUDGEMENTS) as lines:
             work = judge_answers(
                 judge, results, answers, opponent, display, load=self.load, on_judgement=lines.write
             )

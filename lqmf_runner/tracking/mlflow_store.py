@@ -13,7 +13,7 @@ from ..errors import UserInputError
 from ..redaction import redact_text
 from ..reports.document import summary_document
 from ..reports.markdown import render_markdown
-from ..results.files import encode_results, read_config, read_results, write_results
+from ..results.files import REQUESTS, RESULTS, encode_results, read_config, read_results, write_results
 from ..results.history import PastRun
 from ..results.schema import ModelResult, Results
 from ..results.system_log import read_system_log
@@ -79,14 +79,14 @@ def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
         run = _find_run(client, config, run_id)
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         holder, model = run.info.run_id, None
-        if "results.json" not in files and "mlflow.parentRunId" in run.data.tags:
+        if RESULTS not in files and "mlflow.parentRunId" in run.data.tags:
             holder, model = run.data.tags["mlflow.parentRunId"], run.data.tags.get("model")
             files = {file.path for file in client.list_artifacts(holder)}
-        if "results.json" not in files:
+        if RESULTS not in files:
             raise UserInputError(
                 f"the MLflow run {run_id} holds no results.json", hint="was it made by this program?"
             )
-        for name in files & {"results.json", "requests.jsonl", ".hydra"}:
+        for name in files & {RESULTS, REQUESTS, ".hydra"}:
             client.download_artifacts(holder, name, str(target))
     if model is not None:
         results = read_results(target)
@@ -264,11 +264,11 @@ class _Sender:
     def _log_files(self, run_id: str) -> None:
         """The files of the folder; `results.json` with the run's id, which the folder does not have yet."""
         for entry in sorted(self._folder.iterdir()):
-            if (entry / "results.json").exists():
+            if (entry / RESULTS).exists():
                 continue  # a job of a sweep, which is in MLflow as a run of its own
             if entry.is_dir():
                 self._client.log_artifacts(run_id, str(entry), entry.name)
-            elif entry.name == "results.json":
+            elif entry.name == RESULTS:
                 self._client.log_text(run_id, encode_results(self._results).decode(), entry.name)
             else:
                 self._client.log_artifact(run_id, str(entry))

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from lqmf_runner.results.system_log import NAME, SystemLog, UsageMeter, read_system_log
+from lqmf_runner.results.files import SYSTEM
+from lqmf_runner.results.system_log import SystemLog, UsageMeter, read_system_log
 
 
 def wait_for_samples(folder: Path, count: int) -> None:
@@ -43,13 +44,13 @@ def test_a_line_cut_by_a_crash_is_dropped(tmp_path: Path) -> None:
     with SystemLog(tmp_path, 0.01):
         wait_for_samples(tmp_path, 1)
     whole = len(read_system_log(tmp_path))
-    with (tmp_path / NAME).open("ab") as file:
+    with (tmp_path / SYSTEM).open("ab") as file:
         file.write(b'{"time": 17, "mod')
     assert len(read_system_log(tmp_path)) == whole
 
 
 def test_a_disk_without_space_costs_the_samples_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / NAME).symlink_to("/dev/full")
+    (tmp_path / SYSTEM).symlink_to("/dev/full")
     with SystemLog(tmp_path, 0.001) as log:
         log._thread.join(timeout=30)
         assert not log._thread.is_alive()

@@ -20,10 +20,10 @@ from mlflow.exceptions import MlflowException
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
-from lqmf_runner.results.files import read_results, write_results
+from lqmf_runner.results.files import SYSTEM, read_results, write_results
 from lqmf_runner.results.quality import KldSummary, Quality
 from lqmf_runner.results.schema import ModelResult
-from lqmf_runner.results.system_log import NAME, SystemSample
+from lqmf_runner.results.system_log import SystemSample
 from lqmf_runner.results.verdict import Verdict
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
@@ -84,7 +84,7 @@ def test_system_metrics_are_series_and_a_model_has_those_of_its_turn(
         SystemSample(1_000_000 + at, model, {"cpu_utilization_percentage": float(at)})
         for at, model in enumerate("aab")
     ]
-    (folder / NAME).write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
+    (folder / SYSTEM).write_bytes(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
     top = send_folder(folder, store)
     client = MlflowClient(tracking_uri=store.uri)
     experiment = client.get_run(top).info.experiment_id
