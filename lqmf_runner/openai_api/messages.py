@@ -27,11 +27,18 @@ def to_message(message: ChatMessage, index: int) -> Message:
     silent = message.content is None and message.role == "assistant"  # clients store turns of calls alone so
     return Message(
         role="system" if message.role == "developer" else message.role,
-        content="" if silent else text_of(message.content, f"{where}.content"),
+        content=None if silent else text_of(message.content, f"{where}.content"),
         name=message.name,
         tool_calls=tuple(_template_call(call, f"{where}.tool_calls") for call in calls),
         tool_call_id=message.tool_call_id,
+        reasoning_content=_thoughts(message) if message.role == "assistant" else None,
     )
+
+
+def _thoughts(message: ChatMessage) -> str | None:
+    """The first of the names that transformers looks for; what is no text there is not for a template."""
+    names = (message.reasoning_content, message.thinking, message.reasoning)
+    return next((thoughts for thoughts in names if isinstance(thoughts, str)), None)
 
 
 def _template_call(call: ToolCall, where: str) -> dict[str, Any]:

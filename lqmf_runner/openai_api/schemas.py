@@ -56,13 +56,16 @@ class ContentPart(msgspec.Struct):
 
 
 class ChatMessage(msgspec.Struct):
-    """One turn of the conversation."""
+    """One turn of the conversation. The thoughts of an assistant's turn come under any of their three names."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    reasoning_content: Any = None
+    thinking: Any = None
+    reasoning: Any = None
 
 
 class StreamOptions(msgspec.Struct):

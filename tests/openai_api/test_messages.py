@@ -38,7 +38,14 @@ def test_a_developer_is_the_system_and_parts_are_one_text() -> None:
 
 @pytest.mark.parametrize("calls", [[], None, [ToolCall("c1", FunctionCall("add"))]])
 def test_an_assistant_may_have_said_nothing(calls: Any) -> None:
-    assert to_message(ChatMessage("assistant", None, tool_calls=calls), 1).content == ""
+    assert to_message(ChatMessage("assistant", None, tool_calls=calls), 1).content is None
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
+def test_the_thoughts_of_an_assistant_go_along_under_one_name(name: str) -> None:
+    assert to_message(ChatMessage("assistant", "a", **{name: "hm"}), 0).reasoning_content == "hm"
+    assert to_message(ChatMessage("user", "a", **{name: "hm"}), 0).reasoning_content is None
+    assert to_message(ChatMessage("assistant", "a", **{name: [{"type": "x"}]}), 0).reasoning_content is None
 
 
 @pytest.mark.parametrize(

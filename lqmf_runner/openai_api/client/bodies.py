@@ -62,7 +62,8 @@ def tokenize_body(text: str, model: str, *, special: bool) -> dict[str, Any]:
 
 def message_body(message: Message) -> dict[str, Any]:
     """A message as OpenAI's API takes it: the arguments of a tool call are JSON text there."""
-    body: dict[str, Any] = {"role": message.role, "content": message.content}
+    content = message.content if message.content is not None or message.tool_calls else ""
+    body: dict[str, Any] = {"role": message.role, "content": content}
     if message.name is not None:
         body["name"] = message.name
     if message.reasoning_content is not None:

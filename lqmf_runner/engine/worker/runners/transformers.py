@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -67,7 +68,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.bos_id = wrapper.bos_token_id
         with_special = self._tokenizer.encode("a", add_special_tokens=True).ids
         self.add_bos = self.bos_id is not None and with_special[:1] == [self.bos_id]
-        self.chat_templates = _chat_templates(wrapper.chat_template)
+        self.chat_templates = _chat_templates(wrapper.chat_template, Path(path))
         self.special_tokens = {
             name: value for name, value in wrapper.special_tokens_map.items() if isinstance(value, str)
         }
@@ -107,9 +108,16 @@ class HuggingFaceTokenizer(Tokenizer):
         return steps
 
 
-def _chat_templates(found: str | dict[str, str] | None) -> dict[str, str]:
-    """By name: transformers gives a single one as its text."""
-    named = found if isinstance(found, dict) else {"default": found}
+def _chat_templates(found: str | dict[str, str] | None, folder: Path) -> dict[str, str]:
+    """By name: transformers gives a single one as its text.
+
+    Where files add templates and none of them is the default, transformers forgets the one of tokenizer_config.json.
+    """
+    named: dict[str, str | None] = {**found} if isinstance(found, dict) else {"default": found}
+    settings = folder / "tokenizer_config.json"
+    if "default" not in named and settings.is_file():
+        configured = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
+        named["default"] = configured if isinstance(configured, str) else None
     return {name: source for name, source in named.items() if source}
 
 
