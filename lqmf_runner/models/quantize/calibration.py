@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from ...errors import UserInputError
 
 SHIPPED = Path(__file__).with_name("calibration.txt")
@@ -57,13 +59,12 @@ def samples(tokenizer: Any, documents: list[str], *, count: int, length: int) ->
     Raises:
         UserInputError: the text is too short for a single sample.
     """
+    template = _template(tokenizer.chat_template)
     streams: dict[bool, list[int]] = {True: [], False: []}
     for document in documents:
-        messages = parse_dialogue(document) if tokenizer.chat_template else None
-        text = document + "\n\n"
-        if messages is not None:
-            text = tokenizer.apply_chat_template(messages, tokenize=False)
-        streams[messages is not None].extend(tokenizer.encode(text, add_special_tokens=False))
+        dialogue = _rendered(tokenizer, template, parse_dialogue(document))
+        text = document + "\n\n" if dialogue is None else dialogue
+        streams[dialogue is not None].extend(tokenizer.encode(text, add_special_tokens=False))
     chunks = [
         [
             stream[i : i + length]
@@ -78,3 +79,21 @@ def samples(tokenizer: Any, documents: list[str], *, count: int, length: int) ->
             "the calibration text is too short", hint="a few thousand words make a sound model"
         )
     return chosen[:count]
+
+
+def _rendered(tokenizer: Any, template: str | None, messages: list[dict[str, str]] | None) -> str | None:
+    """A dialogue in the model's own form; None where it has none or refuses this one, such as a system turn."""
+    if template is None or messages is None:
+        return None
+    try:
+        text: str = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+    except TemplateError:
+        return None
+    return text
+
+
+def _template(found: str | dict[str, str] | None) -> str | None:
+    """The one for dialogues among a model's chat templates: the default, or the only one."""
+    if not isinstance(found, dict):
+        return found
+    return found.get("default") or (next(iter(found.values())) if len(found) == 1 else None)

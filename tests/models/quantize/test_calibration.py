@@ -55,6 +55,20 @@ def test_without_a_chat_template_everything_is_plain_text() -> None:
     assert tokenizer.decode(chosen[0]).startswith("User: hello")
 
 
+def test_the_only_or_default_template_is_used_and_one_that_refuses_a_dialogue_is_not() -> None:
+    tokenizer = make_tokenizer()
+    dialogue = ["User: hello there, " * 10]
+    for templates in (
+        {"chat": "C{{ messages[0].content }}"},
+        {"rag": "R", "default": "C{{ messages[0].content }}"},
+    ):
+        tokenizer.chat_template = templates
+        assert tokenizer.decode(samples(tokenizer, dialogue, count=9, length=64)[0]).startswith("Chello")
+    for refusing in ("{{ raise_exception('no') }}", {"rag": "R", "tool_use": "T"}):
+        tokenizer.chat_template = refusing
+        assert tokenizer.decode(samples(tokenizer, dialogue, count=9, length=64)[0]).startswith("User: hello")
+
+
 def test_text_that_is_no_use_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "calibration.txt"
     file.write_text("=====\n\n=====\n")
