@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ..results.metrics import METRICS
+from ..results.metrics import METRICS, value_at
 from ..results.schema import LoadResult, ModelResult, Results, Shape
 from . import figures as fig
 
@@ -196,7 +196,7 @@ def _load_column(
 
     def rank(model: ModelResult) -> float | None:
         load = fig.find_load(model, shape)
-        figure = None if load is None or load.partial else metric.read(load)
+        figure = None if load is None or load.partial else value_at(load, metric.path)
         return None if figure is None else metric.rank(figure)
 
     written = cell or (lambda load: fig.estimated(load, metric))

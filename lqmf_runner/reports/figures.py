@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from ..results.metrics import METRICS, Metric
+from ..results.metrics import METRICS, Metric, value_at
 from ..results.quality import ReferenceFigures
 from ..results.schema import LoadResult, ModelResult, Shape, Summary
 
@@ -82,7 +82,7 @@ def estimated(load: LoadResult, metric: Metric) -> str:
     """A metric of a load; where the load was repeated, its mean and 95 % interval: "123 ± 4"."""
     found = load.repeats.get(metric.path)
     if found is None:
-        return written(metric, metric.read(load))
+        return written(metric, value_at(load, metric.path))
     return f"{written(metric, found.mean)} ± {written(metric, found.ci95)}"
 
 

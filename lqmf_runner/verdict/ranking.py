@@ -118,7 +118,7 @@ def misses_of(candidate: Candidate, config: VerdictConfig) -> tuple[Miss, ...]:
 
 
 def pareto_front(rows: Sequence[Ranked]) -> list[str]:
-    """Names of those that no other one dominates, among those with all figures that any has."""
+    """Names of those that no other one dominates, among those with the most figures."""
     most = max((len(row.figures) for row in rows), default=0)
     complete = [row for row in rows if len(row.figures) == most > 0]
     return [
@@ -127,7 +127,9 @@ def pareto_front(rows: Sequence[Ranked]) -> list[str]:
 
 
 def dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether `one` is nowhere worse and somewhere better than `other`; both have the same keys."""
+    """Whether `one` is nowhere worse and somewhere better than `other`; not if they lack different figures."""
+    if one.keys() != other.keys():
+        return False
     pairs = [(one[name], other[name]) for name in one]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 

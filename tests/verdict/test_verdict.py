@@ -63,6 +63,12 @@ def test_constraints_decide_who_qualifies() -> None:
     assert verdict.constraints == {"max_memory_mb": 500, "max_kld": 0.1}
 
 
+def test_models_that_lack_different_figures_do_not_beat_each_other() -> None:
+    slow = Candidate("slow", {"memory_mb": Measure(300), "kld": Measure(0.1)})
+    unweighed = Candidate("unweighed", {"tokens_per_s": Measure(100), "kld": Measure(0.1)})
+    assert choose_model([slow, unweighed], PLAIN).pareto == ["slow", "unweighed"]
+
+
 def test_none_qualifies_names_the_nearest_by_relative_shortfall() -> None:
     """bf16 lacks 50 % of the speed and has 2 × the memory (100 %); nf4 has 20 × the KLD; q4 needs 50 % less memory."""
     config = VerdictConfig(min_tokens_per_s=150, max_memory_mb=200, max_kld=0.01)
