@@ -10,7 +10,7 @@ from .checks import at_least, one_of
 
 @dataclass(frozen=True)
 class FidelityConfig:
-    """How models are held against the `reference`.
+    """How models are compared with the `reference`.
 
     Attributes:
         enabled: measure it where there is a reference.

@@ -1,4 +1,4 @@
-"""How answers are graded: by their similarity to a reference answer, and by a judge."""
+"""How answers are graded: by similarity to a reference answer, and by a judge model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..errors import UserInputError
 
 @dataclass(frozen=True)
 class GraderConfig:
-    """A model that looks at the answers of the others once they are all there.
+    """A model that grades the answers of the other models when all have answered.
 
     Attributes:
         model: name of a model config, also `openai` for an endpoint; null asks none.
@@ -35,7 +35,7 @@ class GraderConfig:
 
 @dataclass(frozen=True)
 class SimilarityConfig(GraderConfig):
-    """How near answers come to the `reference` answers of the prompt set, where it has some.
+    """Similarity of answers to the `reference` answers of the prompt set, if it has some.
 
     Attributes:
         enabled: count shared words.
@@ -52,7 +52,7 @@ class JudgeConfig(GraderConfig):
     Attributes:
         rubric: a YAML file; null is the one that ships.
         score: grade each answer by itself.
-        pairwise: hold each answer against another model's, in both orders.
+        pairwise: compare each answer with another model's, in both orders.
         against: whose answers those are: a model of the run, or the reference; null is the reference, else the first of
             several models.
     """

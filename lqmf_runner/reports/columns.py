@@ -16,9 +16,9 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """A head (a narrow terminal breaks it at the newline), and the cell for a row, such as a model.
+    """A head, and the cell for a row, such as a model. A narrow terminal breaks the head at the newline.
 
-    `rank` is what the cells are compared by where a lower or a higher figure is better: the lowest rank is the best.
+    `rank` orders the cells if one can be better than another: the lowest rank is the best.
     """
 
     head: str
@@ -33,7 +33,7 @@ def load_shapes(results: Results) -> list[Shape]:
 
 
 def summary_columns(results: Results) -> list[Column[ModelResult]]:
-    """Columns of the one table that compares the models, those that decide first: a narrow terminal cuts it there.
+    """Columns of the table that compares the models. The most important come first: a narrow terminal splits the table.
 
     Latency and bandwidth are those of the first load.
     """

@@ -1,7 +1,7 @@
-"""A benchmark in the terminal: live progress while it runs, then one table.
+"""A benchmark in the terminal: live progress, then the table and the verdict.
 
-Progress goes to stderr and the table to stdout, so that a table can be redirected. Without a terminal there are no
-live bars but a line a load.
+Progress goes to stderr and the table to stdout, so the table can be redirected. Without a terminal each load prints one
+line instead of a live bar.
 """
 
 from __future__ import annotations

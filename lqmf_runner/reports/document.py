@@ -1,4 +1,4 @@
-"""What a report says, independent of how it is written: a list of blocks that Markdown and HTML render."""
+"""The content of a report as a list of blocks, which Markdown and HTML render."""
 
 from __future__ import annotations
 

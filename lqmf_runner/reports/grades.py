@@ -1,6 +1,6 @@
-"""Tables of what was found out about answers: decisions, similarity to reference answers, and what a judge says.
+"""Tables about answers: decisions, similarity to reference answers, and the judge's scores.
 
-Each is a pair of heads and rows, a row a model; no rows where it was not measured.
+Each is a pair of heads and rows, one row per model. What was not measured has no rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers of several models to the same prompt, side by side: up to which word do they agree?"""
+"""Answers of several models to the same prompt, side by side, and the first word in which they differ."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def compare_answers(
     Args:
         prompts: text by id, where it is known.
         most: how many prompts to show.
-        judgements: a judge's, whose scores are told with the answers.
+        judgements: of a judge; its scores are shown with the answers.
     """
     scores = {(j.prompt_id, j.model): j.score for j in judgements if j.score is not None}
     first: dict[tuple[str, str], RequestRecord] = {}

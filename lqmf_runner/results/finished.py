@@ -1,4 +1,4 @@
-"""Runs that are finished, read from their folders and laid side by side: which models, and what makes them differ."""
+"""Finished runs, read from their folders: their models side by side, and what differs between the runs."""
 
 from __future__ import annotations
 
@@ -66,9 +66,10 @@ def sweep_jobs(folder: Path) -> list[Path]:
 
 
 def gather(runs: Sequence[FinishedRun]) -> list[list[ModelResult]]:
-    """The models of each run, as copies under names of their own.
+    """The models of each run, as copies with unique names.
 
-    Those that occur twice get their run's label; where that does not tell them apart, the date and time of its start.
+    A name that occurs twice gets the label of its run. If that is not unique either, it gets the date and the time of
+    the run's start.
     """
     names = [[model.name for model in run.results.models] for run in runs]
     starts = [run.results.run.started_at for run in runs]

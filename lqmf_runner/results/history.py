@@ -1,4 +1,4 @@
-"""Past runs of models and what has become worse: pure functions over what the tracking store gives back."""
+"""Past runs, and which of their metrics became worse. Pure functions over the runs that the tracking store returns."""
 
 from __future__ import annotations
 

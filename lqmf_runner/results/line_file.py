@@ -1,4 +1,4 @@
-"""A file of lines of which a reader, or a crash, only ever sees whole ones."""
+"""A file of lines. A reader sees only whole lines, also after a crash or on a full disk."""
 
 from __future__ import annotations
 

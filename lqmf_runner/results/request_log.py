@@ -1,4 +1,4 @@
-"""`requests.jsonl` and its like: one line a record, on disk as soon as there is one."""
+"""Writes `requests.jsonl` and `judgements.jsonl`: one line per record, on disk at once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`system.jsonl`: how busy the machine is while a run measures, a line every few seconds, from a thread of its own.
+"""Writes `system.jsonl`: processor, memory and GPU use during a run, one line every few seconds, from a thread.
 
-A sample costs about a millisecond of one core, so that the figures of the run do not suffer from it.
+A sample takes about a millisecond of one core, so it does not affect the figures of the run.
 """
 
 from __future__ import annotations

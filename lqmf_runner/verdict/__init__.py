@@ -1,1 +1,1 @@
-"""Which model to run: ranking, differences beyond noise, and the verdict in words."""
+"""Which model to run: constraints, ranking, differences beyond noise, and the wording of the verdict."""

@@ -1,4 +1,4 @@
-"""From results to a verdict: the figures that models are judged by, and how sure each of them is."""
+"""From results to candidates: reads each model's figures with their standard errors, and chooses the load for speed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .ranking import Candidate, Measure
 
 
 def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None:
-    """Refuse a constraint on what was measured of no model, and a load that none was measured under.
+    """Refuse a constraint on a figure that no model has, and a `verdict.concurrency` that no model was measured at.
 
     Raises:
-        UserInputError: there is one.
+        UserInputError: the configuration has such a constraint or load.
     """
     users = verdict_concurrency(models, config)
     loads = set().union(*map(_closed_loads, models))
@@ -36,8 +36,10 @@ def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None
 
 
 def verdict_concurrency(models: Iterable[ModelResult], config: VerdictConfig) -> int | None:
-    """Of the load that speed is taken from: the one asked for, else the lowest that all models were measured under,
-    else the lowest of any."""
+    """Concurrency of the load that speed is taken from.
+
+    It is the one that is asked for, else the lowest that all models have, else the lowest that any has.
+    """
     if config.concurrency is not None:
         return config.concurrency
     measured = [loads for model in models if (loads := _closed_loads(model))]
@@ -46,10 +48,10 @@ def verdict_concurrency(models: Iterable[ModelResult], config: VerdictConfig) ->
 
 
 def candidate(model: ModelResult, concurrency: int | None, *, interleaved: bool = False) -> Candidate:
-    """A model as the verdict sees it. Figures that are not finite, or 0 where there must be some, were not measured.
+    """A model's figures with their standard errors. A figure that is not finite, or 0 where it cannot be, is left out.
 
-    Repeats one after the other say nothing of how a machine drifts from run to run. Only where the models' repeats were
-    `interleaved` is it in their spread; else it is added to that.
+    The spread of consecutive repeats does not include the machine's drift between runs, so the metric's noise is added
+    to it. If the models' repeats were `interleaved`, the drift is in the spread, and nothing is added.
     """
     drift = 0.0 if interleaved else 1.0
     load = next((load for load in model.loads if load.shape.concurrency == concurrency is not None), None)

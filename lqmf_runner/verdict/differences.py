@@ -1,4 +1,4 @@
-"""Is the difference between two measurements more than noise? A statement for each figure that both have."""
+"""Says of each figure that two models have whether the difference is more than noise."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Candidates, the figures they are judged by, and what follows from numbers alone: misses, domination, ranking.
+"""Ranks candidates by their figures, and finds the constraints that they miss and the Pareto front.
 
-The ranking is a weighted geometric mean of speed, smallness in memory and fidelity, kept in powers of two: one more is
-twice the speed, half the memory, or `KLD_PER_HALF` less KL divergence.
+The ranking is a weighted geometric mean of speed, smallness in memory and fidelity. It is kept as a logarithm to base
+2: one more is twice the speed, half the memory, or `KLD_PER_HALF` less KL divergence.
 """
 
 from __future__ import annotations

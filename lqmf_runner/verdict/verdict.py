@@ -1,7 +1,7 @@
-"""Which model should I run? The verdict over what was measured, as it stands in `results.json`.
+"""Makes the verdict: which model to run, and why.
 
-Constraints decide which models qualify, `ranking` orders them, and `wording` says why. A difference that is
-smaller than the noise is called a tie.
+Constraints decide which models qualify, `ranking` orders them, and `wording` gives the reasons. A difference smaller
+than the noise is a tie.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The verdict in plain words: a headline, the reasons, and what makes it weaker."""
+"""The wording of a verdict: a headline, the reasons, and cautions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MULTIPLE = 1.5  # from this ratio on, "1.5 ×" instead of "50 %"
 
 @dataclass(frozen=True)
 class Case:
-    """All that the words are about: the models in order, who won, and under which terms.
+    """What the sentences are made from: the models in order, the winner, and the configuration.
 
     `sources` has the key of the figure that stands for each dimension.
     """
@@ -195,14 +195,14 @@ def _superlative(case: Case, dimension: str, winner: Ranked, others: Sequence[Ra
 def _against(case: Case, winner: Ranked, row: Ranked) -> str:
     """One other model beside the winner: what one would gain and lose by choosing it."""
     gains, losses, needs = _differences(case, winner, row)
-    told = _join([*gains, *losses])
+    said = _join([*gains, *losses])
     if not row.qualifies:
-        return f"{row.name} does not qualify: {_misses(row)}" + (f"; it is {told}." if told else ".")
-    if not told:
+        return f"{row.name} does not qualify: {_misses(row)}" + (f"; it is {said}." if said else ".")
+    if not said:
         return f"{row.name} does not differ from {winner.name} by more than the noise."
     if not gains:
-        return f"{row.name} is {told}{'.' if _crossover(case, winner, row) else ': nothing speaks for it.'}"
-    return f"{row.name} is {told}: choose {winner.name} unless you need {_join(needs)}."
+        return f"{row.name} is {said}{'.' if _crossover(case, winner, row) else ': nothing speaks for it.'}"
+    return f"{row.name} is {said}: choose {winner.name} unless you need {_join(needs)}."
 
 
 def _differences(case: Case, winner: Ranked, row: Ranked) -> tuple[list[str], list[str], list[str]]:
