@@ -20,8 +20,11 @@ from child import Child
 from omegaconf import OmegaConf
 from table import HERE, ROOT, THREADS, Row, row, run_sections
 
-from lqmf_runner.config import GgufBackend, ModelConfig, OpenAIBackend, TransformersBackend
+from lqmf_runner.config import ModelConfig
 from lqmf_runner.engine import EngineClient, load_engine
+from lqmf_runner.formats.gguf import GgufBackend
+from lqmf_runner.formats.openai import OpenAIBackend
+from lqmf_runner.formats.transformers import TransformersBackend
 from lqmf_runner.models import locate
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
 

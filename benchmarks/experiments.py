@@ -28,16 +28,16 @@ from table import HERE, ROOT, THREADS, Row, row, run_sections
 from lqmf_runner.config import (
     BenchmarkMode,
     FidelityConfig,
-    GgufBackend,
     ModelConfig,
     Prompt,
     PromptsConfig,
     SamplingConfig,
-    TransformersBackend,
 )
 from lqmf_runner.engine import EngineClient, load_engine
 from lqmf_runner.evaluation.fidelity.text import load_text
 from lqmf_runner.evaluation.fidelity.windows import WindowProtocol, compare_with_reference, record_reference
+from lqmf_runner.formats.gguf import GgufBackend
+from lqmf_runner.formats.transformers import TransformersBackend
 from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.models import locate
 from lqmf_runner.reports.display import BenchmarkDisplay

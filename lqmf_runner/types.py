@@ -343,7 +343,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         path: a folder or a GGUF file that exists on this machine. Empty for a remote endpoint.
-        format: "gguf", "bnb", "gptq", "transformers" or "openai".
+        format: the name of one of `formats.FORMATS`.
         options: the backend's settings, as plain values (the fields of its config dataclass).
     """
 

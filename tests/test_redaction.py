@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lqmf_runner.config import OpenAIBackend
 from lqmf_runner.errors import UserInputError
+from lqmf_runner.formats.openai import OpenAIBackend
 from lqmf_runner.redaction import redact_files, redact_text, secrets_in
 
 

@@ -11,8 +11,9 @@ from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import BackendConfig, GraderConfig, OpenAIBackend, RunConfig
+from ..config import BackendConfig, GraderConfig, RunConfig
 from ..errors import UserInputError
+from ..formats import check_backend, is_remote
 from ..modes import MODES, Mode
 from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
 
@@ -79,7 +80,9 @@ def to_run_config(composed: DictConfig) -> RunConfig:
     for key in composed:
         if key not in names and key != "hydra":
             raise unknown_key(str(key), names)
-    return RunConfig(**{name: plain(composed, name) for name in names})
+    config = RunConfig(**{name: plain(composed, name) for name in names})
+    check_backend(config.backend)
+    return config
 
 
 class Composer:
@@ -113,7 +116,7 @@ class Composer:
         config = self.other(grader.model)
         if not grader.overrides:
             return config
-        if not isinstance(config.backend, OpenAIBackend):
+        if not is_remote(config.backend.format):
             raise UserInputError(
                 f"'{grader.model}' runs here: a base_url or remote_model does not go with it",
                 hint="name an endpoint, e.g. judge.model=openai",

@@ -26,6 +26,7 @@ from .. import __version__
 from .. import config as schemas
 from ..config import RunConfig
 from ..errors import INTERRUPTED, UserInputError
+from ..formats import backend_schemas
 from ..modes import MODES
 from ..redaction import redact, redact_files, secrets_in
 from ..runs.context import RunContext
@@ -100,14 +101,7 @@ def group_schemas() -> dict[str, dict[str, type]]:
     """The schemas of each group by name."""
     return {
         "model": {"model": schemas.ModelConfig},
-        "backend": {
-            "auto": schemas.BackendConfig,
-            "gguf": schemas.GgufBackend,
-            "transformers": schemas.TransformersBackend,
-            "bnb": schemas.BnbBackend,
-            "gptq": schemas.GptqBackend,
-            "openai": schemas.OpenAIBackend,
-        },
+        "backend": {**backend_schemas()},
         "prompts": {"prompts": schemas.PromptsConfig},
         "mode": {name: mode.schema for name, mode in MODES.items()},
         "server": {"server": schemas.ServerConfig},

@@ -10,15 +10,7 @@ from .benchmark import BenchmarkMode, CompareMode, ObjectivesConfig, RampConfig,
 from .checks import MISSING
 from .fidelity import FidelityConfig
 from .judge import GraderConfig, JudgeConfig, SimilarityConfig
-from .model import (
-    BackendConfig,
-    BnbBackend,
-    GgufBackend,
-    GptqBackend,
-    ModelConfig,
-    OpenAIBackend,
-    TransformersBackend,
-)
+from .model import BackendConfig, ModelConfig
 from .modes import (
     BatchMode,
     ChatMode,
@@ -41,12 +33,9 @@ __all__ = [
     "BackendConfig",
     "BatchMode",
     "BenchmarkMode",
-    "BnbBackend",
     "ChatMode",
     "CompareMode",
     "FidelityConfig",
-    "GgufBackend",
-    "GptqBackend",
     "GraderConfig",
     "HistoryMode",
     "JudgeConfig",
@@ -56,7 +45,6 @@ __all__ = [
     "ModelConfig",
     "ModelsMode",
     "ObjectivesConfig",
-    "OpenAIBackend",
     "Prompt",
     "PromptsConfig",
     "QuantizeMode",
@@ -70,7 +58,6 @@ __all__ = [
     "StopMode",
     "SyntheticConfig",
     "TrackingConfig",
-    "TransformersBackend",
     "VerdictConfig",
     "WeightsConfig",
 ]

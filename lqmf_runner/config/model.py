@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from ..errors import UserInputError
-from ..redaction import redact_text
 from .checks import MISSING, at_least, one_of, positive
-
-FORMATS = ("auto", "gguf", "bnb", "gptq", "transformers", "openai")
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """Settings that every format shares.
+    """Settings that every format shares. `formats/` extends them and checks the name of the format.
 
     Attributes:
         format: "auto" recognises it from the files.
@@ -68,112 +62,5 @@ class BackendConfig:
             value = getattr(self, name)
             if value is not None:
                 at_least(f"backend.{name}", value, 1)
-        one_of("backend.format", self.format, FORMATS)
         one_of("backend.device", self.device, ("auto", "cpu", "cuda"))
         positive("backend.load_timeout_s", self.load_timeout_s)
-
-
-@dataclass(frozen=True)
-class GgufBackend(BackendConfig):
-    """llama.cpp.
-
-    Attributes:
-        n_gpu_layers: layers on the GPU where there is one; -1 is all.
-        flash_attn: None is on a GPU, and where the KV cache is quantized, which needs it. On a CPU llama.cpp's is slow
-            beyond a hundred tokens, and a prompt's numbers depend on how it is cut into chunks.
-        kv_type: of the KV cache, "f16", "f32" or "q8_0".
-        batch_invariant: compute K-quants on a CPU so that an answer is the same alone and in a crowd; off, many
-            requests at once are faster.
-    """
-
-    format: str = "gguf"
-    n_gpu_layers: int = -1
-    n_ubatch: int = 512
-    flash_attn: bool | None = None
-    kv_type: str = "f16"
-    use_mmap: bool = True
-    batch_invariant: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("backend.n_ubatch", self.n_ubatch, 1)
-        at_least("backend.n_gpu_layers", self.n_gpu_layers, -1)
-        one_of("backend.kv_type", self.kv_type, ("f16", "f32", "q8_0"))
-        if self.kv_type == "q8_0" and self.flash_attn is False:
-            raise UserInputError(
-                "backend.kv_type=q8_0 needs flash attention", hint="leave backend.flash_attn at null"
-            )
-
-
-@dataclass(frozen=True)
-class TransformersBackend(BackendConfig):
-    """An unquantized Hugging Face checkpoint.
-
-    Attributes:
-        dtype: "auto" is float16 on a GPU and the fastest correct one on a CPU.
-        device_map: handed to `from_pretrained` on a GPU.
-        trust_remote_code: run Python code that comes with the model. Leave it off.
-    """
-
-    format: str = "transformers"
-    dtype: str = "auto"
-    device_map: str = "auto"
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("backend.dtype", self.dtype, ("auto", "float32", "float16", "bfloat16"))
-
-
-@dataclass(frozen=True)
-class BnbBackend(TransformersBackend):
-    """bitsandbytes. `quantize_on_load` ("4bit", "8bit") quantizes a checkpoint that is not yet quantized."""
-
-    format: str = "bnb"
-    quantize_on_load: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.quantize_on_load is not None:
-            one_of("backend.quantize_on_load", self.quantize_on_load, ("4bit", "8bit"))
-
-
-@dataclass(frozen=True)
-class GptqBackend(TransformersBackend):
-    """GPTQ checkpoints, through GPT-QModel."""
-
-    format: str = "gptq"
-
-
-@dataclass(frozen=True)
-class OpenAIBackend(BackendConfig):
-    """Any OpenAI-compatible endpoint. The key is read from the environment variable `api_key_env`."""
-
-    format: str = "openai"
-    base_url: str = "http://127.0.0.1:8080/v1"
-    api_key_env: str = "OPENAI_API_KEY"
-    remote_model: str | None = None
-    timeout_s: float = 120.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("backend.timeout_s", self.timeout_s)
-        if self.api_key_env and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env, re.ASCII):
-            raise UserInputError(
-                "backend.api_key_env is not the name of an environment variable",
-                hint="put the key into a variable and name that, e.g. OPENAI_API_KEY",
-            )
-        if not _is_address(self.base_url):
-            raise UserInputError(
-                f"backend.base_url={redact_text(self.base_url)} is not the address of an endpoint",
-                hint="it looks like http://127.0.0.1:8080/v1",
-            )
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..formats import find_format, load_target
 from ..types import ModelSpec
 from .client import EngineClient
 
@@ -11,7 +12,7 @@ __all__ = ["EngineClient", "load_engine"]
 
 
 async def load_engine(spec: ModelSpec, on_progress: Callable[[float], None] | None = None) -> EngineClient:
-    """Load a located model and return when it answers: a worker process, or a remote endpoint for "openai".
+    """Load a located model and return when it answers: a worker process, or the client of a remote endpoint.
 
     Args:
         on_progress: takes the share of the load that is done, 0 to 1.
@@ -19,10 +20,10 @@ async def load_engine(spec: ModelSpec, on_progress: Callable[[float], None] | No
     Raises:
         LqmfError: the load failed; nothing is left running.
     """
-    if spec.format == "openai":
-        from .remote import RemoteEngine
-
-        return await RemoteEngine.connect(spec)
+    format = find_format(spec.format)
+    if format is not None and format.remote:
+        engine: EngineClient = await load_target(format.client).connect(spec)
+        return engine
     from .local import LocalEngine
 
     return await LocalEngine.start(spec, on_progress)

@@ -87,7 +87,7 @@ class RemoteEngine(EngineClient):
             raise
         info = ModelInfo(
             name=spec.name,
-            format="openai",
+            format=spec.format,
             method="remote",
             architecture="",
             bits=0,

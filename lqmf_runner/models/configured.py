@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import OpenAIBackend, RunConfig
+from ..config import RunConfig
+from ..formats import is_remote
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ def configured_model(name: str, config: RunConfig) -> ConfiguredModel:
 
 def _whereabouts(config: RunConfig) -> tuple[bool, str]:
     model = config.model
-    if isinstance(config.backend, OpenAIBackend):
-        return True, f"remote, {config.backend.base_url}"
+    if is_remote(config.backend.format):
+        return True, f"remote, {getattr(config.backend, 'base_url', '')}".rstrip(", ")
     if model.path and (Path(config.models_dir) / model.path).exists():
         return True, f"here: {model.path}"
     if model.package:

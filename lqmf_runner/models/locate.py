@@ -6,19 +6,14 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
-from ..config import BackendConfig, BnbBackend, GgufBackend, GptqBackend, ModelConfig, TransformersBackend
+from ..config import BackendConfig, ModelConfig
 from ..errors import ModelNotFoundError, UserInputError
+from ..formats import AUTO, get_format, is_remote
 from ..types import ModelSpec
+from .demo_family import DEMO_FOLDERS
 from .discover import discover
 from .found import FoundModel
 from .inspect import inspect_model
-
-BACKENDS: dict[str, type[BackendConfig]] = {
-    "gguf": GgufBackend,
-    "bnb": BnbBackend,
-    "gptq": GptqBackend,
-    "transformers": TransformersBackend,
-}
 
 
 def locate(
@@ -37,8 +32,8 @@ def locate(
         ModelUnusableError: its files are damaged, of an unknown format, or refused as unsafe.
         UserInputError: the name is not one, or the backend's format is another than the files'.
     """
-    if backend.format == "openai":
-        return ModelSpec(name=model.name, format="openai", path="", options=dataclasses.asdict(backend))
+    if is_remote(backend.format):
+        return ModelSpec(name=model.name, format=backend.format, path="", options=dataclasses.asdict(backend))
     trusted = getattr(backend, "trust_remote_code", False)
     found = find(model, models_dir, trust_remote_code=trusted, download=download)
     fitted = fit_backend(backend, found, model.name)
@@ -72,20 +67,21 @@ def fit_backend(backend: BackendConfig, found: FoundModel, name: str) -> Backend
     Raises:
         UserInputError: the config asks for another format.
     """
-    if backend.format == "auto":
-        cls = BACKENDS[found.format]
+    if backend.format == AUTO:
+        cls = get_format(found.format).backend
         valid = {f.name for f in dataclasses.fields(cls) if f.name != "format"}
         given = {f.name for f in dataclasses.fields(backend)}
         return cls(**{key: getattr(backend, key) for key in valid & given})
     quantize_on_load = getattr(backend, "quantize_on_load", None)
-    if quantize_on_load and found.format == "bnb":
+    if quantize_on_load and found.format == backend.format:
         raise UserInputError(
             f"{name} is quantized already ({found.method})", hint="leave out backend.quantize_on_load"
         )
-    if backend.format == found.format or (quantize_on_load and found.format == "transformers"):
+    unquantized = get_format(found.format).unquantized
+    if backend.format == found.format or (quantize_on_load and unquantized):
         return backend
     hint = f"use backend={found.format}, or backend.format=auto"
-    if backend.format == "bnb" and found.format == "transformers":
+    if get_format(backend.format).quantizes_on_load and unquantized:
         hint += "; or backend.quantize_on_load=4bit"
     raise UserInputError(
         f"{name} is a {found.format} model ({found.method}), not {backend.format}", hint=hint
@@ -185,8 +181,6 @@ def _tried(model: ModelConfig) -> str:
 
 
 def _how_to_get(model: ModelConfig) -> str:
-    from .demo import DEMO_FOLDERS
-
     if model.path in DEMO_FOLDERS:
         return "make it from the demo model: python -m lqmf_runner.models.demo (or: make demo)"
     if model.package:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from ..formats import find_format
 from ..results.metrics import METRICS, Metric, value_at
 from ..results.quality import ReferenceFigures
 from ..results.schema import LoadResult, ModelResult, Shape, Summary
@@ -97,8 +98,9 @@ def ramp(model: ModelResult) -> str:
 
 def format_name(model: ModelResult) -> str:
     """What people call a model's format: "GGUF Q4_1", "NF4", "GPTQ 4-bit g64"."""
-    if model.format == "gguf" and model.method:
-        return f"GGUF {model.method}"
+    format = find_format(model.format or "")
+    if format is not None and model.method:
+        return format.shown.format(method=model.method)
     return model.method or model.format or UNKNOWN
 
 

@@ -8,22 +8,26 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..nvml import open_nvml
 from .schema import Gpu, SystemInfo
 
 PACKAGES = (
-    "lqmf-runner", "torch", "transformers", "accelerate", "bitsandbytes", "gptqmodel", "optimum",
-    "llama-cpp-python", "numpy", "mlflow", "hydra-core",
+    "lqmf-runner", "numpy", "mlflow", "hydra-core",
 )  # fmt: skip
-"""Packages whose versions decide a result."""
+"""Packages whose versions decide a result in every format."""
 
 _BANDWIDTH_TIMEOUT_S = 20.0
 
 
-def describe_system(*, measure_bandwidth: bool = True) -> SystemInfo:
-    """Describe this machine. Nothing that cannot be found out makes it fail."""
+def describe_system(formats: Iterable[str] = (), *, measure_bandwidth: bool = True) -> SystemInfo:
+    """Describe this machine. Nothing that cannot be found out makes it fail.
+
+    Args:
+        formats: the packages that the formats run on.
+    """
     return SystemInfo(
         cpu=cpu_name(),
         cores=usable_cores(),
@@ -31,7 +35,7 @@ def describe_system(*, measure_bandwidth: bool = True) -> SystemInfo:
         os=platform.platform(terse=True),
         python=platform.python_version(),
         gpus=find_gpus(),
-        packages=package_versions(),
+        packages=package_versions((*PACKAGES, *formats)),
         memory_bandwidth_gb_s=memory_bandwidth_gb_s() if measure_bandwidth else None,
     )
 
@@ -71,10 +75,10 @@ def find_gpus() -> list[Gpu]:
         return []
 
 
-def package_versions() -> dict[str, str]:
+def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of the packages that are installed, read from their metadata; nothing is imported."""
     found = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

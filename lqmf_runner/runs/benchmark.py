@@ -18,6 +18,7 @@ from ..config import BenchmarkMode, RunConfig
 from ..engine.on_demand import LoadEngine
 from ..errors import INTERRUPTED, LqmfError
 from ..evaluation.grading.answers import Opponent
+from ..formats import is_remote, packages
 from ..load.plan import BenchmarkPlan
 from ..results.files import clear_results, write_results
 from ..results.machine import describe_system, git_commit, memory_bandwidth_gb_s
@@ -116,7 +117,7 @@ def begin(context: RunContext, name: str) -> Results:
             sweep=sweep_name(context.sweep_dir) if context.sweep_dir else None,
             reason="running",
         ),
-        system=describe_system(measure_bandwidth=False),
+        system=describe_system(packages(), measure_bandwidth=False),
     )
 
 
@@ -248,7 +249,7 @@ class _Benchmark:
         self._system_log.model = result.name
         result.format, result.version = spec.format, spec.version or None
         system = self.results.system
-        if system.memory_bandwidth_gb_s is None and spec.format != "openai":
+        if system.memory_bandwidth_gb_s is None and not is_remote(spec.format):
             self._display.say("measuring memory bandwidth")
             system.memory_bandwidth_gb_s = memory_bandwidth_gb_s()
         asyncio.run(

@@ -23,6 +23,7 @@ from ..evaluation.grading.answers import (
     judged_requests,
 )
 from ..evaluation.grading.judge import load_rubric
+from ..formats import is_remote
 from ..results.files import JUDGEMENTS
 from ..results.request_log import RequestLog
 from ..results.schema import ModelResult, RequestRecord
@@ -128,6 +129,6 @@ def _ready(spec: ModelSpec, load: LoadEngine) -> ModelSpec:
     async def connect() -> None:
         await (await load(spec, None)).close()
 
-    if spec.format == "openai":
+    if is_remote(spec.format):
         asyncio.run(connect())
     return spec

@@ -18,6 +18,7 @@ from ..errors import EngineError, InvalidRequestError, RemoteEngineError
 from ..evaluation.grading.similarity import mean_similarity
 from ..evaluation.heuristic import heuristic_se, mean_heuristic, score_answer
 from ..evaluation.tasks.run import Tasks
+from ..formats import is_remote
 from ..load.base import LoadShape
 from ..load.closed_loop import ClosedLoop
 from ..load.conversations import Conversation, cycle_conversations
@@ -110,7 +111,7 @@ async def benchmark_model(
             result.load_time_s = clock() - started
             describe(result, client.info, spec)
         observer.loaded(result)
-        endpoint = client.info.format == "openai"
+        endpoint = is_remote(client.info.format)
         if reference is not None and endpoint:
             measured = "only decisions are" if reference.decisions else "nothing is"
             result.notes.append(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from lqmf_runner.app.compose import Composer
-from lqmf_runner.config import TransformersBackend
+from lqmf_runner.formats.transformers import TransformersBackend
 
 from ..conftest import Compose, Run
 

@@ -10,19 +10,19 @@ from lqmf_runner.config import (
     BackendConfig,
     BatchMode,
     BenchmarkMode,
-    BnbBackend,
     FidelityConfig,
-    GgufBackend,
-    GptqBackend,
-    OpenAIBackend,
     Prompt,
     PromptsConfig,
     QuantizeMode,
     RunConfig,
     SamplingConfig,
-    TransformersBackend,
 )
 from lqmf_runner.errors import UserInputError
+from lqmf_runner.formats.bnb import BnbBackend
+from lqmf_runner.formats.gguf import GgufBackend
+from lqmf_runner.formats.gptq import GptqBackend
+from lqmf_runner.formats.openai import OpenAIBackend
+from lqmf_runner.formats.transformers import TransformersBackend
 
 from ..conftest import Compose
 

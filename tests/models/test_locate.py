@@ -13,16 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from lqmf_runner.config import (
-    BackendConfig,
-    BnbBackend,
-    GgufBackend,
-    GptqBackend,
-    ModelConfig,
-    OpenAIBackend,
-    TransformersBackend,
-)
+from lqmf_runner.config import BackendConfig, ModelConfig
 from lqmf_runner.errors import ModelNotFoundError, ModelUnusableError, UserInputError
+from lqmf_runner.formats.bnb import BnbBackend
+from lqmf_runner.formats.gguf import GgufBackend
+from lqmf_runner.formats.gptq import GptqBackend
+from lqmf_runner.formats.openai import OpenAIBackend
+from lqmf_runner.formats.transformers import TransformersBackend
 from lqmf_runner.models import locate
 
 

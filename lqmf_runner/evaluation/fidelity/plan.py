@@ -10,6 +10,7 @@ import msgspec
 from ...config import FidelityConfig, PromptsConfig
 from ...decisions.sets import DecisionSet, load_decisions
 from ...errors import UserInputError
+from ...formats import is_remote
 from ...types import ModelSpec, SamplingParams
 from .store import ReferenceKey, ReferenceStore
 from .text import EvaluationText, load_text
@@ -55,7 +56,7 @@ class FidelityPlan:
         Raises:
             UserInputError: the reference is an endpoint, or the text or the decisions cannot be read.
         """
-        if reference.format == "openai":
+        if is_remote(reference.format):
             raise UserInputError(
                 f"the reference '{reference.name}' runs behind an endpoint, which does not give full distributions",
                 hint="name a model on this machine: reference=smollm2_bf16",

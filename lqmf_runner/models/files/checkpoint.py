@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelUnusableError
+from ...formats import FORMATS, Format
+from ...formats.base import Recognised
 from ..found import FoundModel
 from .safetensors import StoredTensor, read_json, read_tensors, weight_files
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SUPPORTED = "bitsandbytes, GPTQ, GGUF and unquantized safetensors"
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-# What bitsandbytes stores beside a packed weight.
-_BNB_STATE = re.compile(
-    r"\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.\w+|SCB|weight_format)$"
-)
-_GPTQ_STATE = re.compile(r"\.(qzeros|scales|g_idx)$")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|qweight)$")
 
@@ -32,7 +29,8 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> FoundMod
     config = read_json(folder / "config.json")
     if not trust_remote_code:
         _refuse_remote_code(folder, config)
-    format, method, bits = _format_of(config)
+    format, recognised = _format_of(config)
+    method, bits = recognised.method, recognised.bits
     files = weight_files(folder)
     if not files:
         _refuse_no_safetensors(folder)
@@ -42,15 +40,15 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> FoundMod
     if not tensors:
         raise ModelUnusableError("its weight files hold no tensors")
     stored = sum(t.nbytes for t in tensors.values())
-    parameters = _count_parameters(tensors, format, bits)
-    if format == "transformers":
+    parameters = format.count_parameters(tensors, bits)
+    if format.unquantized:
         method, bits = _plain_method(tensors.values())
     text_config = config.get("text_config")
     text = text_config if isinstance(text_config, dict) else config
     return FoundModel(
         name=folder.name,
         path=str(folder),
-        format=format,
+        format=format.name,
         method=method,
         architecture=_architecture(config),
         bits=bits,
@@ -74,30 +72,15 @@ def _refuse_remote_code(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def _format_of(config: dict[str, Any]) -> tuple[str, str, float]:
-    """Format, method label and bits; the label of an unquantized checkpoint needs its tensors and is left empty."""
+def _format_of(config: dict[str, Any]) -> tuple[Format, Recognised]:
+    """The first format that recognises how the checkpoint is quantized."""
     quantization = config.get("quantization_config") or config.get("compression_config")
-    if quantization is None:
-        return "transformers", "", 0.0
-    if not isinstance(quantization, dict):
+    if quantization is not None and not isinstance(quantization, dict):
         raise ModelUnusableError("config.json is damaged: quantization_config is no object")
-    kind = quantization.get("quant_method")
-    if kind is None and (quantization.get("load_in_4bit") or quantization.get("load_in_8bit")):
-        kind = "bitsandbytes"
-    if kind == "bitsandbytes":
-        if quantization.get("load_in_8bit"):
-            return "bnb", "int8", 8.0
-        label = str(quantization.get("bnb_4bit_quant_type", "fp4")).upper()
-        return "bnb", label + (" dq" if quantization.get("bnb_4bit_use_double_quant") else ""), 4.0
-    if kind == "gptq":
-        bits, group = quantization.get("bits"), quantization.get("group_size")
-        if bits not in (2, 3, 4, 8):
-            raise ModelUnusableError(f"config.json is damaged: GPTQ with {bits!r} bits")
-        return (
-            "gptq",
-            f"GPTQ {bits}-bit " + (f"g{group}" if _integer(group) > 0 else "per channel"),
-            float(bits),
-        )
+    for format in FORMATS:
+        if format.recognise is not None and (recognised := format.recognise(quantization)) is not None:
+            return format, recognised
+    kind = (quantization or {}).get("quant_method")
     raise ModelUnusableError(
         f"its quantization method, {kind!r}, is not supported", hint=f"supported: {SUPPORTED}"
     )
@@ -113,30 +96,6 @@ def _refuse_no_safetensors(folder: Path) -> None:
     raise ModelUnusableError(
         "it has a config.json but no weights", hint="download it again, *.safetensors included"
     )
-
-
-def _count_parameters(tensors: dict[str, StoredTensor], format: str, bits: float) -> int:
-    if format == "gptq":
-        per_int32 = 32 / bits
-        return sum(
-            int(t.elements * per_int32) if name.endswith(".qweight") else t.elements
-            for name, t in tensors.items()
-            if not _GPTQ_STATE.search(name)
-        )
-    if format == "bnb":
-        packed = {name.split(".weight.")[0] + ".weight" for name in tensors if ".weight.quant_state" in name}
-        return sum(
-            t.elements * _packed_per_element(t) if name in packed else t.elements
-            for name, t in tensors.items()
-            if not _BNB_STATE.search(name)
-        )
-    return sum(t.elements for t in tensors.values())
-
-
-def _packed_per_element(tensor: StoredTensor) -> int:
-    return (
-        2 * tensor.nbytes // max(tensor.elements, 1)
-    )  # two 4-bit weights in each byte, whatever it is stored as
 
 
 def _plain_method(tensors: Iterable[StoredTensor]) -> tuple[str, float]:

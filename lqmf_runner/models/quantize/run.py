@@ -12,6 +12,7 @@ import msgspec
 
 from ...config import QuantizeMode
 from ...errors import LqmfError, QuantizationError, UserInputError
+from ...formats import get_format
 from ..found import FoundModel
 from ..inspect import inspect_model
 from .base import Job, Proof, QuantizationMethod, Report
@@ -88,7 +89,7 @@ def quantize(
     method = get_method(mode.method)
     parameters = method.parameters(mode)
     output = check_name(mode.output or f"{base_name(name)}_{method.suffix(parameters)}", "mode.output")
-    if source.format not in ("transformers", "gguf"):
+    if not get_format(source.format).quantization_source:
         raise UserInputError(
             f"{name} is quantized already ({source.method})",
             hint="start from an unquantized model or a GGUF, e.g. model=smollm2_gguf",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...formats import get_format
 from ..files.gguf import read_header
 from .base import Job, Report
 
@@ -17,7 +18,7 @@ def load_source(job: Job, report: Report) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    if job.source_format != "gguf":
+    if not get_format(job.source_format).single_file:
         report("reading the source", 0, 0)
         return AutoModelForCausalLM.from_pretrained(job.source, dtype=torch.bfloat16)
     report("dequantizing the GGUF", 0, 0)
@@ -39,7 +40,7 @@ def load_tokenizer(job: Job) -> Any | None:
     from transformers import AutoTokenizer
 
     file = Path(job.source)
-    if job.source_format == "gguf":
+    if get_format(job.source_format).single_file:
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         except (KeyError, NotImplementedError):  # a GGUF without a vocabulary
@@ -67,7 +68,7 @@ def _restore_pre_tokenizer(tokenizer: Any, kind: str | None) -> None:
 
 def source_folder(job: Job, report: Report) -> Path:
     """The source as a Hugging Face folder: the one that was given, or the GGUF dequantized into `scratch`."""
-    if job.source_format != "gguf":
+    if not get_format(job.source_format).single_file:
         return Path(job.source)
     folder = Path(job.scratch) / "source"
     save(load_source(job, report), load_tokenizer(job), folder)

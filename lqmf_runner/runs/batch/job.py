@@ -17,6 +17,7 @@ from ...config import BatchMode, RunConfig
 from ...engine import load_engine
 from ...engine.on_demand import LoadEngine
 from ...errors import INTERRUPTED, LqmfError, UserInputError
+from ...formats import is_remote
 from ...load.metrics import load_result
 from ...output import OutputConsole
 from ...redaction import redact_text
@@ -270,7 +271,7 @@ def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
 def _who_answers(spec: ModelSpec) -> str:
     """An identity that changes with the weights: their version, or the endpoint's model, or else its address."""
     options = spec.options
-    if spec.format == "openai":
+    if is_remote(spec.format):
         return f"{spec.name} {options.get('remote_model') or redact_text(options.get('base_url', ''))}"
     return f"{spec.name} {spec.format} {spec.version} {options.get('quantize_on_load')}"
 

@@ -18,6 +18,7 @@ import msgspec
 
 from ...config import BackendConfig, RunConfig
 from ...errors import LqmfError, ModelNotFoundError, ModelUnusableError
+from ...formats import is_remote
 from ...models import FoundModel, discover, locate
 from ...models.discover import WEIGHT_SUFFIXES
 from ...models.locate import find, fit_backend
@@ -117,8 +118,8 @@ class LocalCatalog:
     def _list_configured(self) -> list[CatalogEntry]:
         entries = []
         for name, config in self._configs.items():
-            if config.backend.format == "openai":
-                entries.append(CatalogEntry(name=name, format="openai", method="remote"))
+            if is_remote(config.backend.format):
+                entries.append(CatalogEntry(name=name, format=config.backend.format, method="remote"))
                 continue
             try:  # without asking the hub
                 found = find(dataclasses.replace(config.model, hub_id=None), self._models_dir)
@@ -165,7 +166,7 @@ def _usable(names: Iterable[str], compose: Callable[..., RunConfig]) -> dict[str
         if name != "local":
             with contextlib.suppress(LqmfError):
                 config = compose(name)
-                if config.backend.format != "openai":
+                if not is_remote(config.backend.format):
                     configs[name] = config
     return configs
 

@@ -7,12 +7,10 @@ import time
 from dataclasses import dataclass, field
 
 from ...engine import EngineClient
+from ...formats import overhead_mb
 from ...types import ModelSpec, Usage
 
 LOADING, READY, RESTARTING = "loading", "ready", "restarting"
-# What a worker needs beside its weights: the runtime, the KV cache and the work space, MB by format.
-_OVERHEAD_MB = {"gguf": 150.0, "openai": 0.0}
-_DEFAULT_OVERHEAD_MB = 700.0
 
 
 @dataclass(eq=False)
@@ -57,7 +55,7 @@ class PooledModel:
         """The memory it counts for: measured, or estimated until it is loaded."""
         if self.memory_mb:
             return self.memory_mb
-        return self.size_mb * 1.1 + _OVERHEAD_MB.get(self.spec.format, _DEFAULT_OVERHEAD_MB)
+        return self.size_mb * 1.1 + overhead_mb(self.spec.format)
 
     @property
     def evictable(self) -> bool:

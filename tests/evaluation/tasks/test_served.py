@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lqmf_runner.config import GgufBackend
 from lqmf_runner.engine import load_engine
+from lqmf_runner.formats.gguf import GgufBackend
 from lqmf_runner.types import ModelSpec
 from tests.evaluation.tasks.test_run import ask, measure, rows
 from tests.support.processes import MODEL, Program

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lqmf_runner.config import OpenAIBackend, RunConfig
+from lqmf_runner.config import RunConfig
 from lqmf_runner.config.model import ModelConfig
 from lqmf_runner.errors import ModelNotFoundError, UserInputError
+from lqmf_runner.formats.openai import OpenAIBackend
 from lqmf_runner.server.pool.catalog import create_catalog, weights_mb
 
 

@@ -1,11 +1,11 @@
-"""Formats by name. A new format is one file here, one line below, and one `conf/backend/*.yaml`."""
+"""The runners: the code that runs the models of a format. Which format has which runner is said in `formats/`."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ....errors import UserInputError
+from ....formats import FORMATS, find_format, load_target
 from ....models import inspect_model
 from ....types import ModelSpec
 from .base import ModelRunner, Progress
@@ -13,31 +13,25 @@ from .base import ModelRunner, Progress
 if TYPE_CHECKING:
     from .llama_embedding import LlamaEmbedder
 
-RUNNERS = {
-    "gguf": "llama_cpp:LlamaCppRunner",
-    "bnb": "transformers:TransformersRunner",
-    "gptq": "transformers:TransformersRunner",
-    "transformers": "transformers:TransformersRunner",
-}
-
 
 def runner_class(format_name: str) -> type[ModelRunner]:
     """The runner of a format, imported on demand.
 
     Raises:
-        UserInputError: there is no such format.
+        UserInputError: there is no such format, or it runs elsewhere.
     """
-    if format_name not in RUNNERS:
-        raise UserInputError(f"no runner for format '{format_name}'", hint=f"formats: {', '.join(RUNNERS)}")
-    module, _, name = RUNNERS[format_name].partition(":")
-    cls: type[ModelRunner] = getattr(import_module(f".{module}", __name__), name)
+    format = find_format(format_name)
+    if format is None or not format.runner:
+        local = ", ".join(format.name for format in FORMATS if format.runner)
+        raise UserInputError(f"no runner for format '{format_name}'", hint=f"formats: {local}")
+    cls: type[ModelRunner] = load_target(format.runner)
     return cls
 
 
 def load_model(spec: ModelSpec, progress: Progress) -> ModelRunner | LlamaEmbedder:
     """The loaded model: one that generates, or one that is made for embeddings; see `ModelRunner.load`."""
-    if spec.format == "gguf" and inspect_model(spec.path).embeddings:
-        from .llama_embedding import LlamaEmbedder
-
-        return LlamaEmbedder.load(spec, progress)
+    format = find_format(spec.format)
+    if format is not None and format.embedder and inspect_model(spec.path).embeddings:
+        embedder: LlamaEmbedder = load_target(format.embedder).load(spec, progress)
+        return embedder
     return runner_class(spec.format).load(spec, progress)

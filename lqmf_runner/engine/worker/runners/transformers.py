@@ -25,6 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ....errors import DoesNotFitError, LqmfError, MissingDependencyError, ModelUnusableError
+from ....formats import get_format
 from ....models import FoundModel, inspect_model
 from ....types import ModelInfo, ModelSpec
 from ..text import Detokenizer
@@ -263,7 +264,7 @@ def _load_model(
     except ImportError as error:
         raise MissingDependencyError(
             f"'{spec.name}' needs a package that is not installed: {error}",
-            hint=f"pip install 'lqmf-runner[{spec.format}]'",
+            hint=get_format(spec.format).install,
         ) from error
     except LqmfError:
         raise

@@ -1,0 +1,57 @@
+"""GGUF files, run by llama.cpp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import BackendConfig
+from ..config.checks import at_least, one_of
+from ..errors import UserInputError
+from .base import Format
+
+
+@dataclass(frozen=True)
+class GgufBackend(BackendConfig):
+    """llama.cpp.
+
+    Attributes:
+        n_gpu_layers: layers on the GPU where there is one; -1 is all.
+        flash_attn: None is on a GPU, and where the KV cache is quantized, which needs it. On a CPU llama.cpp's is slow
+            beyond a hundred tokens, and a prompt's numbers depend on how it is cut into chunks.
+        kv_type: of the KV cache, "f16", "f32" or "q8_0".
+        batch_invariant: compute K-quants on a CPU so that an answer is the same alone and in a crowd; off, many
+            requests at once are faster.
+    """
+
+    format: str = "gguf"
+    n_gpu_layers: int = -1
+    n_ubatch: int = 512
+    flash_attn: bool | None = None
+    kv_type: str = "f16"
+    use_mmap: bool = True
+    batch_invariant: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("backend.n_ubatch", self.n_ubatch, 1)
+        at_least("backend.n_gpu_layers", self.n_gpu_layers, -1)
+        one_of("backend.kv_type", self.kv_type, ("f16", "f32", "q8_0"))
+        if self.kv_type == "q8_0" and self.flash_attn is False:
+            raise UserInputError(
+                "backend.kv_type=q8_0 needs flash attention", hint="leave backend.flash_attn at null"
+            )
+
+
+GGUF = Format(
+    name="gguf",
+    label="GGUF",
+    backend=GgufBackend,
+    runner="lqmf_runner.engine.worker.runners.llama_cpp:LlamaCppRunner",
+    embedder="lqmf_runner.engine.worker.runners.llama_embedding:LlamaEmbedder",
+    magic=b"GGUF",
+    quantization_source=True,
+    shown="GGUF {method}",
+    overhead_mb=150.0,
+    packages=("llama-cpp-python",),
+    extra="gguf",
+)

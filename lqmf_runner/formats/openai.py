@@ -1,0 +1,56 @@
+"""Models behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..config import BackendConfig
+from ..config.checks import positive
+from ..errors import UserInputError
+from ..redaction import redact_text
+from .base import Format
+
+
+@dataclass(frozen=True)
+class OpenAIBackend(BackendConfig):
+    """Any OpenAI-compatible endpoint. The key is read from the environment variable `api_key_env`."""
+
+    format: str = "openai"
+    base_url: str = "http://127.0.0.1:8080/v1"
+    api_key_env: str = "OPENAI_API_KEY"
+    remote_model: str | None = None
+    timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("backend.timeout_s", self.timeout_s)
+        if self.api_key_env and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env, re.ASCII):
+            raise UserInputError(
+                "backend.api_key_env is not the name of an environment variable",
+                hint="put the key into a variable and name that, e.g. OPENAI_API_KEY",
+            )
+        if not _is_address(self.base_url):
+            raise UserInputError(
+                f"backend.base_url={redact_text(self.base_url)} is not the address of an endpoint",
+                hint="it looks like http://127.0.0.1:8080/v1",
+            )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+OPENAI = Format(
+    name="openai",
+    label="OpenAI endpoint",
+    backend=OpenAIBackend,
+    client="lqmf_runner.engine.remote:RemoteEngine",
+    overhead_mb=0.0,
+)

@@ -1,0 +1,52 @@
+"""Unquantized Hugging Face checkpoints, run by transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import BackendConfig
+from ..config.checks import one_of
+from .base import Format, Recognised
+
+RUNNER = "lqmf_runner.engine.worker.runners.transformers:TransformersRunner"
+PACKAGES = ("torch", "transformers", "accelerate")
+
+
+@dataclass(frozen=True)
+class TransformersBackend(BackendConfig):
+    """An unquantized Hugging Face checkpoint.
+
+    Attributes:
+        dtype: "auto" is float16 on a GPU and the fastest correct one on a CPU.
+        device_map: handed to `from_pretrained` on a GPU.
+        trust_remote_code: run Python code that comes with the model. Leave it off.
+    """
+
+    format: str = "transformers"
+    dtype: str = "auto"
+    device_map: str = "auto"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("backend.dtype", self.dtype, ("auto", "float32", "float16", "bfloat16"))
+
+
+def recognise(quantization: Mapping[str, Any] | None) -> Recognised | None:
+    """Recognise a checkpoint that is not quantized; its tensors say the rest."""
+    return Recognised("", 0.0) if quantization is None else None
+
+
+TRANSFORMERS = Format(
+    name="transformers",
+    label="transformers",
+    backend=TransformersBackend,
+    runner=RUNNER,
+    recognise=recognise,
+    unquantized=True,
+    quantization_source=True,
+    packages=PACKAGES,
+    extra="transformers",
+)

@@ -1,0 +1,131 @@
+"""A format is one file, one entry, one YAML and its extra, and all that depends on formats follows from the entry."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lqmf_runner import formats
+from lqmf_runner.app.conf import conf_dir
+from lqmf_runner.app.hydra import group_schemas
+from lqmf_runner.config import BackendConfig
+from lqmf_runner.engine import EngineClient
+from lqmf_runner.engine.worker.runners import runner_class
+from lqmf_runner.engine.worker.runners.base import ModelRunner
+from lqmf_runner.errors import UserInputError
+from lqmf_runner.formats import FORMATS, Format, check_backend, load_target
+
+from ..conftest import Compose
+
+PACKAGE = Path(formats.__file__).parent.parent
+NAMES = {format.name for format in FORMATS}
+# The folders that know one format each. `runs/batch` has a file layout, and `decisions` and `server/route.py` have
+# request shapes, that are named "openai" too: those are never compared with a model's format.
+KNOW_FORMATS = ("formats", "engine/worker/runners")
+every_format = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
+
+
+def extras() -> dict[str, list[str]]:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    return dict(project["optional-dependencies"])
+
+
+def requirements(extra: str) -> set[str]:
+    """Names of the distributions that an extra asks for, those of the extras in it included."""
+    found: set[str] = set()
+    for line in extras()[extra]:
+        if inner := re.fullmatch(r"lqmf-runner\[(.+)\]", line):
+            found.update(*(requirements(name) for name in inner.group(1).split(",")))
+        else:
+            found.add(re.split(r"[=<>]", line)[0])
+    return found
+
+
+@every_format
+def test_yaml_schema_and_entry_agree(format: Format, compose_config: Compose) -> None:
+    assert group_schemas()["backend"][format.name] is format.backend
+    assert format.backend().format == format.name
+    assert (conf_dir() / "backend" / f"{format.name}.yaml").is_file()
+    assert compose_config("mode=models", f"backend={format.name}").backend == format.backend()
+
+
+@every_format
+def test_the_extra_brings_the_packages(format: Format) -> None:
+    assert format.remote or format.extra
+    assert set(format.packages) <= (requirements(format.extra) if format.extra else set())
+    if format.extra:
+        assert format.install == f"pip install 'lqmf-runner[{format.extra}]'"
+        assert requirements(format.extra) <= requirements("all")
+
+
+@every_format
+def test_what_runs_a_format_is_there(format: Format) -> None:
+    assert bool(format.runner) != format.remote
+    if format.remote:
+        assert issubclass(load_target(format.client), EngineClient)
+        with pytest.raises(UserInputError, match="no runner"):
+            runner_class(format.name)
+    else:
+        assert issubclass(runner_class(format.name), ModelRunner)
+        assert bool(format.recognise) != format.single_file
+
+
+def test_a_yaml_belongs_to_a_format() -> None:
+    for file in (conf_dir() / "backend").glob("*.yaml"):
+        schemas = re.findall(r"^  - (\w+?)(?:_schema)?$", file.read_text(), re.MULTILINE)
+        assert set(schemas) <= NAMES | {"auto"}, file.name
+
+
+def test_an_unknown_format_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UserInputError, match=r"backend\.format=gguff is not valid") as error:
+        check_backend(BackendConfig(format="gguff"))
+    assert error.value.hint == "choose one of: auto, gguf, bnb, gptq, transformers, openai"
+    check_backend(BackendConfig())
+
+
+def test_a_format_that_is_added_is_known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class SixthBackend(BackendConfig):
+        format: str = "sixth"
+
+    sixth = Format(
+        "sixth", "Sixth", SixthBackend, client="a:B", overhead_mb=6.0, packages=("six",), shown="S {method}"
+    )
+    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, sixth))
+    assert group_schemas()["backend"]["sixth"] is SixthBackend
+    assert formats.is_remote("sixth")
+    assert formats.overhead_mb("sixth") == 6.0
+    assert "six" in formats.packages()
+    check_backend(SixthBackend())
+
+
+def test_nothing_outside_compares_with_the_name_of_a_format() -> None:
+    found = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if not str(file.relative_to(PACKAGE)).startswith(KNOW_FORMATS)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Compare | ast.MatchValue) and _names_a_format(node)
+    ]
+    assert found == []
+
+
+def test_nothing_outside_asks_for_the_settings_of_one_format() -> None:
+    settings = {format.backend.__name__ for format in FORMATS}
+    found = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if not str(file.relative_to(PACKAGE)).startswith(KNOW_FORMATS)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Name) and node.id in settings
+    ]
+    assert found == []
+
+
+def _names_a_format(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Constant) and part.value in NAMES for part in ast.walk(node))
