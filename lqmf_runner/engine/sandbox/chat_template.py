@@ -104,7 +104,7 @@ class ChatTemplate:
         for turns in shapes(messages):
             try:
                 return render(turns, variables)
-            except (SecurityError, MemoryError) as error:
+            except (LqmfError, SecurityError, MemoryError) as error:
                 raise _as_ours(error) from None
             except Exception as error:
                 first_error = first_error or error

@@ -2,6 +2,7 @@
 
 transformers hands a template the messages without the keys whose value is null. Templates differ in what they do with
 an assistant turn without text, and with the arguments of a tool call: some walk through an object, some join texts.
+Some want the tool's name beside its result, which few clients send.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import msgspec
 
 from ...types import Message
 
@@ -20,14 +23,27 @@ def shapes(messages: Sequence[Message]) -> Iterator[list[Turn]]:
     """The conversation as transformers hands it to a template; then, for templates that fail on that, its equals.
 
     Turns without text have no content, then null, then an empty text. The arguments of calls are as they were given,
-    then all objects (a text that is none becomes an empty one), then all JSON text.
+    then all objects (a text that is none becomes an empty one), then all JSON text. Last, results without a name get
+    that of the call they answer.
     """
     seen: list[list[Turn]] = []
-    for absent, arguments in itertools.product(_CONTENTS, _ARGUMENTS):
-        turns = [_turn(message, absent, arguments) for message in messages]
+    for given, absent, arguments in itertools.product((messages, _named(messages)), _CONTENTS, _ARGUMENTS):
+        turns = [_turn(message, absent, arguments) for message in given]
         if turns not in seen:
             seen.append(turns)
             yield turns
+
+
+def _named(messages: Sequence[Message]) -> list[Message]:
+    functions = {call.get("id"): call.get("function") for message in messages for call in message.tool_calls}
+    named = []
+    for message in messages:
+        function = (
+            functions.get(message.tool_call_id) if message.role == "tool" and not message.name else None
+        )
+        name = function.get("name") if isinstance(function, dict) else None
+        named.append(msgspec.structs.replace(message, name=name) if name else message)
+    return named
 
 
 def _turn(message: Message, absent: Turn, arguments: Callable[[Any], Any]) -> Turn:

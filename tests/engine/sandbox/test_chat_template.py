@@ -274,5 +274,24 @@ def test_an_unknown_role_is_refused_with_the_known_ones() -> None:
     assert "assistant" in caught.value.hint
 
 
+def test_long_values_are_cut_in_errors() -> None:
+    with pytest.raises(InvalidRequestError) as role:
+        render(CHATML, (Message("x" * 200_000, "hi"),))
+    with pytest.raises(InvalidRequestError) as option:
+        ChatTemplate(CHATML, {}).render(TALK, options={"x" * 200_000 + "_token": 1})
+    with pytest.raises(InvalidRequestError) as refusal:
+        render("{{ raise_exception(messages[0].content) }}", (Message("user", "x" * 200_000),))
+    assert all(len(str(caught.value)) < 1500 for caught in (role, option, refusal))
+
+
+@pytest.mark.parametrize("documents", ["text", {"text": "x"}, ["text"], 5])
+def test_documents_are_a_list_of_objects_as_in_transformers(documents: object) -> None:
+    with pytest.raises(InvalidRequestError, match="'documents'"):
+        ChatTemplate(CHATML, {}).render(TALK, options={"documents": documents})
+    source = "{{ documents[0].text if documents }}"
+    assert ChatTemplate(source, {}).render(TALK, options={"documents": [{"text": "a"}]}) == "a"
+    assert ChatTemplate(source, {}).render(TALK, options={"documents": None}) == ""
+
+
 def test_a_conversation_is_data_not_template() -> None:
     assert "{{ 7 * 7 }}" in render(CHATML, (Message("user", "{{ 7 * 7 }}"),))

@@ -58,7 +58,7 @@ class HuggingFaceTokenizer(Tokenizer):
     """A `tokenizer.json` with its configuration."""
 
     def __init__(self, path: str, eos_ids: set[int]) -> None:
-        wrapper = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        wrapper = _read_tokenizer(path)
         self._tokenizer: FastTokenizer = wrapper.backend_tokenizer
         self._lock = threading.Lock()
         self._tokenizer.no_truncation()
@@ -109,6 +109,16 @@ class HuggingFaceTokenizer(Tokenizer):
         return steps
 
 
+def _read_tokenizer(path: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        raise ModelUnusableError(
+            f"the model's tokenizer or chat template cannot be read: {type(error).__name__}: {error}",
+            hint="fetch the model's files again",
+        ) from error
+
+
 def _chat_templates(found: str | dict[str, str] | None, folder: Path) -> dict[str, str]:
     """By name: transformers gives a single one as its text.
 
@@ -119,6 +129,12 @@ def _chat_templates(found: str | dict[str, str] | None, folder: Path) -> dict[st
     if "default" not in named and settings.is_file():
         configured = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
         named["default"] = configured if isinstance(configured, str) else None
+    for name, source in named.items():
+        if source is not None and not isinstance(source, str):
+            raise ModelUnusableError(
+                f"the chat template '{name}' in tokenizer_config.json is not a text",
+                hint="fetch the model's files again",
+            )
     return {name: source for name, source in named.items() if source}
 
 
