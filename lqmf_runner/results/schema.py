@@ -1,10 +1,12 @@
-"""What a run leaves: the typed form of `results.json` (schema_version 1) and of a line of `requests.jsonl`.
+"""What a run leaves: the typed form of `results.json` (schema_version 1) and of lines of its other files.
 
 A figure that is not known is None (`null` in JSON), never NaN. Seconds, tokens, and MB of 10^6 bytes throughout;
 shares and rates of success are between 0 and 1.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -260,3 +262,38 @@ class Judgement(msgspec.Struct, kw_only=True):
     outcomes: list[str] = []
     first_preferred: float | None = None
     error: str | None = None
+
+
+class RequestTrace(msgspec.Struct, kw_only=True):
+    """One line of `traces.jsonl`: a request of a server's session that has ended. `tracking` sends it to MLflow.
+
+    Attributes:
+        id: that of the access log.
+        key: name of its API key.
+        began: seconds since the epoch.
+        duration_s, first_token_s: after `began`; the latter is 0 where there was no token.
+        queue_s, prefill_s, decode_s: engine-side, see `types.Usage`.
+        error: kind of the error, empty where it succeeded.
+        inputs, outputs: prompts and answers, where they may be kept.
+    """
+
+    id: str
+    key: str | None
+    route: str
+    model: str
+    streaming: bool
+    n: int
+    status: int
+    error: str
+    cancelled: bool
+    began: float
+    duration_s: float
+    first_token_s: float
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    inputs: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..results.files import decode_lines
-from ..results.traces import RequestTrace
+from ..results.schema import RequestTrace
 from .values import TAG_LENGTH, shorten
 
 if TYPE_CHECKING:

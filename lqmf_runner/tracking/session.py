@@ -22,8 +22,8 @@ from ..errors import TrackingError
 from ..results.files import write_whole
 from ..results.flat import flatten
 from ..results.line_file import LineFile
+from ..results.schema import RequestTrace
 from ..results.times import now_ms
-from ..results.traces import RequestTrace
 from . import Tracker
 from .values import NAME_LENGTH, run_params
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError
-from lqmf_runner.results.traces import RequestTrace
+from lqmf_runner.results.schema import RequestTrace
 from lqmf_runner.tracking.mlflow_session import is_session, send_session
 from lqmf_runner.tracking.session import (
     SESSION_NAME,

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...results.traces import RequestTrace
+from ...results.schema import RequestTrace
 from ...types import GenerationRequest
 from .observe import ServedRequest
 

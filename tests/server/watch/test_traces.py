@@ -6,7 +6,7 @@ import pytest
 
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.modes.serve import check
-from lqmf_runner.results.traces import RequestTrace
+from lqmf_runner.results.schema import RequestTrace
 from lqmf_runner.server.watch.observe import ServedRequest
 from lqmf_runner.server.watch.traces import TraceRecorder
 from lqmf_runner.types import GenerationRequest
