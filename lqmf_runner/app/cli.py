@@ -86,6 +86,7 @@ def _run(args: list[str]) -> int:
 
 def help_text() -> str:
     """All modes with an example each, and how to set things."""
+    from ..formats import backend_schemas
     from ..modes import MODES
 
     width = max(map(len, MODES))
@@ -103,7 +104,7 @@ modes:
 choices (YAML files in conf/, or in a folder of your own with --config-dir):
   models    {", ".join(conf_names("model"))}
   prompts   {", ".join(conf_names("prompts"))}
-  backend   {", ".join(conf_names("backend"))}
+  backend   {", ".join(sorted({*conf_names("backend"), *backend_schemas()}))}
   tracking  {", ".join(conf_names("tracking"))}
   experiment  {", ".join(conf_names("experiment"))}
 

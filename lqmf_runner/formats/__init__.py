@@ -6,9 +6,12 @@ packages ask a `Format` what it can do and never compare its name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..config import BackendConfig
 from ..errors import UserInputError
-from .base import Format, load_target
+from .base import Format, Recognised, load_target
 from .bnb import BNB
 from .gguf import GGUF
 from .gptq import GPTQ
@@ -22,11 +25,16 @@ __all__ = [
     "backend_schemas",
     "check_backend",
     "find_format",
+    "format_of_file",
     "get_format",
     "is_remote",
+    "labels",
     "load_target",
+    "numeric_options",
     "overhead_mb",
     "packages",
+    "recognise",
+    "runs_here",
 ]
 
 AUTO = "auto"
@@ -84,3 +92,37 @@ def overhead_mb(name: str) -> float:
 def packages() -> tuple[str, ...]:
     """The packages of all formats whose versions decide a result, each once."""
     return tuple(dict.fromkeys(package for format in FORMATS for package in format.packages))
+
+
+def numeric_options(name: str) -> tuple[str, ...]:
+    """The settings that change the logits of models of the format; see `Format`."""
+    format = find_format(name)
+    return Format.numeric_options if format is None else format.numeric_options
+
+
+def runs_here() -> tuple[Format, ...]:
+    """The formats whose models run on this machine."""
+    return tuple(format for format in FORMATS if not format.remote)
+
+
+def labels() -> str:
+    """What people call the formats whose models run here, for an error's hint."""
+    *others, last = (format.label for format in runs_here())
+    return f"{', '.join(others)} and {last}"
+
+
+def recognise(quantization: Mapping[str, Any] | None) -> tuple[Format, Recognised] | None:
+    """The first format that recognises a checkpoint by its `quantization_config`; None if none does.
+
+    Raises:
+        ModelUnusableError: the settings are damaged.
+    """
+    for format in FORMATS:
+        if format.recognise is not None and (recognised := format.recognise(quantization)) is not None:
+            return format, recognised
+    return None
+
+
+def format_of_file(head: bytes) -> Format | None:
+    """The format whose files begin with these bytes; None if there is none."""
+    return next((format for format in FORMATS if format.magic and head.startswith(format.magic)), None)

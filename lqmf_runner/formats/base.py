@@ -61,9 +61,11 @@ class Format:
         recognise: tells whether a Hugging Face folder is of this format; None for a format that is no such folder.
         count_parameters: counts the weights of a Hugging Face folder of this format.
         magic: first bytes of the file, for a format that is a single file.
+        reader: "module:function" that takes such a file's path and a name, and returns its `FoundModel`.
         unquantized: its weights are plain floats.
         quantization_source: `mode=quantize` can start from it.
         shown: how reports name a model; `{method}` is its method.
+        numeric_options: the settings of `backend` that change the logits, in the order of a reference's key.
         overhead_mb: memory a worker needs beside the weights: runtime, KV cache and work space, in MB of 10^6 bytes.
         packages: the packages whose versions decide a result, as their distributions are named.
         extra: the optional dependencies of `lqmf-runner` that it needs; empty if it needs none.
@@ -78,9 +80,11 @@ class Format:
     recognise: Recognise | None = None
     count_parameters: CountParameters = count_elements
     magic: bytes = b""
+    reader: str = ""
     unquantized: bool = False
     quantization_source: bool = False
     shown: str = "{method}"
+    numeric_options: tuple[str, ...] = ("device",)
     overhead_mb: float = 700.0
     packages: tuple[str, ...] = ()
     extra: str = ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.checks import one_of
 from .base import Format, Recognised, Tensor
-from .transformers import PACKAGES, RUNNER, TransformersBackend
+from .transformers import NUMERIC_OPTIONS, PACKAGES, RUNNER, TransformersBackend
 
 # What bitsandbytes stores beside a packed weight.
 _STATE = re.compile(
@@ -67,6 +67,7 @@ BNB = Format(
     runner=RUNNER,
     recognise=recognise,
     count_parameters=count_parameters,
+    numeric_options=(*NUMERIC_OPTIONS, "quantize_on_load"),
     packages=(*PACKAGES, "bitsandbytes"),
     extra="bnb",
 )

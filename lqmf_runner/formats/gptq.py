@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ModelUnusableError
 from .base import Format, Recognised, Tensor
-from .transformers import PACKAGES, RUNNER, TransformersBackend
+from .transformers import NUMERIC_OPTIONS, PACKAGES, RUNNER, TransformersBackend
 
 # What GPTQ stores beside a packed weight.
 _STATE = re.compile(r"\.(qzeros|scales|g_idx)$")
@@ -54,6 +54,7 @@ GPTQ = Format(
     runner=RUNNER,
     recognise=recognise,
     count_parameters=count_parameters,
+    numeric_options=NUMERIC_OPTIONS,
     packages=(*PACKAGES, "gptqmodel", "optimum"),
     extra="gptq",
 )

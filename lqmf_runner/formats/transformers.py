@@ -11,6 +11,7 @@ from ..config.checks import one_of
 from .base import Format, Recognised
 
 RUNNER = "lqmf_runner.engine.worker.runners.transformers:TransformersRunner"
+NUMERIC_OPTIONS = ("dtype", "device", "device_map")
 PACKAGES = ("torch", "transformers", "accelerate")
 
 
@@ -41,12 +42,13 @@ def recognise(quantization: Mapping[str, Any] | None) -> Recognised | None:
 
 TRANSFORMERS = Format(
     name="transformers",
-    label="transformers",
+    label="unquantized safetensors",
     backend=TransformersBackend,
     runner=RUNNER,
     recognise=recognise,
     unquantized=True,
     quantization_source=True,
+    numeric_options=NUMERIC_OPTIONS,
     packages=PACKAGES,
     extra="transformers",
 )

@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import ModelUnusableError
 from .found import FoundModel
-from .inspect import gguf_files, inspect_model, is_gguf
+from .inspect import gguf_files, inspect_model, is_model_file
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
@@ -72,7 +72,7 @@ def _broken(name: str, path: Path, problem: str) -> FoundModel:
 def _is_model_file(path: Path) -> bool:
     if not stat.S_ISREG(path.stat().st_mode):
         return False
-    return path.suffix in WEIGHT_SUFFIXES or is_gguf(path)
+    return path.suffix in WEIGHT_SUFFIXES or is_model_file(path)
 
 
 def _link_outside(entry: Path, root: Path) -> str | None:

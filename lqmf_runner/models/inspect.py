@@ -7,11 +7,13 @@ from pathlib import Path
 import msgspec
 
 from ..errors import ModelUnusableError
-from .files.checkpoint import SUPPORTED, inspect_folder
-from .files.gguf import FILE_TYPES, MAGIC, GgufHeader, GgufTensor, read_header, split_parts
+from ..formats import Format, format_of_file, labels, load_target
+from .files.checkpoint import inspect_folder
+from .files.gguf import FILE_TYPES, GgufHeader, GgufTensor, read_header, split_parts
 from .found import FoundModel
 from .version import content_version
 
+_HEAD_BYTES = 64  # more than any magic number is long
 POOLING_NONE, POOLING_RANK = 0, 4  # enum llama_pooling_type
 
 
@@ -34,20 +36,20 @@ def inspect_model(path: str | Path, *, trust_remote_code: bool = False) -> Found
 
 def _inspect(place: Path, trust_remote_code: bool) -> FoundModel:
     if place.is_file():
-        return _inspect_gguf(place, name=place.stem)
+        return _inspect_file(place, place.stem)
     if not place.is_dir():
         raise ModelUnusableError("there is no such folder or file")
     if (place / "config.json").exists():
         return inspect_folder(place, trust_remote_code=trust_remote_code)
     files = gguf_files(place)
     if len(files) == 1:
-        return _inspect_gguf(files[0], name=place.name)
+        return inspect_gguf(files[0], name=place.name)
     if files:
         names = ", ".join(f.name for f in files)
         raise ModelUnusableError(
             f"it holds {len(files)} GGUF models: {names}", hint="name one: model.path=FOLDER/FILE"
         )
-    raise ModelUnusableError(_nothing_here(place), hint=f"supported: {SUPPORTED}")
+    raise ModelUnusableError(_nothing_here(place), hint=f"supported: {labels()}")
 
 
 def _nothing_here(folder: Path) -> str:
@@ -64,13 +66,30 @@ def gguf_files(folder: Path) -> list[Path]:
     return [f for f in files if "-of-" not in f.stem or f.stem.rpartition("-of-")[0].endswith("-00001")]
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether a file starts like a GGUF; its name does not matter."""
+def is_model_file(path: Path) -> bool:
+    """Whether a file starts like a model of a format that is a single file; its name does not matter."""
+    return _format_of(path) is not None
+
+
+def _format_of(path: Path) -> Format | None:
     with path.open("rb") as stream:
-        return stream.read(4) == MAGIC
+        return format_of_file(stream.read(_HEAD_BYTES))
 
 
-def _inspect_gguf(path: Path, *, name: str) -> FoundModel:
+def _inspect_file(path: Path, name: str) -> FoundModel:
+    format = _format_of(path)
+    if format is None:
+        return inspect_gguf(path, name=name)  # it says what is wrong with the file
+    found: FoundModel = load_target(format.reader)(path, name=name)
+    return found
+
+
+def inspect_gguf(path: Path, *, name: str) -> FoundModel:
+    """What the GGUF file at `path` is, all parts of a split one included.
+
+    Raises:
+        ModelUnusableError: it is damaged, or no model that can be used.
+    """
     header = read_header(path)
     parts = split_parts(path, header)
     headers = [header, *(read_header(part) for part in parts[1:])]

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lqmf_runner import formats
+from lqmf_runner.app.cli import help_text
 from lqmf_runner.app.conf import conf_dir
 from lqmf_runner.app.hydra import group_schemas
-from lqmf_runner.config import BackendConfig
+from lqmf_runner.config import BackendConfig, ModelConfig
 from lqmf_runner.engine import EngineClient
 from lqmf_runner.engine.worker.runners import runner_class
 from lqmf_runner.engine.worker.runners.base import ModelRunner
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.formats import FORMATS, Format, check_backend, load_target
+from lqmf_runner.formats.base import Recognised
+from lqmf_runner.models import discover, locate
 
 from ..conftest import Compose
+from ..support.tiny import make_checkpoint
 
 PACKAGE = Path(formats.__file__).parent.parent
 NAMES = {format.name for format in FORMATS}
@@ -28,6 +35,19 @@ NAMES = {format.name for format in FORMATS}
 # request shapes, that are named "openai" too: those are never compared with a model's format.
 KNOW_FORMATS = ("formats", "engine/worker/runners")
 every_format = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class SixthBackend(BackendConfig):
+    format: str = "sixth"
+
+
+class SixthRunner:
+    """Stands for a runner that is only looked up."""
+
+
+def recognise_sixth(quantization: Mapping[str, Any] | None) -> Recognised | None:
+    return Recognised("six bits", 6) if (quantization or {}).get("quant_method") == "sixth" else None
 
 
 def extras() -> dict[str, list[str]]:
@@ -75,6 +95,18 @@ def test_what_runs_a_format_is_there(format: Format) -> None:
         assert bool(format.recognise) != format.single_file
 
 
+@every_format
+def test_readme_lists_it_with_its_extra(format: Format) -> None:
+    rows = [
+        line.split("|")[1:-1]
+        for line in (PACKAGE.parent / "README.md").read_text().splitlines()
+        if "|" in line
+    ]
+    cells = [(row[0].lower(), row[2].strip()) for row in rows if len(row) == 4]
+    extra = f"`{format.extra}`" if format.extra else ""
+    assert any(format.label.split()[0].lower() in label and shown == extra for label, shown in cells)
+
+
 def test_a_yaml_belongs_to_a_format() -> None:
     for file in (conf_dir() / "backend").glob("*.yaml"):
         schemas = re.findall(r"^  - (\w+?)(?:_schema)?$", file.read_text(), re.MULTILINE)
@@ -88,20 +120,29 @@ def test_an_unknown_format_is_refused_with_those_there_are() -> None:
     check_backend(BackendConfig())
 
 
-def test_a_format_that_is_added_is_known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    @dataclasses.dataclass(frozen=True)
-    class SixthBackend(BackendConfig):
-        format: str = "sixth"
-
+def test_a_format_that_is_added_is_known_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sixth = Format(
-        "sixth", "Sixth", SixthBackend, client="a:B", overhead_mb=6.0, packages=("six",), shown="S {method}"
-    )
+        "sixth", "Sixth", SixthBackend, runner=f"{__name__}:SixthRunner", recognise=recognise_sixth,
+        overhead_mb=6.0, packages=("six",),
+    )  # fmt: skip
     monkeypatch.setattr(formats, "FORMATS", (*FORMATS, sixth))
     assert group_schemas()["backend"]["sixth"] is SixthBackend
-    assert formats.is_remote("sixth")
+    assert not formats.is_remote("sixth")
+    assert runner_class("sixth") is SixthRunner
+    assert formats.labels().endswith("unquantized safetensors and Sixth")
+    assert "sixth" in help_text()
     assert formats.overhead_mb("sixth") == 6.0
     assert "six" in formats.packages()
     check_backend(SixthBackend())
+    folder = make_checkpoint(tmp_path / "six")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**config, "quantization_config": {"quant_method": "sixth"}})
+    )
+    (found,) = discover(tmp_path)
+    assert (found.format, found.method, found.bits) == ("sixth", "six bits", 6)
+    spec = locate(ModelConfig(name="six"), BackendConfig(n_ctx=6), tmp_path)
+    assert (spec.format, spec.options["n_ctx"]) == ("sixth", 6)
 
 
 def test_nothing_outside_compares_with_the_name_of_a_format() -> None:

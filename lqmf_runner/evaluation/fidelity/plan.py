@@ -10,16 +10,13 @@ import msgspec
 from ...config import FidelityConfig, PromptsConfig
 from ...decisions.sets import DecisionSet, load_decisions
 from ...errors import UserInputError
-from ...formats import is_remote
+from ...formats import is_remote, numeric_options
 from ...types import ModelSpec, SamplingParams
 from .store import ReferenceKey, ReferenceStore
 from .text import EvaluationText, load_text
 from .windows import WindowProtocol
 
 # The settings of a backend that change the numbers a model gives.
-_NUMERIC_OPTIONS = (
-    "dtype", "device", "device_map", "flash_attn", "kv_type", "n_gpu_layers", "quantize_on_load",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class FidelityPlan:
         return ReferenceKey(
             model=self.reference.version,
             settings={"format": self.reference.format}
-            | {k: options[k] for k in _NUMERIC_OPTIONS if k in options},
+            | {k: options[k] for k in numeric_options(self.reference.format) if k in options},
             text=self.text.digest,
             max_tokens=self.max_tokens,
             size=self.protocol.size,

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelUnusableError
-from ...formats import FORMATS, Format
+from ...formats import Format, labels, recognise
 from ...formats.base import Recognised
 from ..found import FoundModel
 from .safetensors import StoredTensor, read_json, read_tensors, weight_files
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-SUPPORTED = "bitsandbytes, GPTQ, GGUF and unquantized safetensors"
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|qweight)$")
@@ -77,12 +76,11 @@ def _format_of(config: dict[str, Any]) -> tuple[Format, Recognised]:
     quantization = config.get("quantization_config") or config.get("compression_config")
     if quantization is not None and not isinstance(quantization, dict):
         raise ModelUnusableError("config.json is damaged: quantization_config is no object")
-    for format in FORMATS:
-        if format.recognise is not None and (recognised := format.recognise(quantization)) is not None:
-            return format, recognised
+    if recognised := recognise(quantization):
+        return recognised
     kind = (quantization or {}).get("quant_method")
     raise ModelUnusableError(
-        f"its quantization method, {kind!r}, is not supported", hint=f"supported: {SUPPORTED}"
+        f"its quantization method, {kind!r}, is not supported", hint=f"supported: {labels()}"
     )
 
 
@@ -107,7 +105,7 @@ def _plain_method(tensors: Iterable[StoredTensor]) -> tuple[str, float]:
     if main not in _DTYPE_NAMES:
         raise ModelUnusableError(
             f"its weights are stored as {main}, but config.json does not say how they are quantized",
-            hint=f"supported: {SUPPORTED}",
+            hint=f"supported: {labels()}",
         )
     return _DTYPE_NAMES[main], {"F64": 64.0, "F32": 32.0}.get(main, 16.0)
 

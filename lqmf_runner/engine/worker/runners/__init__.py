@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ....errors import UserInputError
-from ....formats import FORMATS, find_format, load_target
+from ....formats import find_format, load_target, runs_here
 from ....models import inspect_model
 from ....types import ModelSpec
 from .base import ModelRunner, Progress
@@ -22,7 +22,7 @@ def runner_class(format_name: str) -> type[ModelRunner]:
     """
     format = find_format(format_name)
     if format is None or not format.runner:
-        local = ", ".join(format.name for format in FORMATS if format.runner)
+        local = ", ".join(format.name for format in runs_here())
         raise UserInputError(f"no runner for format '{format_name}'", hint=f"formats: {local}")
     cls: type[ModelRunner] = load_target(format.runner)
     return cls
