@@ -77,6 +77,7 @@ def make_gguf(
     n_vocab: int = 0,
     pooling: int | None = None,
     template: str | list[dict[str, str]] = TEMPLATE,
+    add_bos: bool = False,
 ) -> Path:
     """A GGUF that llama.cpp and transformers can load, in float32 or Q8_0.
 
@@ -86,6 +87,7 @@ def make_gguf(
         n_vocab: size of the vocabulary if it is to be larger than what text needs.
         pooling: makes it a model for embeddings: 1 is the mean, 3 the last token, 4 a reranker.
         template: the chat template, or several, each with "name" and "template".
+        add_bos: texts are to begin with the BOS.
     """
     import gguf
 
@@ -116,6 +118,8 @@ def make_gguf(
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
     writer.add_chat_template(template)
+    if add_bos:
+        writer.add_add_bos_token(True)
 
     def add(name: str, *shape: int) -> None:
         weights = random.normal(0, 0.08, shape) if len(shape) > 1 else np.ones(shape)
