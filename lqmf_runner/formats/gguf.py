@@ -16,11 +16,11 @@ class GgufBackend(BackendConfig):
 
     Attributes:
         n_gpu_layers: layers on the GPU where there is one; -1 is all.
-        flash_attn: None is on a GPU, and where the KV cache is quantized, which needs it. On a CPU llama.cpp's is slow
-            beyond a hundred tokens, and a prompt's numbers depend on how it is cut into chunks.
+        flash_attn: None turns it on on a GPU, and for a quantized KV cache, which needs it. On a CPU llama.cpp's is
+            slow beyond a hundred tokens, and a prompt's logits depend on how it is cut into chunks.
         kv_type: of the KV cache, "f16", "f32" or "q8_0".
-        batch_invariant: compute K-quants on a CPU so that an answer is the same alone and in a crowd; off, many
-            requests at once are faster.
+        batch_invariant: compute K-quants on a CPU so that an answer does not depend on the other requests in its
+            batch. Without it, large batches are faster.
     """
 
     format: str = "gguf"
