@@ -44,6 +44,7 @@ from lqmf_runner.reports.display import BenchmarkDisplay
 from lqmf_runner.results.request_log import RequestLog
 from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.runs.model import benchmark_model
+from lqmf_runner.runs.recorder import ModelRecorder
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec
 
 CONCURRENCY = (1, 8, 16)
@@ -115,7 +116,8 @@ async def _benchmark(engine: EngineClient, spec: ModelSpec, plan: BenchmarkPlan)
         RequestLog(Path(folder)) as log,
         BenchmarkDisplay((), out=terminal, progress=terminal) as display,
     ):
-        await benchmark_model(spec, plan, ModelResult(name=spec.name), observer=display, log=log, load=borrow)
+        record = ModelRecorder(ModelResult(name=spec.name))
+        await benchmark_model(spec, plan, record, observer=display, log=log, load=borrow)
 
 
 class _Lent:

@@ -6,8 +6,11 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import msgspec
+
 from ..results.metrics import METRICS, value_at
-from ..results.schema import Estimate, LoadResult
+from ..results.schema import Estimate, LoadResult, RequestRecord, Shape
+from .metrics import EngineRates, Objectives, load_result
 
 # Student's t for a two-sided 95 % interval, by degrees of freedom (from 1).
 _T95 = (
@@ -29,6 +32,31 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Mean and 95 % t-interval of two or more independent measurements of one quantity."""
     spread = statistics.stdev(values) / math.sqrt(len(values))
     return Estimate(statistics.fmean(values), t95(len(values) - 1) * spread, len(values))
+
+
+def pooled_result(
+    shape: Shape,
+    repeats: Sequence[tuple[Sequence[RequestRecord], float]],
+    *,
+    rates: EngineRates,
+    bandwidth_share: float | None,
+    objectives: Objectives,
+    partial: bool,
+) -> LoadResult:
+    """All metrics of a load over all its repeats, with the intervals of the headline metrics.
+
+    Args:
+        repeats: the requests and the duration in seconds of each.
+        partial: the last repeat was cut short. It counts in the metrics, not in the intervals.
+    """
+    pooled = load_result(
+        shape, [record for records, _ in repeats for record in records],
+        sum(duration_s for _, duration_s in repeats),
+        rates=rates, bandwidth_share=bandwidth_share, objectives=objectives, partial=partial,
+    )  # fmt: skip
+    whole = repeats[:-1] if partial else repeats
+    singly = [load_result(shape, records, took, objectives=objectives) for records, took in whole]
+    return msgspec.structs.replace(pooled, repeats=headline_estimates(singly))
 
 
 def headline_estimates(repeats: Sequence[LoadResult]) -> dict[str, Estimate]:

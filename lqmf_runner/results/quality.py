@@ -132,7 +132,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Typed decisions of a model held against the reference's (see `evaluation/fidelity/decision_flips.py`).
+    """Typed decisions of a model held against the reference's (see `evaluation/fidelity/decisions.py`).
 
     Attributes:
         decisions: how many; `set` names them, `set_digest` is a digest of what is asked.

@@ -25,6 +25,8 @@ from ..verdict.candidates import candidate, check_measured, verdict_concurrency
 from ..verdict.differences import differences
 from ..verdict.verdict import draw_verdict
 from . import benchmark
+from .lifecycle import begin, leave
+from .locate import Locate, locate_model
 
 if TYPE_CHECKING:
     from .context import RunContext
@@ -43,10 +45,10 @@ def run(context: RunContext) -> int:
 
     if context.config.runs:
         return compare_runs(context)
-    return run_with(context, locate=benchmark.locate_model, load=load_engine)
+    return run_with(context, locate=locate_model, load=load_engine)
 
 
-def run_with(context: RunContext, *, locate: benchmark.Locate, load: LoadEngine) -> int:
+def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
     """The same for models, with the given ways to find one and to load it."""
     config = context.config
 
@@ -76,7 +78,7 @@ def compare_runs(context: RunContext) -> int:
             f"these runs cannot be compared: {'; '.join(invalid)}",
             hint="mode.allow_different=true compares them all the same, and says so",
         )
-    results = benchmark.begin(context, " / ".join(run.label for run in runs))
+    results = begin(context, " / ".join(run.label for run in runs))
     results.run.reason, results.run.compares = None, [run.results.run.id for run in runs]
     results.system = runs[0].results.system
     gathered = gather(runs)
@@ -92,7 +94,7 @@ def compare_runs(context: RunContext) -> int:
     )
     display = BenchmarkDisplay(["compare", f"{len(runs)} finished runs", f"{len(results.models)} models"])
     with display:
-        problems = benchmark.leave(context, results, display)
+        problems = leave(context, results, display)
     return 1 if problems else 0
 
 

@@ -16,8 +16,8 @@ from ..errors import UserInputError
 from ..results.files import clear_results, read_results
 from ..results.finished import FinishedRun, contrasts, gather, read_finished, sweep_jobs
 from ..verdict.verdict import draw_verdict
-from .benchmark import begin, leave
 from .context import RunContext
+from .lifecycle import begin, leave
 
 
 def is_complete(job: Path, resolved: Mapping[str, Any]) -> bool:

@@ -26,8 +26,9 @@ from ...results.request_log import RequestLog
 from ...results.schema import ModelResult, RequestRecord, Shape
 from ...results.times import now
 from ...types import ModelSpec
-from ..benchmark import Locate, begin, locate_model, track
-from ..model import describe
+from ..lifecycle import begin, track
+from ..locate import Locate, locate_model
+from ..recorder import ModelRecorder
 from .input import BadLine, BatchFile, BatchItem, open_batch
 from .output import BatchOutput, Outcome
 from .run import BatchPlan, run_batch
@@ -173,8 +174,7 @@ class _Batch:
         began = time.perf_counter()
         client = await self._load(self._spec, None)
         try:
-            self._model.load_time_s = time.perf_counter() - began
-            describe(self._model, client.info, self._spec)
+            ModelRecorder(self._model).loaded(client.info, self._spec, time.perf_counter() - began)
             for note in client.info.notes:
                 self._say(f"note: {note}", "yellow")
             self._tally.started = time.perf_counter()

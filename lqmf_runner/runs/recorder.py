@@ -1,0 +1,154 @@
+"""The recorder of a run: it assembles the results from the figures that measurements return.
+
+Only the recorder changes `Results` and `ModelResult` while a run measures. It writes `results.json` after each step, so
+that a run that fails, is interrupted or is killed keeps what was measured until then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ..results.files import write_results
+from ..results.quality import Quality
+from ..results.schema import LoadResult, ModelResult, RampResult, Results
+from ..results.times import now
+from ..types import MemoryUse, ModelInfo, ModelSpec
+
+log = logging.getLogger(__name__)
+
+_NOT_MEASURED = Quality()
+
+
+class ModelRecorder:
+    """Records the figures of one model.
+
+    Attributes:
+        result: what is recorded so far. Read it; change it only by the methods below.
+        error: why the model failed; None where it did not, or was interrupted.
+    """
+
+    def __init__(self, result: ModelResult, save: Callable[[], None] = lambda: None) -> None:
+        self.result = result
+        self.error: Exception | None = None
+        self._save = save
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.result.name
+
+    @property
+    def ended_early(self) -> bool:
+        """The model failed or was interrupted."""
+        return self.result.error is not None
+
+    def located(self, spec: ModelSpec) -> None:
+        """The weights are found."""
+        self.result.format, self.result.version = spec.format, spec.version or None
+
+    def loaded(self, info: ModelInfo, spec: ModelSpec, load_time_s: float) -> None:
+        """The model is loaded. An endpoint knows little of its model: zeros become null."""
+        result = self.result
+        result.load_time_s = load_time_s
+        result.format, result.method, result.device = info.format, info.method or None, info.device or None
+        result.bits, result.bits_per_weight = info.bits or None, info.bits_per_weight or None
+        result.parameters, result.size_mb = info.parameters or None, info.size_mb or None
+        result.version = info.version or spec.version or None
+        result.notes = list(info.notes)
+
+    def note(self, text: str) -> None:
+        """Something that the reader of the results should know."""
+        self.result.notes.append(text)
+        self._save()
+
+    def memory(self, use: MemoryUse) -> None:
+        """Memory of the worker after a load. It is written with the load."""
+        self.result.memory = use
+
+    def load(self, load: LoadResult, quality: Quality) -> None:
+        """A load, and the quality of all answers so far. A load of the same shape is replaced."""
+        self.result.loads = list(
+            ({known.shape: known for known in self.result.loads} | {load.shape: load}).values()
+        )
+        self.quality(quality)
+
+    def ramp(self, ramp: RampResult) -> None:
+        """What the steps of the ramp have shown so far."""
+        self.result.ramp = ramp
+        self._save()
+
+    def quality(self, found: Quality) -> None:
+        """Take over all figures of `found` that were measured; the others stay as they are."""
+        measured = {
+            name: value
+            for name, value in msgspec.structs.asdict(found).items()
+            if value != getattr(_NOT_MEASURED, name)
+        }
+        self.result.quality = msgspec.structs.replace(self.result.quality, **measured)
+        self._save()
+
+    def failed(self, error: Exception) -> None:
+        """The model's run ended early by an error. What was measured stays."""
+        self.error = error
+        self.result.error = f"{type(error).__name__}: {error}"
+        self._save()
+
+    def interrupted(self) -> None:
+        """The user ended the model's run early. What was measured stays."""
+        self.result.error = "interrupted"
+
+
+class RunRecorder:
+    """Records a run in its folder.
+
+    Attributes:
+        results: what is recorded so far. Read it; change it only by the methods below.
+    """
+
+    def __init__(self, results: Results, folder: Path) -> None:
+        self.results = results
+        self.models: list[ModelRecorder] = []
+        self._folder = folder
+
+    @property
+    def errors(self) -> list[Exception]:
+        """Why models failed, in their order."""
+        return [model.error for model in self.models if model.error is not None]
+
+    def memory_bandwidth(self, gb_s: float | None) -> None:
+        """The measured memory bandwidth of the machine in 10^9 bytes/s; None where it could not be measured."""
+        self.results.system.memory_bandwidth_gb_s = gb_s
+
+    def model(self, name: str) -> ModelRecorder:
+        """Begin a model, which from now on is one of the results."""
+        model = ModelRecorder(ModelResult(name=name), self.save)
+        self.results.models.append(model.result)
+        self.models.append(model)
+        return model
+
+    def refused(self, why: str) -> None:
+        """Nothing can be measured: the run ends before its first model."""
+        self.results.run.reason, self.results.run.finished_at = why, now()
+        self.save()
+
+    def measured(self, problem: OSError | None = None) -> None:
+        """All models have been run. The run is partial if one failed, or if `requests.jsonl` could not be written."""
+        failed = [f"{model.name}: {model.error}" for model in self.results.models if model.error]
+        unwritten = f"requests.jsonl could not be written: {problem}" if problem else None
+        self.results.run.reason = "; ".join(failed) or unwritten
+
+    def interrupted(self) -> None:
+        """The user ended the run early."""
+        self.results.run.reason, self.results.run.finished_at = "interrupted", now()
+        self.save()
+
+    def save(self) -> None:
+        """Write `results.json`. If the disk does not let us, the next step and the end of the run try again."""
+        try:
+            write_results(self.results, self._folder)
+        except OSError as error:
+            log.debug("results.json not written yet: %s", error)
