@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..config import BenchmarkMode, PromptsConfig
+from ..config import BenchmarkMode, PromptsConfig, RunConfig
 from ..config.checks import at_least
 from ..engine.client import EngineClient
 from ..errors import UserInputError
@@ -83,6 +83,16 @@ class BenchmarkPlan:
         list(self.loads())  # each shape checks its own numbers
         self.new_ramp()
         _ = self.synthetic
+
+    @classmethod
+    def of(cls, config: RunConfig) -> BenchmarkPlan:
+        """The plan of one model's configuration. Its mode is a benchmark or a comparison.
+
+        Raises:
+            UserInputError: there is nothing to run, or a number is out of range.
+        """
+        assert isinstance(config.mode, BenchmarkMode)
+        return cls(config.mode, config.prompts, similarity=config.similarity.enabled)
 
     @cached_property
     def sampling(self) -> SamplingParams:

@@ -16,9 +16,9 @@ def check(config: RunConfig) -> None:
 
 def plan(config: RunConfig) -> object:
     """The loads of one model."""
-    from ..runs import benchmark
+    from ..load.plan import BenchmarkPlan
 
-    return benchmark.plan(config)
+    return BenchmarkPlan.of(config)
 
 
 def run(context: RunContext) -> int:

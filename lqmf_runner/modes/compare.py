@@ -16,9 +16,9 @@ def check(config: RunConfig) -> None:
 
 def plan(config: RunConfig) -> object:
     """The loads of one model; none where finished runs are compared."""
-    from ..runs import benchmark
+    from ..load.plan import BenchmarkPlan
 
-    return None if config.runs else benchmark.plan(config)
+    return None if config.runs else BenchmarkPlan.of(config)
 
 
 def run(context: RunContext) -> int:

@@ -38,15 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def plan(config: RunConfig) -> BenchmarkPlan:
-    """What to do with one model.
-
-    Raises:
-        UserInputError: there is nothing to run, or a number is out of range.
-    """
-    return BenchmarkPlan(_mode(config), config.prompts, similarity=config.similarity.enabled)
-
-
 def run(context: RunContext) -> int:
     """Benchmark the chosen models and return the exit code.
 

@@ -34,9 +34,10 @@ from lqmf_runner.errors import (
     ModelNotFoundError,
     UserInputError,
 )
+from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.results.files import read_requests, read_results
 from lqmf_runner.results.schema import RampResult, Results
-from lqmf_runner.runs.benchmark import plan, run_with
+from lqmf_runner.runs.benchmark import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec, Score, Window, WindowScore
@@ -74,7 +75,7 @@ class Bench:
         )
         context = RunContext(
             config=configs[0], models=configs, resolved={"mode": {"name": "benchmark"}}, run_dir=self.folder,
-            command="python -m lqmf_runner mode=benchmark", plans=tuple(map(plan, configs)),
+            command="python -m lqmf_runner mode=benchmark", plans=tuple(map(BenchmarkPlan.of, configs)),
         )  # fmt: skip
         return run_with(context, locate=self._locate, load=self._load)
 
@@ -456,7 +457,7 @@ class Fidelity(Bench):
         ]  # fmt: skip
         context = RunContext(
             config=configs[1], models=tuple(configs[1:]), resolved={}, run_dir=self.folder, command="x",
-            reference=configs[0], plans=tuple(map(plan, configs[1:])),
+            reference=configs[0], plans=tuple(map(BenchmarkPlan.of, configs[1:])),
         )  # fmt: skip
         return run_with(context, locate=self._locate, load=self._load_table)
 

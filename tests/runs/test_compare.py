@@ -10,8 +10,8 @@ import pytest
 
 from lqmf_runner.config import CompareMode, ModelConfig, RunConfig, VerdictConfig
 from lqmf_runner.errors import DoesNotFitError, UserInputError
+from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.results.files import read_requests
-from lqmf_runner.runs.benchmark import plan
 from lqmf_runner.runs.compare import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import EngineStats, GenerationRequest
@@ -42,7 +42,7 @@ class Comparison(Bench):
             resolved={},
             run_dir=self.folder,
             command="python -m lqmf_runner",
-            plans=tuple(map(plan, configs)),
+            plans=tuple(map(BenchmarkPlan.of, configs)),
         )
         return run_with(context, locate=self._locate, load=self._load)
 

@@ -23,10 +23,11 @@ from lqmf_runner.config import (
 )
 from lqmf_runner.engine.client import EngineClient
 from lqmf_runner.errors import ContextLengthError, DoesNotFitError, RemoteEngineError, UserInputError
+from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.results.files import read_judgements
 from lqmf_runner.results.quality import JudgeFigures
 from lqmf_runner.results.schema import ModelResult
-from lqmf_runner.runs.benchmark import plan, run_with
+from lqmf_runner.runs.benchmark import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.types import Embeddings, GenerationRequest, ModelSpec
@@ -65,7 +66,7 @@ class Graded(Bench):
         asked = {"judge": self.judge_config.model, "embedder": self.similarity.model}
         context = RunContext(
             config=configs[0], models=tuple(configs), resolved={}, run_dir=self.folder, command="x",
-            plans=tuple(map(plan, configs)),
+            plans=tuple(map(BenchmarkPlan.of, configs)),
             reference=self._config(self.reference) if self.reference else None,
             **{key: self._config(name) for key, name in asked.items() if name},
         )  # fmt: skip
