@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from lqmf_runner.load.metrics import load_result
-from lqmf_runner.load.repeats import estimate, headline_estimates, t95
-from lqmf_runner.results.schema import Shape
+from lqmf_runner.load.metrics import EngineRates, Objectives, load_result
+from lqmf_runner.load.repeats import estimate, headline_estimates, pooled_result, t95
+from lqmf_runner.results.schema import LoadResult, Shape
 from tests.support.sample import sample_record
 
 
@@ -45,3 +45,19 @@ def test_headlines_of_repeats() -> None:
     assert found["ttft_s.p50"].ci95 == 0.0
     assert "goodput_rps" not in found  # no objectives were given
     assert headline_estimates(repeats[:1]) == {}
+
+
+def test_a_repeat_that_was_cut_short_counts_in_the_pool_and_not_in_the_intervals() -> None:
+    repeats = [([sample_record("m", "c1", n) for n in range(4)], took) for took in (1.0, 2.0, 1.0)]
+
+    def pooled(partial: bool) -> LoadResult:
+        return pooled_result(
+            Shape("closed", 1), repeats, rates=EngineRates(decode_tokens_per_s=7.0), bandwidth_share=0.5,
+            objectives=Objectives(), partial=partial,
+        )  # fmt: skip
+
+    whole, cut = pooled(partial=False), pooled(partial=True)
+    assert (whole.requests, whole.duration_s, whole.partial) == (12, 4.0, False)
+    assert (whole.decode_tokens_per_s, whole.bandwidth_utilisation) == (7.0, 0.5)
+    assert whole.repeats["requests_per_s"].n == 3
+    assert (cut.requests, cut.partial, cut.repeats["requests_per_s"].n) == (12, True, 2)

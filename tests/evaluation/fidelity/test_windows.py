@@ -1,6 +1,6 @@
 """Perplexity, KL divergence and agreement against float64 computations written here, in every kind of engine.
 
-Also greedy divergence, the check of tokenizers, standard errors, and the evaluation text.
+Also the check of tokenizers, and standard errors.
 """
 
 from __future__ import annotations
@@ -10,16 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lqmf_runner.config import FidelityConfig, Prompt, PromptsConfig
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import EngineError, InvalidRequestError, UserInputError
-from lqmf_runner.evaluation.fidelity.divergence import (
-    answer_all,
-    divergence,
-    first_divergence,
-    greedy_requests,
-)
-from lqmf_runner.evaluation.fidelity.text import SHIPPED, load_text
 from lqmf_runner.evaluation.fidelity.windows import (
     PositionScores,
     WindowProtocol,
@@ -32,7 +24,6 @@ from lqmf_runner.evaluation.fidelity.windows import (
     record_reference,
     top1_agreement,
 )
-from lqmf_runner.models.quantize.calibration import SHIPPED as CALIBRATION
 from lqmf_runner.types import ModelSpec, Window
 from tests.support.architectures import Reference, make_architecture, make_gguf_twin
 
@@ -216,78 +207,3 @@ async def test_another_tokenizer_is_refused_and_the_first_difference_named() -> 
         await check_tokenizer(engine, text, "ref", other)
     with pytest.raises(UserInputError, match=r"token 19, .* is none and token 33"):
         await check_tokenizer(engine, text, "ref", [*text.encode(), 33])
-
-
-def test_first_divergence() -> None:
-    assert first_divergence([1, 2, 3], [1, 2, 3]) is None
-    assert first_divergence([1, 9, 3], [1, 2, 3]) == 1
-    assert first_divergence([1, 2], [1, 2, 3]) == 2
-    assert first_divergence([], [1]) == 0
-
-
-def test_answers_that_never_part_lie_beyond_the_last_token() -> None:
-    reference = {"a": [1, 2, 3, 4], "b": [1, 2, 3, 4], "c": [1, 2, 3, 4]}
-    found = divergence({"a": [1, 2, 3, 4], "b": [1, 9, 9, 9], "c": [1, 2, 9, 9]}, reference, 4)
-    assert (found.median, found.identical) == (2, pytest.approx(1 / 3))
-    assert [(p.prompt, p.token) for p in found.first] == [("a", None), ("b", 1), ("c", 2)]
-    assert divergence(reference, reference, 4).median is None
-
-
-async def test_greedy_answers_are_collected_for_each_prompt() -> None:
-    prompts = PromptsConfig(
-        name="p",
-        system="Be brief.",
-        entries=[Prompt(id="one", prompt="hi"), Prompt(id="two", turns=["a", "b"])],
-    )
-    chat = greedy_requests(prompts, 5, chat=True)
-    assert [m.content for m in chat["two"].messages or ()] == ["Be brief.", "a"]
-    requests = greedy_requests(prompts, 5, chat=False)
-    assert {r.sampling.temperature for r in requests.values()} == {0}
-    answers = await answer_all(BigramEngine(table()), requests)
-    assert {prompt: len(answer.token_ids) for prompt, answer in answers.items()} == {"one": 5, "two": 5}
-    assert answers["two"].token_ids[0] == table()[ord("a")].argmax()
-
-
-def test_the_shipped_text_is_varied_and_new() -> None:
-    words, known = SHIPPED.read_text("utf-8").split(), CALIBRATION.read_text("utf-8").split()
-    phrases = [tuple(words[i : i + 8]) for i in range(len(words) - 8)]
-    assert len(set(phrases)) == len(phrases), "nothing is said twice"
-    assert not set(phrases) & {tuple(known[i : i + 8]) for i in range(len(known) - 8)}
-    text = load_text(FidelityConfig()).text
-    assert len(text) > 40_000
-    for sample in (
-        "def parse_duration",
-        "SELECT s.id",
-        "Die Brücke",
-        "La première fois",
-        "北の町",
-        "| Tungsten",
-        "KING.",
-    ):
-        assert sample in text
-
-
-def test_any_file_is_a_text_and_no_more_of_it_is_read_than_needed(tmp_path: Path) -> None:
-    file = tmp_path / "mine.txt"
-    file.write_text("word " * 10_000)
-    text = load_text(FidelityConfig(text=str(file), max_tokens=512))
-    assert (text.name, len(text.text)) == ("mine.txt", 512 * 32)
-    assert text.digest != load_text(FidelityConfig()).digest
-    file.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(UserInputError, match=r"mine\.txt cannot be read: it is not UTF-8"):
-        load_text(FidelityConfig(text=str(file)))
-    for content, what in ((b" \n", "is empty"), (b"MZ\0\0\x01", "is no text")):
-        file.write_bytes(content)
-        with pytest.raises(UserInputError, match=rf"mine\.txt {what}"):
-            load_text(FidelityConfig(text=str(file)))
-    with pytest.raises(UserInputError, match=r"none\.txt cannot be read: No such file"):
-        load_text(FidelityConfig(text=str(tmp_path / "none.txt")))
-
-
-def test_a_data_set_that_cannot_be_fetched_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("datasets")
-    monkeypatch.setattr("lqmf_runner.models.hub.hub_status", lambda what: "ConnectError")
-    with pytest.raises(
-        UserInputError, match=r"data set owner/name cannot be fetched from the hub \(ConnectError\)"
-    ):
-        load_text(FidelityConfig(dataset="owner/name"))
