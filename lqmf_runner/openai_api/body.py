@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,18 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise FieldError(f"the body is not valid JSON: {error}", param=None) from None
     except RecursionError:
         raise FieldError("the body is nested too deeply", param=None) from None
+
+
+def converted(value: Any, kind: type[T]) -> T:
+    """A part of a body that has been decoded as plain JSON, as a type.
+
+    Raises:
+        FieldError: as for `decode`; names begin at `value`.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
 
 
 def _explained(text: str) -> FieldError:

@@ -35,7 +35,7 @@ class ChatExchange(Exchange):
         self.requests = choices(request, self.n)
         self.n_choices = self.n
         self._tools = bool(request.tools)
-        self._names = {tool.function.name for tool in data.tools or ()}
+        self._names = {tool["function"]["name"] for tool in request.tools}
         self._parallel = data.parallel_tool_calls is not False
         self._logprobs = bool(data.logprobs)
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from ..errors import FieldError
 from ..types import Constraint
-from .schemas import ChatCompletionRequest, NamedToolChoice, ResponseFormat, StructuredOutputs, Tool
+from .body import converted
+from .schemas import (
+    ChatCompletionRequest,
+    NamedToolChoice,
+    OfferedTools,
+    ResponseFormat,
+    StructuredOutputs,
+    Tool,
+)
 
 MAX_REQUIRED = 8
 
@@ -29,15 +37,16 @@ def answer_constraint(
 
 
 def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...], Constraint | None]:
-    """The tools to offer, and the constraint that makes the answer a call of one of them.
+    """The tools to offer, as they were sent, and the constraint that makes the answer a call of one of them.
 
     A required answer is one call; up to `MAX_REQUIRED` where parallel_tool_calls is true, not just left out, as a
     small model would go on calling.
 
     Raises:
-        FieldError: a tool is chosen that is not there.
+        FieldError: a tool is malformed, or one is chosen that is not there.
     """
-    choice, tools = data.tool_choice, data.tools or []
+    choice, given = data.tool_choice, data.tools or []
+    tools = converted({"tools": given}, OfferedTools).tools
     names = [tool.function.name for tool in tools]
     if len(set(names)) < len(names):
         raise FieldError("two tools have the same name", param="tools")
@@ -47,7 +56,7 @@ def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...
         return (), None
     if choice == "none":
         return (), None
-    offered = tuple(_plain(tool) for tool in tools)
+    offered = tuple(tool if "type" in tool else {"type": "function", **tool} for tool in given)
     if choice is None or choice == "auto":
         return offered, None
     wanted = tools
@@ -117,17 +126,6 @@ def _json(schema: Any, param: str) -> str:
 
 def _too_deep(param: str) -> FieldError:
     return FieldError(f"a schema in '{param}' is nested too deeply", param=param)
-
-
-def _plain(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.function.name, "description": tool.function.description or ""}
-    return {
-        "type": "function",
-        "function": function | {"parameters": tool.function.parameters or _NO_PARAMETERS},
-    }
-
-
-_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 def _call_schema(tool: Tool, at: str) -> dict[str, Any]:

@@ -116,6 +116,37 @@ class Tool(msgspec.Struct):
     type: Literal["function"] = "function"
 
 
+class OfferedTools(msgspec.Struct):
+    """The tools of a request, checked."""
+
+    tools: list[Tool]
+
+
+# A template gets a tool as it was sent, so it is kept so: with what this program does not know, in the sender's order.
+GivenTool = Annotated[
+    dict[str, Any],
+    Meta(
+        description="A function that the model may call; `parameters` is a JSON schema.",
+        extra_json_schema={
+            "required": ["function"],
+            "properties": {
+                "type": {"const": "function"},
+                "function": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "pattern": "^[a-zA-Z0-9_.-]{1,64}$"},
+                        "description": {"type": ["string", "null"]},
+                        "parameters": {"type": ["object", "null"]},
+                        "strict": {"type": ["boolean", "null"]},
+                    },
+                },
+            },
+        },
+    ),
+]
+
+
 class FunctionName(msgspec.Struct):
     """A function by its name."""
 
@@ -163,7 +194,7 @@ class ChatCompletionRequest(Sampled, kw_only=True):
     max_tokens: Count | None = None
     parallel_tool_calls: bool | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
-    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tools: Annotated[list[GivenTool], Meta(max_length=128)] | None = None
     top_logprobs: TopLogprobs | None = None
 
 

@@ -90,3 +90,28 @@ def test_what_does_not_go_together_is_refused(body: dict[str, Any], param: str) 
     with pytest.raises(FieldError) as caught:
         requested(body)
     assert caught.value.param == param
+
+
+def test_a_tool_is_offered_as_it_was_sent() -> None:
+    function = {"parameters": {"z": 1, "a": None}, "name": "f", "return": {"type": "string"}, "strict": True}
+    tool = {"function": function, "type": "function", "x": 1}
+    (offered,) = chat(tools=[tool]).requests[0].tools
+    assert json.dumps(offered) == json.dumps(tool)
+    (offered,) = chat(tools=[{"function": {"name": "f"}}]).requests[0].tools
+    assert offered == {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({}, "tools[1].function"),
+        ({"function": {}}, "tools[1].function.name"),
+        ({"function": {"name": "has space"}}, "tools[1].function.name"),
+        ({"function": {"name": "f", "parameters": "{}"}}, "tools[1].function.parameters"),
+        ({"type": "other", "function": {"name": "f"}}, "tools[1].type"),
+    ],
+)
+def test_a_malformed_tool_is_refused_by_its_place(tool: dict[str, Any], param: str) -> None:
+    with pytest.raises(FieldError) as refusal:
+        chat(tools=[TOOL, tool])
+    assert refusal.value.param == param

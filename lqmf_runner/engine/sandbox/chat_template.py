@@ -16,7 +16,7 @@ from jinja2.exceptions import SecurityError
 from ...errors import InvalidRequestError, LqmfError, ModelUnusableError
 from ...types import Message
 from .environment import MAX_OUTPUT, RefusedError, create_environment
-from .turns import Turn, shapes
+from .turns import Turn, shapes, tool_shapes
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 # What a template is given by the program; the last three are what other programs take beside template variables.
@@ -93,7 +93,6 @@ class ChatTemplate:
                 hint="set add_generation_prompt to false to continue the last message",
             )
         variables = {
-            "tools": list(tools) or None,
             "documents": None,
             **self._checked(options or {}),
             **self._special_tokens,
@@ -101,9 +100,11 @@ class ChatTemplate:
         }
         render = self._continued if continue_final_message else self._text
         first_error: Exception | None = None
-        for turns in shapes(messages):
+        for offered, turns in (
+            (offered, turns) for offered in tool_shapes(tools) for turns in shapes(messages)
+        ):
             try:
-                return render(turns, variables)
+                return render(turns, variables | {"tools": offered})
             except (LqmfError, SecurityError, MemoryError) as error:
                 raise _as_ours(error) from None
             except Exception as error:

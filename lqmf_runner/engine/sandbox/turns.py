@@ -34,6 +34,24 @@ def shapes(messages: Sequence[Message]) -> Iterator[list[Turn]]:
             yield turns
 
 
+def tool_shapes(tools: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]] | None]:
+    """The tools as they were sent, None for none; then, for templates that fail on that, with all they may name."""
+    if not tools:
+        return [None]
+    whole = [_whole(tool) for tool in tools]
+    return [list(tools)] if whole == list(tools) else [list(tools), whole]
+
+
+def _whole(tool: dict[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return tool
+    missing = {"description": "", "parameters": {"type": "object", "properties": {}}}
+    return tool | {
+        "function": function | {name: value for name, value in missing.items() if not function.get(name)}
+    }
+
+
 def _named(messages: Sequence[Message]) -> list[Message]:
     functions = {call.get("id"): call.get("function") for message in messages for call in message.tool_calls}
     named = []

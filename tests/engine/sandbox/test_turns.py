@@ -98,3 +98,16 @@ def test_what_no_shape_helps_is_refused_for_the_first_reason() -> None:
         ChatTemplate("{{ raise_exception('first ' ~ messages[0].content) }}", {}).render(called("x"))
     with pytest.raises(InvalidRequestError, match="'dict object' has no attribute 'nothing'"):
         ChatTemplate("{{ messages[1].nothing.at_all }}", {}).render(called({}))
+
+
+@pytest.mark.parametrize("function", [{"name": "f"}, {"name": "f", "description": None, "parameters": None}])
+def test_a_tool_is_what_was_sent_and_whole_only_where_a_template_fails_on_it(
+    function: dict[str, Any],
+) -> None:
+    tools = [{"type": "function", "function": function}]
+    sent = "{{ tools[0].function|length }}"
+    assert ChatTemplate(sent, {}).render((Message("user", "hi"),), tools=tools) == str(len(function))
+    joined = "{{ tools[0].function.name + tools[0].function.description }}"
+    assert ChatTemplate(joined, {}).render((Message("user", "hi"),), tools=tools) == "f"
+    walked = "{{ tools[0].function.parameters.properties|items|list }}{{ raise_exception('no') if sent }}"
+    assert ChatTemplate(walked, {}).render((Message("user", "hi"),), tools=tools) == "[]"
