@@ -11,7 +11,7 @@ from .base import Mode
 
 def check(config: RunConfig) -> None:
     """Refuse settings that the method does not have."""
-    from ..models.quantize.registry import get_method
+    from ..models.quantize.methods import get_method
 
     mode = config.mode
     assert isinstance(mode, QuantizeMode)

@@ -16,7 +16,7 @@ import msgspec
 
 from ...errors import LqmfError, MissingDependencyError
 from .base import Job
-from .registry import get_method
+from .methods import get_method
 
 REFERENCE = "reference.npy"
 SOURCE = "source.npy"

@@ -18,7 +18,7 @@ from ..inspect import inspect_model
 from .base import Job, Proof, QuantizationMethod, Report
 from .process import run_job
 from .proof import require
-from .registry import get_method
+from .methods import get_method
 from .staging import require_space, staging
 
 METADATA_FILE = "lqmf.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ...errors import UserInputError
-from .base import QuantizationMethod
+from ....errors import UserInputError
+from ..base import QuantizationMethod
 
 METHODS = {
     "bnb": "bnb:BnbMethod",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import QuantizeMode
-from ..found import FoundModel
-from .base import Job, QuantizationMethod, Report
+from ....config import QuantizeMode
+from ...found import FoundModel
+from ..base import Job, QuantizationMethod, Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,8 @@ class Bf16Method(QuantizationMethod):
     def make(self, job: Job, report: Report) -> np.ndarray:
         import torch
 
-        from .proof import forward_logits, proof_tokens
-        from .source import load_source, load_tokenizer, save
+        from ..proof import forward_logits, proof_tokens
+        from ..source import load_source, load_tokenizer, save
 
         model = load_source(job, report)
         report("saving", 0, 0)
@@ -44,7 +44,7 @@ class Bf16Method(QuantizationMethod):
         import torch
         from transformers import AutoModelForCausalLM
 
-        from .proof import forward_logits, proof_tokens
+        from ..proof import forward_logits, proof_tokens
 
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         return forward_logits(model, proof_tokens(folder, model.config.vocab_size))

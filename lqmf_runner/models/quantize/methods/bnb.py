@@ -6,11 +6,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import QuantizeMode
-from ...errors import UserInputError
-from ...formats import get_format
-from ..found import FoundModel
-from .base import Job, QuantizationMethod, Report
+from ....config import QuantizeMode
+from ....errors import UserInputError
+from ....formats import get_format
+from ...found import FoundModel
+from ..base import Job, QuantizationMethod, Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +41,8 @@ class BnbMethod(QuantizationMethod):
         import torch
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-        from .proof import proof_tokens
-        from .source import load_tokenizer, save, source_folder, source_logits
+        from ..proof import proof_tokens
+        from ..source import load_tokenizer, save, source_folder, source_logits
 
         folder = source_folder(job, report)
         report("quantizing", 0, 0)
@@ -74,7 +74,7 @@ class BnbMethod(QuantizationMethod):
         import torch
         from transformers import AutoModelForCausalLM
 
-        from .proof import proof_tokens
+        from ..proof import proof_tokens
 
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=_device_map())
         return _forward(model, proof_tokens(folder, model.config.vocab_size))
@@ -87,7 +87,7 @@ def _device_map() -> str:
 
 
 def _forward(model: Any, tokens: list[int]) -> np.ndarray:
-    from .proof import forward_logits
+    from ..proof import forward_logits
 
     with warnings.catch_warnings():
         warnings.filterwarnings(

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from ...errors import UserInputError
+from ....errors import UserInputError
 
 SHIPPED = Path(__file__).with_name("calibration.txt")
 MIN_SAMPLE = 32

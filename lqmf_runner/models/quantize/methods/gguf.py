@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import QuantizeMode
-from ...errors import MissingDependencyError, QuantizationError, UserInputError
-from ...formats import get_format
-from ..files.gguf import FILE_TYPES
-from ..found import FoundModel
-from .base import Job, QuantizationMethod, Report
-from .proof import PROOF_TEXT, PROOF_TOKENS
+from ....config import QuantizeMode
+from ....errors import MissingDependencyError, QuantizationError, UserInputError
+from ....formats import get_format
+from ...files.gguf import FILE_TYPES
+from ...found import FoundModel
+from ..base import Job, QuantizationMethod, Report
+from ..proof import PROOF_TEXT, PROOF_TOKENS
 
 if TYPE_CHECKING:
     import numpy as np

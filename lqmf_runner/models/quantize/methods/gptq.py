@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import QuantizeMode
-from ...errors import UserInputError
-from ...formats import get_format
-from ..found import FoundModel
-from .base import Job, QuantizationMethod, Report
+from ....config import QuantizeMode
+from ....errors import UserInputError
+from ....formats import get_format
+from ...found import FoundModel
+from ..base import Job, QuantizationMethod, Report
 from .calibration import SHIPPED, read_documents
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class GptqMethod(QuantizationMethod):
         import numpy as np
         import torch
 
-        from .proof import proof_tokens
-        from .source import load_tokenizer, source_folder, source_logits
+        from ..proof import proof_tokens
+        from ..source import load_tokenizer, source_folder, source_logits
 
         out = Path(job.out)
         tokenizer = load_tokenizer(job)
@@ -103,7 +103,7 @@ class GptqMethod(QuantizationMethod):
         import torch
         from transformers import AutoModelForCausalLM
 
-        from .proof import forward_logits, proof_tokens
+        from ..proof import forward_logits, proof_tokens
 
         dtype = torch.float16 if torch.cuda.is_available() else torch.float32
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
@@ -180,7 +180,7 @@ def _reference(folder: Path, weights: dict[str, Any], tokens: list[int]) -> np.n
     import torch
     from transformers import AutoModelForCausalLM
 
-    from .proof import forward_logits
+    from ..proof import forward_logits
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for name, weight in weights.items():

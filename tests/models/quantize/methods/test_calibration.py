@@ -9,10 +9,10 @@ import pytest
 
 from lqmf_runner.config import QuantizeMode
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.models.quantize.calibration import SHIPPED, parse_dialogue, read_documents, samples
-from lqmf_runner.models.quantize.gptq import GptqMethod
+from lqmf_runner.models.quantize.methods.calibration import SHIPPED, parse_dialogue, read_documents, samples
+from lqmf_runner.models.quantize.methods.gptq import GptqMethod
 
-from ...support.tiny import make_tokenizer
+from ....support.tiny import make_tokenizer
 
 
 def test_shipped_text_is_long_varied_and_does_not_repeat_itself() -> None:
