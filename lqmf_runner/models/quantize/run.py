@@ -16,9 +16,9 @@ from ...formats import get_format
 from ..found import FoundModel
 from ..inspect import inspect_model
 from .base import Job, Proof, QuantizationMethod, Report
+from .methods import get_method
 from .process import run_job
 from .proof import require
-from .methods import get_method
 from .staging import require_space, staging
 
 METADATA_FILE = "lqmf.json"

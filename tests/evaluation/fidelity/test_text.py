@@ -9,7 +9,7 @@ import pytest
 from lqmf_runner.config import FidelityConfig
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.evaluation.fidelity.text import SHIPPED, load_text
-from lqmf_runner.models.quantize.calibration import SHIPPED as CALIBRATION
+from lqmf_runner.models.quantize.methods.calibration import SHIPPED as CALIBRATION
 
 
 def test_the_shipped_text_is_varied_and_new() -> None:

@@ -23,9 +23,9 @@ from lqmf_runner.models import discover, inspect_model
 from lqmf_runner.models.quantize import METADATA_FILE, Quantized, quantize
 from lqmf_runner.models.quantize import run as quantize_run
 from lqmf_runner.models.quantize.base import Job, Proof
+from lqmf_runner.models.quantize.methods import get_method
 from lqmf_runner.models.quantize.process import run_job
 from lqmf_runner.models.quantize.proof import compare, require
-from lqmf_runner.models.quantize.methods import get_method
 
 GPTQ = QuantizeMode(method="gptq", group_size=32, calibration_samples=4, calibration_tokens=64)
 
