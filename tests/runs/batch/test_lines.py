@@ -81,7 +81,7 @@ def test_histories_keep_their_calls() -> None:
         messages = openai_exchange(record, BASE).requests[0].messages
         assert messages is not None
         assert messages[1].tool_calls[0]["function"] == {"name": "add", "arguments": {"x": 1}}
-        assert (messages[1].content, messages[2].tool_call_id, messages[3].content) == ("", "c1", "")
+        assert (messages[1].content, messages[2].tool_call_id, messages[3].content) == (None, "c1", None)
 
 
 def test_completions_take_lists_and_token_ids() -> None:
