@@ -21,10 +21,13 @@ class BatchMode(ModeConfig):
     """Answer every line of a file.
 
     Attributes:
-        input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format. The content decides which.
+        input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format.
+        input_format: which of them: "jsonl", "csv", "text" or "openai"; null looks at the content and the suffix.
         output: JSONL with an answer a line, in OpenAI's format if the input is; null is `questions.answers.jsonl` for
-            `questions.txt`. Lines that it already answers are not asked again.
-        prompt_field: name of the prompt in JSONL and CSV.
+            `questions.txt`. Lines that it already answers are not asked again. A name that ends in .csv or .tsv is a
+            table of the input and its answers; the lines of JSON are beside it.
+        prompt_field: name of the prompt in JSONL and CSV; null is "prompt", or the one that is clear from the names
+            and the values.
         system: system prompt for lines that have none.
         concurrency: lines in progress at the same time.
         retries: attempts after a temporary error: a busy engine, a broken connection.
@@ -34,8 +37,9 @@ class BatchMode(ModeConfig):
 
     name: str = "batch"
     input: str | None = None
+    input_format: str | None = None
     output: str | None = None
-    prompt_field: str = "prompt"
+    prompt_field: str | None = None
     system: str | None = None
     concurrency: int = 8
     retries: int = 3
@@ -45,6 +49,8 @@ class BatchMode(ModeConfig):
     def __post_init__(self) -> None:
         for name, low in (("concurrency", 1), ("retries", 0)):
             at_least(f"mode.{name}", getattr(self, name), low)
+        if self.input_format is not None:
+            one_of("mode.input_format", self.input_format, ("jsonl", "csv", "text", "openai"))
         within("mode.retry_wait_s", self.retry_wait_s, 0)
 
 

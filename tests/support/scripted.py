@@ -55,11 +55,12 @@ def run_virtual(make: Callable[[Callable[[], float]], Coroutine[Any, Any, T]]) -
 
 @dataclass(frozen=True)
 class Say:
-    """After `delay` seconds, send a chunk."""
+    """After `delay` seconds, send a chunk. The last one of an answer says why it ends."""
 
     delay: float
     text: str = ""
     tokens: int = 1
+    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,16 @@ class ScriptedEngine(EngineClient):
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            tokens = 0
+            tokens, reason = 0, "stop"
             for step in self._script(number, request):
                 await asyncio.sleep(step.delay)
                 if isinstance(step, Fail):
                     raise step.error
                 tokens += step.tokens
+                reason = step.finish_reason
                 yield [Chunk(text=step.text, token_ids=(7,) * step.tokens)]
             usage = Usage(prompt_tokens=10, completion_tokens=tokens, decode_s=0.5)
-            yield [Chunk(finish_reason="stop", usage=usage)]
+            yield [Chunk(finish_reason=reason, usage=usage)]
         finally:
             self.running -= 1
 

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
 from ...errors import UserInputError
 from ...openai_api.exchange import Exchange
 from ...types import GenerationRequest, SamplingParams
-from .lines import BadLineError, openai_exchange, prompt_exchange
+from .columns import choose_column, find_name, shown_name, with_reserved_names
+from .lines import BadLineError, notes_on_fields, openai_exchange, own_fields, prompt_exchange
+from .table import Table, recognise_table
+from .text_file import FORMATS_HINT, TextFile, open_text
 
 OPENAI, JSONL, CSV, TEXT = "openai", "jsonl", "csv", "text"
-_SAMPLE = 1 << 16
-_SAMPLE_LINES = 20
-_LONGEST_LINE = 1 << 26
-_LONGEST_CELL = 1 << 24
-_DELIMITERS = ",;\t"
-_FORMATS_HINT = (
-    "give it JSONL, CSV with a header, text with one prompt a line, or OpenAI's batch format, in UTF-8"
-)
+_SAMPLE_LINES = 100
+_JSON_LINES = {".jsonl", ".ndjson"}
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,18 @@ class BatchItem:
         key: its id, or "line <n>" where it has none. No two items have the same.
         exchange: what to generate, and the answer that it makes.
         digest: of all that the answer depends on: the model, the prompt, the sampling.
+        record: the line as it is in the file, by the names of its columns or keys.
+        own: what it has beside its request.
+        asked_model: the model that it names.
     """
 
     line: int
     key: str
     exchange: Exchange
     digest: str
+    record: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
+    asked_model: str | None = None
 
     @property
     def request(self) -> GenerationRequest:
@@ -52,21 +55,36 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that cannot be answered, and why."""
+    """A line that cannot be answered, and why. `record` is empty if it cannot be read."""
 
     line: int
     key: str
     reason: str
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BatchFile:
-    """An input file whose format is known; see `open_batch`."""
+    """An input file whose format is known; see `open_batch`.
 
-    path: Path
+    Attributes:
+        prompt_field: name of the prompt, as the file has it.
+        table: how its rows are read, if it is CSV.
+        prefer_prompt: lines that have both a prompt and messages are their prompts.
+        notes: what the user should know of how the file is read.
+    """
+
+    text: TextFile
     format: str
     prompt_field: str = "prompt"
-    delimiter: str = ","
+    table: Table | None = None
+    prefer_prompt: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.text.path
 
     def items(
         self, model: str, system: str | None, sampling: SamplingParams
@@ -79,31 +97,45 @@ class BatchFile:
             sampling: for what a line leaves out.
         """
         seen: dict[str, int] = {}
-        for line, record in self._records():
-            key = f"line {line}"
+        for line, found in self.records():
+            key, record = f"line {line}", found.record if isinstance(found, BadLineError) else found
             try:
-                if isinstance(record, BadLineError):
-                    raise record
-                key = _key(record) or key
+                if isinstance(found, BadLineError):
+                    raise found
+                named = self._named(found)
+                key = _key(named) or key
                 if key in seen:
                     raise BadLineError(f"its id '{key}' is that of line {seen[key]}")
                 seen[key] = line
-                exchange = self._exchange(record, system, sampling)
+                exchange = self._exchange(named, system, sampling)
                 encoded = msgspec.json.encode([model, *exchange.key()])
+                own = self._own(named)
+                msgspec.json.encode(own)
             except UnicodeEncodeError:
-                yield BadLine(line, f"line {line}", "it is not valid UTF-8")
+                yield BadLine(line, f"line {line}", "it is not valid UTF-8; save the file in UTF-8", record)
             except RecursionError:
                 yield BadLine(line, key, "it is nested too deeply")
             except BadLineError as error:
-                yield BadLine(line, key, str(error))
+                yield BadLine(line, key, str(error), record)
             else:
-                yield BatchItem(line, key, exchange, hashlib.sha256(encoded).hexdigest()[:24])
+                digest = hashlib.sha256(encoded).hexdigest()[:24]
+                yield BatchItem(line, key, exchange, digest, record, own, self._asked_model(named))
 
-    def _records(self) -> Iterator[tuple[int, dict[str, Any] | BadLineError]]:
+    def columns(self) -> list[str]:
+        """Names of the columns or keys of all lines, in their order."""
+        if self.table is not None:
+            return list(self.table.header)
+        names: dict[str, None] = {}
+        for _, record in self.records():
+            if not isinstance(record, BadLineError):
+                names |= dict.fromkeys(record)
+        return list(names)
+
+    def records(self) -> Iterator[tuple[int, dict[str, Any] | BadLineError]]:
         """Line numbers and the objects there, or what is wrong with them."""
-        with _open(self.path) as file:
-            if self.format == CSV:
-                yield from _rows(file, self.delimiter)
+        with self.text.open() as file:
+            if self.table is not None:
+                yield from self.table.read(file)
                 return
             for number, line in enumerate(file, 1):
                 text = line.strip()
@@ -114,82 +146,124 @@ class BatchFile:
                 else:
                     yield number, _object(text)
 
+    def _named(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The record with the names that a line has here, whatever their case in the file."""
+        if self.format == OPENAI:
+            return record
+        prompt = find_name(list(record), self.prompt_field)
+        rest = with_reserved_names({name: value for name, value in record.items() if name != prompt})
+        return rest if prompt is None else {self.prompt_field: record[prompt], **rest}
+
     def _exchange(self, record: dict[str, Any], system: str | None, sampling: SamplingParams) -> Exchange:
         if self.format == OPENAI:
             return openai_exchange(record, sampling)
-        cells = self.format == CSV
-        return prompt_exchange(record, self.prompt_field, system=system, sampling=sampling, cells=cells)
+        return prompt_exchange(
+            record,
+            self.prompt_field,
+            system=system,
+            sampling=sampling,
+            cells=self.table is not None,
+            prefer_prompt=self.prefer_prompt,
+        )
+
+    def _own(self, record: dict[str, Any]) -> dict[str, Any]:
+        if self.format == OPENAI:
+            return {}
+        return own_fields(record, self.prompt_field, cells=self.table is not None)
+
+    def _asked_model(self, record: dict[str, Any]) -> str | None:
+        asked = record["body"].get("model") if self.format == OPENAI else None
+        if "messages" in record and self.table is None:
+            asked = record.get("model")
+        return asked if isinstance(asked, str) else None
 
 
-def open_batch(path: Path, prompt_field: str = "prompt") -> BatchFile:
-    """Recognise the format of a batch file.
+def open_batch(path: Path, prompt_field: str | None = None, format: str | None = None) -> BatchFile:
+    """Recognise the format of a batch file, and where its prompts are.
+
+    Args:
+        prompt_field: name of the column or key; None looks for it.
+        format: "openai", "jsonl", "csv" or "text"; None looks at the content and the suffix.
 
     Raises:
-        UserInputError: it cannot be read, cannot be read twice, is empty, is not text, or has no known format.
+        UserInputError: it cannot be read, cannot be read twice, is empty, is not text, has no known format, or does
+            not say clearly where its prompts are.
     """
-    if path.is_fifo():
-        raise UserInputError(
-            f"the batch file {path} is a pipe, and it is read more than once",
-            hint="save it to a file, and name that",
-        )
-    try:
-        with path.open("rb") as file:
-            sample = file.read(_SAMPLE) + file.readline(_LONGEST_LINE)
-    except OSError as error:
-        raise UserInputError(
-            f"the batch file {path} cannot be read: {error.strerror}", hint="correct mode.input="
-        ) from None
-    raw = sample.split(b"\n")
-    if b"\0" in sample or sum(map(_is_binary, raw)) > len(raw) / 2:
-        raise UserInputError(f"the batch file {path} is not text in UTF-8", hint=_FORMATS_HINT)
-    lines = [line.decode("utf-8-sig", "replace").strip() for line in raw]
-    lines = [line for line in lines if line][:_SAMPLE_LINES]
+    text = open_text(path)
+    lines = [line for part in text.sample.split(text.newline) if (line := part.strip().lstrip("\ufeff"))]
     if not lines:
-        raise UserInputError(f"the batch file {path} is empty", hint=_FORMATS_HINT)
+        raise UserInputError(f"the batch file {path} is empty", hint=FORMATS_HINT)
+    objects = _objects(path, lines[:_SAMPLE_LINES]) if format in (None, OPENAI, JSONL) else []
+    if objects or format in (OPENAI, JSONL):
+        openai = any("custom_id" in found and "body" in found for found in objects)
+        if format == OPENAI or (openai and format is None):
+            return BatchFile(text, OPENAI)
+        return _json_lines(text, objects, prompt_field)
+    if format is None and path.suffix.lower() in _JSON_LINES:
+        raise UserInputError(
+            f"{path} has no JSON object in its first lines", hint='write one a line: {"prompt": ...}'
+        )
+    table, note = recognise_table(text, prompt_field, sure=format == CSV) if format != TEXT else (None, None)
+    if table is not None:
+        return _table(text, table, prompt_field)
+    if prompt_field is not None:
+        raise UserInputError(
+            f"{path} is text with a prompt in every line, and has no column '{prompt_field}'",
+            hint="leave mode.prompt_field out; if it is a table: mode.input_format=csv",
+        )
+    return BatchFile(text, TEXT, notes=(note,) if note else ())
+
+
+def _objects(path: Path, lines: list[str]) -> list[dict[str, Any]]:
     objects = [found for found in map(_object, lines) if isinstance(found, dict)]
     if lines[0] in ("{", "[") or (lines[0].startswith(('{"', "[{")) and not objects):
         raise UserInputError(
             f"the batch file {path} is JSON, but not one object a line", hint="convert it: jq -c '.[]'"
         )
-    if objects:
-        kind = OPENAI if any("custom_id" in found and "body" in found for found in objects) else JSONL
-        return BatchFile(path, kind, prompt_field)
-    for delimiter in _DELIMITERS:
-        if prompt_field in map(str.strip, next(csv.reader([lines[0]], delimiter=delimiter))):
-            return BatchFile(path, CSV, prompt_field, delimiter)
-    return BatchFile(path, TEXT, prompt_field)
+    return objects
 
 
-def _open(path: Path) -> TextIO:
-    """Bytes that are not UTF-8 become surrogates, which show when the request is encoded. Lines end at \\n alone."""
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+def _json_lines(text: TextFile, objects: list[dict[str, Any]], asked: str | None) -> BatchFile:
+    objects = [with_reserved_names(found) for found in objects]
+    prompts = [found for found in objects if "messages" not in found]
+    texts = _values(objects if asked is not None else prompts)
+    if not texts:
+        return BatchFile(text, JSONL)
+    name = choose_column(text.path, texts, asked, keys=True)
+    notes = _notes(name, asked, prompts, cells=False)
+    return BatchFile(text, JSONL, name, prefer_prompt=asked is not None, notes=notes)
 
 
-def _is_binary(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
+def _values(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Values by name. A name that lines spell in several cases is one name, unless a line has it twice."""
+    twice = {name for found in records for name, n in Counter(map(str.casefold, found)).items() if n > 1}
+    spelling: dict[str, str] = {}
+    values: dict[str, list[Any]] = {}
+    for found in records:
+        for name, value in found.items():
+            low = name.casefold()
+            values.setdefault(name if low in twice else spelling.setdefault(low, name), []).append(value)
+    return values
 
 
-def _rows(file: TextIO, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | BadLineError]]:
-    csv.field_size_limit(_LONGEST_CELL)
-    rows = csv.reader(file, delimiter=delimiter)
-    header = [name.strip() for name in next(rows)]
-    while True:
-        number = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, BadLineError(f"it is not CSV: {error}")
-            continue
-        if len(row) > len(header):
-            yield number, BadLineError(f"it has {len(row)} cells, the header {len(header)}")
-        elif any(cell.strip() for cell in row):
-            yield number, dict(zip(header, row, strict=False))
+def _table(text: TextFile, table: Table, asked: str | None) -> BatchFile:
+    columns = {name: table.column(index) for index, name in enumerate(table.header)}
+    name = choose_column(text.path, columns, asked)
+    rows = [with_reserved_names(dict(zip(table.header, row, strict=False))) for row in table.body]
+    notes = _notes(name, asked, rows, cells=True)
+    if f"{name}.2" in columns:
+        notes = (f"there are several columns '{shown_name(name)}'; the first has the prompts", *notes)
+    return BatchFile(text, CSV, name, table, notes=notes)
+
+
+def _notes(name: str, asked: str | None, records: list[dict[str, Any]], *, cells: bool) -> tuple[str, ...]:
+    chosen = asked is None and name != "prompt"
+    where = (
+        [f"the prompts are read from '{shown_name(name)}'; mode.prompt_field= names another"]
+        if chosen
+        else []
+    )
+    return (*where, *notes_on_fields(records, name, cells=cells))
 
 
 def _object(text: str) -> dict[str, Any] | BadLineError:

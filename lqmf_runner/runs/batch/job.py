@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,8 +28,10 @@ from ...types import ModelSpec
 from ..lifecycle import begin, track
 from ..locate import Locate, locate_model
 from ..recorder import ModelRecorder
-from .input import BadLine, BatchFile, BatchItem, open_batch
-from .output import BatchOutput, Outcome
+from .answer_table import write_answer_table
+from .files import BatchFiles, choose_files
+from .input import BadLine, BatchItem
+from .output import BatchOutput, Outcome, OutputError, is_cut
 from .run import BatchPlan, run_batch
 
 if TYPE_CHECKING:
@@ -53,26 +54,15 @@ def run(context: RunContext) -> int:
 def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
     """The same, with functions that find and load the model."""
     config = context.config
-    source, path = _files(_mode(config))
+    files = choose_files(_mode(config))
     spec = locate(config)
-    output = BatchOutput(path, source.format, config.model.name)
+    output = BatchOutput(files.answers, files.source.format, config.model.name)
     try:
-        batch = _Batch(context, source, output, spec, load)
+        batch = _Batch(context, files, output, spec, load)
         batch.scan()
         return batch.run()
     finally:
         output.close()
-
-
-def _files(mode: BatchMode) -> tuple[BatchFile, Path]:
-    assert mode.input
-    source = open_batch(Path(mode.input), mode.prompt_field)
-    path = Path(mode.output) if mode.output else Path(mode.input).with_suffix(".answers.jsonl")
-    if path.is_dir():
-        raise UserInputError(f"mode.output={path} is a folder", hint="name a file in it")
-    if path.exists() and path.samefile(source.path):
-        raise UserInputError(f"{path} is input and output at once", hint="choose another mode.output=")
-    return source, path
 
 
 @dataclass
@@ -80,6 +70,7 @@ class _Tally:
     """Counts of the run so far."""
 
     answered: int = 0
+    cut: int = 0
     failed: int = 0
     tokens: int = 0
     failures: list[str] = field(default_factory=list)  # the first of them
@@ -88,7 +79,8 @@ class _Tally:
     def __str__(self) -> str:
         elapsed = max(time.perf_counter() - self.started, 1e-9)
         failed = f", {self.failed:,} failed" if self.failed else ""
-        return f"{self.answered:,} answered{failed}, {self.tokens / elapsed:,.0f} tok/s"
+        cut = f" ({self.cut:,} cut off at max_tokens)" if self.cut else ""
+        return f"{self.answered:,} answered{cut}{failed}, {self.tokens / elapsed:,.0f} tok/s"
 
 
 class _Batch:
@@ -97,7 +89,7 @@ class _Batch:
     def __init__(
         self,
         context: RunContext,
-        source: BatchFile,
+        files: BatchFiles,
         output: BatchOutput,
         spec: ModelSpec,
         load: LoadEngine,
@@ -107,12 +99,15 @@ class _Batch:
         self._mode = _mode(context.config)
         self._spec = spec
         self._load = load
-        self._source = source
+        self._files = files
+        self._source = files.source
         self._output = output
         self._model = ModelResult(name=self._config.model.name)
         self._records: list[RequestRecord] = []
         self._started_at = now()
         self._total = self._left = self._bad = 0
+        self._order: dict[str, int] = {}
+        self._asked_models: dict[str, None] = {}
         self._tally = _Tally()
         self._console = OutputConsole(file=sys.stderr, highlight=False)
         self._progress = Progress(
@@ -133,7 +128,10 @@ class _Batch:
             UserInputError: the output has answers, but none to these lines.
         """
         for item in self._items():
+            self._order.setdefault(item.key, self._total)
             self._total += 1
+            if isinstance(item, BatchItem) and item.asked_model:
+                self._asked_models[item.asked_model] = None
             if isinstance(item, BadLine):
                 self._bad += 1
             else:
@@ -150,6 +148,8 @@ class _Batch:
         source = f"{self._source.path.name} ({self._source.format}, {self._total:,} lines)"
         already = f" · {done:,} answered before" if done else ""
         self._say(f"lqmf · batch · {self._config.model.name} · {source}{already}", "bold")
+        for note in (*self._source.notes, *self._other_models()):
+            self._say(f"note: {note}", "yellow")
         with self._progress:
             self._task = self._progress.add_task(
                 self._config.model.name, total=self._total, completed=done, tally=""
@@ -165,6 +165,8 @@ class _Batch:
             except LqmfError:
                 self._stopped("stopped")
                 raise
+        self._output.arrange(self._order)
+        self._write_table()
         exit_code = self._sum_up()
         return 1 if self._leave(None) else exit_code
 
@@ -205,6 +207,7 @@ class _Batch:
             self._count(f"line {item.line}: {outcome.error}")
         else:
             self._tally.answered += 1
+            self._tally.cut += is_cut(outcome.completions)
             self._tally.tokens += outcome.usage.completion_tokens
             self._count(None)
 
@@ -219,6 +222,10 @@ class _Batch:
         self._progress.stop()
         left = self._left - self._tally.answered
         self._say(f"{why}: {self._tally}, {left:,} left; run the same command again to go on", "yellow")
+        try:
+            self._write_table()
+        except OutputError as error:
+            self._say(f"error: {error.message}", "red")
         self._leave(why)
 
     def _leave(self, reason: str | None) -> list[str]:
@@ -243,6 +250,22 @@ class _Batch:
         track(self._context, results, lambda note: self._say(note, "yellow") if note else None)
         return problems
 
+    def _write_table(self) -> None:
+        """The answers beside the input's columns. It stays as it is if there is nothing new."""
+        table = self._files.table
+        if table is not None and (self._tally.answered or self._tally.failed or not table.exists()):
+            write_answer_table(table, self._source, self._items(), self._output.read())
+
+    def _other_models(self) -> list[str]:
+        """A note if the lines name another model than the one that answers."""
+        own = {self._spec.name, self._spec.options.get("remote_model")}
+        names = [name for name in self._asked_models if name not in own]
+        if not names:
+            return []
+        shown = ", ".join(f"'{name[:60]}'" for name in names[:3])
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return [f"the lines ask for the model {shown}{more}; {self._spec.name} answers them"]
+
     def _sum_up(self) -> int:
         self._say(f" {self._tally}")
         for failure in self._tally.failures:
@@ -252,7 +275,9 @@ class _Batch:
         if self._tally.failed:
             first = "correct the file and " if self._bad else ""
             self._say(f" {first}run the same command again to retry them", "dim")
-        print(self._output.path)
+        if self._files.table is not None:
+            self._say(f" {self._output.path} is what a later run continues from", "dim")
+        print(self._files.result)
         return 1 if self._tally.failed else 0
 
     def _say(self, text: str, style: str = "") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from ...openai_api.completions import CompletionExchange
 from ...openai_api.exchange import Exchange
 from ...openai_api.schemas import ChatCompletionRequest, CompletionRequest
 from ...types import SamplingParams
+from .columns import RESERVED, SAMPLING
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _CHAT_BODY = msgspec.json.Decoder(ChatCompletionRequest)
@@ -23,16 +24,25 @@ _COMPLETION_BODY = msgspec.json.Decoder(CompletionRequest)
 _WITHOUT_EFFECT = {
     "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
 }  # fmt: skip
-_SAMPLING = set(SamplingParams.__struct_fields__) - {"logprobs", "constraint"}
-# Fields of a chat's body that a line of JSONL may have beside its prompt or messages.
-_BESIDE_PROMPT = (
+# Fields of a chat's body that a line of JSONL may have beside its messages.
+_BESIDE_MESSAGES = frozenset({
     "tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "chat_template_kwargs",
     "logprobs", "top_logprobs", "n", "max_completion_tokens",
-)  # fmt: skip
+})  # fmt: skip
+# Those that it may have beside a prompt, and the type of each. Another type is data of the line's own. So are `n` and
+# the log-probabilities: in a data set they are row numbers and scores.
+_BESIDE_PROMPT: dict[str, type | tuple[type, ...]] = {
+    "tools": list, "tool_choice": (str, dict), "parallel_tool_calls": bool, "response_format": dict,
+    "structured_outputs": dict, "chat_template_kwargs": dict, "max_completion_tokens": int,
+}  # fmt: skip
 
 
 class BadLineError(Exception):
-    """What is wrong with a line."""
+    """What is wrong with a line. `record` is what can be read of it."""
+
+    def __init__(self, reason: str, record: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.record = record or {}
 
 
 def openai_exchange(record: Mapping[str, Any], sampling: SamplingParams) -> Exchange:
@@ -80,6 +90,7 @@ def prompt_exchange(
     system: str | None,
     sampling: SamplingParams,
     cells: bool = False,
+    prefer_prompt: bool = False,
 ) -> ChatExchange:
     """A line with `messages` or a prompt, and the fields beside them.
 
@@ -89,6 +100,7 @@ def prompt_exchange(
         sampling: for what the line leaves out.
         cells: the values are the texts of a table's cells. Beside the prompt they hold sampling settings only, and
             an empty one is left out.
+        prefer_prompt: a line that has both is its prompt.
 
     Raises:
         BadLineError: there is no prompt, or a field is refused; the message names the field.
@@ -96,22 +108,54 @@ def prompt_exchange(
     """
     if cells:
         record = {name: text for name, text in record.items() if text != ""}
-    own = {name: record[name] for name in _SAMPLING & set(record)}
+    own = {name: record[name] for name in SAMPLING & set(record)}
     sampling = _merged({name: _number(name, text) for name, text in own.items()} if cells else own, sampling)
-    turns = _turns(record, prompt_field, system, cells=cells)
-    beside = () if cells else _BESIDE_PROMPT
-    body = {name: record[name] for name in beside if record.get(name) is not None}
+    turns = _turns(record, prompt_field, system, cells=cells, prefer_prompt=prefer_prompt)
+    beside = {name: record[name] for name in request_fields(record, cells=cells) if record[name] is not None}
     try:
-        data = decode(_CHAT_BODY, _json({"model": "", "messages": turns, **body}))
+        data = decode(_CHAT_BODY, _json({"model": "", "messages": turns, **beside}))
         return ChatExchange(data, sampling)
     except FieldError as error:
         raise _refused(error) from None
 
 
-def _turns(
-    record: Mapping[str, Any], prompt_field: str, system: str | None, *, cells: bool
-) -> list[dict[str, Any]]:
+def request_fields(record: Mapping[str, Any], *, cells: bool) -> frozenset[str]:
+    """Names of a line's fields that are those of a request, without its sampling."""
+    if cells:
+        return frozenset()
     if "messages" in record:
+        return _BESIDE_MESSAGES & set(record)
+    return frozenset(name for name, kind in _BESIDE_PROMPT.items() if isinstance(record.get(name), kind))
+
+
+def own_fields(record: Mapping[str, Any], prompt_field: str, *, cells: bool) -> dict[str, Any]:
+    """What a line has beside its request: data that goes along with the answer."""
+    read = request_fields(record, cells=cells) | RESERVED | {prompt_field}
+    return {name: value for name, value in record.items() if name not in read}
+
+
+def notes_on_fields(records: Iterable[Mapping[str, Any]], prompt_field: str, *, cells: bool) -> list[str]:
+    """What the fields beside the prompts are taken for, if there are any that could be settings or data."""
+    settings, data = dict[str, None](), dict[str, None]()
+    for record in records:
+        if "messages" in record and not cells:
+            continue  # a whole request
+        fields = request_fields(record, cells=cells)
+        given = [name for name in record if name != prompt_field and record[name] not in (None, "")]
+        settings |= dict.fromkeys(name for name in given if name in fields | SAMPLING | {"system"})
+        data |= dict.fromkeys(name for name in given if name in _BESIDE_MESSAGES - fields)
+    notes = []
+    if settings:
+        notes.append(f"{', '.join(settings)}: settings of each line's own; rename what is no setting")
+    if data:
+        notes.append(f"{', '.join(data)}: not read as settings beside a prompt, only beside messages")
+    return notes
+
+
+def _turns(
+    record: Mapping[str, Any], prompt_field: str, system: str | None, *, cells: bool, prefer_prompt: bool
+) -> list[dict[str, Any]]:
+    if "messages" in record and not cells and not (prefer_prompt and prompt_field in record):
         turns = record["messages"]
         if not isinstance(turns, list) or not turns:
             raise BadLineError("'messages' is not a list of messages")
@@ -121,7 +165,7 @@ def _turns(
     prompt = record.get(prompt_field)
     if not isinstance(prompt, str) or not prompt.strip():
         raise BadLineError(f"it has no text in '{prompt_field}'" + ("" if cells else " and no 'messages'"))
-    first = record.get("system") or system
+    first = (prompt_field != "system" and record.get("system")) or system
     opening = [{"role": "system", "content": str(first)}] if first else []
     return [*opening, {"role": "user", "content": prompt}]
 

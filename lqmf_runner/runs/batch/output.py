@@ -1,12 +1,13 @@
-"""The output file of a batch: a line of JSON for each answer, with what a later run needs to continue."""
+"""The answers of a batch: a line of JSON for each, with what a later run needs to continue."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -36,6 +37,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: LqmfError | None = None
     attempts: int = 1
     e2e_s: float = 0.0
+
+
+class _Line(NamedTuple):
+    """A line of the file: what it answers, and where it lies. The digest of a failed one is None."""
+
+    key: str
+    digest: str | None
+    at: int
+    size: int
 
 
 class OutputError(LqmfError):
@@ -92,6 +102,7 @@ class BatchOutput:
         self._append(
             _named(item)
             | {"model": self._model, "prompt": _prompt(item)}
+            | ({"columns": item.own} if item.own else {})
             | (_answer(item, outcome) if outcome.error is None else {"error": str(outcome.error)})
             | {"attempts": outcome.attempts, "request": item.digest}
         )
@@ -104,6 +115,37 @@ class BatchOutput:
             self._append({"id": None, "custom_id": custom_id, "response": None, "error": error})
         else:
             self._append(_named(bad) | {"error": bad.reason})
+
+    def arrange(self, order: Mapping[str, int]) -> None:
+        """Put the lines into the order of the input, at the end of a run: they are written as answers end.
+
+        Args:
+            order: positions by key. Lines with other keys come last.
+
+        Raises:
+            OutputError: it cannot be written; the file is as it was.
+        """
+        try:
+            placed = [(order.get(line.key, len(order)), line.at, line.size) for line in self._lines()]
+            if placed != sorted(placed):
+                self._rewrite([(at, size) for _, at, size in sorted(placed)])
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def read(self) -> Callable[[str], dict[str, Any] | None]:
+        """What finds the lines of items by their keys."""
+        places = {line.key: (line.at, line.size) for line in self._lines()}
+
+        def find(key: str) -> dict[str, Any] | None:
+            if key not in places:
+                return None
+            at, size = places[key]
+            with self.path.open("rb") as file:
+                file.seek(at)
+                record: dict[str, Any] = msgspec.json.decode(file.read(size))
+                return record
+
+        return find
 
     def close(self) -> None:
         """Close the file, so that other runs may write it."""
@@ -134,23 +176,29 @@ class BatchOutput:
     def _read(self) -> list[tuple[int, int]] | None:
         """Fill `done`. Returns the byte ranges to keep, or None if that is the whole file."""
         kept: list[tuple[int, int]] = []
-        in_order = True
+        complete = True
+        for line in self._lines():
+            if line.digest is None:
+                complete = False
+            else:
+                self.done[line.key] = line.digest
+                kept.append((line.at, line.size))
+        return None if complete else kept
+
+    def _lines(self) -> Iterator[_Line]:
+        """The lines of the file. An incomplete one is a failed one."""
         at = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                found = _answered(line)
-                if isinstance(found, tuple):
-                    self.done[found[0]] = found[1]
-                    kept.append((at, len(line)))
-                elif found is None and not _is_torn(line):
+                known = _known(line)
+                if known is None and not _is_torn(line):
                     raise UserInputError(
                         f"{self.path} is not the output of a batch: line {number} is something else",
                         hint="choose another mode.output=; nothing was changed",
                     )
-                else:
-                    in_order = False
+                key, digest = known or ("", None)
+                yield _Line(key, digest, at, len(line))
                 at += len(line)
-        return None if in_order else kept
 
     def _rewrite(self, kept: list[tuple[int, int]]) -> None:
         draft = self.path.with_name(f".{self.path.name}.part")
@@ -169,20 +217,20 @@ class BatchOutput:
         self._file = replacement
 
 
-def _answered(line: bytes) -> tuple[str, str] | bool | None:
-    """Key and digest of an answer; False for a failed line; None for an incomplete line or one of another program."""
+def _known(line: bytes) -> tuple[str, str | None] | None:
+    """Key and digest of a line; without a digest it has failed. None for an incomplete one or another program's."""
     if not line.endswith(b"\n"):
         return None
     with contextlib.suppress(ValueError, KeyError, TypeError):
         record = msgspec.json.decode(line)
         if "custom_id" in record and "response" in record:
+            key = str(record["custom_id"])
             if record["error"] is not None:
-                return False
-            return str(record["custom_id"]), str(record["id"]).removeprefix("batch_req_").partition("-")[0]
+                return key, None
+            return key, str(record["id"]).removeprefix("batch_req_").partition("-")[0]
         if "line" in record:
-            if "error" in record:
-                return False
-            return str(record.get("id") or f"line {record['line']}"), record["request"]
+            key = str(record.get("id") or f"line {record['line']}")
+            return key, None if "error" in record else record["request"]
     return None
 
 
@@ -196,12 +244,17 @@ def _is_torn(line: bytes) -> bool:
         return True
     except UnicodeDecodeError:
         return False
-    return _answered(line + b"\n") is not None
+    return _known(line + b"\n") is not None
 
 
 def _named(item: BatchItem | BadLine) -> dict[str, Any]:
     own = {} if item.key == f"line {item.line}" else {"id": item.key}
     return {"line": item.line, **own}
+
+
+def is_cut(completions: Sequence[Completion]) -> bool:
+    """Whether an answer ended because it was as long as it may be."""
+    return any(completion.finish_reason == "length" for completion in completions)
 
 
 def _prompt(item: BatchItem) -> str:

@@ -203,3 +203,26 @@ def test_after_sigkill_at_random_points_nothing_is_lost_or_repeated(tmp_path: Pa
     # Asked twice was only what was under way when a process died.
     assert asked_again <= 3 * concurrency
     assert total <= len(endpoint.asked) <= total + 3 * concurrency
+
+
+def test_answers_that_were_cut_are_counted(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+    batch.script = lambda number, _: [Say(0.0, "so", finish_reason="length" if number < 2 else "stop")]
+    batch.input.write_text(lines(3))
+    assert batch.run() == 0
+    assert "3 answered (2 cut off at max_tokens)" in capsys.readouterr().err
+
+
+def test_the_name_of_another_model_is_told_once(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(n: int, model: str) -> dict[str, Any]:
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+        return {"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    batch.write([line(1, "gpt-4o"), line(2, "gpt-4o"), line(3, "a"), line(4, "other")])
+    assert batch.run() == 0
+    shown = capsys.readouterr().err
+    assert shown.count("note: the lines ask for the model 'gpt-4o', 'other'; a answers them") == 1
+    assert shown.count("note:") == 1
+    batch.write([{"messages": [{"role": "user", "content": "hi"}], "model": "a"}])
+    batch.output.unlink()
+    assert batch.run() == 0
+    assert "note:" not in capsys.readouterr().err

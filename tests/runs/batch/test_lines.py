@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from lqmf_runner.engine import load_engine
-from lqmf_runner.runs.batch.lines import BadLineError, openai_exchange, prompt_exchange
+from lqmf_runner.runs.batch.lines import (
+    BadLineError,
+    notes_on_fields,
+    openai_exchange,
+    own_fields,
+    prompt_exchange,
+)
 from lqmf_runner.types import Constraint, Message, ModelSpec, SamplingParams
 from tests.support.batch import Batch, calling, load_fake
 from tests.support.fakes import fake_server
@@ -126,11 +132,8 @@ def from_prompt(record: dict[str, Any], *, cells: bool = False) -> Any:
 
 
 def test_fields_beside_a_prompt_are_taken_too() -> None:
-    exchange = from_prompt(
-        {"prompt": "a", "tools": [TOOL], "n": 2, "response_format": None, "temperature": 50}
-    )
-    assert len(exchange.requests) == 2
-    request = exchange.requests[0]
+    exchange = from_prompt({"prompt": "a", "tools": [TOOL], "response_format": None, "temperature": 50})
+    (request,) = exchange.requests
     assert request.tools[0]["function"]["name"] == "add"
     assert request.sampling.temperature == 50, "the engine's range, not OpenAI's"
     assert from_prompt({"messages": HISTORY}).requests[0].messages[2].tool_call_id == "c1"
@@ -138,6 +141,34 @@ def test_fields_beside_a_prompt_are_taken_too() -> None:
         from_prompt({"messages": [USER, {"role": "critic", "content": "no"}]})
     with pytest.raises(BadLineError, match=r"tools\[0\]"):
         from_prompt({"prompt": "a", "tools": [5]})
+
+
+def test_names_of_settings_are_data_beside_a_prompt_where_data_sets_have_them() -> None:
+    """`n` is a row number there, `logprobs` a score, and tools are text; beside messages they are a request."""
+    data = {"n": 17, "logprobs": -1.5, "tools": "hammer", "response_format": "none", "label": 3}
+    record = {"prompt": "a", "max_tokens": 9, **data}
+    (request,) = from_prompt(record).requests
+    assert (request.sampling.max_tokens, request.sampling.logprobs, request.tools) == (9, None, ())
+    assert own_fields(record, "prompt", cells=False) == data
+    settings, not_read = notes_on_fields([record, {"prompt": "b", "seed": 1}], "prompt", cells=False)
+    assert settings.startswith("max_tokens, seed: settings")
+    assert not_read.startswith("n, logprobs, tools, response_format: not read")
+    assert notes_on_fields([{"prompt": "a", "label": 3}], "prompt", cells=False) == []
+    whole = {"messages": [USER], "n": 2, "logprobs": True, "label": 3}
+    assert [request.sampling.logprobs for request in from_prompt(whole).requests] == [0, 0]
+    assert own_fields(whole, "prompt", cells=False) == {"label": 3}
+    assert notes_on_fields([whole], "prompt", cells=False) == []
+
+
+def test_a_prompt_that_is_asked_for_comes_before_messages() -> None:
+    line = {"question": "why?", "messages": [USER]}
+    both = [
+        prompt_exchange(line, "question", system=None, sampling=BASE, prefer_prompt=prefer)
+        .requests[0]
+        .messages
+        for prefer in (False, True)
+    ]
+    assert both == [(Message("user", "hi"),), (Message("user", "why?"),)]
 
 
 def test_cells_of_a_table_are_prompts_and_numbers() -> None:

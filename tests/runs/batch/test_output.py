@@ -193,7 +193,13 @@ def test_answers_with_ids_of_an_older_kind_are_known(batch: Batch) -> None:
 
 def test_a_line_of_jsonl_has_its_choices_where_they_are_more_than_a_text(batch: Batch) -> None:
     batch.other = load_fake
-    batch.write([{"prompt": "a"}, {"prompt": "b", "n": 2}, {"prompt": "c", "tools": [TOOL]}])
+    batch.write(
+        [
+            {"prompt": "a"},
+            {"messages": [{"role": "user", "content": "b"}], "n": 2},
+            {"prompt": "c", "tools": [TOOL]},
+        ]
+    )
     assert batch.run() == 0
     plain, two, calling = sorted(batch.answers(), key=lambda answer: answer["line"])
     assert (plain["response"], "choices" in plain) == ("Hello", False)

@@ -117,7 +117,7 @@ def test_the_choices_of_a_line_are_asked_together_and_fail_together(batch: Batch
     batch.script = lambda number, request: (
         [Fail(0.0, EngineError("sick"))] if number == 1 else echo(number, request)
     )
-    batch.write([{"prompt": "a", "n": 3}, {"prompt": "b"}])
+    batch.write([{"messages": [{"role": "user", "content": "a"}], "n": 3}, {"prompt": "b"}])
     assert batch.run() == 1
     failed, answered = sorted(batch.answers(), key=lambda answer: answer["line"])
     assert (failed["error"], answered["response"]) == ("sick", "you said b")

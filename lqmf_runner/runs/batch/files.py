@@ -1,0 +1,71 @@
+"""Which files a batch reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config import BatchMode
+from ...errors import UserInputError
+from .input import OPENAI, BatchFile, open_batch
+
+_TABLES = (".csv", ".tsv", ".tab")
+_OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".parquet")
+
+
+@dataclass(frozen=True)
+class BatchFiles:
+    """The files of a batch.
+
+    Attributes:
+        answers: the answers as lines of JSON, which a later run continues.
+        table: a table of the input and its answers, made of them at the end of a run.
+    """
+
+    source: BatchFile
+    answers: Path
+    table: Path | None = None
+
+    @property
+    def result(self) -> Path:
+        """The file that the user asked for."""
+        return self.table or self.answers
+
+
+def choose_files(mode: BatchMode) -> BatchFiles:
+    """The files that the settings name.
+
+    Raises:
+        UserInputError: the input is missing, empty, not text or not clear, or the output may not be written.
+    """
+    assert mode.input
+    source = open_batch(Path(mode.input).expanduser(), mode.prompt_field, mode.input_format)
+    chosen = Path(mode.output).expanduser() if mode.output else source.path.with_suffix(".answers.jsonl")
+    suffix = chosen.suffix.lower()
+    if suffix in _OTHER_FORMATS:
+        raise UserInputError(
+            f"mode.output={chosen}: answers are JSONL or CSV", hint="say out.jsonl or out.csv"
+        )
+    if suffix not in _TABLES:
+        _check(chosen, source.path)
+        return BatchFiles(source, chosen)
+    if source.format == OPENAI:
+        raise UserInputError(
+            f"mode.output={chosen}: answers to OpenAI's batch format are in that format", hint="say out.jsonl"
+        )
+    answers = chosen.with_suffix(".answers.jsonl")
+    for path in (chosen, answers):
+        _check(path, source.path)
+    if chosen.exists() and not (answers.exists() and answers.stat().st_size):
+        raise UserInputError(
+            f"{chosen} exists, and is not the output of a batch that {answers.name} belongs to",
+            hint="choose another mode.output=, or remove the file",
+        )
+    return BatchFiles(source, answers, chosen)
+
+
+def _check(path: Path, source: Path) -> None:
+    if path.is_dir():
+        raise UserInputError(f"mode.output={path} is a folder", hint="name a file in it")
+    if path.exists() and path.samefile(source):
+        raise UserInputError(f"{path} is input and output at once", hint="choose another mode.output=")
