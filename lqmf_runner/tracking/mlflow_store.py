@@ -29,6 +29,7 @@ from .values import (
     conditions_digest,
     model_metrics,
     prompts_dataset,
+    prompts_name,
     run_params,
     shorten,
     system_digest,
@@ -138,7 +139,7 @@ class _Sender:
             "lqmf.system": system_digest(results.system),
             "lqmf.conditions": conditions_digest(self._config, _overrides(folder)),
         }
-        if prompts := (self._config.get("prompts") or {}).get("name"):
+        if prompts := prompts_name(self._config):
             self._tags["prompts"] = prompts
         if run.sweep and not run.compares:
             self._tags["lqmf.job"] = folder.name

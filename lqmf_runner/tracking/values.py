@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -79,8 +80,20 @@ def conditions_digest(config: Mapping[str, Any], overrides: Sequence[str]) -> st
     return _digest([config.get("prompts"), mode, backend, [reference, fidelity] if reference else None])
 
 
+def prompts_name(config: Mapping[str, Any]) -> str | None:
+    """Name of the prompt set; of a batch, the name of its file."""
+    path = _batch_file(config)
+    name = (config.get("prompts") or {}).get("name") if path is None else path.name
+    return None if name is None else str(name)
+
+
 def prompts_dataset(config: Mapping[str, Any]) -> dict[str, str] | None:
-    """The prompt set as the fields of MLflow's `Dataset`; None if the run had none, or compared finished runs."""
+    """The prompts as the fields of MLflow's `Dataset`; None if the run had none, or compared finished runs.
+
+    Those of a batch are its file.
+    """
+    if (path := _batch_file(config)) is not None:
+        return _file_dataset(path)
     prompts = config.get("prompts") or {}
     entries = prompts.get("entries")
     if not entries or config.get("runs"):
@@ -93,6 +106,25 @@ def prompts_dataset(config: Mapping[str, Any]) -> dict[str, str] | None:
         "source": json.dumps({"uri": ".hydra/resolved.json"}),
         "schema": json.dumps({"mlflow_colspec": [{"name": "prompt", "type": "string", "required": True}]}),
         "profile": json.dumps({"num_prompts": len(entries), "num_turns": turns}),
+    }
+
+
+def _batch_file(config: Mapping[str, Any]) -> Path | None:
+    mode = config.get("mode") or {}
+    return Path(mode["input"]).expanduser() if mode.get("name") == "batch" and mode.get("input") else None
+
+
+def _file_dataset(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError:  # it was removed meanwhile
+        digest = _digest(str(path))
+    return {
+        "name": path.name,
+        "digest": digest,
+        "source_type": "local",
+        "source": json.dumps({"uri": str(path)}),
     }
 
 

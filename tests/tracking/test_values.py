@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from lqmf_runner.redaction import redact, redact_text
-from lqmf_runner.tracking.values import conditions_digest, model_metrics, run_params
+from lqmf_runner.tracking.values import (
+    conditions_digest,
+    model_metrics,
+    prompts_dataset,
+    prompts_name,
+    run_params,
+)
 from tests.support.sample import sample_model
 
 
@@ -82,3 +89,22 @@ def test_conditions_are_what_figures_depend_on() -> None:
     measured = config | {"reference": "r"}
     moved = measured | {"fidelity": {"text": "a", "cache_dir": "y"}}
     assert conditions_digest(measured, []) == conditions_digest(moved, [])
+
+
+def test_the_prompts_of_a_batch_are_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_text("id,prompt\n1,hi\n")
+    config = {"mode": {"name": "batch", "input": str(path)}, "prompts": {"name": "general", "entries": [{}]}}
+    first = prompts_dataset(config)
+    assert first is not None
+    assert first["name"] == prompts_name(config) == "sheet.csv"
+    path.write_text("id,prompt\n1,ho\n")
+    second = prompts_dataset(config)
+    path.unlink()
+    third = prompts_dataset(config)
+    assert second is not None
+    assert third is not None
+    assert len({first["digest"], second["digest"], third["digest"]}) == 3
+    other = prompts_dataset({**config, "mode": {"name": "benchmark"}})
+    assert other is not None
+    assert other["name"] == "general"

@@ -101,11 +101,12 @@ def find_name(names: Sequence[str], asked: str) -> str | None:
 
 def with_reserved_names(record: dict[str, Any]) -> dict[str, Any]:
     """A line, its reserved names in lower case, if it has no other of that name."""
+    others = [name for name in record if name not in RESERVED and name.casefold() in RESERVED]
+    if not others:
+        return record
     counts = Counter(map(str.casefold, record))
-    return {
-        low if (low := name.casefold()) in RESERVED and counts[low] == 1 else name: value
-        for name, value in record.items()
-    }
+    renamed = {name: low for name in others if counts[low := name.casefold()] == 1}
+    return {renamed.get(name, name): value for name, value in record.items()}
 
 
 def _is_text(value: Any) -> bool:

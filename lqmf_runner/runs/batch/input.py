@@ -15,7 +15,7 @@ import msgspec
 from ...errors import UserInputError
 from ...openai_api.exchange import Exchange
 from ...types import GenerationRequest, SamplingParams
-from .columns import choose_column, find_name, shown_name, with_reserved_names
+from .columns import RESERVED, choose_column, find_name, shown_name, with_reserved_names
 from .lines import BadLineError, notes_on_fields, openai_exchange, own_fields, prompt_exchange
 from .table import Table, recognise_table
 from .text_file import FORMATS_HINT, TextFile, open_text
@@ -151,6 +151,8 @@ class BatchFile:
         if self.format == OPENAI:
             return record
         prompt = find_name(list(record), self.prompt_field)
+        if prompt == self.prompt_field not in RESERVED:
+            return with_reserved_names(record)
         rest = with_reserved_names({name: value for name, value in record.items() if name != prompt})
         return rest if prompt is None else {self.prompt_field: record[prompt], **rest}
 

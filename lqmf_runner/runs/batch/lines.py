@@ -24,16 +24,28 @@ _COMPLETION_BODY = msgspec.json.Decoder(CompletionRequest)
 _WITHOUT_EFFECT = {
     "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
 }  # fmt: skip
-# Fields of a chat's body that a line of JSONL may have beside its messages.
-_BESIDE_MESSAGES = frozenset({
-    "tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "chat_template_kwargs",
-    "logprobs", "top_logprobs", "n", "max_completion_tokens",
-})  # fmt: skip
-# Those that it may have beside a prompt, and the type of each. Another type is data of the line's own. So are `n` and
-# the log-probabilities: in a data set they are row numbers and scores.
-_BESIDE_PROMPT: dict[str, type | tuple[type, ...]] = {
-    "tools": list, "tool_choice": (str, dict), "parallel_tool_calls": bool, "response_format": dict,
-    "structured_outputs": dict, "chat_template_kwargs": dict, "max_completion_tokens": int,
+# Fields of a chat's body that a line of JSONL may have beside its messages, those that are refused included.
+_REFUSED = frozenset(
+    {
+        "functions",
+        "function_call",
+        "reasoning_effort",
+        "guided_grammar",
+        "stop_token_ids",
+        "min_tokens",
+        "bad_words",
+    }
+)
+_NOT_OF_THE_ANSWER = frozenset({"model", "messages", "stream", "stream_options", "keep_alive", "user"})
+_BESIDE_MESSAGES = _REFUSED.union(ChatCompletionRequest.__struct_fields__) - SAMPLING - _NOT_OF_THE_ANSWER
+# Beside a prompt these are data of the line's own: in data sets they are row numbers, scores and kinds.
+_DATA_BESIDE_PROMPT = frozenset(
+    {"n", "logprobs", "top_logprobs", "format", "regex", "json_schema", "min_tokens"}
+)
+# And so are these, if they have another type.
+_TYPES_BESIDE_PROMPT: dict[str, type | tuple[type, ...]] = {
+    "tools": list, "tool_choice": (str, dict), "parallel_tool_calls": bool, "response_format": dict, "functions": list,
+    "structured_outputs": dict, "chat_template_kwargs": dict, "max_completion_tokens": (int, float),
 }  # fmt: skip
 
 
@@ -113,6 +125,7 @@ def prompt_exchange(
     turns = _turns(record, prompt_field, system, cells=cells, prefer_prompt=prefer_prompt)
     beside = {name: record[name] for name in request_fields(record, cells=cells) if record[name] is not None}
     try:
+        _refuse_unknown(beside, ChatCompletionRequest)
         data = decode(_CHAT_BODY, _json({"model": "", "messages": turns, **beside}))
         return ChatExchange(data, sampling)
     except FieldError as error:
@@ -125,7 +138,11 @@ def request_fields(record: Mapping[str, Any], *, cells: bool) -> frozenset[str]:
         return frozenset()
     if "messages" in record:
         return _BESIDE_MESSAGES & set(record)
-    return frozenset(name for name, kind in _BESIDE_PROMPT.items() if isinstance(record.get(name), kind))
+    return frozenset(
+        name
+        for name in _BESIDE_MESSAGES & set(record) - _DATA_BESIDE_PROMPT
+        if isinstance(record[name], _TYPES_BESIDE_PROMPT.get(name, object))
+    )
 
 
 def own_fields(record: Mapping[str, Any], prompt_field: str, *, cells: bool) -> dict[str, Any]:

@@ -262,3 +262,9 @@ def test_a_real_model_answers_all_kinds_of_lines(batch: Batch) -> None:
     assert echo["logprobs"]["token_logprobs"][0] is None
     assert [choice["index"] for choice in bodies["tokens"]["choices"]] == [0, 1]
     assert set(bodies["call"]["choices"][0]) == {"index", "message", "logprobs", "finish_reason"}
+
+
+@pytest.mark.parametrize("beside", [{"prompt": "a"}, {"messages": [USER]}])
+def test_a_refused_field_of_a_line_of_jsonl_is_named(beside: dict[str, Any]) -> None:
+    with pytest.raises(BadLineError, match=r"^functions: "):
+        from_prompt({**beside, "functions": [{"name": "add"}], "label": 3})
