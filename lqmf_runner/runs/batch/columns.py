@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,12 @@ def is_prompt_word(name: str) -> bool:
 
 
 def choose_column(
-    path: Path, columns: Mapping[str, Sequence[Any]], asked: str | None, *, keys: bool = False
+    path: Path,
+    columns: Mapping[str, Sequence[Any]],
+    asked: str | None,
+    *,
+    keys: bool = False,
+    unnamed: Collection[str] = (),
 ) -> str:
     """The name of the column with the prompts.
 
@@ -60,6 +65,7 @@ def choose_column(
         columns: some values of each, by name.
         asked: `mode.prompt_field`; None leaves the choice to the names, or else to the values.
         keys: they are keys of JSON and not columns of a table.
+        unnamed: columns to choose only if they are asked for.
 
     Raises:
         UserInputError: there is no such column, or the choice is not clear; the columns are named.
@@ -82,7 +88,7 @@ def choose_column(
             break
     else:
         likely_ones = [name for name in free if len(names) > 1 and any(map(_is_text, columns[name]))]
-    if len(likely_ones) == 1:
+    if len(likely_ones) == 1 and likely_ones[0] not in unnamed:
         return likely_ones[0]
     example = _setting((likely_ones or free or names)[0])
     raise UserInputError(

@@ -250,7 +250,7 @@ def _values(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def _table(text: TextFile, table: Table, asked: str | None) -> BatchFile:
     columns = {name: table.column(index) for index, name in enumerate(table.header)}
-    name = choose_column(text.path, columns, asked)
+    name = choose_column(text.path, columns, asked, unnamed=table.unnamed)
     rows = [with_reserved_names(dict(zip(table.header, row, strict=False))) for row in table.body]
     notes = _notes(name, asked, rows, cells=True)
     if f"{name}.2" in columns:

@@ -163,9 +163,10 @@ def notes_on_fields(records: Iterable[Mapping[str, Any]], prompt_field: str, *, 
         data |= dict.fromkeys(name for name in given if name in _BESIDE_MESSAGES - fields)
     notes = []
     if settings:
-        notes.append(f"{', '.join(settings)}: settings of each line's own; rename what is no setting")
+        notes.append(f"settings are read from the lines: {', '.join(settings)}; rename a column that is data")
     if data:
-        notes.append(f"{', '.join(data)}: not read as settings beside a prompt, only beside messages")
+        where = "in a table" if cells else "beside a prompt, only beside messages"
+        notes.append(f"not read as settings {where}: {', '.join(data)}")
     return notes
 
 

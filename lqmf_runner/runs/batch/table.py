@@ -32,6 +32,7 @@ class Table:
 
     Attributes:
         header: names of its columns; each is there once.
+        unnamed: those that have no name in the file.
         spaced: blanks after a delimiter do not belong to the cell.
         announced: a line before the header names the delimiter.
         body: the first of its rows, without the header.
@@ -40,6 +41,7 @@ class Table:
 
     delimiter: str
     header: tuple[str, ...]
+    unnamed: frozenset[str] = frozenset()
     spaced: bool = False
     announced: bool = False
     body: tuple[Sequence[str], ...] = field(default=(), repr=False)
@@ -141,7 +143,9 @@ def _reading(file: TextFile, delimiter: str) -> Table | None:
         header = header[:-1]  # a delimiter at the end of every line
     fitting = sum(len(_without_blanks(row, len(header))) == len(header) for row in rows)
     regular = fitting / len(found) if found else 1.0
-    return Table(delimiter, _unique(header), spaced, announced, tuple(rows), regular)
+    names = _unique(header)
+    unnamed = frozenset(name for name, cell in zip(names, header, strict=True) if not cell.strip())
+    return Table(delimiter, names, unnamed, spaced, announced, tuple(rows), regular)
 
 
 def _cells(rows: Sequence[Sequence[str]], index: int) -> list[str]:
@@ -157,7 +161,7 @@ def _unique(header: Sequence[str]) -> tuple[str, ...]:
     counts = Counter[str]()
     names = []
     for position, cell in enumerate(header, 1):
-        name = cell.strip() or f"column {position}"
+        name = cell.strip().strip("\ufeff") or f"column {position}"
         counts[name] += 1
         names.append(name if counts[name] == 1 else f"{name}.{counts[name]}")
     return tuple(names)

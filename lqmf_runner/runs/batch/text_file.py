@@ -81,8 +81,13 @@ def open_text(path: Path) -> TextFile:
     except UnicodeError:
         raise UserInputError(f"the batch file {path} is not text in UTF-16", hint=FORMATS_HINT) from None
     lines = sample.split("\n")
-    if "\0" in sample or sum(map(_is_binary, lines)) > len(lines) / 2:
+    if "\0" in sample:
         raise UserInputError(f"the batch file {path} is not text in UTF-8", hint=FORMATS_HINT)
+    if sum(map(_is_binary, lines)) > len(lines) / 2:
+        raise UserInputError(
+            f"the batch file {path} is not text in UTF-8",
+            hint=f"save it as CSV UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8; or else {FORMATS_HINT}",
+        )
     marked = head.startswith((b"\xef\xbb\xbf", *(mark for mark, _ in _UTF_16)))
     return TextFile(path, encoding, _line_end(sample), marked, sample, whole)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,22 @@ def test_a_later_run_answers_what_is_missing(sheet: Batch) -> None:
     out.write_text("edited by hand")
     assert sheet.run() == 0
     assert out.read_text() == "edited by hand", "there was nothing new"
+
+
+def test_an_interrupt_leaves_a_table_of_what_is_done(sheet: Batch) -> None:
+    def interrupt(_: int, request: GenerationRequest) -> list[Say | Fail]:
+        if prompt_of(request) == "wer?":
+            signal.raise_signal(signal.SIGINT)
+        return echo(0, request)
+
+    sheet.settings["concurrency"] = 1
+    sheet.script = interrupt
+    assert sheet.run() == 130
+    out = sheet.folder / "out.csv"
+    assert [row[3] for row in rows(out, ";")][1:3] == ["you said Wie\ngeht es?", ""]
+    sheet.script = echo
+    assert sheet.run() == 1
+    assert [row[3] for row in rows(out, ";")][1:3] == ["you said Wie\ngeht es?", "you said wer?"]
 
 
 def test_other_inputs_become_tables_too(batch: Batch) -> None:

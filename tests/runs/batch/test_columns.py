@@ -62,6 +62,14 @@ def test_otherwise_it_is_asked_for(columns: dict[str, list[Any]]) -> None:
         choose_column(PATH, columns, None, keys=True)
 
 
+def test_a_column_without_a_name_is_only_taken_if_asked_for() -> None:
+    """Else a title above the header would make the header a prompt."""
+    columns = {"Report": ["1", "2"], "column 2": ["Vraagstuk", "why?"]}
+    with pytest.raises(UserInputError, match="not clear"):
+        choose_column(PATH, columns, None, unnamed={"column 2"})
+    assert choose_column(PATH, columns, "column 2", unnamed={"column 2"}) == "column 2"
+
+
 def test_a_name_may_be_asked_for_in_another_case() -> None:
     assert choose_column(PATH, {"prompt": [], "Notes": []}, "notes") == "Notes"
     assert find_name(["a", "A"], "A") == "A"

@@ -151,8 +151,9 @@ def test_names_of_settings_are_data_beside_a_prompt_where_data_sets_have_them() 
     assert (request.sampling.max_tokens, request.sampling.logprobs, request.tools) == (9, None, ())
     assert own_fields(record, "prompt", cells=False) == data
     settings, not_read = notes_on_fields([record, {"prompt": "b", "seed": 1}], "prompt", cells=False)
-    assert settings.startswith("max_tokens, seed: settings")
-    assert not_read.startswith("n, logprobs, tools, response_format: not read")
+    assert "from the lines: max_tokens, seed;" in settings
+    assert "not read as settings" in not_read
+    assert not_read.endswith(": n, logprobs, tools, response_format")
     assert notes_on_fields([{"prompt": "a", "label": 3}], "prompt", cells=False) == []
     whole = {"messages": [USER], "n": 2, "logprobs": True, "label": 3}
     assert [request.sampling.logprobs for request in from_prompt(whole).requests] == [0, 0]
