@@ -76,9 +76,12 @@ def choose_column(
             return found
         close = difflib.get_close_matches(asked.casefold(), [name.casefold() for name in names], n=1)
         likely = next((name for name in names if close and name.casefold() == close[0]), None)
+        other = next((name for name in names if is_prompt_word(name)), names[0])
         raise UserInputError(
             f"{path} has no {kind} '{asked[:_LONGEST_NAME]}': {_listed(names, kind)}",
-            hint=f"did you mean {_setting(likely)}?" if likely else "correct mode.prompt_field=",
+            hint=f"did you mean {_setting(likely)}?"
+            if likely
+            else f"name one of them, for example {_setting(other)}",
         )
     if "prompt" in columns:
         return "prompt"

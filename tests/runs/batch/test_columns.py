@@ -86,6 +86,9 @@ def test_a_wrong_name_is_answered_with_the_names_there_are() -> None:
     with pytest.raises(UserInputError) as caught:
         choose_column(PATH, {f"column {n}": [] for n in range(40)}, "zzz")
     assert "column 11 and 28 more" in caught.value.message
+    with pytest.raises(UserInputError) as caught:
+        choose_column(PATH, {"ID": [], "Question": []}, "zzz")
+    assert caught.value.hint == "name one of them, for example mode.prompt_field=Question"
 
 
 def test_reserved_names_are_those_in_any_case() -> None:
