@@ -71,10 +71,10 @@ def _run(args: list[str]) -> int:
     logging.raiseExceptions = False
     try:
         _check_log_level()
-        args = _sort_arguments(args)
+        overrides, options = _sort_arguments(args)
         from .hydra import run
 
-        return run(args)
+        return run(overrides, options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -133,8 +133,8 @@ def _check_log_level() -> None:
     os.environ["LQMF_LOG_LEVEL"] = level.upper()
 
 
-def _sort_arguments(args: Sequence[str]) -> list[str]:
-    """Overrides first, then options: Hydra's parser refuses overrides on both sides of an option.
+def _sort_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides and options: Hydra's parser refuses overrides on both sides of an option.
 
     Raises:
         UserInputError: there is no such option.
@@ -158,4 +158,4 @@ def _sort_arguments(args: Sequence[str]) -> list[str]:
             if value is None:
                 raise UserInputError(f"{name} needs a value", hint="see --help")
             options.append(value)
-    return [*overrides, *options]
+    return overrides, options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import hydra
@@ -11,11 +11,12 @@ from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import BackendConfig, GraderConfig, RunConfig
+from ..config import MISSING, BackendConfig, GraderConfig, RunConfig
 from ..errors import UserInputError
 from ..formats import check_backend, is_remote
 from ..modes import MODES, Mode
-from .config_errors import SCHEMA_SUFFIX, translate, unknown, unknown_key
+from .config_errors import SCHEMA_SUFFIX, missing, translate, unknown, unknown_key
+from .schema import Place, place_of
 
 NO_MODEL = ("~model", "model.name=''")
 """`model=null` in the words of Hydra, which has no null for a group: no group, and a model without a name."""
@@ -98,7 +99,7 @@ class Composer:
         self._config_name = settings.job.config_name
         self._overrides = [
             override
-            for override in settings.overrides.task
+            for override in _raw(settings.overrides.task)
             if _key(override) not in ("model", "models") and override not in NO_MODEL
         ]
 
@@ -144,6 +145,13 @@ class Composer:
             raise translate(error) or error from error
 
 
+def _raw(overrides: Any) -> list[str]:
+    """The overrides as Hydra reads them: an item of its list is resolved, and `\\${` is then no escape any more."""
+    raw = OmegaConf.to_container(overrides) if OmegaConf.is_config(overrides) else overrides
+    assert isinstance(raw, list)
+    return raw
+
+
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
 
@@ -180,6 +188,29 @@ def _check(config: RunConfig) -> Mode:
 
 
 def plain(composed: DictConfig, name: str) -> Any:
-    """A value of the composed configuration as a plain object."""
+    """A value of the composed configuration as a plain object, interpolations resolved.
+
+    OmegaConf's own `to_object` has no text `???`.
+
+    Raises:
+        OmegaConfBaseException: a value is missing or cannot be resolved.
+        UserInputError: a value is out of range.
+    """
     value = composed[name]
-    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    if not OmegaConf.is_config(value):
+        return value
+    schema = OmegaConf.get_type(value)
+    place = Place((schema,)) if is_dataclass(schema) else place_of(name)
+    return _build(OmegaConf.to_container(value, resolve=True), place, name)
+
+
+def _build(value: Any, place: Place, key: str) -> Any:
+    if isinstance(value, list):
+        items = place.items
+        return value if items is None else [_build(v, items, f"{key}.{i}") for i, v in enumerate(value)]
+    if isinstance(value, dict):
+        (schema,) = place.hints
+        return schema(**{k: _build(v, place.child(k), f"{key}.{k}") for k, v in value.items()})
+    if value == MISSING and (place.typed is None or place.typed.resolved):
+        raise missing(key)
+    return value

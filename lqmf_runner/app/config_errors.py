@@ -25,6 +25,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from ..config import RunConfig
 from ..errors import LqmfError, UserInputError
+from .arguments import line_to_type
 
 SCHEMA_SUFFIX = "_schema"  # schemas lie in the groups beside the choices and are none themselves
 # What OmegaConf says → what `value`, given for `key`, must be.
@@ -63,6 +64,11 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> UserInputError:
     )
 
 
+def missing(key: str) -> UserInputError:
+    """`model.name is not given`."""
+    return UserInputError(f"{key} is not given", hint=f"add {key}=<value>")
+
+
 def unknown_key(key: str, valid: Iterable[str], source: str = "") -> UserInputError:
     """`unknown key 'backend.nctx' (did you mean n_ctx?)`, with the keys there are in the hint."""
     parent, _, name = key.rpartition(".")
@@ -79,10 +85,7 @@ def _translate(error: Exception) -> UserInputError:
         if isinstance(cause, MissingConfigException):
             return _missing_config(cause)
         if isinstance(cause, OverrideParseException):
-            return UserInputError(
-                f"cannot read '{cause.override}' on the command line",
-                hint="write key=value; put quotes around lists and spaces: 'models=[a,b]' 'mode.stop=\"a b\"'",
-            )
+            return _unreadable(cause)
     for cause in reversed(causes):
         if isinstance(cause, OmegaConfBaseException):
             return _omegaconf(cause, causes)
@@ -105,6 +108,21 @@ def _translate(error: Exception) -> UserInputError:
     if isinstance(error, SearchPathException):
         return UserInputError(_one_line(text), hint="--config-dir takes a folder of your own YAML files")
     return UserInputError(_one_line(text) or type(error).__name__, hint="python -m lqmf_runner --help")
+
+
+def _unreadable(error: OverrideParseException) -> UserInputError:
+    """The override, the character in it that Hydra's grammar does not expect, and how to write it."""
+    override = error.override if len(error.override) <= 100 else f"{error.override[:100]}..."
+    key, is_given, value = error.override.partition("=")
+    found = re.search(
+        r"(?:token recognition error at|no viable alternative at input|input): '(.+)'|input '(.+?)'",
+        str(error),
+    )
+    where = f" (at {found[1] or found[2]})" if found and is_given else ""
+    hint = "write key=value"
+    if is_given and not re.search(r"\W", key.replace(".", "")):
+        hint += f", quotes around a text and brackets around a list: {line_to_type(key, value)} or '{key}=[a,\"b c\"]'"
+    return UserInputError(f"cannot read '{override}' on the command line{where}", hint=hint)
 
 
 def _malformed(error: YAMLError) -> UserInputError:
@@ -135,14 +153,13 @@ def _omegaconf(error: OmegaConfBaseException, causes: list[BaseException]) -> Us
     source = _source(causes)
     override = next((m[1] for c in causes if (m := re.match(r"Error merging override (\S.*)", str(c)))), "")
     if isinstance(error, MissingMandatoryValue):
-        return UserInputError(
-            f"{_missing_key(error)} is not given", hint=f"add {_missing_key(error)}=<value>"
-        )
+        return missing(_missing_key(error))
     if isinstance(error, (ConfigAttributeError, ConfigKeyError)):
         return unknown_key(key, _fields(error.object_type) or _ROOT_KEYS, source)
     reason = _one_line(re.split(r"\s+full_key:", str(error.msg or error))[0])
     if isinstance(error, InterpolationResolutionError):
-        return UserInputError(f"{key} cannot be resolved: {reason}{source}", hint="check the ${...} in it")
+        hint = f"check the ${{...}} in it; where these characters are meant: '{key}=\\${{...}}'"
+        return UserInputError(f"{key} cannot be resolved: {reason}{source}", hint=hint)
     given = override or key
     if isinstance(error, ValidationError):
         for pattern, words in _TYPE_WORDS.items():

@@ -23,40 +23,47 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from .. import __version__
-from .. import config as schemas
 from ..config import RunConfig
 from ..errors import INTERRUPTED, UserInputError
-from ..formats import backend_schemas
 from ..modes import MODES
 from ..redaction import redact, redact_files, secrets_in
 from ..runs.context import RunContext
 from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
-from . import PROGRAM
+from . import PROGRAM, yaml_texts
+from .arguments import typed_arguments
 from .compose import NO_MODEL, Prepared, plain, prepare
 from .conf import conf_dir
 from .config_errors import SCHEMA_SUFFIX
+from .schema import group_schemas
 from .terminal import discard_output, report
 
 log = logging.getLogger(__name__)
 
 CONFIG_NAME = "config"
 NO_FOLDER = "no_folder"  # conf/no_folder.yaml
+_SWEEP_OPTIONS = {"-m", "--multirun"}
 
 
 class JobError(Exception):
     """A job of a sweep has failed and said so."""
 
 
-def run(args: Sequence[str]) -> int:
-    """Compose and run what the arguments ask for.
+def run(overrides: Sequence[str], options: Sequence[str] = ()) -> int:
+    """Compose and run what the command line asks for.
+
+    Args:
+        overrides: `key=value`, as typed.
+        options: Hydra's options, checked.
 
     Raises:
         HydraException, OmegaConfBaseException, UserInputError: the configuration is wrong.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its exceptions, and `terminal` words them
     register_schemas()
-    sys.argv = [sys.argv[0], *_without_model(args)]
+    typed = typed_arguments(overrides, sweep=not _SWEEP_OPTIONS.isdisjoint(options))
+    BeforeRun.typed = [*overrides, *options]
     BeforeRun.sweep = None
+    sys.argv = [sys.argv[0], *_without_model(typed), *options]
     exit_code = 0
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
@@ -86,7 +93,8 @@ def _without_model(args: Sequence[str]) -> list[str]:
 
 
 def register_schemas() -> None:
-    """Register the schemas under `<name>_schema` in their groups."""
+    """Register the schemas under `<name>_schema` in their groups, and how YAML files are read."""
+    yaml_texts.install()
     store = ConfigStore.instance()
     store.store(name=f"run{SCHEMA_SUFFIX}", node=_schema_node(RunConfig))
     for group, schema_types in group_schemas().items():
@@ -95,18 +103,6 @@ def register_schemas() -> None:
             if group == "mode" and not MODES[name].leaves_folder:
                 _include(node, f"/{NO_FOLDER}@_global_")
             store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=node)
-
-
-def group_schemas() -> dict[str, dict[str, type]]:
-    """The schemas of each group by name."""
-    return {
-        "model": {"model": schemas.ModelConfig},
-        "backend": {**backend_schemas()},
-        "prompts": {"prompts": schemas.PromptsConfig},
-        "mode": {name: mode.schema for name, mode in MODES.items()},
-        "server": {"server": schemas.ServerConfig},
-        "tracking": {"mlflow": schemas.TrackingConfig},
-    }
 
 
 def run_job(composed: DictConfig) -> None:
@@ -146,10 +142,12 @@ class BeforeRun(Callback):
     Attributes:
         prepared: the single run that is about to begin.
         sweep: the configuration of the sweep that has begun.
+        typed: the arguments as the user has typed them; None in a process that a launcher has started.
     """
 
     prepared: ClassVar[Prepared | None] = None
     sweep: ClassVar[DictConfig | None] = None
+    typed: ClassVar[Sequence[str] | None] = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the run, then claim `hydra.run.dir`."""
@@ -162,10 +160,21 @@ class BeforeRun(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim `hydra.sweep.dir`. The jobs are checked one by one."""
         try:
+            _check_one_mode(config)
             _claim_folder(config, "sweep")
             BeforeRun.sweep = config
         except Exception as error:
             raise SystemExit(report(error)) from None
+
+
+def _check_one_mode(sweep: DictConfig) -> None:
+    """Refuse a sweep over modes: its folder has the mode's name, and its jobs are compared."""
+    if not OmegaConf.is_missing(sweep.mode, "name"):
+        return
+    for override in sweep.hydra.overrides.task:
+        if override.startswith("mode="):
+            raise UserInputError(f"{override} with -m is several modes", hint="run each mode by itself")
+    raise UserInputError("no mode given", hint=f"add mode=, one of: {', '.join(sorted(MODES))}")
 
 
 def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
@@ -184,7 +193,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
     context = RunContext(
         resolved=resolved,
         run_dir=run_dir,
-        command=redact(f"{PROGRAM} {shlex.join(sys.argv[1:])}", secrets),
+        command=redact(_command(), secrets),
         sweep_dir=sweep_dir,
         config=prepared.config,
         models=prepared.models,
@@ -218,7 +227,7 @@ def _conclude(sweep: DictConfig) -> None:
     """The table and the verdict over all jobs."""
     from ..runs.sweep import conclude
 
-    command = f"{PROGRAM} {shlex.join(sys.argv[1:])}"
+    command = _command()
     secrets = secrets_in(OmegaConf.to_container(sweep))  # the overrides among it have any endpoint's login
     conclude(
         Path(sweep.hydra.sweep.dir),
@@ -228,11 +237,16 @@ def _conclude(sweep: DictConfig) -> None:
     )
 
 
+def _command() -> str:
+    typed = sys.argv[1:] if BeforeRun.typed is None else BeforeRun.typed
+    return f"{PROGRAM} {shlex.join(typed)}"
+
+
 def _say_how_to_go_on(sweep: Path) -> None:
     """Say how to go on with an interrupted sweep. No table is drawn: Ctrl-C gives the terminal back at once."""
     print(
-        f"interrupted; repeat the command with hydra.sweep.dir={sweep} to go on, "
-        f"or mode=compare 'runs=[{sweep}]' to compare what is there",
+        f"interrupted; repeat the command with {shlex.quote(f'hydra.sweep.dir={sweep}')} to go on, "
+        f"or mode=compare {shlex.quote(f'runs=[{sweep}]')} to compare what is there",
         file=sys.stderr,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from .checks import at_least, one_of, within
 from .modes import ModeConfig
 from .prompts import SamplingConfig
+from .texts import FilePath
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class BenchmarkMode(ModeConfig):
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     heuristic: bool = True
-    tasks: list[str] = field(default_factory=list)
+    tasks: list[FilePath] = field(default_factory=list)
     tasks_limit: int | None = None
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
 

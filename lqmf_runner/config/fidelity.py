@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import UserInputError
 from .checks import at_least, one_of
+from .texts import FilePath, Name
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class FidelityConfig:
     """
 
     enabled: bool = True
-    text: str | None = None
-    dataset: str | None = None
-    dataset_config: str | None = None
-    dataset_split: str = "test"
-    dataset_column: str = "text"
+    text: FilePath | None = None
+    dataset: Name | None = None
+    dataset_config: Name | None = None
+    dataset_split: Name = "test"
+    dataset_column: Name = "text"
     max_tokens: int = 12288
     dtype: str = "float32"
     noise_floor: bool = True
     divergence_tokens: int = 64
     decisions: bool = True
-    decision_set: str | None = None
-    cache_dir: str | None = None
+    decision_set: FilePath | None = None
+    cache_dir: FilePath | None = None
 
     def __post_init__(self) -> None:
         at_least("fidelity.max_tokens", self.max_tokens, 512)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import UserInputError
+from .texts import FilePath, Name, quoted
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,9 @@ class GraderConfig:
         base_url, remote_model: of an endpoint, in place of what its backend config says.
     """
 
-    model: str | None = None
-    base_url: str | None = None
-    remote_model: str | None = None
+    model: Name | None = None
+    base_url: Name | None = None
+    remote_model: Name | None = None
 
     def __post_init__(self) -> None:
         if self.model is None and (self.base_url is not None or self.remote_model is not None):
@@ -30,7 +31,7 @@ class GraderConfig:
     def overrides(self) -> list[str]:
         """The endpoint as overrides of the model's configuration."""
         given = {"base_url": self.base_url, "remote_model": self.remote_model}
-        return [f"backend.{name}='{value}'" for name, value in given.items() if value is not None]
+        return [f"backend.{name}={quoted(value)}" for name, value in given.items() if value is not None]
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class JudgeConfig(GraderConfig):
             several models.
     """
 
-    rubric: str | None = None
+    rubric: FilePath | None = None
     score: bool = True
     pairwise: bool = True
-    against: str | None = None
+    against: Name | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .checks import MISSING, at_least, one_of, positive
+from .texts import FilePath, Name
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,12 @@ class ModelConfig:
         hub_id: `owner/name` on the Hugging Face hub, with `revision`, and `file` (a glob) for a GGUF.
     """
 
-    name: str = MISSING
-    path: str | None = None
-    package: str | None = None
-    file: str | None = None
-    hub_id: str | None = None
-    revision: str | None = None
+    name: Name = MISSING
+    path: FilePath | None = None
+    package: Name | None = None
+    file: Name | None = None
+    hub_id: Name | None = None
+    revision: Name | None = None
 
 
 @dataclass(frozen=True)

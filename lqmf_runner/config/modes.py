@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ..errors import UserInputError
 from .checks import MISSING, at_least, one_of, within
 from .prompts import SamplingConfig
+from .texts import FilePath, Name, OptionalText, Text
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class BatchMode(ModeConfig):
     """
 
     name: str = "batch"
-    input: str | None = None
+    input: FilePath | None = None
     input_format: str | None = None
-    output: str | None = None
-    prompt_field: str | None = None
-    system: str | None = None
+    output: FilePath | None = None
+    prompt_field: Name | None = None
+    system: OptionalText | None = None
     concurrency: int = 8
     retries: int = 3
     retry_wait_s: float = 1.0
@@ -75,10 +76,10 @@ class QuantizeMode(ModeConfig):
     type: str = "Q4_0"
     double_quant: bool = False
     group_size: int = 64
-    calibration: str | None = None
+    calibration: FilePath | None = None
     calibration_samples: int = 128
     calibration_tokens: int = 512
-    output: str | None = None
+    output: FilePath | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -114,11 +115,11 @@ class HistoryMode(ModeConfig):
 
     name: str = "history"
     show: str = "all"
-    model: str | None = None
-    format: str | None = None
-    mode: str | None = None
-    since: str | None = None
-    metric: str | None = None
+    model: Name | None = None
+    format: Name | None = None
+    mode: Name | None = None
+    since: Name | None = None
+    metric: Name | None = None
     regressions: bool = False
     limit: int = 30
     output: str = "table"
@@ -140,9 +141,9 @@ class ChatMode(ModeConfig):
     """
 
     name: str = "chat"
-    message: str | None = None
-    script: str | None = None
-    system: str | None = None
+    message: Text | None = None
+    script: Name | None = None
+    system: OptionalText | None = None
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(max_tokens=512, temperature=0.7, top_p=0.95, seed=None)
     )
@@ -198,9 +199,9 @@ class KeysMode(ModeConfig):
     """
 
     name: str = "keys"
-    add: str | None = None
+    add: Name | None = None
     role: str | None = None
-    remove: str | None = None
+    remove: Name | None = None
 
     def __post_init__(self) -> None:
         if self.role is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from ..errors import UserInputError
 from ..types import SAMPLING_RANGES, SamplingParams
 from .checks import MISSING, within
+from .texts import Name, OptionalText, Text
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,10 @@ class Prompt:
     `reference` is an answer a person would accept, optional.
     """
 
-    id: str = MISSING
-    prompt: str | None = None
-    turns: list[str] = field(default_factory=list)
-    reference: str | None = None
+    id: Name = MISSING
+    prompt: Text | None = None
+    turns: list[Text] = field(default_factory=list)
+    reference: OptionalText | None = None
 
     def __post_init__(self) -> None:
         if self.id != MISSING and (self.prompt is None) == (not self.turns):
@@ -30,8 +31,8 @@ class Prompt:
 class PromptsConfig:
     """A prompt set: at least one entry, each with an id of its own."""
 
-    name: str = MISSING
-    system: str | None = None
+    name: Name = MISSING
+    system: OptionalText | None = None
     entries: list[Prompt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class SamplingConfig:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int | None = 0
-    stop: list[str] = field(default_factory=list)
+    stop: list[Text] = field(default_factory=list)
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from .model import BackendConfig, ModelConfig
 from .modes import ModeConfig
 from .prompts import PromptsConfig
 from .server import ServerConfig
+from .texts import FilePath, Name
 from .verdict import VerdictConfig
 
 
@@ -24,9 +25,9 @@ class TrackingConfig:
     """
 
     enabled: bool = True
-    uri: str = "sqlite:///mlruns/mlflow.db"
-    artifacts: str = "mlruns/artifacts"
-    experiment: str = "lqmf"
+    uri: Name = "sqlite:///mlruns/mlflow.db"
+    artifacts: FilePath = "mlruns/artifacts"
+    experiment: Name = "lqmf"
     system_metrics_s: float | None = 5.0
 
     def __post_init__(self) -> None:
@@ -48,8 +49,8 @@ class RunConfig:
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
-    models: list[str] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
-    reference: str | None = None
-    models_dir: str = "quantized-models"
-    output_dir: str = "outputs"
+    models: list[Name] = field(default_factory=list)
+    runs: list[FilePath] = field(default_factory=list)
+    reference: Name | None = None
+    models_dir: FilePath = "quantized-models"
+    output_dir: FilePath = "outputs"

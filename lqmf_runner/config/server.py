@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from ..errors import UserInputError
 from .checks import at_least, one_of, positive
+from .texts import FilePath, Name
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,24 @@ class ServerConfig:
         tracing_content: include prompts and answers in the traces.
     """
 
-    host: str = "127.0.0.1"
+    host: Name = "127.0.0.1"
     port: int = 8000
     autoload: bool = True
     max_models: int = 5
     max_memory_mb: float = 8192.0
     idle_timeout_s: float | None = None
-    pin: list[str] = field(default_factory=list)
+    pin: list[Name] = field(default_factory=list)
     background: bool = False
     max_body_mb: float = 10.0
     max_sessions: int = 256
     session_timeout_s: float = 3600.0
     session_messages: int = 200
-    keys_file: str | None = None
+    keys_file: FilePath | None = None
     allow_without_keys: bool = False
-    allowed_hosts: list[str] = field(default_factory=list)
-    cors_origins: list[str] = field(default_factory=list)
-    certfile: str | None = None
-    keyfile: str | None = None
+    allowed_hosts: list[Name] = field(default_factory=list)
+    cors_origins: list[Name] = field(default_factory=list)
+    certfile: FilePath | None = None
+    keyfile: FilePath | None = None
     drain_timeout_s: float = 30.0
     access_log: str = "plain"
     access_log_mb: float = 10.0

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from ..config import BackendConfig
 from ..config.checks import positive
+from ..config.texts import Name
 from ..errors import UserInputError
 from ..redaction import redact_text
 from .base import Format
@@ -18,9 +19,9 @@ class OpenAIBackend(BackendConfig):
     """Any OpenAI-compatible endpoint. The key is read from the environment variable `api_key_env`."""
 
     format: str = "openai"
-    base_url: str = "http://127.0.0.1:8080/v1"
-    api_key_env: str = "OPENAI_API_KEY"
-    remote_model: str | None = None
+    base_url: Name = "http://127.0.0.1:8080/v1"
+    api_key_env: Name = "OPENAI_API_KEY"
+    remote_model: Name | None = None
     timeout_s: float = 120.0
 
     def __post_init__(self) -> None:

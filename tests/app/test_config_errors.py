@@ -12,6 +12,8 @@ from ..support.processes import CPU_SECONDS, children_cpu_seconds
 MISTAKES = {
     "mode": (["mode=benchmrk"], "unknown mode 'benchmrk' (did you mean benchmark?)", "quantize"),
     "a mode that is not built": (["mode=fly"], "unknown mode 'fly'", "benchmark"),
+    "several modes": (["-m", "mode=models,status"], "mode=models,status with -m is several modes", "by itself"),
+    "no mode of a sweep": (["-m", "server.port=1,2"], "no mode given", "benchmark"),
     "no mode": (["model=smollm2_gguf"], "no mode given", "benchmark"),
     "model": (["mode=benchmark", "model=smolm2_gguf"], "did you mean smollm2_gguf?", "model=local"),
     "one of several models": (["mode=benchmark", "models=[smollm2_gguf,foo]"], "unknown model 'foo'", "qwen_bnb4"),

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from lqmf_runner.app.conf import conf_names
-from lqmf_runner.app.hydra import group_schemas
+from lqmf_runner.app.schema import group_schemas
 from lqmf_runner.config import (
     BackendConfig,
     BatchMode,

@@ -16,7 +16,7 @@ import pytest
 from lqmf_runner import formats
 from lqmf_runner.app.cli import help_text
 from lqmf_runner.app.conf import conf_dir
-from lqmf_runner.app.hydra import group_schemas
+from lqmf_runner.app.schema import group_schemas
 from lqmf_runner.config import BackendConfig, ModelConfig
 from lqmf_runner.engine import EngineClient
 from lqmf_runner.engine.worker.runners import runner_class

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.app.conf import conf_names
-from lqmf_runner.app.hydra import group_schemas
+from lqmf_runner.app.schema import group_schemas
 from lqmf_runner.modes import MODES
 
 from ..conftest import Compose

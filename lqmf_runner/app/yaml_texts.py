@@ -1,0 +1,81 @@
+"""Texts in YAML files: taken as they are written, before OmegaConf reads them.
+
+A plain `1e3`, `true` or `0x1F` where a text belongs is these characters, and `${...}` in a text that a model is sent
+is not resolved. Which keys hold texts is in the schemas (`config/texts.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult
+from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from ..config.texts import stored
+from .schema import Place, place_of
+
+_NULL = "tag:yaml.org,2002:null"
+_STRING = "tag:yaml.org,2002:str"
+_HEADER_LENGTH = 512  # characters, as in Hydra
+
+
+class TextSource(FileConfigSource):
+    """Hydra's source of YAML files, with the texts in them as they are written."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load a file as Hydra does, but for its texts."""
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        if not file.is_file():
+            raise ConfigLoadError(f"Config not found : {file}")
+        with file.open(encoding="utf-8") as stream:
+            header = self._get_header_dict(stream.read(_HEADER_LENGTH))
+            stream.seek(0)
+            package = header.get("package") or config_path.rpartition("/")[0].replace("/", ".")
+            config = OmegaConf.create(_load(stream, place_of("" if package == "_global_" else package)))
+        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", config, header)
+
+
+def install() -> None:
+    """Make Hydra read YAML files so."""
+    Plugins.instance()  # registers Hydra's own sources, and would do it later
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = TextSource
+
+
+def _load(stream: TextIO, root: Place) -> Any:
+    loader = get_yaml_loader()(stream)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        for scalar, place in _scalars(node, root, seen=set()):
+            assert place.typed is not None
+            scalar.tag, scalar.value = _STRING, stored(scalar.value, place.typed)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _scalars(
+    node: yaml.Node, place: Place, seen: set[int], required: bool = False
+) -> Iterator[tuple[yaml.ScalarNode, Place]]:
+    """The scalars where a text belongs, each once. A null is one only where a text is required."""
+    if id(node) in seen:  # an alias
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        is_null = node.tag == _NULL and not (required and node.value)
+        if place.typed is not None and not is_null:
+            yield node, place
+    elif isinstance(node, yaml.SequenceNode) and place.items is not None:
+        for item in node.value:
+            yield from _scalars(item, place.items, seen, required=True)
+    elif isinstance(node, yaml.MappingNode) and place.has_keys:
+        for key, value in node.value:
+            yield from _scalars(value, place if key.value == "<<" else place.child(str(key.value)), seen)
