@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import IO
 
 from rich.console import Console
+
+_PIPE_WIDTH = 10_000
 
 
 class OutputConsole(Console):
@@ -15,6 +18,11 @@ class OutputConsole(Console):
         """Rich's own ends the program."""
         self.quiet = True
         discard(self.file)
+
+
+def list_console() -> OutputConsole:
+    """A console for lists: as wide as the terminal, or as wide as the lines are where the output is piped."""
+    return OutputConsole(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def discard(stream: IO[str]) -> None:

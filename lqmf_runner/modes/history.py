@@ -19,7 +19,7 @@ def run(context: RunContext) -> int:
     """
     import msgspec
 
-    from ..output import OutputConsole
+    from ..output import list_console
     from ..reports.history import print_history
     from ..reports.history_select import parse_since, select
     from ..results.history import find_regressions
@@ -40,7 +40,7 @@ def run(context: RunContext) -> int:
         ]
         print(msgspec.json.format(msgspec.json.encode(listing), indent=2).decode())
     else:
-        print_history(OutputConsole(highlight=False), shown, everything, regressions, mode)
+        print_history(list_console(), shown, everything, regressions, mode)
     return 0
 
 

@@ -20,7 +20,7 @@ def run(context: RunContext) -> int:
     import msgspec
 
     from ..models import discover
-    from ..output import OutputConsole
+    from ..output import list_console
     from ..reports.model_list import print_configured, print_found
 
     mode = context.config.mode
@@ -35,7 +35,7 @@ def run(context: RunContext) -> int:
         }
         print(json.dumps(listing, indent=2))
     else:
-        console = OutputConsole(highlight=False)
+        console = list_console()
         print_found(console, found, folder)
         print_configured(console, configured)
     return 0

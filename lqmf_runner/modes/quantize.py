@@ -27,7 +27,7 @@ def run(context: RunContext) -> int:
     from ..models.locate import find
     from ..models.quantize import quantize
     from ..models.quantize.progress import ProgressBar
-    from ..reports.quantized import print_quantized
+    from ..reports.model_list import print_quantized
 
     config = context.config
     mode = config.mode

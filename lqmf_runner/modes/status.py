@@ -12,7 +12,7 @@ from .base import Mode
 def run(context: RunContext) -> int:
     """List the servers, as a table or as JSON with `mode.format=json`; 1 where there is none."""
     from ..server.process.registry import running_servers
-    from ..server.process.status import examine, print_table
+    from ..server.process.status import examine, print_servers
 
     mode = context.config.mode
     assert isinstance(mode, StatusMode)
@@ -20,7 +20,7 @@ def run(context: RunContext) -> int:
     if mode.format == "json":
         print(json.dumps(servers, indent=2))
     elif servers:
-        print_table(servers)
+        print_servers(servers)
     else:
         print("no server is running")
     return 0 if servers else 1

@@ -18,13 +18,15 @@ Row = TypeVar("Row")
 class Column(Generic[Row]):
     """A head, and the cell for a row, such as a model. A narrow terminal breaks the head at the newline.
 
-    `rank` orders the cells if one can be better than another: the lowest rank is the best.
+    `rank` orders the cells if one can be better than another: the lowest rank is the best. `style` colours
+    a cell in the terminal.
     """
 
     head: str
     cell: Callable[[Row], str]
     is_number: bool = True
     rank: Callable[[Row], float | None] | None = None
+    style: Callable[[Row], str] | None = None
 
 
 def load_shapes(results: Results) -> list[Shape]:

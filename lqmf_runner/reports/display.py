@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +28,8 @@ from ..results.files import RESULTS
 from ..results.schema import LoadResult, ModelResult, RequestRecord, Results, SystemInfo
 from ..results.verdict import Verdict
 from . import figures as fig
-from .columns import Column, Row, summary_columns
+from .columns import summary_columns
+from .tables import fit_tables, print_table, printable
 
 _REFRESHES_PER_S = 2  # each costs the model a few milliseconds of a core
 
@@ -151,7 +151,7 @@ class BenchmarkDisplay:
         """The comparison, cut into as many tables as the terminal's width asks for."""
         for table in fit_tables(summary_columns(results), results.models, self._out):
             self._out.print()
-            self._out.print(table)
+            print_table(self._out, table)
         for sentence in fig.references(results.models):
             self._prose(sentence, mark=" ", style="dim")
         if any(load.partial for model in results.models for load in model.loads):
@@ -237,44 +237,6 @@ def run_header(
         *([f"reference {reference}"] if reference else []),
         f"{', '.join(gpu.name for gpu in system.gpus) or 'CPU'}, {system.cores} cores",
     ]
-
-
-def fit_tables(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> list[Table]:
-    """One table if it fits the console's width; else several that each begin with the first column."""
-    tables: list[Table] = []
-    rest = list(columns[1:])
-    while rest or not tables:
-        taken = rest[:1]
-        while len(taken) < len(rest):
-            wider = rest[: len(taken) + 1]
-            if _width(_table([columns[0], *wider], rows), console) > console.width:
-                break
-            taken = wider
-        tables.append(_table([columns[0], *taken], rows))
-        rest = rest[len(taken) :]
-    return tables
-
-
-def printable(text: str) -> str:
-    """Text without control characters: what a model or a file says must not steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="bold", show_edge=False)
-    for column in columns:
-        table.add_column(
-            Text(column.head), justify="right" if column.is_number else "left", no_wrap=column is not columns[0],
-            overflow="fold",
-        )  # fmt: skip
-    for row in rows:
-        style = "red" if isinstance(row, ModelResult) and row.error and not row.loads else ""
-        table.add_row(*(Text(printable(column.cell(row)), style=style) for column in columns))
-    return table
-
-
-def _width(table: Table, console: Console) -> int:
-    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
 
 
 def _speed(tokens_per_s: float | None, ttft_s: float | None) -> str:

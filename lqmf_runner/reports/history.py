@@ -15,7 +15,7 @@ from ..results.metrics import METRICS, tracked_metric
 from ..results.schema import ModelResult
 from . import figures as fig
 from .columns import Column
-from .display import fit_tables, printable
+from .tables import fit_tables, print_table, printable
 
 _CLOSED = re.compile(rf"c(\d+)/{METRICS['tokens_per_s'].tracked}")
 
@@ -27,7 +27,10 @@ def print_history(
     regressions: Mapping[str, Sequence[Change]],
     mode: HistoryMode,
 ) -> None:
-    """A line a run, then what became worse in words. `everything` is what a trend finds the run before in."""
+    """A line a run, then what became worse in words. `everything` is what a trend finds the run before in.
+
+    A narrow terminal splits the table: what was measured comes first, the mode and the weights last.
+    """
     if not runs:
         console.print("no runs to show", "" if everything else "yet; mode=benchmark makes some")
         return
@@ -36,8 +39,12 @@ def print_history(
         columns += _trend_columns(mode.metric or lightest_speed(runs), everything)
     elif mode.metric:
         columns.append(_metric_column(mode.metric))
+    columns += [
+        Column("mode", lambda run: run.mode, is_number=False),
+        Column("weights", lambda run: (run.version or fig.UNKNOWN)[:8], is_number=False),
+    ]
     for table in fit_tables(columns, runs, console):
-        console.print(table)
+        print_table(console, table)
         console.print()
     for run in runs:
         for change in regressions.get(run.id, []):
@@ -83,10 +90,10 @@ def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]
         Column("run", lambda run: fig.short_id(run.id), is_number=False),
         Column("started", lambda run: _local(run.started_at), is_number=False),
         Column("model", lambda run: run.model, is_number=False),
-        Column("format", _format_name, is_number=False),
-        Column("weights", lambda run: (run.version or fig.UNKNOWN)[:8], is_number=False),
-        Column("mode", lambda run: run.mode, is_number=False),
     ]
+    if any(_mark(run, regressions) for run in runs):
+        columns.append(Column("", lambda run: _mark(run, regressions), is_number=False))
+    columns.append(Column("format", _format_name, is_number=False))
     columns += [_metric_column(_of(f"c{n}", "tokens_per_s"), f"tok/s\n@{n}") for n in ends]
     columns += [_metric_column(_of(f"c{n}", "ttft_s"), f"TTFT ms @{n}\np50") for n in ends[:1]]
     columns += [
@@ -94,7 +101,6 @@ def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]
         for key, head in (("memory_mb", ""), ("kld", "KLD\nmean"), ("top1", ""))
         if any(METRICS[key].tracked in run.metrics for run in runs)
     ]
-    columns.append(Column("", lambda run: _mark(run, regressions), is_number=False))
     return columns
 
 

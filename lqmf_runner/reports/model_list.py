@@ -1,70 +1,83 @@
-"""The list of models in the terminal."""
+"""Models in the terminal: the list of them, and one that was quantized."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from ..models import FoundModel
 from ..models.configured import ConfiguredModel
+from ..models.quantize import Quantized
+from ..output import OutputConsole
+from .columns import Column
+from .tables import fit_tables, print_table, printable
+
+_FOUND: Sequence[Column[FoundModel]] = (
+    Column("model", lambda model: model.name, is_number=False),
+    Column(
+        "status",
+        lambda model: "unusable" if model.problem else "ready",
+        is_number=False,
+        style=lambda model: "red" if model.problem else "green",
+    ),
+    Column("format", lambda model: model.format, is_number=False),
+    Column("method", lambda model: model.method, is_number=False),
+    Column("size", lambda model: _size(model.size_mb) if model.size_mb else ""),
+    Column("bits/w", lambda model: f"{model.bits_per_weight:.2f}" if model.bits_per_weight else ""),
+    Column("params", lambda model: _count(model.parameters) if model.parameters else ""),
+    Column("version", lambda model: model.version[:8], is_number=False),
+)
+_CONFIGURED: Sequence[Column[ConfiguredModel]] = (
+    Column("model", lambda model: model.name, is_number=False),
+    Column(
+        "weights",
+        lambda model: model.status,
+        is_number=False,
+        style=lambda model: "green" if model.present else "yellow",
+    ),
+    Column("format", lambda model: model.format, is_number=False),
+)
 
 
 def print_found(console: Console, found: list[FoundModel], folder: Path) -> None:
     """What lies in the models folder, what is wrong with it, and how to run one."""
-    table = _table(f"In {escape(str(folder))}/")
-    table.add_column("model", overflow="fold", min_width=17)
-    table.add_column("format", no_wrap=True)
-    table.add_column("method", overflow="fold", min_width=8)
-    for title in ("bits/w", "size", "params"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("version", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    for model in found:
-        table.add_row(
-            escape(model.name),
-            model.format,
-            model.method,
-            f"{model.bits_per_weight:.2f}" if model.bits_per_weight else "",
-            _size(model.size_mb) if model.size_mb else "",
-            _count(model.parameters) if model.parameters else "",
-            model.version[:8],
-            "[red]unusable[/red]" if model.problem else "[green]ready[/green]",
+    if not found:
+        console.print(
+            Text(f"There are no models in {folder}/ yet; `make demo-models` makes some."), soft_wrap=True
         )
-    if found:
-        console.print(table)
-        for model in found:
-            if model.problem:
-                console.print(f"[red]{escape(model.name)}[/red]: {escape(model.problem)}", soft_wrap=True)
-        console.print("\nRun one: mode=chat model=local model.name=<model>", style="dim")
-    else:
-        console.print(f"There are no models in {escape(str(folder))}/ yet; `make demo-models` makes some.")
+        return
+    console.print(Text(f"In {folder}/", style="bold"), soft_wrap=True)
+    for table in fit_tables(_FOUND, found, console):
+        print_table(console, table)
+        console.print()
+    broken = [model for model in found if model.problem]
+    for model in broken:
+        reason = Text(f": {printable(model.problem)}")
+        console.print(Text(model.name, style="red") + reason, soft_wrap=not console.is_terminal)
+    if broken:
+        console.print()
+    console.print(Text("Run one: mode=chat model=local model.name=<model>", style="dim"))
 
 
 def print_configured(console: Console, configured: list[ConfiguredModel]) -> None:
     """What the configuration names, and where its weights are."""
-    table = _table("\nConfigured")
-    table.add_column("model", no_wrap=True)
-    table.add_column("format", no_wrap=True)
-    table.add_column("weights", overflow="fold")
-    for model in configured:
-        color = "green" if model.present else "yellow"
-        table.add_row(model.name, model.format, f"[{color}]{escape(model.status)}[/{color}]")
-    console.print(table)
+    console.print(Text("\nConfigured", style="bold"))
+    for table in fit_tables(_CONFIGURED, configured, console):
+        print_table(console, table)
+        console.print()
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        header_style="dim",
-    )
+def print_quantized(result: Quantized, models_dir: Path) -> None:
+    """Where a quantized model is, what it is, and what to type next."""
+    console = OutputConsole(highlight=False, soft_wrap=True)
+    place = models_dir / Path(result.path).name
+    console.print(f"{'made' if result.made else 'there already, as asked for:'} {place}", markup=False)
+    console.print(result.record.summary(), markup=False)
+    name = result.record.name
+    console.print(f"next: python -m lqmf_runner mode=benchmark model=local model.name={name}", markup=False)
 
 
 def _size(megabytes: float) -> str:

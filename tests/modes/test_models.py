@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..conftest import Run
+from ..support.tiny import make_gguf
 
 
 def test_listing_models_leaves_nothing_behind(run_program: Run, tmp_path: Path) -> None:
@@ -39,3 +40,15 @@ def test_a_listed_model_can_be_named_whatever_it_is(run_program: Run, tmp_path: 
         result = run_program("mode=chat", "model=local", f"model.name={name}")
         assert result.returncode == 2
         assert "cut short or damaged" in result.stderr
+
+
+def test_a_pipe_gets_a_whole_line_a_model_without_blanks_at_its_end(run_program: Run, tmp_path: Path) -> None:
+    name = "a-model-with-quite-a-long-name-that-leaves-little-room-for-the-rest"
+    folder = tmp_path / "quantized-models"
+    folder.mkdir()
+    make_gguf(folder / f"{name}.gguf")
+    lines = run_program("mode=models", env={"COLUMNS": "80"}).stdout.splitlines()
+    (line,) = [line for line in lines if name in line]
+    assert line.split()[:3] == [name, "ready", "gguf"]
+    assert len(line.split()) == len(lines[1].split()) + 2, "a size and a count have units"
+    assert lines == [line.rstrip() for line in lines]

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lqmf_runner.reports.columns import summary_columns
-from lqmf_runner.reports.display import fit_tables, printable
+from lqmf_runner.reports.tables import fit_tables, printable
 from tests.support.sample import sample_model, sample_results
 
 

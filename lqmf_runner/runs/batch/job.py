@@ -20,7 +20,7 @@ from ...formats import is_remote
 from ...load.metrics import load_result
 from ...output import OutputConsole
 from ...redaction import redact_text
-from ...reports.display import printable
+from ...reports.tables import printable
 from ...results.request_log import RequestLog
 from ...results.schema import ModelResult, RequestRecord, Shape
 from ...results.times import now

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
-from rich.markup import escape
-from rich.table import Table
 
-from ...output import OutputConsole
+from ...output import list_console
+from ...reports.columns import Column
+from ...reports.tables import fit_tables, print_table
 from .registry import ServerRecord
 
 _TIMEOUT_S = 3.0
@@ -30,24 +31,28 @@ def examine(record: ServerRecord) -> dict[str, Any]:
     return {**msgspec.to_builtins(record), "health_ms": health_ms}
 
 
-def print_table(servers: list[dict[str, Any]]) -> None:
+def print_servers(servers: list[dict[str, Any]]) -> None:
     """The servers in the terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    for title in ("url", "process", "state", "models", "since", "folder"):
-        table.add_column(title, overflow="fold", no_wrap=title == "url")  # it is there to be copied
-    for server in servers:
-        state = server["state"] if server["health_ms"] is not None else "does not answer"
-        table.add_row(
-            server["url"],
-            str(server["pid"]),
-            f"[{_STYLES.get(state, 'red')}]{state}[/]",
-            escape(", ".join(server["models"])) or "-",
-            server["started_at"].replace("T", " ")[:19],
-            escape(_short(server["run_dir"])),
-        )
-    OutputConsole(highlight=False).print(table)
+    console = list_console()
+    for table in fit_tables(_COLUMNS, servers, console):
+        print_table(console, table)
+        console.print()
+
+
+def _state(server: dict[str, Any]) -> str:
+    return str(server["state"]) if server["health_ms"] is not None else "does not answer"
 
 
 def _short(folder: str) -> str:
     path = Path(folder)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
+
+
+_COLUMNS: Sequence[Column[dict[str, Any]]] = (
+    Column("url", lambda server: server["url"], is_number=False),
+    Column("state", _state, is_number=False, style=lambda server: _STYLES.get(_state(server), "red")),
+    Column("process", lambda server: str(server["pid"]), is_number=False),
+    Column("since", lambda server: server["started_at"].replace("T", " ")[:19], is_number=False),
+    Column("models", lambda server: ", ".join(server["models"]) or "-", is_number=False),
+    Column("folder", lambda server: _short(server["run_dir"]), is_number=False),
+)
