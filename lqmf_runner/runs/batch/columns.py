@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import shlex
 from collections import Counter
@@ -137,5 +136,4 @@ def shown_name(name: str) -> str:
 def _setting(name: str) -> str:
     """The setting to type in a shell."""
     name = name.encode("utf-8", "replace").decode()
-    plain = re.fullmatch(r"\w+", name) and not re.fullmatch(r"[\d_.]+|true|false|null", name.lower())
-    return shlex.quote(f"mode.prompt_field={name if plain else json.dumps(name, ensure_ascii=False)}")
+    return shlex.quote(f"mode.prompt_field={name}")

@@ -82,7 +82,7 @@ def test_a_wrong_name_is_answered_with_the_names_there_are() -> None:
         UserInputError, match="no column 'user qestion': its columns are id, User question"
     ) as caught:
         choose_column(PATH, columns, "user qestion")
-    assert caught.value.hint == """did you mean 'mode.prompt_field="User question"'?"""
+    assert caught.value.hint == "did you mean 'mode.prompt_field=User question'?"
     with pytest.raises(UserInputError) as caught:
         choose_column(PATH, {f"column {n}": [] for n in range(40)}, "zzz")
     assert "column 11 and 28 more" in caught.value.message
