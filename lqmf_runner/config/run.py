@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..errors import UserInputError
 from .checks import within
 from .fidelity import FidelityConfig
 from .judge import JudgeConfig, SimilarityConfig
@@ -13,6 +14,8 @@ from .prompts import PromptsConfig
 from .server import ServerConfig
 from .texts import FilePath, Name
 from .verdict import VerdictConfig
+
+_VARIABLES = {"uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class TrackingConfig:
     system_metrics_s: float | None = 5.0
 
     def __post_init__(self) -> None:
+        for name in ("uri", "experiment"):
+            if not getattr(self, name):
+                raise UserInputError(
+                    f"tracking.{name} is empty",
+                    hint=f"give one, or unset {_VARIABLES[name]} in the environment",
+                )
         if self.system_metrics_s is not None:
             within("tracking.system_metrics_s", self.system_metrics_s, 0.1)
 

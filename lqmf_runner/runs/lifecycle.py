@@ -88,7 +88,7 @@ def track(context: RunContext, results: Results, tell: Callable[[str | None], No
     try:
         results.run.mlflow_run_id = create_tracker(tracking).send(context.run_dir)
     except LqmfError as error:
-        tell(not_sent(error.message))
+        tell(not_sent(f"{error.message}; {error.hint}" if error.hint else error.message))
     except KeyboardInterrupt:
         tell(not_sent("interrupted"))
         raise

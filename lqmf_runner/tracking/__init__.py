@@ -23,6 +23,7 @@ from ..results.history import PastRun
 
 TIMEOUT_S = 60
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
 
 
 class Tracker(Protocol):
@@ -122,10 +123,10 @@ def send_later_command(folder: Path, config: TrackingConfig) -> str:
     words = ["python", "-m", "lqmf_runner.tracking", str(folder) if relative.startswith("..") else relative]
     default = TrackingConfig()
     for option, value, usual in (
-        ("--uri", redact_text(config.uri), default.uri),
+        ("--uri", config.uri, os.environ.get(URI_VARIABLE, default.uri)),
         ("--artifacts", config.artifacts, default.artifacts),
-        ("--experiment", config.experiment, default.experiment),
+        ("--experiment", config.experiment, os.environ.get(EXPERIMENT_VARIABLE, default.experiment)),
     ):
         if value != usual:
-            words += [option, value]
+            words += [option, redact_text(value)]
     return shlex.join(words)

@@ -17,7 +17,7 @@ import msgspec
 from ..config import TrackingConfig
 from ..errors import LqmfError, TrackingError
 from ..redaction import redact_text
-from . import TIMEOUT_S, URI_VARIABLE
+from . import EXPERIMENT_VARIABLE, TIMEOUT_S, URI_VARIABLE
 
 
 def _quiet_environment() -> None:
@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument(
         "--artifacts", default=default.artifacts, help="folder of the artifacts of a local store"
     )
-    parser.add_argument("--experiment", default=default.experiment)
+    parser.add_argument("--experiment", default=os.environ.get(EXPERIMENT_VARIABLE, default.experiment))
     parser.add_argument(
         "--fetch", metavar="RUN_ID", help="bring the results of a run back into the folder instead"
     )

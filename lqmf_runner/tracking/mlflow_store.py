@@ -18,7 +18,7 @@ from ..results.history import PastRun
 from ..results.schema import ModelResult, Results
 from ..results.system_log import read_system_log
 from ..results.times import to_ms
-from .mlflow_connection import connected, experiment_id, locked_store
+from .mlflow_connection import connected, experiment_id, find_experiment, locked_store
 from .model_registry import register_model
 from .reader import read_runs
 from .values import (
@@ -97,8 +97,8 @@ def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
 
 def _find_run(client: MlflowClient, config: TrackingConfig, run_id: str) -> Run:
     """The run whose id begins so: the terminal shows the first characters."""
-    experiment = client.get_experiment_by_name(config.experiment)
-    runs = client.search_runs([experiment.experiment_id], max_results=10_000) if experiment else []
+    experiment = find_experiment(client, config)
+    runs = client.search_runs([experiment], max_results=10_000) if experiment else []
     found = [run for run in runs if run.info.run_id.startswith(run_id)]
     if len(found) != 1:
         what = "no run" if not found else f"{len(found)} runs"

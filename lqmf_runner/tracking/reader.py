@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..config import TrackingConfig
 from ..results.history import PastRun
+from .mlflow_connection import find_experiment
 from .values import ROLE, ROLE_MODEL
 
 if TYPE_CHECKING:
@@ -18,12 +19,16 @@ _PAGE = 500
 
 
 def read_runs(client: MlflowClient, config: TrackingConfig, most: int) -> Iterator[PastRun]:
-    """The newest runs of models, newest first; runs that only group others are left out."""
-    experiment = client.get_experiment_by_name(config.experiment)
+    """The newest runs of models, newest first; runs that only group others are left out.
+
+    Raises:
+        TrackingError: the experiment is deleted.
+    """
+    experiment = find_experiment(client, config)
     token: str | None = None
     while experiment is not None and most > 0:
         page = client.search_runs(
-            [experiment.experiment_id], f"tags.`{ROLE}` = '{ROLE_MODEL}'", max_results=min(_PAGE, most),
+            [experiment], f"tags.`{ROLE}` = '{ROLE_MODEL}'", max_results=min(_PAGE, most),
             order_by=["attributes.start_time DESC"], page_token=token,
         )  # fmt: skip
         yield from map(_past_run, page)
