@@ -54,7 +54,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         presence_penalty: subtracted once from the logit of every token already generated.
         frequency_penalty: subtracted once for each time a token was generated.
         logit_bias: token id → value added to its logit.
-        seed: same seed, same text; None draws a fresh one.
+        seed: same seed, same text; None draws a fresh one, and so does -1, which becomes None.
         stop: strings that end the answer; they are not part of it.
         logprobs: None, or how many alternatives to report with each chosen token's log-probability (0 is allowed).
         ignore_eos: go on past the end-of-sequence token (for benchmarks of a fixed length).
@@ -75,6 +75,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
     ignore_eos: bool = False
     constraint: Constraint | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed == -1:
+            msgspec.structs.force_setattr(self, "seed", None)
 
 
 # What a value may be, bounds included; the engine and the configuration both refuse all else.
@@ -121,12 +125,20 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     """A chosen token with its natural-log probability and the most likely alternatives.
 
     Log-probabilities are those of the model itself, before temperature, penalties and bias.
+
+    Attributes:
+        text: of the token by itself, U+FFFD for a part of a character.
+        top: (id, text, log-probability) of each alternative.
+        data: what the token adds to the text; None where that is its `text`.
+        top_data: the same of each alternative, or nothing where it is the text of all.
     """
 
     token_id: int
     text: str
     logprob: float
     top: tuple[tuple[int, str, float], ...] = ()
+    data: bytes | None = None
+    top_data: tuple[bytes | None, ...] = ()
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

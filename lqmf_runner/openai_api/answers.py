@@ -23,15 +23,22 @@ def choice_logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs:
     """Log-probabilities as the chat API has them."""
     return ChoiceLogprobs(
         [
-            ContentLogprob(
-                token.text,
-                token.logprob,
-                list(token.text.encode()),
-                [TopLogprob(text, value, list(text.encode())) for _, text, value in token.top],
-            )
+            ContentLogprob(token.text, token.logprob, _bytes(token.text, token.data), _alternatives(token))
             for token in logprobs
         ]
     )
+
+
+def _alternatives(token: TokenLogprob) -> list[TopLogprob]:
+    data = token.top_data or (None,) * len(token.top)
+    return [
+        TopLogprob(text, value, _bytes(text, own))
+        for (_, text, value), own in zip(token.top, data, strict=True)
+    ]
+
+
+def _bytes(text: str, own: bytes | None) -> list[int]:
+    return list(text.encode() if own is None else own)
 
 
 def new_id(prefix: str) -> str:

@@ -15,7 +15,7 @@ from .answers import choice_logprobs, new_id, usage_counts
 from .constraints import answer_constraint, chosen_tools
 from .exchange import Exchange, Scorer, choices
 from .messages import to_message
-from .sampling import OPENAI_DEFAULTS, sampling_params
+from .sampling import OPENAI_DEFAULTS, most_tokens, sampling_params
 from .schemas import AnswerMessage, ChatChoice, ChatCompletion, ChatCompletionRequest, ToolCall
 from .sse import encode_json
 from .stream import ChoiceEvents
@@ -134,22 +134,31 @@ class ToolEvents(ChatEvents):
 
 
 def _generation_request(data: ChatCompletionRequest, defaults: SamplingParams) -> GenerationRequest:
-    if data.top_logprobs is not None and not data.logprobs:
+    if data.top_logprobs and not data.logprobs:
         raise FieldError("top_logprobs needs logprobs=true", param="top_logprobs")
     tools, call = chosen_tools(data)
-    constraint = answer_constraint(data.response_format, data.structured_outputs)
+    constraint = answer_constraint(data)
     if call and constraint:
         raise FieldError("a required tool call cannot have a response_format", param="tool_choice")
-    limits = (data.max_completion_tokens, data.max_tokens, defaults.max_tokens)
+    limit = "max_tokens" if data.max_completion_tokens is None else "max_completion_tokens"
+    goes_on = bool(data.continue_final_message or data.messages[-1].prefix)
+    if goes_on and data.add_generation_prompt:
+        raise FieldError(
+            "continue_final_message and add_generation_prompt exclude each other",
+            param="continue_final_message",
+        )
+    effort = {} if data.reasoning_effort is None else {"reasoning_effort": data.reasoning_effort}
     return GenerationRequest(
         messages=tuple(to_message(message, index) for index, message in enumerate(data.messages)),
         sampling=sampling_params(
             data,
             defaults,
-            max_tokens=next((limit for limit in limits if limit is not None), None),
+            max_tokens=most_tokens(limit, getattr(data, limit), defaults.max_tokens),
             logprobs=(data.top_logprobs or 0) if data.logprobs else None,
             constraint=call or constraint,
         ),
         tools=tools,
-        template_options=data.chat_template_kwargs or {},
+        template_options=effort | (data.chat_template_kwargs or {}),
+        add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
+        continue_final_message=goes_on,
     )

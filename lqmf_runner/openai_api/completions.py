@@ -12,6 +12,7 @@ import msgspec
 from ..errors import FieldError
 from ..types import Chunk, Completion, GenerationRequest, SamplingParams, TokenLogprob, Usage
 from .answers import new_id, usage_counts
+from .body import NO_LIMIT
 from .constraints import answer_constraint
 from .exchange import Exchange, Scorer, choices
 from .sampling import OPENAI_DEFAULTS, sampling_params
@@ -139,13 +140,13 @@ def _generation_request(
     if data.best_of not in (None, data.n or 1):
         raise FieldError("best_of is only supported where it is n", param="best_of")
     if data.max_tokens == 0 and not data.echo:
-        raise FieldError("max_tokens=0 needs echo=true", param="max_tokens")
+        raise FieldError("max_tokens=0 needs echo=true", param="max_tokens", hint=NO_LIMIT)
     sampling = sampling_params(
         data,
         defaults,
-        max_tokens=data.max_tokens,
+        max_tokens=None if data.max_tokens == -1 else data.max_tokens,
         logprobs=data.logprobs,
-        constraint=answer_constraint(data.response_format, data.structured_outputs),
+        constraint=answer_constraint(data),
     )
     if isinstance(prompt, str):
         return GenerationRequest(prompt=prompt, sampling=sampling)

@@ -1,8 +1,9 @@
-"""The constraint on an answer that follows from `response_format`, `structured_outputs` and `tool_choice`."""
+"""The constraint on an answer: of `response_format`, `structured_outputs` and their like, and of `tool_choice`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import FieldError
@@ -10,6 +11,7 @@ from ..types import Constraint
 from .body import converted
 from .schemas import (
     ChatCompletionRequest,
+    Constrained,
     NamedToolChoice,
     OfferedTools,
     ResponseFormat,
@@ -20,20 +22,34 @@ from .schemas import (
 MAX_REQUIRED = 8
 
 
-def answer_constraint(
-    response_format: ResponseFormat | None, structured: StructuredOutputs | None
-) -> Constraint | None:
-    """The constraint that a request asks for.
+def answer_constraint(data: Constrained) -> Constraint | None:
+    """The constraint that a request asks for, under whichever name.
 
     Raises:
         FieldError: a part of it is missing, or it asks for two.
     """
-    first, second = _of_format(response_format), _of_structured(structured)
-    if first and second:
-        raise FieldError(
-            "response_format and structured_outputs exclude each other", param="structured_outputs"
-        )
-    return first or second
+    given = {
+        "response_format": _of_format(data.response_format),
+        "structured_outputs": _of_structured(data.structured_outputs),
+        "guided_choice": Constraint("choice", json.dumps(data.guided_choice)) if data.guided_choice else None,
+        "guided_json": _of_schema(data.guided_json, "guided_json"),
+        "guided_regex": Constraint("regex", data.guided_regex) if data.guided_regex else None,
+        "format": Constraint("json_object") if data.format == "json" else _of_schema(data.format, "format"),
+        "json_schema": _of_schema(data.json_schema, "json_schema"),
+        "regex": Constraint("regex", data.regex) if data.regex else None,
+    }
+    found = {name: constraint for name, constraint in given.items() if constraint}
+    if len(found) > 1:
+        first, second = list(found)[:2]
+        raise FieldError(f"{first} and {second} exclude each other", param=second)
+    return next(iter(found.values()), None)
+
+
+def _of_schema(schema: Mapping[str, Any] | str | bool | None, param: str) -> Constraint | None:
+    """A schema as an object, or as JSON; an empty text is none."""
+    if schema is None or schema == "":
+        return None
+    return Constraint("json_schema", schema if isinstance(schema, str) else _json(schema, param))
 
 
 def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...], Constraint | None]:
@@ -79,15 +95,24 @@ def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...
 
 
 def _of_format(response_format: ResponseFormat | None) -> Constraint | None:
-    if response_format is None or response_format.type == "text":
+    if response_format is None:
         return None
-    if response_format.type == "json_object":
-        return Constraint("json_object")
-    if response_format.json_schema is None or response_format.json_schema.schema is None:
-        raise FieldError(
-            "'response_format.json_schema.schema' is required", param="response_format.json_schema.schema"
-        )
-    return Constraint("json_schema", _json(response_format.json_schema.schema, "response_format"))
+    named = response_format.json_schema.schema if response_format.json_schema else None
+    if named is not None and response_format.schema is not None:
+        raise FieldError("response_format has two schemas", param="response_format.schema")
+    schema = response_format.schema if named is None else named
+    match response_format.type:
+        case "text" if schema is not None:
+            raise FieldError("a response_format of type text has no schema", param="response_format.type")
+        case "text":
+            return None
+        case "json_object" if schema is None:
+            return Constraint("json_object")
+        case "json_schema" if schema is None:
+            raise FieldError(
+                "'response_format.json_schema.schema' is required", param="response_format.json_schema.schema"
+            )
+    return _of_schema(schema, "response_format")
 
 
 def _of_structured(structured: StructuredOutputs | None) -> Constraint | None:
@@ -95,12 +120,7 @@ def _of_structured(structured: StructuredOutputs | None) -> Constraint | None:
         return None
     found = []
     if structured.json is not None:
-        schema = structured.json
-        found.append(
-            Constraint(
-                "json_schema", schema if isinstance(schema, str) else _json(schema, "structured_outputs")
-            )
-        )
+        found.append(_of_schema(structured.json, "structured_outputs") or Constraint("json_schema"))
     if structured.json_object:
         found.append(Constraint("json_object"))
     if structured.regex is not None:
@@ -109,12 +129,12 @@ def _of_structured(structured: StructuredOutputs | None) -> Constraint | None:
         found.append(Constraint("lark", structured.grammar))
     if structured.choice is not None:
         found.append(Constraint("choice", json.dumps(structured.choice)))
-    if len(found) > 1:
+    if len(found) != 1:
         raise FieldError(
             "structured_outputs takes one of json, json_object, regex, grammar and choice",
             param="structured_outputs",
         )
-    return found[0] if found else None
+    return found[0]
 
 
 def _json(schema: Any, param: str) -> str:

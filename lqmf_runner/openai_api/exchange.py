@@ -87,7 +87,9 @@ def choices(request: GenerationRequest, n: int) -> list[GenerationRequest]:
 
 
 def _next_seed(seed: int, index: int) -> int:
-    return seed + index if seed + index < 2**63 else seed - index
+    """Never -1, which draws a seed."""
+    down = seed < 0 or seed + index >= 2**63
+    return seed - index if down and seed - index >= -(2**63) else seed + index
 
 
 def total_usage(usages: Mapping[int, Usage], per_prompt: int) -> Usage:

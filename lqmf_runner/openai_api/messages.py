@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,51 +10,47 @@ import msgspec
 
 from ..errors import FieldError
 from ..types import Message
-from .schemas import ChatMessage, ContentPart, ToolCall
+from .schemas import ChatMessage, ContentPart, StoredCall
 
 
 def to_message(message: ChatMessage, index: int) -> Message:
     """Turn `index` of a conversation.
 
     Raises:
-        FieldError: it has no text, calls that are not an assistant's, or a tool's answer to no call.
+        FieldError: it has no text, or what only an assistant's turn has, or it is a tool's answer to no call.
     """
     where = f"messages[{index}]"
     if message.role == "tool" and message.tool_call_id is None:
         raise FieldError(f"'{where}.tool_call_id' is required", param=f"{where}.tool_call_id")
     calls = message.tool_calls or []
-    if calls and message.role != "assistant":
-        raise FieldError("only an assistant turn has tool_calls", param=f"{where}.tool_calls")
+    for name in ("tool_calls", "prefix"):
+        if getattr(message, name) and message.role != "assistant":
+            raise FieldError(f"only an assistant turn has {name}", param=f"{where}.{name}")
     silent = message.content is None and message.role == "assistant"  # clients store turns of calls alone so
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=None if silent else text_of(message.content, f"{where}.content"),
         name=message.name,
-        tool_calls=tuple(_template_call(call, f"{where}.tool_calls") for call in calls),
-        tool_call_id=message.tool_call_id,
-        reasoning_content=_thoughts(message) if message.role == "assistant" else None,
+        tool_calls=tuple(_template_call(call) for call in calls),
+        tool_call_id=message.tool_call_id or None,
+        reasoning_content=message.reasoning_content if message.role == "assistant" else None,
     )
 
 
-def _thoughts(message: ChatMessage) -> str | None:
-    """The first of the names that transformers looks for; what is no text there is not for a template."""
-    names = (message.reasoning_content, message.thinking, message.reasoning)
-    return next((thoughts for thoughts in names if isinstance(thoughts, str)), None)
+def _template_call(call: StoredCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": _template_arguments(call.function.arguments)}
+    named = {} if call.id is None else {"id": call.id}
+    return {**named, "type": "function", "function": function}
 
 
-def _template_call(call: ToolCall, where: str) -> dict[str, Any]:
-    """Templates want the arguments as an object."""
+def _template_arguments(given: str | dict[str, Any]) -> dict[str, Any] | str:
+    """Templates want an object. What is none, because a model has broken or cut it, stays the text that it is."""
     try:
-        arguments = msgspec.json.decode(call.function.arguments or "{}")
-    except (msgspec.DecodeError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise FieldError(f"the arguments of '{call.function.name}' are not a JSON object", param=where)
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.function.name, "arguments": arguments},
-    }
+        arguments = msgspec.json.decode(given or "{}") if isinstance(given, str) else given
+        msgspec.msgpack.encode(arguments)  # an integer may be too large for the engine
+    except (msgspec.DecodeError, OverflowError, RecursionError):
+        return given if isinstance(given, str) else json.dumps(given)
+    return arguments if isinstance(arguments, dict) else str(given)
 
 
 def text_of(content: str | Sequence[ContentPart] | None, param: str) -> str:

@@ -6,6 +6,7 @@ import re
 
 from ..errors import FieldError
 from ..types import Constraint, SamplingParams
+from .body import NO_LIMIT
 from .schemas import Sampled
 
 OPENAI_DEFAULTS = SamplingParams(max_tokens=None)
@@ -25,13 +26,10 @@ def sampling_params(
 ) -> SamplingParams:
     """The engine's settings. Fields that the body leaves out, or that are null, are those of `defaults`."""
 
-    if body.stream_options is not None and not body.stream:
-        raise FieldError("stream_options needs stream=true", param="stream_options")
-
     def given(value: float | None, default: float) -> float:
         return default if value is None else value
 
-    return SamplingParams(
+    params = SamplingParams(
         max_tokens=max_tokens,
         temperature=given(body.temperature, defaults.temperature),
         top_k=defaults.top_k if body.top_k is None else max(body.top_k, 0),
@@ -47,14 +45,40 @@ def sampling_params(
         ignore_eos=defaults.ignore_eos if body.ignore_eos is None else body.ignore_eos,
         constraint=constraint,
     )
+    if body.min_tokens:
+        _check_least(body.min_tokens, params)
+    return params
+
+
+def _check_least(min_tokens: int, params: SamplingParams) -> None:
+    """Benchmarks ask for a fixed length in this way too; for other answers it is not supported."""
+    if not params.ignore_eos or params.stop or params.constraint:
+        raise FieldError(
+            "min_tokens is only supported beside ignore_eos=true, without stop and constraints",
+            param="min_tokens",
+            hint="with ignore_eos=true an answer has max_tokens tokens",
+        )
+    if params.max_tokens is not None and min_tokens > params.max_tokens:
+        raise FieldError("min_tokens is larger than max_tokens", param="min_tokens")
+
+
+def most_tokens(param: str, given: int | None, default: int | None) -> int | None:
+    """Most tokens to generate: the default where nothing is given, None for as many as fit.
+
+    Raises:
+        FieldError: it is 0.
+    """
+    if given == 0:
+        raise FieldError(f"{param}=0 asks for no answer", param=param, hint=NO_LIMIT)
+    return default if given is None else None if given == -1 else given
 
 
 def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
-    """One string or a list, as a tuple."""
+    """One string or a list, as a tuple. Empty strings stop nothing."""
     strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if any(not 0 < len(text) <= MAX_STOP_LENGTH for text in strings):
-        raise FieldError(f"a stop string has 1 to {MAX_STOP_LENGTH} characters", param="stop")
-    return strings
+    if any(len(text) > MAX_STOP_LENGTH for text in strings):
+        raise FieldError(f"a stop string has at most {MAX_STOP_LENGTH} characters", param="stop")
+    return tuple(filter(None, strings))
 
 
 def keep_alive_seconds(value: float | str | None) -> float | None:

@@ -1,7 +1,9 @@
-"""What OpenAI's routes take and give. Ranges are OpenAI's own; unknown fields are accepted and ignored.
+"""What OpenAI's routes take and give. Ranges are OpenAI's own; `fields.py` decides about fields that are not here.
 
-Beyond OpenAI, as vLLM has them: `top_k`, `min_p`, `repetition_penalty`, `ignore_eos`, `chat_template_kwargs`; and
-`keep_alive`, as Ollama has it.
+Beyond OpenAI, as vLLM has them: `top_k`, `min_p`, `repetition_penalty`, `ignore_eos`, `min_tokens`,
+`chat_template_kwargs`, `continue_final_message`, `add_generation_prompt`, `structured_outputs` and its older names
+`guided_json`, `guided_regex` and `guided_choice`. `keep_alive` and `format` are Ollama's, `json_schema` is llama.cpp's
+and SGLang's, `regex` is SGLang's, `prefix` in a message is Mistral's and DeepSeek's.
 """
 
 from __future__ import annotations
@@ -17,20 +19,27 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 TopP = Annotated[float, Meta(ge=0, le=1, description="Nucleus sampling; 1 is off.")]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
-Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+MaxTokens = Annotated[
+    int, Meta(ge=-1, le=2**31 - 1, description="Most tokens to generate; -1 is as many as fit.")
+]
 NChoices = Annotated[int, Meta(ge=1, le=128, description="Answers to the same prompt.")]
 TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
-Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="Same seed, same text.")]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="Same seed, same text; -1 draws one.")]
 TopK = Annotated[
     int, Meta(ge=-1, le=2**31 - 1, description="Keep the k most likely tokens; 0 and -1 are off.")
 ]
 RepetitionPenalty = Annotated[float, Meta(gt=0, le=100)]
-StopList = Annotated[list[str], Meta(max_length=4)]
+ReasoningEffort = Annotated[str, Meta(description="Handed to the model's chat template.")]
+StopList = Annotated[list[str], Meta(max_length=128)]
 ModelName = Annotated[str, Meta(description="A name that GET /v1/models lists.")]
 KeepAlive = Annotated[
     float | str | None,
     Meta(description="Unload the model when it was idle for so long: seconds, or '5m'; negative is never."),
 ]
+
+
+class AnswerBody(msgspec.Struct, kw_only=True):
+    """A body that asks a model. Fields that it does not have are refused, unless they change nothing."""
 
 
 class FunctionCall(msgspec.Struct):
@@ -48,6 +57,21 @@ class ToolCall(msgspec.Struct):
     type: Literal["function"] = "function"
 
 
+class StoredFunction(msgspec.Struct):
+    """What an earlier turn called; arguments that are no JSON object are passed on as text."""
+
+    name: str
+    arguments: str | dict[str, Any] = ""
+
+
+class StoredCall(msgspec.Struct):
+    """A call in an earlier turn, which may have come without an id."""
+
+    function: StoredFunction
+    id: str | None = None
+    type: Literal["function"] = "function"
+
+
 class ContentPart(msgspec.Struct):
     """A part of a message. Only text is supported."""
 
@@ -56,16 +80,18 @@ class ContentPart(msgspec.Struct):
 
 
 class ChatMessage(msgspec.Struct):
-    """One turn of the conversation. The thoughts of an assistant's turn come under any of their three names."""
+    """One turn of the conversation. What an assistant's may be besides is in `history.py`.
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    With `prefix` in the last turn, which is an assistant's, the answer goes on from its text.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[StoredCall] | None = None
     tool_call_id: str | None = None
-    reasoning_content: Any = None
-    thinking: Any = None
-    reasoning: Any = None
+    reasoning_content: str | None = None
+    prefix: bool | None = None
 
 
 class StreamOptions(msgspec.Struct):
@@ -74,7 +100,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class JSONSchemaFormat(msgspec.Struct):
+class JSONSchemaFormat(msgspec.Struct, forbid_unknown_fields=True):
     """The schema that the answer must match; `strict` is always so here."""
 
     name: str | None = None
@@ -83,21 +109,29 @@ class JSONSchemaFormat(msgspec.Struct):
     description: str | None = None
 
 
-class ResponseFormat(msgspec.Struct):
-    """What the answer must be: any text, a JSON object, or JSON that matches a schema."""
+class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
+    """What the answer must be: any text, a JSON object, or JSON that matches a schema.
+
+    The schema stands in `json_schema`, or in `schema`, as llama.cpp has it.
+    """
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JSONSchemaFormat | None = None
+    schema: dict[str, Any] | bool | None = None
 
 
-class StructuredOutputs(msgspec.Struct):
+Choice = Annotated[list[str], Meta(min_length=1)]
+
+
+class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     """What the answer must match, as vLLM has it; exactly one of them. `grammar` is in Lark's syntax."""
 
     json: dict[str, Any] | str | None = None
     json_object: bool | None = None
     regex: str | None = None
     grammar: str | None = None
-    choice: Annotated[list[str], Meta(min_length=1)] | None = None
+    choice: Choice | None = None
+    disable_fallback: bool | None = None
 
 
 class FunctionDefinition(msgspec.Struct):
@@ -160,7 +194,20 @@ class NamedToolChoice(msgspec.Struct):
     type: Literal["function"] = "function"
 
 
-class Sampled(msgspec.Struct, kw_only=True):
+class Constrained(AnswerBody, kw_only=True):
+    """What the answer must match; one of these."""
+
+    format: Literal["json"] | dict[str, Any] | None = None
+    guided_choice: Choice | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    json_schema: dict[str, Any] | str | None = None
+    regex: str | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+
+class Sampled(Constrained, kw_only=True):
     """What chat and completions have in common."""
 
     model: ModelName
@@ -169,15 +216,14 @@ class Sampled(msgspec.Struct, kw_only=True):
     keep_alive: KeepAlive = None
     logit_bias: dict[int, Bias] | None = None
     min_p: Probability | None = None
+    min_tokens: Annotated[int, Meta(ge=0, description="Only beside ignore_eos.")] | None = None
     n: NChoices | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: RepetitionPenalty | None = None
-    response_format: ResponseFormat | None = None
     seed: Seed | None = None
     stop: str | StopList | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    structured_outputs: StructuredOutputs | None = None
     temperature: Temperature | None = None
     top_k: TopK | None = None
     top_p: TopP | None = None
@@ -188,11 +234,14 @@ class ChatCompletionRequest(Sampled, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
     logprobs: bool | None = None
-    max_completion_tokens: Count | None = None
-    max_tokens: Count | None = None
+    max_completion_tokens: MaxTokens | None = None
+    max_tokens: MaxTokens | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     tools: Annotated[list[GivenTool], Meta(max_length=128)] | None = None
     top_logprobs: TopLogprobs | None = None
@@ -205,7 +254,7 @@ class CompletionRequest(Sampled, kw_only=True):
     best_of: NChoices | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = 16
+    max_tokens: MaxTokens | None = 16
     suffix: str | None = None
 
 

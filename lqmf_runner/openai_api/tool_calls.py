@@ -15,8 +15,6 @@ import string
 from collections.abc import Collection
 from typing import Any
 
-import msgspec
-
 from .schemas import FunctionCall, ToolCall
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
@@ -24,6 +22,7 @@ _PYTHON_TAG = "<|python_tag|>"
 _BETWEEN = re.compile(r"(?:[ \r\n\t;,]|\[TOOL_CALLS\]|<\|python_tag\|>)*")
 _NAMED = re.compile(r"([\w.-]{1,64})(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\{)")
 _MAX_CALLS = 128
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # what a tool that is offered can have
 _ID_LENGTH, _ID_LETTERS = 9, string.ascii_letters + string.digits  # all that Mistral's templates accept
 
 
@@ -130,10 +129,26 @@ def _call(value: Any, names: Collection[str] | None) -> ToolCall | None:
         return None
     if names is not None and value["name"] not in names:
         return None
-    arguments = value.get("arguments", value.get("parameters", {}))
-    if isinstance(arguments, dict):
-        arguments = msgspec.json.encode(arguments).decode()
-    if not isinstance(arguments, str):
+    if not _NAME.fullmatch(value["name"]):
+        return None
+    arguments = _arguments(value.get("arguments", value.get("parameters", {})))
+    if arguments is None:
         return None
     call_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
     return ToolCall(call_id, FunctionCall(value["name"], arguments))
+
+
+def _arguments(value: Any) -> str | None:
+    """The JSON text of an object, or of a text that is one; None for anything else, and for what JSON cannot say.
+
+    Clients read the arguments as a JSON object, and send them back in the next request.
+    """
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(found, dict):
+            return None
+        text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except (ValueError, RecursionError):
+        return None
+    return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import msgspec
 from litestar._openapi.schema_generation import SchemaCreator
 from litestar.dto import AbstractDTO
 from litestar.openapi.spec import Reference, Schema
@@ -16,10 +15,10 @@ from ..openai_api.body import decode
 class _JSONBody(AbstractDTO[Any]):
     """Decodes a body with msgspec alone: no lax conversions, and one error for all that can be wrong with it."""
 
-    decoder: ClassVar[msgspec.json.Decoder[Any]]
+    kind: ClassVar[type[Any]]
 
     def decode_bytes(self, value: bytes) -> Any:
-        return decode(self.decoder, value)
+        return decode(self.kind, value)
 
     @classmethod
     def create_for_field_definition(cls, *args: Any, **kwargs: Any) -> None:
@@ -46,4 +45,4 @@ class _JSONBody(AbstractDTO[Any]):
 
 def json_body(kind: type[Any]) -> type[AbstractDTO[Any]]:
     """The `dto=` of a Litestar handler that takes a JSON body of this type."""
-    return type(f"{kind.__name__}Body", (_JSONBody,), {"decoder": msgspec.json.Decoder(kind)})
+    return type(f"{kind.__name__}Body", (_JSONBody,), {"kind": kind})

@@ -20,7 +20,8 @@ def test_prompts_are_texts_or_token_ids() -> None:
     assert [request.prompt_tokens for request in completion(prompt=[5, 6]).requests] == [(5, 6)]
     assert [request.prompt_tokens for request in completion(prompt=[[5], [6]]).requests] == [(5,), (6,)]
     assert completion().requests[0].sampling.max_tokens == 16
-    assert completion(max_tokens=None).requests[0].sampling.max_tokens is None
+    assert completion(max_tokens=None).requests[0].sampling.max_tokens == 16, "null is as left out"
+    assert completion(max_tokens=-1).requests[0].sampling.max_tokens is None
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_prompts_are_texts_or_token_ids() -> None:
     [
         ({"prompt": []}, "prompt"), ({"prompt": ["a", 1]}, "prompt"), ({"prompt": ["a"] * (MAX_ANSWERS + 1)}, "prompt"),
         ({"suffix": "x"}, "suffix"), ({"best_of": 3}, "best_of"), ({"max_tokens": 0}, "max_tokens"),
-        ({"stream_options": {}}, "stream_options"), ({"stop": ""}, "stop"), ({"keep_alive": "soon"}, "keep_alive"),
+        ({"stream_options": "x"}, "stream_options"), ({"stop": 5}, "stop"), ({"keep_alive": "soon"}, "keep_alive"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_named(body: dict[str, object], param: str) -> None:

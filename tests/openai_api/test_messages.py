@@ -8,7 +8,7 @@ import pytest
 
 from lqmf_runner.errors import FieldError
 from lqmf_runner.openai_api.messages import text_of, to_message
-from lqmf_runner.openai_api.schemas import ChatMessage, ContentPart, FunctionCall, ToolCall
+from lqmf_runner.openai_api.schemas import ChatMessage, ContentPart, StoredCall, StoredFunction
 from lqmf_runner.types import Message
 from tests.support.openai_bodies import chat
 
@@ -36,16 +36,22 @@ def test_a_developer_is_the_system_and_parts_are_one_text() -> None:
     assert to_message(ChatMessage("developer", parts), 0) == Message("system", "ab")
 
 
-@pytest.mark.parametrize("calls", [[], None, [ToolCall("c1", FunctionCall("add"))]])
+@pytest.mark.parametrize("calls", [[], None, [StoredCall(StoredFunction("add"), "c1")]])
 def test_an_assistant_may_have_said_nothing(calls: Any) -> None:
     assert to_message(ChatMessage("assistant", None, tool_calls=calls), 1).content is None
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
 def test_the_thoughts_of_an_assistant_go_along_under_one_name(name: str) -> None:
-    assert to_message(ChatMessage("assistant", "a", **{name: "hm"}), 0).reasoning_content == "hm"
-    assert to_message(ChatMessage("user", "a", **{name: "hm"}), 0).reasoning_content is None
-    assert to_message(ChatMessage("assistant", "a", **{name: [{"type": "x"}]}), 0).reasoning_content is None
+    for role, thoughts, expected in (
+        ("assistant", "hm", "hm"),
+        ("user", None, None),
+        ("assistant", [{}], None),
+    ):
+        (message,) = (
+            chat(messages=[{"role": role, "content": "a", name: thoughts}]).requests[0].messages or ()
+        )
+        assert message.reasoning_content == expected
 
 
 @pytest.mark.parametrize(
@@ -56,17 +62,10 @@ def test_the_thoughts_of_an_assistant_go_along_under_one_name(name: str) -> None
         (ChatMessage("tool", None, tool_call_id="c1"), "messages[3].content"),
         (ChatMessage("user", [ContentPart("image_url")]), "messages[3].content"),
         (
-            ChatMessage("user", "x", tool_calls=[ToolCall("c1", FunctionCall("add"))]),
+            ChatMessage("user", "x", tool_calls=[StoredCall(StoredFunction("add"), "c1")]),
             "messages[3].tool_calls",
         ),
-        (
-            ChatMessage("assistant", tool_calls=[ToolCall("c1", FunctionCall("a", "[1]"))]),
-            "messages[3].tool_calls",
-        ),
-        (
-            ChatMessage("assistant", tool_calls=[ToolCall("c1", FunctionCall("a", "{"))]),
-            "messages[3].tool_calls",
-        ),
+        (ChatMessage("user", "x", prefix=True), "messages[3].prefix"),
     ],
 )
 def test_a_turn_that_no_template_takes_is_named(message: ChatMessage, param: str) -> None:

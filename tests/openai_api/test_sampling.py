@@ -36,6 +36,6 @@ def test_what_is_no_duration_is_named(value: str) -> None:
 
 def test_stop_strings() -> None:
     assert (stop_strings(None), stop_strings("a"), stop_strings(["a", "b"])) == ((), ("a",), ("a", "b"))
-    for wrong in ("", ["a", ""], "x" * (MAX_STOP_LENGTH + 1)):
-        with pytest.raises(FieldError):
-            stop_strings(wrong)
+    assert (stop_strings(""), stop_strings(["", "a"])) == ((), ("a",)), "an empty string stops nothing"
+    with pytest.raises(FieldError):
+        stop_strings("x" * (MAX_STOP_LENGTH + 1))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
-
 from lqmf_runner.openai_api.body import decode
 from lqmf_runner.openai_api.chat import ChatExchange
 from lqmf_runner.openai_api.completions import CompletionExchange
@@ -21,10 +19,10 @@ TOOL = {
 def chat(**body: Any) -> ChatExchange:
     """A chat with the given fields beside a model and a message."""
     whole = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **body}
-    return ChatExchange(decode(msgspec.json.Decoder(ChatCompletionRequest), json.dumps(whole).encode()))
+    return ChatExchange(decode(ChatCompletionRequest, json.dumps(whole).encode()))
 
 
 def completion(**body: Any) -> CompletionExchange:
     """A completion with the given fields beside a model and a prompt."""
     whole = {"model": "m", "prompt": "once", **body}
-    return CompletionExchange(decode(msgspec.json.Decoder(CompletionRequest), json.dumps(whole).encode()))
+    return CompletionExchange(decode(CompletionRequest, json.dumps(whole).encode()))

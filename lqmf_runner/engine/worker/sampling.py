@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -183,13 +184,33 @@ def log_sum_exp(logits: Logits) -> float:
     return float(top) + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
 
 
-def token_logprob(logits: Logits, token: int, n_top: int, text_of: Callable[[int], str]) -> TokenLogprob:
-    """The log-probability of `token` and of the `n_top` most likely tokens, from one row of raw logits."""
+def token_logprob(
+    logits: Logits,
+    token: int,
+    n_top: int,
+    text_of: Callable[[int], str],
+    bytes_of: Callable[[int], bytes] | None = None,
+) -> TokenLogprob:
+    """The log-probability of `token` and of the `n_top` most likely tokens, from one row of raw logits.
+
+    Args:
+        text_of: the text of a token by itself.
+        bytes_of: what a token adds to the text; left out where only the texts are wanted.
+    """
     normalizer = log_sum_exp(logits)
-    top = tuple(
-        (int(i), text_of(int(i)), float(logits[i]) - normalizer)
-        for i in (largest(logits, n_top) if n_top else ())
+    best = [int(i) for i in largest(logits, n_top)] if n_top else []
+    found = TokenLogprob(
+        token_id=token,
+        text=text_of(token),
+        logprob=float(logits[token]) - normalizer,
+        top=tuple((i, text_of(i), float(logits[i]) - normalizer) for i in best),
     )
-    return TokenLogprob(
-        token_id=token, text=text_of(token), logprob=float(logits[token]) - normalizer, top=top
+    if bytes_of is None:
+        return found
+    data, *others = (
+        None if (own := bytes_of(i)) == text.encode() else own
+        for i, text in ((token, found.text), *((i, text) for i, text, _ in found.top))
+    )
+    return msgspec.structs.replace(
+        found, data=data, top_data=tuple(others) if any(o is not None for o in others) else ()
     )

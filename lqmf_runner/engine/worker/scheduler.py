@@ -259,7 +259,8 @@ class Scheduler:
         else:
             text = request.answer.add(token)
             if n_top is not None:
-                logprobs = (token_logprob(logits, token, n_top, self._runner.tokenizer.token_text),)
+                texts = self._runner.tokenizer
+                logprobs = (token_logprob(logits, token, n_top, texts.token_text, texts.token_bytes),)
             matcher = request.sampler.matcher
             if request.answer.stopped or (matcher is not None and matcher.complete):
                 finish_reason = "stop"

@@ -112,6 +112,8 @@ def read_logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
             text=entry.get("token", ""),
             logprob=entry["logprob"],
             top=tuple((-1, top.get("token", ""), top["logprob"]) for top in entry.get("top_logprobs") or ()),
+            data=_own_bytes(entry),
+            top_data=tuple(_own_bytes(top) for top in entry.get("top_logprobs") or ()),
         )
         for entry in given.get("content") or ()
     )
@@ -127,6 +129,15 @@ def read_logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
         for i, (text, logprob) in enumerate(plain)
         if logprob is not None
     )
+
+
+def _own_bytes(entry: dict[str, Any]) -> bytes | None:
+    """The bytes of a token where the endpoint tells them and they are not those of its text."""
+    try:
+        found = bytes(entry.get("bytes") or entry.get("token", "").encode())
+    except (TypeError, ValueError):
+        return None
+    return None if found == entry.get("token", "").encode() else found
 
 
 def most_likely(row: dict[str, float], n: int) -> tuple[tuple[int, str, float], ...]:

@@ -27,8 +27,11 @@ def generation_body(request: GenerationRequest, model: str) -> tuple[str, dict[s
         body["messages"] = [message_body(message) for message in request.messages]
         if request.tools:
             body["tools"] = list(request.tools)
-        if request.template_options:
-            body["chat_template_kwargs"] = request.template_options
+        options = dict(request.template_options)
+        if "reasoning_effort" in options:  # a field of OpenAI's, which knows no others for templates
+            body["reasoning_effort"] = options.pop("reasoning_effort")
+        if options:
+            body["chat_template_kwargs"] = options
         if not request.add_generation_prompt:
             body["add_generation_prompt"] = False
         if request.continue_final_message:

@@ -18,24 +18,8 @@ from ...types import SamplingParams
 from .columns import RESERVED, SAMPLING
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-_CHAT_BODY = msgspec.json.Decoder(ChatCompletionRequest)
-_COMPLETION_BODY = msgspec.json.Decoder(CompletionRequest)
-# Fields of a body that OpenAI knows and that change nothing in the answer of the one model that is loaded.
-_WITHOUT_EFFECT = {
-    "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-}  # fmt: skip
 # Fields of a chat's body that a line of JSONL may have beside its messages, those that are refused included.
-_REFUSED = frozenset(
-    {
-        "functions",
-        "function_call",
-        "reasoning_effort",
-        "guided_grammar",
-        "stop_token_ids",
-        "min_tokens",
-        "bad_words",
-    }
-)
+_REFUSED = frozenset({"functions", "function_call", "guided_grammar", "stop_token_ids", "bad_words"})
 _NOT_OF_THE_ANSWER = frozenset({"model", "messages", "stream", "stream_options", "keep_alive", "user"})
 _BESIDE_MESSAGES = _REFUSED.union(ChatCompletionRequest.__struct_fields__) - SAMPLING - _NOT_OF_THE_ANSWER
 # Beside a prompt these are data of the line's own: in data sets they are row numbers, scores and kinds.
@@ -79,20 +63,13 @@ def openai_exchange(record: Mapping[str, Any], sampling: SamplingParams) -> Exch
     try:
         if body.get("stream"):
             raise FieldError("a batch does not stream", param="stream")
-        _refuse_unknown(body, ChatCompletionRequest if url == CHAT else CompletionRequest)
         if url == CHAT:
-            return ChatExchange(decode(_CHAT_BODY, _json(body)), sampling)
-        body.setdefault("max_tokens", sampling.max_tokens)  # not OpenAI's default of 16
-        return CompletionExchange(decode(_COMPLETION_BODY, _json(body)), sampling)
+            return ChatExchange(decode(ChatCompletionRequest, _json(body)), sampling)
+        if sampling.max_tokens is not None:
+            body.setdefault("max_tokens", sampling.max_tokens)  # not OpenAI's default of 16
+        return CompletionExchange(decode(CompletionRequest, _json(body)), sampling)
     except FieldError as error:
         raise _refused(error, "body") from None
-
-
-def _refuse_unknown(body: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
-    """Refuse fields that may change the answer. Nobody watches a batch, so ignoring them would go unnoticed."""
-    for name in sorted(set(body) - set(kind.__struct_fields__) - _WITHOUT_EFFECT):
-        if body[name] is not False:
-            raise FieldError(f"{json.dumps(body[name])[:40]} is not supported", param=name)
 
 
 def prompt_exchange(
@@ -125,8 +102,7 @@ def prompt_exchange(
     turns = _turns(record, prompt_field, system, cells=cells, prefer_prompt=prefer_prompt)
     beside = {name: record[name] for name in request_fields(record, cells=cells) if record[name] is not None}
     try:
-        _refuse_unknown(beside, ChatCompletionRequest)
-        data = decode(_CHAT_BODY, _json({"model": "", "messages": turns, **beside}))
+        data = decode(ChatCompletionRequest, _json({"model": "", "messages": turns, **beside}))
         return ChatExchange(data, sampling)
     except FieldError as error:
         raise _refused(error) from None

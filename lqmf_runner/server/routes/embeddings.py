@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from ...errors import FieldError
 from ...openai_api.sampling import keep_alive_seconds
-from ...openai_api.schemas import KeepAlive, ModelName
+from ...openai_api.schemas import AnswerBody, KeepAlive, ModelName
 from ...types import Usage
 from ..answers.answer import Answer, answer
 from ..answers.generation import Generation
@@ -21,7 +21,7 @@ from ..route import MODEL, OPENAI, Body, route
 MAX_INPUTS = 2048
 
 
-class EmbeddingRequest(msgspec.Struct, kw_only=True):
+class EmbeddingRequest(AnswerBody, kw_only=True):
     """The body of POST /v1/embeddings. `input`: a text, token ids, or a list of either."""
 
     model: ModelName

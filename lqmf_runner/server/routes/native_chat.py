@@ -8,8 +8,9 @@ from typing import Any
 from litestar import Request
 
 from ...errors import FieldError
-from ...openai_api.messages import text_of
-from ...openai_api.sampling import keep_alive_seconds, stop_strings
+from ...openai_api.constraints import answer_constraint
+from ...openai_api.messages import to_message
+from ...openai_api.sampling import keep_alive_seconds, most_tokens, stop_strings
 from ...openai_api.sse import encode_json, event
 from ...types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
 from ..answers.answer import Answer, Streamed, answer
@@ -140,9 +141,11 @@ def _messages(data: ChatRequest) -> tuple[Message, ...]:
     if (data.message is None) == (data.messages is None):
         raise FieldError("give either 'message' or 'messages'", param="message")
     turns = [Message("user", data.message)] if data.message is not None else []
-    for index, message in enumerate(data.messages or ()):
-        role = "system" if message.role == "developer" else message.role
-        turns.append(Message(role, text_of(message.content, f"messages[{index}].content")))
+    turns += [to_message(message, index) for index, message in enumerate(data.messages or ())]
+    if data.messages and data.messages[-1].prefix:
+        raise FieldError(
+            "prefix is not supported here", param="prefix", hint="POST /v1/chat/completions takes it"
+        )
     if data.system is not None:
         if turns[0].role == "system":
             raise FieldError("'system' and a first message with that role exclude each other", param="system")
@@ -152,7 +155,7 @@ def _messages(data: ChatRequest) -> tuple[Message, ...]:
 
 def _sampling(data: ChatRequest) -> SamplingParams:
     return SamplingParams(
-        max_tokens=data.max_tokens,
+        max_tokens=most_tokens("max_tokens", data.max_tokens, None),
         temperature=data.temperature,
         top_p=data.top_p,
         top_k=max(data.top_k, 0),
@@ -160,4 +163,5 @@ def _sampling(data: ChatRequest) -> SamplingParams:
         seed=data.seed,
         stop=stop_strings(data.stop),
         repetition_penalty=data.repeat_penalty,
+        constraint=answer_constraint(data),
     )

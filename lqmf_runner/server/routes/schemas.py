@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from ...openai_api.schemas import (
     MAX_MESSAGES,
-    ContentPart,
-    Count,
+    ChatMessage,
+    Constrained,
     KeepAlive,
+    MaxTokens,
     Probability,
     RepetitionPenalty,
     Seed,
@@ -27,20 +28,13 @@ SessionId = Annotated[
 ]
 
 
-class NativeMessage(msgspec.Struct):
-    """One turn of the conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
-
-
-class ChatRequest(msgspec.Struct, kw_only=True):
+class ChatRequest(Constrained, kw_only=True):
     """The body of POST /models/{name}/chat: either `message`, or `messages`."""
 
     message: str | None = None
-    messages: Annotated[list[NativeMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = None
     system: str | None = None
-    max_tokens: Count = 512
+    max_tokens: MaxTokens = 512
     temperature: Temperature = 0.7
     top_p: TopP = 0.95
     top_k: TopK = 0

@@ -162,11 +162,12 @@ def test_a_seed_gives_the_same_draws_and_another_gives_others() -> None:
         sampler = Sampler(SamplingParams(seed=seed), [], 1000)
         return [sampler.sample(logits) for _ in range(20)]
 
-    seeds = [0, 1, -1, -(2**63), 2**63 - 1, 2**64 - 1]
+    seeds = [0, 1, -2, -(2**63), 2**63 - 1, 2**64 - 2]
     assert [draws(s) for s in seeds] == [draws(s) for s in seeds]
-    # -1 and 2**64 - 1 are the same 64 bits
+    # -2 and 2**64 - 2 are the same 64 bits
     assert len({tuple(draws(s)) for s in seeds}) == len(seeds) - 1
     assert draws(None) != draws(None)
+    assert draws(-1) != draws(-1), "-1 is none"
 
 
 @pytest.mark.parametrize("n", [1, 5, 63, 64, 65, 1000, 6400, 6431])

@@ -105,7 +105,7 @@ def test_completions_take_lists_and_token_ids() -> None:
         ({"response_format": {"type": "xml"}}, "response_format.type"), ({"logit_bias": {"a": 1}}, "logit_bias"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
-        ({"reasoning_effort": "low"}, "reasoning_effort"), ({"functions": [{}]}, "functions"),
+        ({"reasoning": {"effort": "low"}}, "reasoning"), ({"functions": [{}]}, "functions"),
         ({"seed": 10**30}, "seed"), ({"keep_alive": "soon"}, "keep_alive"),
     ],
 )  # fmt: skip
