@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from ..errors import UserInputError
 from .checks import at_least, one_of, positive
+from .origins import browser_origin
 from .texts import FilePath, Name
 
 
@@ -58,7 +59,8 @@ class ServerConfig:
         keys_file: hashed API keys, made by mode=keys; null is api-keys.json if that exists.
         allow_without_keys: accept clients of other machines although there are no keys.
         allowed_hosts: further names under which the server is reached, `name` or `name:port`; "*" is any.
-        cors_origins: web pages that may use the server, e.g. "https://app.example.com"; "*" is any.
+        cors_origins: web pages that may use the server, e.g. "https://app.example.com"; "*" is any. Of an address
+            only scheme, host and port count.
         certfile, keyfile: PEM files; with them the server speaks HTTPS.
         drain_timeout_s: time for running requests after the signal to stop.
         access_log: "plain", "json" or "off"; access.log in the run's folder.
@@ -114,6 +116,8 @@ class ServerConfig:
             "tracing_per_minute",
         ):
             positive(f"server.{name}", getattr(self, name))
+        for origin in self.cors_origins:
+            browser_origin(origin)
         if self.tracing_content and not self.tracing:
             raise UserInputError(
                 "server.tracing_content is set without server.tracing", hint="set server.tracing=true too"

@@ -6,6 +6,7 @@ hold what clients store (`history.py`).
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from .history import plain_turns
 from .schemas import AnswerBody
 
 T = TypeVar("T")
+# Backslashes that escape others are taken along, so that the text "\\ud800" counts for no escape.
+_ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<half>\\u[dD][89a-fA-F]\w\w)")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _LONGEST_PARAM = 100
 _LIMITS = ("max_tokens", "max_completion_tokens")
@@ -31,7 +34,7 @@ def decode(kind: type[T], body: bytes) -> T:
             `AnswerBody` also: it has a field that is not supported and would change the answer.
     """
     try:
-        found = msgspec.json.decode(body)
+        found = _decode_any(body)
         if isinstance(found, dict) and issubclass(kind, msgspec.Struct):
             found = _given(found)
             if issubclass(kind, AnswerBody):
@@ -40,7 +43,7 @@ def decode(kind: type[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FieldError(f"the body is not valid JSON: {error}", param=None) from None
+        raise FieldError(f"the body is not valid JSON: {_in_words(error, body)}", param=None) from None
     except RecursionError:
         raise FieldError("the body is nested too deeply", param=None) from None
 
@@ -74,6 +77,39 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(item) if isinstance(item, (float, list)) else item for item in value]
     return value
+
+
+def _decode_any(body: bytes) -> Any:
+    """Most bodies are plain UTF-8, so that other encodings are looked for only when that fails."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        encoding = json.detect_encoding(body)
+        if encoding == "utf-8":
+            raise
+    return msgspec.json.decode(_as_utf8(body, encoding))
+
+
+def _as_utf8(body: bytes, encoding: str) -> bytes:
+    """The body without a byte order mark, from UTF-16 and UTF-32 too."""
+    try:
+        return body.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise FieldError(f"the body is not text in {encoding.upper()}: {error.reason}", param=None) from None
+
+
+def _in_words(error: Exception, body: bytes) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not text in UTF-8 ({error.reason})"
+    if half := _half_pair(body):
+        return f"{half} is half of a surrogate pair, and no character"
+    return str(error)
+
+
+def _half_pair(body: bytes) -> str:
+    r"""The first escape such as \ud83d without its other half; empty if the body has none. msgspec names none."""
+    halves = (match["half"] for match in _ESCAPES.finditer(body))
+    return next((half.decode("ascii", "replace") for half in halves if half), "")
 
 
 def _explained(text: str) -> FieldError:

@@ -21,10 +21,12 @@ _CODES = {
     405: "method_not_allowed",
     409: "conflict",
     413: "request_too_large",
+    415: "unsupported_media_type",
     429: "rate_limit_exceeded",
     503: "unavailable",
     507: "insufficient_memory",
 }
+_LONGEST_TEXT, _LONGEST_PARAM = 600, 200
 # An address, or a path of two or more parts that is none of our routes.
 _PLACES = re.compile(
     r"\w+://[^\s'\"]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|(?<![\w.}])/(?!v1/|models/)[\w.@+-]+(?:/[\w.@+-]+)+/?"
@@ -60,7 +62,10 @@ def error_body(error: LqmfError) -> OpenAIError:
     message, hint = without_places(error.message), without_places(error.hint)
     kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
     text = f"{message} ({hint})" if hint else message
-    return OpenAIError(OpenAIErrorDetail(text, kind, getattr(error, "param", None), error_code(error)))
+    param = getattr(error, "param", None)
+    return OpenAIError(
+        OpenAIErrorDetail(text, kind, param and _cut(param, _LONGEST_PARAM), error_code(error))
+    )
 
 
 def error_code(error: LqmfError) -> str:
@@ -76,5 +81,12 @@ def error_code(error: LqmfError) -> str:
 
 
 def without_places(text: str) -> str:
-    """The text without paths and addresses of the host, which no message over HTTP may name."""
-    return _PLACES.sub("…", text)
+    """The text without paths and addresses of the host, which no message over HTTP may name.
+
+    A long text, which repeats a long value of the request, loses its middle.
+    """
+    return _PLACES.sub("…", _cut(text, _LONGEST_TEXT))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - most // 2 :]}"

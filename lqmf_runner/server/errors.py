@@ -26,10 +26,17 @@ class HttpError(LqmfError):
     """An error that only HTTP knows (no such route, method, type of body, too large)."""
 
     def __init__(
-        self, status: int, message: str, *, hint: str = "", headers: dict[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        hint: str = "",
+        headers: dict[str, str] | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.code = code
         self.headers = headers or {}
 
 

@@ -13,6 +13,8 @@ from ..models import locate
 from ..runs.context import RunContext
 from .app import create_app
 from .asgi import App
+from .guards.cors import CorsPolicy
+from .guards.head import HeadAsGet
 from .guards.hosts import HostPolicy
 from .guards.keys import KeyRing
 from .guards.limits import ClientQuota, Limits
@@ -59,20 +61,16 @@ def launch(context: RunContext, keys: KeyRing) -> int:
         on_ready = partial(announce, url, preload, with_key=keys.required)
         with open_access_log(config, run_dir) as log, contextlib.suppress(KeyboardInterrupt):
             app = create_app(state, lifespan=[lambda app: session.running()])
-            guarded = guard(cast(App, app), state, keys, port=port, log=log)
+            guarded = guard(cast(App, app), state, keys, log=log)
             uvloop.run(serve(guarded, sock, state, record, on_ready))
     return 0
 
 
-def guard(app: App, state: ServerState, keys: KeyRing, *, port: int, log: AccessLogFile | None = None) -> App:
-    """The application behind its guards. The last one is outermost, so that refusals have an id and are logged.
-
-    Args:
-        port: that the server is bound to, which the configuration may have left open.
-    """
+def guard(app: App, state: ServerState, keys: KeyRing, *, log: AccessLogFile | None = None) -> App:
+    """The application behind its guards. The last one is outermost, so that refusals have an id and are logged."""
     config = state.config
     limited = Limits(
-        app,
+        HeadAsGet(app),
         lifecycle=state.lifecycle,
         errors=state.errors,
         quota=ClientQuota(config.limits),
@@ -82,9 +80,9 @@ def guard(app: App, state: ServerState, keys: KeyRing, *, port: int, log: Access
     secured = Security(
         limited,
         keys=keys,
-        hosts=HostPolicy(config.host, port, config.allowed_hosts),
+        hosts=HostPolicy(config.host, config.allowed_hosts),
         errors=state.errors,
-        cors_origins=tuple(config.cors_origins),
+        cors=CorsPolicy(config.cors_origins),
     )
     return AccessLog(secured, state.metrics.count_response, log.write if log else None)
 

@@ -21,6 +21,7 @@ from lqmf_runner.config import ServerConfig
 from lqmf_runner.engine import EngineClient
 from lqmf_runner.server.app import create_app
 from lqmf_runner.server.asgi import App
+from lqmf_runner.server.guards.cors import CorsPolicy
 from lqmf_runner.server.guards.keys import KeyRing, parse_keys
 from lqmf_runner.server.launch import guard
 from lqmf_runner.server.pool.pool import ModelPool
@@ -68,9 +69,9 @@ async def guarded_server(
         log = files.enter_context(open_access_log(config, run_dir)) if run_dir else None
         server = uvicorn.Server(
             uvicorn.Config(
-                cast(Any, guard(cast(App, app), state, ring, port=port, log=log)),
+                cast(Any, guard(cast(App, app), state, ring, log=log)),
                 loop="none",
-                http=limited_protocol(config.limits),
+                http=limited_protocol(config.limits, state.errors, CorsPolicy(config.cors_origins)),
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -47,13 +47,12 @@ class HostPolicy:
     """Which Host headers name this server. This stops DNS rebinding: such a page still sends its own host name.
 
     Args:
-        host, port: what the server is bound to.
+        host: what the server is bound to. Behind a tunnel or in a container its port is another one outside.
         allowed: more names; `name` is good with any port, `name:port` with that one, `*` is everything.
     """
 
-    def __init__(self, host: str, port: int, allowed: Iterable[str] = ()) -> None:
+    def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
         self._names = {*_LOOPBACK_NAMES, host.lower(), socket.gethostname().lower()}
-        self._ports = {str(port), *([""] if port in (80, 443) else [])}
         self._allowed = {entry.lower() for entry in allowed}
         # Unlike a name, an address cannot be made to point at another machine.
         self._addresses = not is_loopback(host)
@@ -62,9 +61,12 @@ class HostPolicy:
         """Whether this Host header, port included, names this server."""
         given = given.lower()
         name, port = _split_port(given)
-        if self._allowed & {"*", given, name}:
+        name = name.removesuffix(".")
+        if self._allowed & {"*", given}:
             return True
-        return port in self._ports and (name in self._names or (self._addresses and _is_address(name)))
+        if port and not (port.isascii() and port.isdigit()):
+            return False
+        return name in self._allowed | self._names or (self._addresses and _is_address(name))
 
 
 def _split_port(netloc: str) -> tuple[str, str]:

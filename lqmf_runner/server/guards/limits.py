@@ -24,6 +24,7 @@ from ...openai_api.sse import event
 from ..asgi import App, Message, Receive, Scope, Send, header
 from ..errors import ErrorShapes
 from ..state import Lifecycle
+from .encoding import encoding_of, inflated
 
 STATUS_PATHS = ("/health", "/ready")
 _MOST_CLIENTS, _SWEEP_S = 10_000, 1.0
@@ -143,8 +144,10 @@ class Limits:
             hint="ask for fewer tokens, or stream the answer",
         )
         try:
+            packed = encoding_of(scope)
+            body = inflated(self._limited(receive), most=self._max_body) if packed else receive
             async with deadline:
-                await self._app(scope, self._limited(receive), response.send)
+                await self._app(scope, self._limited(body), response.send)
         except TimeoutError:
             if not deadline.expired():
                 raise

@@ -1,4 +1,4 @@
-"""Who may use the server: keys and roles, the Host and Origin checks, CORS, and security headers for browsers.
+"""Who may use the server: keys and roles, the Host and Origin checks, and security headers for browsers.
 
 Everything is checked before a route is chosen, so that no route, page or 404 can be forgotten.
 """
@@ -15,10 +15,12 @@ from litestar.handlers import BaseRouteHandler
 from ...errors import ForbiddenError, LqmfError, UnauthorizedError, UserInputError
 from ..asgi import App, Headers, Message, Receive, Scope, Send, header
 from ..errors import ErrorShapes
+from .cors import CorsPolicy, answer_preflight
 from .hosts import HostPolicy
 from .keys import ApiKey, KeyRing
 
 OPEN_PATH = "/health"
+_PROBES = ("/health", "/ready")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _SECURITY_HEADERS: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
@@ -29,9 +31,6 @@ _SECURITY_HEADERS: dict[bytes, bytes] = {
     b"cache-control": b"no-store",
 }
 _MOST_KNOWN_HOSTS = 64
-_CORS_METHODS = b"GET, POST, OPTIONS"
-_CORS_HEADERS = b"authorization, content-type, x-api-key, x-request-id"
-_CORS_EXPOSED = b"retry-after, x-request-id"
 
 
 class Security:
@@ -44,13 +43,13 @@ class Security:
         keys: KeyRing,
         hosts: HostPolicy,
         errors: ErrorShapes,
-        cors_origins: tuple[str, ...] = (),
+        cors: CorsPolicy | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
         self._hosts = hosts
         self._errors = errors
-        self._cors = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
+        self._cors = cors or CorsPolicy()
         self._known_hosts: dict[bytes, bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,9 +61,9 @@ class Security:
             await self._app(scope, receive, send)
             return
         origin = header(scope, b"origin")
-        shared = origin is not None and bool(self._cors & {"*", origin.decode("latin-1").lower()})
+        shared = self._cors.allows(origin)
         foreign = origin is not None and not _is_own(scope, origin)
-        cors = self._cors_headers(origin if shared else None)
+        cors = self._cors.headers(origin)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -79,7 +78,7 @@ class Security:
             if foreign and not shared:
                 _check_method(scope)
             if shared and scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method"):
-                await _answer_preflight(send_guarded)
+                await answer_preflight(scope, send_guarded)
                 return
             self._check_key(scope, foreign=foreign)
         except LqmfError as error:
@@ -98,6 +97,11 @@ class Security:
                     self._known_hosts[given[0]] = True
             if known:
                 return
+        if not given:
+            # Browsers always send it. HTTP/1.0 does not have it, and probes of load balancers leave it out.
+            if scope.get("http_version") == "1.0" or scope["path"] in _PROBES:
+                return
+            raise UserInputError("the request has no Host header", hint="HTTP/1.1 requires one")
         raise UserInputError(
             "the Host header does not name this server",
             hint="reach it under the address it prints, or add the name to server.allowed_hosts",
@@ -118,19 +122,6 @@ class Security:
         if key is None:
             raise _unauthorized(scope, "the API key is not valid", "ask who runs this server for one")
         state["api_key"] = key
-
-    def _cors_headers(self, origin: bytes | None) -> Headers:
-        """Headers that let a page of a configured origin read the answer, and keep caches from mixing origins."""
-        if not self._cors:
-            return []
-        vary: Headers = [(b"vary", b"Origin")]
-        if origin is None:
-            return vary
-        return [
-            *vary,
-            (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", _CORS_EXPOSED),
-        ]
 
 
 def identity(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
@@ -192,13 +183,3 @@ def _password(credentials: bytes) -> bytes | None:
         return base64.b64decode(credentials, validate=True).partition(b":")[2] or None
     except binascii.Error:
         return None
-
-
-async def _answer_preflight(send: Send) -> None:
-    headers: Headers = [
-        (b"access-control-allow-methods", _CORS_METHODS),
-        (b"access-control-allow-headers", _CORS_HEADERS),
-        (b"access-control-max-age", b"600"),
-    ]
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})

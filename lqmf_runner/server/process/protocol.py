@@ -14,18 +14,28 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ...config import LimitsConfig
+from ..asgi import Headers
+from ..errors import ErrorShapes, HttpError
+from ..guards.cors import CorsPolicy
 
 _DISCARD_S = 5.0
 _DISCARD_BYTES = 64 << 20
+_HEAD_FOR_ORIGIN = 4
 
 
-def limited_protocol(limits: LimitsConfig) -> type[HttpToolsProtocol]:
-    """The protocol class for `uvicorn.Config(http=...)`."""
-    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits})
+def limited_protocol(limits: LimitsConfig, errors: ErrorShapes, cors: CorsPolicy) -> type[HttpToolsProtocol]:
+    """The protocol class for `uvicorn.Config(http=...)`.
+
+    Args:
+        errors, cors: for the answers that are given without the application.
+    """
+    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits, "errors": errors, "cors": cors})
 
 
 class _LimitedProtocol(HttpToolsProtocol):
     limits: LimitsConfig
+    errors: ErrorShapes
+    cors: CorsPolicy
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,7 +70,8 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._refused or not self._in_head:
             return
-        if self._head_bytes > self.limits.head_bytes:
+        # For CORS the answer needs the Origin, which may come after the header that is too large.
+        if self._head_bytes > self.limits.head_bytes * (_HEAD_FOR_ORIGIN if self.cors else 1):
             self._refuse_head()
         elif self._head_bytes and self._read_timer is None:  # the next request of a kept connection
             self._expect(self.limits.head_timeout_s)
@@ -83,10 +94,11 @@ class _LimitedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._refused:  # its connection closes after a while
+            return
         self._expect(None)
         self._in_head, self._head_bytes = True, 0
-        if not self._refused:
-            super().on_message_complete()
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -134,11 +146,24 @@ class _LimitedProtocol(HttpToolsProtocol):
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        body = msgspec.json.encode({"error": code, "detail": detail, "hint": ""})
-        self.transport.write(
-            STATUS_LINE[status]
-            + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            + body
-        )
+        error = HttpError(status, detail, code=code)
+        body = msgspec.json.encode(self.errors.body(error, self._path()))
+        origin = next((value for name, value in self._known_headers() if name == b"origin"), None)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *self.cors.headers(origin),
+        ]
+        lines = b"".join(b"%s: %s\r\n" % item for item in headers)
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
         self.transport.resume_reading()
         self._read_timer = self.loop.call_later(_DISCARD_S, self.transport.close)
+
+    def _path(self) -> str:
+        """The path as far as it has arrived. uvicorn sets it when a request begins."""
+        return getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")
+
+    def _known_headers(self) -> Headers:
+        """The headers that have arrived so far."""
+        return getattr(self, "headers", [])

@@ -12,6 +12,7 @@ import uvicorn
 
 from ...errors import LqmfError
 from ..asgi import App
+from ..guards.cors import CorsPolicy
 from ..state import ServerState
 from .draining import DrainingServer
 from .protocol import limited_protocol
@@ -46,7 +47,7 @@ async def serve(
         uvicorn.Config(
             app,
             loop="none",
-            http=limited_protocol(config.limits),
+            http=limited_protocol(config.limits, state.errors, CorsPolicy(config.cors_origins)),
             ws="none",
             log_config=None,
             log_level="error",  # its warnings are about malformed requests, of which clients may send any number

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.server.errors import ErrorShapes
+from lqmf_runner.server.guards.cors import CorsPolicy
 from lqmf_runner.server.guards.hosts import HostPolicy
 from lqmf_runner.server.guards.keys import KeyRing, parse_keys
 from lqmf_runner.server.guards.security import Security
@@ -26,7 +27,7 @@ async def ask(
     host: tuple[bytes, bytes] = HOST,
     **options: Any,
 ) -> Reply:
-    app = Security(hello, keys=keys, hosts=HostPolicy("127.0.0.1", 8000), errors=ERRORS, **options)
+    app = Security(hello, keys=keys, hosts=HostPolicy("127.0.0.1"), errors=ERRORS, **options)
     return await call(app, scope_of(method, path, [host, *headers]))
 
 
@@ -90,8 +91,10 @@ async def test_errors_have_the_shape_of_their_route() -> None:
         (b"api.example", True),
         (b"other.example:1", True),
         (b"other.example:2", False),
-        (b"127.0.0.1", False),
-        (b"127.0.0.1:8001", False),
+        (b"127.0.0.1", True),
+        (b"127.0.0.1:8001", True),  # through a tunnel, or out of a container
+        (b"localhost.:8000", True),
+        (b"127.0.0.1:port", False),
         (b"127.0.0.1:8000:8000", False),
         (b"evil.example:8000", False),
         (b"127.0.0.1.evil.example:8000", False),
@@ -102,7 +105,7 @@ async def test_errors_have_the_shape_of_their_route() -> None:
     ],
 )
 async def test_hosts(host: bytes, good: bool) -> None:
-    policy = HostPolicy("127.0.0.1", 8000, ["API.example", "other.example:1"])
+    policy = HostPolicy("127.0.0.1", ["API.example", "other.example:1"])
     app = Security(hello, keys=OPEN, hosts=policy, errors=ERRORS)
     for _ in range(2):  # also from memory
         reply = await call(app, scope_of("GET", "/", [(b"host", host)]))
@@ -110,7 +113,7 @@ async def test_hosts(host: bytes, good: bool) -> None:
 
 
 async def test_hosts_that_are_good_do_not_fill_the_memory() -> None:
-    app = Security(hello, keys=OPEN, hosts=HostPolicy("0.0.0.0", 80), errors=ERRORS)
+    app = Security(hello, keys=OPEN, hosts=HostPolicy("0.0.0.0"), errors=ERRORS)
     for number in range(1000):
         host = b"10.0.%d.%d" % divmod(number, 250)
         assert (await call(app, scope_of("GET", "/", [(b"host", host)]))).status == 200
@@ -118,7 +121,7 @@ async def test_hosts_that_are_good_do_not_fill_the_memory() -> None:
 
 
 async def test_one_host_header_no_more_and_no_less() -> None:
-    app = Security(hello, keys=OPEN, hosts=HostPolicy("127.0.0.1", 8000), errors=ERRORS)
+    app = Security(hello, keys=OPEN, hosts=HostPolicy("127.0.0.1"), errors=ERRORS)
     assert (await call(app, scope_of("GET", "/", []))).status == 400
     assert (await call(app, scope_of("GET", "/", [HOST, (b"host", b"evil.example")]))).status == 400
 
@@ -154,7 +157,7 @@ async def test_without_cors_no_page_may_read() -> None:
 
 @pytest.mark.parametrize("origin", ["https://app.example", "*"])
 async def test_the_password_that_a_browser_remembers_is_of_no_use_to_another_site(origin: str) -> None:
-    cors = {"cors_origins": (origin,), "keys": KEYS}
+    cors = {"cors": CorsPolicy([origin]), "keys": KEYS}
     password = (b"authorization", b"Basic " + base64.b64encode(b"any name:sesame"))
     foreign, own = (b"origin", b"https://app.example"), (b"origin", b"http://127.0.0.1:8000")
     assert (await ask("POST", "/models/a/unload", foreign, password, **cors)).status == 401
@@ -163,7 +166,7 @@ async def test_the_password_that_a_browser_remembers_is_of_no_use_to_another_sit
 
 
 async def test_cors_for_the_configured_origin_alone() -> None:
-    cors = {"cors_origins": ("https://app.example/",), "keys": KEYS}
+    cors = {"cors": CorsPolicy(["https://app.example/"]), "keys": KEYS}
     app, evil = (ORIGIN, b"https://app.example"), (ORIGIN, b"https://evil.example")
     wants = (b"access-control-request-method", b"POST")
     preflight = await ask("OPTIONS", "/v1/completions", app, wants, **cors)  # carries no key, by the standard
