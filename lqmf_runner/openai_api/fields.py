@@ -91,7 +91,6 @@ _ONLY_BESIDE: dict[str, tuple[str, ...]] = {
     "dry_penalty_last_n": ("dry_multiplier",),
     "dry_sequence_breakers": ("dry_multiplier",),
     "dynatemp_exponent": ("dynatemp_range",),
-    "length_penalty": ("use_beam_search", "num_beams"),
     "mirostat_eta": ("mirostat", "mirostat_mode"),
     "mirostat_tau": ("mirostat", "mirostat_mode"),
     "repeat_last_n": ("repetition_penalty", "repeat_penalty", "presence_penalty", "frequency_penalty"),

@@ -153,6 +153,18 @@ async def test_reported_logprobs_are_the_scores(engine: LocalEngine) -> None:
         assert sum(math.exp(v) for v in values) <= 1.0001
 
 
+async def test_the_bytes_of_parts_of_a_character_are_those_of_the_text(engine: LocalEngine) -> None:
+    text = "😊漢ﷺ"
+    found = b""
+    for token in await engine.tokenize(text):
+        sampling = SamplingParams(max_tokens=1, temperature=0, logit_bias={token: 100.0}, logprobs=5)
+        (told,) = (await engine.complete(GenerationRequest(prompt="a", sampling=sampling))).logprobs
+        found += told.text.encode() if told.data is None else told.data
+        for (_, part, _), data in zip(told.top, told.top_data, strict=False):
+            assert data is None or data != part.encode()
+    assert found == text.encode()
+
+
 async def test_logprobs_are_the_model_s_own_whatever_the_settings(engine: LocalEngine) -> None:
     prompt = await engine.tokenize("logprobs")
     sampling = SamplingParams(
