@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lqmf_runner.engine.sandbox.chat_template import ChatTemplate
 from lqmf_runner.errors import FieldError
 from lqmf_runner.openai_api.tool_calls import ToolCallReader
 from lqmf_runner.types import Message
@@ -69,6 +70,24 @@ def test_a_call_is_passed_on_whatever_its_arguments(
     assert messages is not None
     assert messages[1].tool_calls[0]["function"] == {"name": "f", "arguments": expected}
     assert (messages[2].content, messages[2].tool_call_id) == ("", call_id.get("id"))
+
+
+def test_templates_that_insist_on_short_ids_get_them() -> None:
+    template = ChatTemplate(
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id is undefined or c.id|length != 9 %}"
+        "{{ raise_exception('ids have nine letters') }}{% endif %}{{ c.id }}{% endfor %}"
+        "{% if m.role == 'tool' %}={{ m.tool_call_id }}{% endif %}{% endfor %}",
+        {},
+    )
+    for given in ({}, {"id": "call_0123456789abcdef"}, {"id": "abcdefgh1"}):
+        call = {**given, "function": {"name": "f", "arguments": "{}"}}
+        result = {"role": "tool", "tool_call_id": given.get("id"), "content": "2"}
+        messages = (
+            chat(messages=[USER, {"role": "assistant", "tool_calls": [call]}, result]).requests[0].messages
+        )
+        assert messages is not None
+        called, _, answered = template.render(messages).partition("=")
+        assert (called, len(called)) == (answered, 9)
 
 
 def test_calls_of_older_and_other_clients_are_read() -> None:

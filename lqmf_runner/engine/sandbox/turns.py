@@ -7,6 +7,7 @@ Some want the tool's name beside its result, which few clients send.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +24,14 @@ def shapes(messages: Sequence[Message]) -> Iterator[list[Turn]]:
     """The conversation as transformers hands it to a template; then, for templates that fail on that, its equals.
 
     Turns without text have no content, then null, then an empty text. The arguments of calls are as they were given,
-    then all objects (a text that is none becomes an empty one), then all JSON text. Last, results without a name get
-    that of the call they answer.
+    then all objects (a text that is none becomes an empty one), then all JSON text. Then results without a name get
+    that of the call they answer. Last, all ids have nine letters and digits, as Mistral's templates insist.
     """
     seen: list[list[Turn]] = []
-    for given, absent, arguments in itertools.product((messages, _named(messages)), _CONTENTS, _ARGUMENTS):
+    named = _named(messages)
+    for given, absent, arguments in itertools.product(
+        (messages, named, _with_short_ids(named)), _CONTENTS, _ARGUMENTS
+    ):
         turns = [_turn(message, absent, arguments) for message in given]
         if turns not in seen:
             seen.append(turns)
@@ -62,6 +66,27 @@ def _named(messages: Sequence[Message]) -> list[Message]:
         name = function.get("name") if isinstance(function, dict) else None
         named.append(msgspec.structs.replace(message, name=name) if name else message)
     return named
+
+
+def _with_short_ids(messages: Sequence[Message]) -> list[Message]:
+    """Calls without an id get one too, and the results without one answer them in their order."""
+    changed, made, answered = [], 0, 0
+    for message in messages:
+        calls = []
+        for call in message.tool_calls:
+            made += not call.get("id")
+            calls.append(call | {"id": _short_id(call.get("id") or f"{made:09}")})
+        result = message.tool_call_id
+        if message.role == "tool":
+            answered += result is None
+            result = _short_id(result or f"{answered:09}")
+        changed.append(msgspec.structs.replace(message, tool_calls=tuple(calls), tool_call_id=result))
+    return changed
+
+
+def _short_id(given: str) -> str:
+    short = len(given) == 9 and given.isascii() and given.isalnum()
+    return given if short else hashlib.sha256(given.encode()).hexdigest()[:9]
 
 
 def _turn(message: Message, absent: Turn, arguments: Callable[[Any], Any]) -> Turn:
