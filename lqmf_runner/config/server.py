@@ -62,6 +62,7 @@ class ServerConfig:
         cors_origins: web pages that may use the server, e.g. "https://app.example.com"; "*" is any. Of an address
             only scheme, host and port count.
         certfile, keyfile: PEM files; with them the server speaks HTTPS.
+        keepalive_s: a stream that was silent for so long sends a comment, so that proxies keep it; null sends none.
         drain_timeout_s: time for running requests after the signal to stop.
         access_log: "plain", "json" or "off"; access.log in the run's folder.
         access_log_mb: start a new file at this size, and keep five old ones.
@@ -89,6 +90,7 @@ class ServerConfig:
     cors_origins: list[Name] = field(default_factory=list)
     certfile: FilePath | None = None
     keyfile: FilePath | None = None
+    keepalive_s: float | None = 15.0
     drain_timeout_s: float = 30.0
     access_log: str = "plain"
     access_log_mb: float = 10.0
@@ -110,6 +112,7 @@ class ServerConfig:
             "max_memory_mb",
             "idle_timeout_s",
             "max_body_mb",
+            "keepalive_s",
             "session_timeout_s",
             "access_log_mb",
             "tracking_interval_s",

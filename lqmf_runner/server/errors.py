@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import re
@@ -19,6 +20,7 @@ from ..openai_api.errors import error_body as openai_error
 from .asgi import Scope, Send
 from .route import OPENAI, about
 
+_LONGEST_MISTYPED = 100
 log = logging.getLogger(__name__)
 
 
@@ -55,6 +57,7 @@ class ErrorShapes:
         known = [about(handler) for handler in routes]
         self._shapes = [(_pattern(route.path), route.errors) for route in known]
         self._openai_beginnings = tuple({_beginning(route.path) for route in known if route.errors == OPENAI})
+        self._by_rest = {_rest(route.path): route.path for route in known}
 
     def body(self, error: Exception, path: str) -> OpenAIError | NativeError:
         """The body that belongs to an error at this path."""
@@ -74,6 +77,8 @@ class ErrorShapes:
 
     def handle(self, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         """Litestar's exception handler for everything."""
+        if isinstance(error, HTTPException) and error.status_code == 404:
+            error = self._no_route(request.scope["path"])
         known = as_known(error)
         if known is not error and not isinstance(error, HTTPException):
             log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
@@ -88,7 +93,28 @@ class ErrorShapes:
         for pattern, shape in self._shapes:
             if pattern.fullmatch(path):
                 return shape == OPENAI
-        return path.startswith(self._openai_beginnings)
+        near = self._openai_beginnings and "v1" in path.lower().split("/")
+        if near or path.startswith(self._openai_beginnings):
+            return True
+        meant = self._meant(path)
+        return meant is not None and self._is_openai(meant)
+
+    def _no_route(self, path: str) -> HttpError:
+        """The error for a path without a route. It names the route that was meant, where one is like it."""
+        meant = self._meant(path)
+        hint = f"{meant} is meant, perhaps; GET /docs lists all" if meant else "GET /docs lists them"
+        return HttpError(404, "there is no such route", hint=hint)
+
+    def _meant(self, path: str) -> str | None:
+        """The route with the same end behind a missing, doubled or other beginning, or with a similar one."""
+        rest = _rest(path)
+        if not rest or len(rest) > _LONGEST_MISTYPED:
+            return None
+        if rest in self._by_rest:
+            return self._by_rest[rest]
+        longer = [known for known in self._by_rest if known.startswith(f"{rest}/") and "{" not in known]
+        found = longer or difflib.get_close_matches(rest, list(self._by_rest), n=1, cutoff=0.8)
+        return self._by_rest[found[0]] if found else None
 
 
 def native_error(error: Exception) -> NativeError:
@@ -115,6 +141,14 @@ def as_known(error: Exception) -> LqmfError:
 
 def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)))
+
+
+def _rest(path: str) -> str:
+    """What follows the last "v1" of a path: "chat/completions" of "/api/v1/chat/completions"."""
+    parts = [part for part in path.lower().split("/") if part]
+    while "v1" in parts:
+        parts = parts[parts.index("v1") + 1 :]
+    return "/".join(parts)
 
 
 def _beginning(template: str) -> str:

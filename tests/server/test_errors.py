@@ -17,7 +17,7 @@ from lqmf_runner.server.routes import ROUTES
         ("/tokenize", OpenAIError),
         ("/models/m/chat", NativeError),
         ("/models/no/such/route", NativeError),
-        ("/v1", NativeError),
+        ("/v1", OpenAIError),
         ("/", NativeError),
         ("", NativeError),
         ("/no-such-route", NativeError),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -11,7 +12,7 @@ from litestar import Request, Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ...openai_api.exchange import Exchange
-from ...openai_api.sse import encode_json
+from ...openai_api.sse import encode_json, event
 from ...types import Chunk, GenerationRequest, Usage
 from ..errors import as_known
 from ..route import about
@@ -21,6 +22,7 @@ from .event_writer import EventWriter
 from .generation import Generation, generation
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Events(Protocol):
@@ -88,14 +90,27 @@ def answer(
     served = ServedRequest(about(request.route_handler).path, model, stream, n, request.scope)
     request.scope["state"]["served"] = served  # for the access log
 
-    async def send_answer(receive: Receive, send: Send) -> None:
+    async def send_made(receive: Receive, send: Send, writer: EventWriter) -> None:
         with during or contextlib.nullcontext():
             async with generation(state.pool, state.observer, served, receive, keep_alive_s) as current:
                 made = await make(current)
                 if isinstance(made, Streamed):
-                    await _send_events(current, made, send)
+                    await _send_events(current, made, writer)
                 else:
                     await _send_json(current, made, send)
+
+    async def send_answer(receive: Receive, send: Send) -> None:
+        writer = EventWriter(send)
+        try:
+            async with writer.kept_alive(state.config.keepalive_s if stream else None):
+                await send_made(receive, send, writer)
+        except Exception as error:
+            if not writer.started:
+                raise
+            # A sign of life has gone out with the head, so that the status can no longer be the error's.
+            if as_known(error) is not error:
+                log.error("%s failed", served.route, exc_info=error)
+            await writer.end(event(state.errors.body(error, request.scope["path"])))
 
     return Answer(send_answer)
 
@@ -129,9 +144,9 @@ async def _send_json(current: Generation, body: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
-async def _send_events(current: Generation, streamed: Streamed, send: Send) -> None:
-    """Stream the answers. An error before the first event is raised. A later one is sent as the last event."""
-    writer, events = EventWriter(send), streamed.events
+async def _send_events(current: Generation, streamed: Streamed, writer: EventWriter) -> None:
+    """Stream the answers. An error before the head is sent is raised. A later one is sent as the last event."""
+    events = streamed.events
     chunks = current.chunks(streamed.requests, per_prompt=streamed.per_prompt)
     try:
         async with contextlib.aclosing(chunks) as answers:
