@@ -78,7 +78,7 @@ class Server:
     def __init__(self, process: subprocess.Popen[str], announcement: str) -> None:
         self.process = process
         self.announcement = announcement
-        self.url = announcement.split(" on ")[1].split()[0]
+        self.url = "http" + announcement.split(" on http")[1].split()[0]
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False, verify=False)
 
     def chat(self, model: str = MODEL, **body: Any) -> httpx.Response:
