@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 
 from ..formats import find_format
-from ..results.lineage import grid_of
 from ..results.metrics import METRICS, Metric, value_at
 from ..results.quality import ReferenceFigures
 from ..results.schema import LoadResult, ModelResult, Shape, Summary
@@ -194,10 +193,9 @@ def reference(figures: ReferenceFigures) -> str:
 
 
 def references(models: Iterable[ModelResult]) -> list[str]:
-    """One for each reference there was, and what is to be known of its weights."""
+    """One for each reference there was."""
     found = [model.quality.reference for model in models if model.quality.reference is not None]
-    grids = (grid for each in found if (grid := grid_of(each.name, each.origins)) is not None)
-    return list(dict.fromkeys([*map(reference, found), *grids]))
+    return list(dict.fromkeys(map(reference, found)))
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:
