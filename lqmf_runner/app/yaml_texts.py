@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
@@ -26,8 +26,12 @@ _STRING = "tag:yaml.org,2002:str"
 _HEADER_LENGTH = 512  # characters, as in Hydra
 
 
-class TextSource(FileConfigSource):
-    """Hydra's source of YAML files, with the texts in them as they are written."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's source of YAML files, with the texts in them as they are written.
+
+    It has the name of Hydra's own class: a process that a launcher starts registers that one again, which Hydra allows
+    only under the same name.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Load a file as Hydra does, but for its texts."""
@@ -45,7 +49,7 @@ class TextSource(FileConfigSource):
 def install() -> None:
     """Make Hydra read YAML files so."""
     Plugins.instance()  # registers Hydra's own sources, and would do it later
-    SourcesRegistry.instance().types[FileConfigSource.scheme()] = TextSource
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
 def _load(stream: TextIO, root: Place) -> Any:

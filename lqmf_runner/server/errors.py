@@ -96,7 +96,7 @@ class ErrorShapes:
         near = self._openai_beginnings and "v1" in path.lower().split("/")
         if near or path.startswith(self._openai_beginnings):
             return True
-        meant = self._meant(path)
+        meant = self._by_rest.get(_rest(path))
         return meant is not None and self._is_openai(meant)
 
     def _no_route(self, path: str) -> HttpError:
