@@ -141,7 +141,7 @@ def test_group_size_that_does_not_divide_the_layers_is_explained(checkpoint: Pat
 
 
 def test_gguf_from_a_checkpoint_needs_the_converter(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
-    from lqmf_runner.models.quantize import gguf
+    from lqmf_runner.models.quantize.methods import gguf
 
     monkeypatch.setattr(gguf, "CONVERTER", "no_such_converter")
     with pytest.raises(MissingDependencyError) as caught:
