@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import MISSING, BackendConfig, GraderConfig, RunConfig
-from ..errors import UserInputError
+from ..errors import LqmfError, UserInputError
 from ..formats import check_backend, is_remote
 from ..modes import MODES, Mode
 from .config_errors import SCHEMA_SUFFIX, missing, translate, unknown, unknown_key
@@ -57,17 +58,37 @@ def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
     config = to_run_config(composed)
     mode = _check(config)
     compose = Composer(settings)
-    models = tuple(map(compose, config.models)) or (config,)
+    models: list[RunConfig] = []
+    for name in config.models:
+        with _naming(name):
+            models.append(compose(name))
+    models = models or [config]
+    plans: list[object] = []
+    if mode.plan is not None:
+        for model in models:
+            with _naming(model.model.name if config.models else ""):
+                plans.append(mode.plan(model))
     return Prepared(
         config=config,
-        models=models,
-        plans=() if mode.plan is None else tuple(map(mode.plan, models)),
+        models=tuple(models),
+        plans=tuple(plans),
         reference=compose.other(config.reference) if config.reference else None,
         judge=compose.grader(config.judge),
         embedder=compose.grader(config.similarity),
         model_names=model_names(),
         compose=compose,
     )
+
+
+@contextmanager
+def _naming(model: str) -> Iterator[None]:
+    """Name the model in an error that is about one of several."""
+    try:
+        yield
+    except LqmfError as error:
+        if model and model not in error.message:
+            error.message = f"model {model}: {error.message}"
+        raise
 
 
 def to_run_config(composed: DictConfig) -> RunConfig:

@@ -26,6 +26,7 @@ from yaml import MarkedYAMLError, YAMLError
 from ..config import RunConfig
 from ..errors import LqmfError, UserInputError
 from .arguments import line_to_type
+from .schema import place_of
 
 SCHEMA_SUFFIX = "_schema"  # schemas lie in the groups beside the choices and are none themselves
 # What OmegaConf says → what `value`, given for `key`, must be.
@@ -34,6 +35,7 @@ _TYPE_WORDS = {
     "could not be converted to Float": "a number",
     "is not a valid bool|could not be converted to Boolean": "true or false",
     "is not a ListConfig, list or tuple": "a list: '{key}=[{value}]'",
+    "Cannot convert '(List|Dict)Config' to string": "a text; put quotes around it",
     "is not a 'Prompt'|Cannot assign .* to .*": "a group of keys",
     "field .* is not Optional": "given; null is not allowed",
 }
@@ -121,8 +123,16 @@ def _unreadable(error: OverrideParseException) -> UserInputError:
     where = f" (at {found[1] or found[2]})" if found and is_given else ""
     hint = "write key=value"
     if is_given and not re.search(r"\W", key.replace(".", "")):
-        hint += f", quotes around a text and brackets around a list: {line_to_type(key, value)} or '{key}=[a,\"b c\"]'"
+        hint += f", with quotes around what holds blanks, commas or brackets: {_example(key, value)}"
     return UserInputError(f"cannot read '{override}' on the command line{where}", hint=hint)
+
+
+def _example(key: str, value: str) -> str:
+    """How to write a value for this key."""
+    items = place_of(key).items
+    if items is None:
+        return line_to_type(key, value)
+    return f"'{key}=[{{id: a, prompt: \"b, c\"}}]'" if items.has_keys else f"'{key}=[a,\"b, c\"]'"
 
 
 def _malformed(error: YAMLError) -> UserInputError:
@@ -164,7 +174,8 @@ def _omegaconf(error: OmegaConfBaseException, causes: list[BaseException]) -> Us
     if isinstance(error, ValidationError):
         for pattern, words in _TYPE_WORDS.items():
             if re.search(pattern, reason):
-                wanted = words.format(key=key, value=override.partition("=")[2] or "...")
+                value = override.removeprefix(f"{key}=") if override.startswith(f"{key}=") else "..."
+                wanted = words.format(key=key, value=value or "...")
                 return UserInputError(f"{given} is not valid{source}", hint=f"{key} must be {wanted}")
     return UserInputError(f"{given} is not valid: {reason}{source}")
 

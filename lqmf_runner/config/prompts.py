@@ -24,7 +24,10 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if self.id != MISSING and (self.prompt is None) == (not self.turns):
-            raise UserInputError(f"prompt '{self.id}' must have either prompt or turns")
+            raise UserInputError(
+                f"prompt '{self.id}' must have either prompt or turns",
+                hint='in YAML a prompt that is the word null needs quotes: prompt: "null"',
+            )
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,12 @@ def test_the_reference_keeps_its_own_backend(compose_config: Compose) -> None:
     assert reference.model.name == "smollm2_bf16"
 
 
+def test_a_mistake_of_one_of_several_models_names_it(run_program: Run) -> None:
+    done = run_program("mode=benchmark", "models=[smollm2_gguf,smollm2_bnb4]", "backend.kv_type=f32")
+    assert done.returncode == 2
+    assert "model smollm2_bnb4: unknown key 'backend.kv_type'" in done.stderr
+
+
 def test_a_reference_that_is_not_there_is_named_with_those_that_are(run_program: Run) -> None:
     done = run_program("mode=benchmark", "model=smollm2_gguf", "reference=smollm3")
     assert done.returncode == 2

@@ -198,6 +198,27 @@ def test_yaml_texts_arrive_as_written(tmp_path: Path, compose_config: Compose) -
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("[hi]", "put quotes around it"),
+        ("{a: b}", "put quotes around it"),
+        ("a: b", "put quotes around text"),
+        ("null", 'prompt: "null"'),
+    ],
+)
+def test_yaml_that_is_no_text_is_refused_with_how_to_write_it(
+    written: str, told: str, run_program: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "own" / "prompts").mkdir(parents=True)
+    (tmp_path / "own" / "prompts" / "mine.yaml").write_text(
+        f"defaults: [prompts_schema]\nname: mine\nentries:\n- id: a\n  prompt: {written}\n"
+    )
+    result = run_program("mode=benchmark", "model=openai", "prompts=mine", "--config-dir", "own")
+    assert result.returncode == 2
+    assert told in result.stderr.splitlines()[1]
+
+
 def test_an_experiment_has_texts_too(tmp_path: Path, compose_config: Compose) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "own.yaml").write_text(
@@ -264,7 +285,8 @@ def test_a_sweep_over_texts_is_one_only_where_it_is_told(typed: Typed) -> None:
         (["mode.system=null"], "mode.system='null'"),
         (["mode.message=@nowhere"], "mode.message='@nowhere'"),
         (["mode.message=What", "is", "it"], 'mode.message="'),
-        (["mode.sampling.stop=[a"], "mode.sampling.stop="),
+        (["mode.sampling.stop=[a"], """'mode.sampling.stop=[a,"b, c"]'"""),
+        (["prompts.entries=[{id: a, prompt: You, be brief}]"], "'prompts.entries=[{id: a, prompt: "),
         (["mode.seed=It's (not)"], "mode.seed="),
         (["mode.script=${nope}"], "mode.script="),
     ],
