@@ -12,10 +12,10 @@ import msgspec
 from ..errors import FieldError
 from ..types import Chunk, Completion, GenerationRequest, SamplingParams, Usage
 from .answers import choice_logprobs, new_id, usage_counts
-from .constraints import answer_constraint, chosen_tools
+from .bodies.constraints import answer_constraint, chosen_tools
+from .bodies.messages import to_message
+from .bodies.sampling import OPENAI_DEFAULTS, most_tokens, sampling_params
 from .exchange import Exchange, Scorer, choices
-from .messages import to_message
-from .sampling import OPENAI_DEFAULTS, most_tokens, sampling_params
 from .schemas import AnswerMessage, ChatChoice, ChatCompletion, ChatCompletionRequest, ToolCall
 from .sse import encode_json
 from .stream import ChoiceEvents

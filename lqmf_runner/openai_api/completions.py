@@ -12,10 +12,10 @@ import msgspec
 from ..errors import FieldError
 from ..types import Chunk, Completion, GenerationRequest, SamplingParams, TokenLogprob, Usage
 from .answers import new_id, usage_counts
-from .body import NO_LIMIT
-from .constraints import answer_constraint
+from .bodies.body import NO_LIMIT
+from .bodies.constraints import answer_constraint
+from .bodies.sampling import OPENAI_DEFAULTS, sampling_params
 from .exchange import Exchange, Scorer, choices
-from .sampling import OPENAI_DEFAULTS, sampling_params
 from .schemas import CompletionChoice, CompletionLogprobs, CompletionRequest, TextCompletion
 from .sse import encode_json
 from .stream import ChoiceEvents

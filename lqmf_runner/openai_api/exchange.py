@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..types import Completion, GenerationRequest, Score, Usage
-from .sampling import keep_alive_seconds
+from .bodies.sampling import keep_alive_seconds
 from .schemas import ChatCompletion, Sampled, TextCompletion
 from .stream import ChoiceEvents
 

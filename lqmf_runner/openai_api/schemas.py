@@ -1,4 +1,4 @@
-"""What OpenAI's routes take and give. Ranges are OpenAI's own; `fields.py` decides about fields that are not here.
+"""What OpenAI's routes take and give. Ranges are OpenAI's own; `bodies/fields.py` decides about fields that are not here.
 
 Beyond OpenAI, as vLLM has them: `top_k`, `min_p`, `repetition_penalty`, `ignore_eos`, `min_tokens`,
 `chat_template_kwargs`, `continue_final_message`, `add_generation_prompt`, `structured_outputs` and its older names
@@ -80,7 +80,7 @@ class ContentPart(msgspec.Struct):
 
 
 class ChatMessage(msgspec.Struct):
-    """One turn of the conversation. What an assistant's may be besides is in `history.py`.
+    """One turn of the conversation. What an assistant's may be besides is in `bodies/history.py`.
 
     With `prefix` in the last turn, which is an assistant's, the answer goes on from its text.
     """

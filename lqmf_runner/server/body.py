@@ -9,7 +9,7 @@ from litestar.dto import AbstractDTO
 from litestar.openapi.spec import Reference, Schema
 from litestar.typing import FieldDefinition
 
-from ..openai_api.body import decode
+from ..openai_api.bodies.body import decode
 
 
 class _JSONBody(AbstractDTO[Any]):

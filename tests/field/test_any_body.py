@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings, strategies
 
 from lqmf_runner.errors import FieldError
-from lqmf_runner.openai_api.body import decode
+from lqmf_runner.openai_api.bodies.body import decode
 from lqmf_runner.openai_api.chat import ChatExchange
 from lqmf_runner.openai_api.completions import CompletionExchange
 from lqmf_runner.openai_api.schemas import ChatCompletionRequest, CompletionRequest

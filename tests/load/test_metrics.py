@@ -8,13 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from lqmf_runner.load.metrics import (
-    Objectives,
-    bandwidth_utilisation,
-    engine_rates,
-    load_result,
-    summarise,
-)
+from lqmf_runner.load.metrics import Objectives, bandwidth_utilisation, engine_rates, load_result, summarise
 from lqmf_runner.results.schema import RequestRecord, Shape, Summary
 from lqmf_runner.types import EngineStats
 from tests.support.scripted import INFO

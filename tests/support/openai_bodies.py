@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lqmf_runner.openai_api.body import decode
+from lqmf_runner.openai_api.bodies.body import decode
 from lqmf_runner.openai_api.chat import ChatExchange
 from lqmf_runner.openai_api.completions import CompletionExchange
 from lqmf_runner.openai_api.schemas import ChatCompletionRequest, CompletionRequest

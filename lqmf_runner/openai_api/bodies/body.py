@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import FieldError
+from ...errors import FieldError
+from ..schemas import AnswerBody
 from .fields import refuse_unknown
 from .history import plain_turns
-from .schemas import AnswerBody
 
 T = TypeVar("T")
 # Backslashes that escape others are taken along, so that the text "\\ud800" counts for no escape.

@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import FieldError
-from ..types import Constraint
-from .body import converted
-from .schemas import (
+from ...errors import FieldError
+from ...types import Constraint
+from ..schemas import (
     ChatCompletionRequest,
     Constrained,
     NamedToolChoice,
@@ -18,6 +17,7 @@ from .schemas import (
     StructuredOutputs,
     Tool,
 )
+from .body import converted
 
 MAX_REQUIRED = 8
 

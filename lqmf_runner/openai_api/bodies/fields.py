@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..errors import FieldError
+from ...errors import FieldError
 
 _LONGEST_NAME = 60
 

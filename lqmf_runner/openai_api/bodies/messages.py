@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import FieldError
-from ..types import Message
-from .schemas import ChatMessage, ContentPart, StoredCall
+from ...errors import FieldError
+from ...types import Message
+from ..schemas import ChatMessage, ContentPart, StoredCall
 
 
 def to_message(message: ChatMessage, index: int) -> Message:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from ..errors import FieldError
-from ..types import Constraint, SamplingParams
+from ...errors import FieldError
+from ...types import Constraint, SamplingParams
+from ..schemas import Sampled
 from .body import NO_LIMIT
-from .schemas import Sampled
 
 OPENAI_DEFAULTS = SamplingParams(max_tokens=None)
 """What a field that is left out or null means in OpenAI's API."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ...errors import FieldError
-from ...openai_api.body import decode
+from ...openai_api.bodies.body import decode
 from ...openai_api.chat import ChatExchange
 from ...openai_api.completions import CompletionExchange
 from ...openai_api.exchange import Exchange

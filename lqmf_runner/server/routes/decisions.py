@@ -21,7 +21,7 @@ from ...decisions.decide import decide as answer_questions
 from ...decisions.shapes import OpenAIDecisionsRequest, SGLangDecisionsRequest, SystemOneRequest
 from ...errors import FieldError
 from ...openai_api.answers import new_id
-from ...openai_api.sampling import keep_alive_seconds
+from ...openai_api.bodies.sampling import keep_alive_seconds
 from ..answers.answer import Answer, answer
 from ..answers.generation import Generation
 from ..route import MODEL, OPENAI, Body, route

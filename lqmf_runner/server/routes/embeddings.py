@@ -11,7 +11,7 @@ from litestar import Request
 from msgspec import Meta
 
 from ...errors import FieldError
-from ...openai_api.sampling import keep_alive_seconds
+from ...openai_api.bodies.sampling import keep_alive_seconds
 from ...openai_api.schemas import AnswerBody, KeepAlive, ModelName
 from ...types import Usage
 from ..answers.answer import Answer, answer

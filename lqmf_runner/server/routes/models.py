@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Request
 
-from ...openai_api.sampling import keep_alive_seconds
+from ...openai_api.bodies.sampling import keep_alive_seconds
 from ...openai_api.schemas import ModelCard, ModelList
 from ..guards.security import require_admin
 from ..pool.catalog import unknown_model

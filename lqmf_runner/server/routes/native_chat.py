@@ -8,9 +8,9 @@ from typing import Any
 from litestar import Request
 
 from ...errors import FieldError
-from ...openai_api.constraints import answer_constraint
-from ...openai_api.messages import to_message
-from ...openai_api.sampling import keep_alive_seconds, most_tokens, stop_strings
+from ...openai_api.bodies.constraints import answer_constraint
+from ...openai_api.bodies.messages import to_message
+from ...openai_api.bodies.sampling import keep_alive_seconds, most_tokens, stop_strings
 from ...openai_api.sse import encode_json, event
 from ...types import Chunk, Completion, GenerationRequest, Message, SamplingParams, Usage
 from ..answers.answer import Answer, Streamed, answer

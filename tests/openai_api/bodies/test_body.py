@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lqmf_runner.errors import FieldError
-from lqmf_runner.openai_api.body import decode
+from lqmf_runner.openai_api.bodies.body import decode
 from lqmf_runner.openai_api.schemas import ChatCompletionRequest
 
 START = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]'

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.errors import FieldError
-from lqmf_runner.openai_api.messages import text_of, to_message
+from lqmf_runner.openai_api.bodies.messages import text_of, to_message
 from lqmf_runner.openai_api.schemas import ChatMessage, ContentPart, StoredCall, StoredFunction
 from lqmf_runner.types import Message
 from tests.support.openai_bodies import chat

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.errors import FieldError
-from lqmf_runner.openai_api.sampling import MAX_STOP_LENGTH, keep_alive_seconds, stop_strings
+from lqmf_runner.openai_api.bodies.sampling import MAX_STOP_LENGTH, keep_alive_seconds, stop_strings
 
 
 @pytest.mark.parametrize(

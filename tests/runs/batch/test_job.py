@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from lqmf_runner.errors import (
-    UserInputError,
-)
+from lqmf_runner.errors import UserInputError
 from lqmf_runner.results.files import read_requests, read_results
 from lqmf_runner.results.schema import Shape
 from lqmf_runner.types import GenerationRequest, ModelSpec

@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.config import SamplingConfig
-from lqmf_runner.errors import (
-    InvalidRequestError,
-    LqmfError,
-    UserInputError,
-)
+from lqmf_runner.errors import InvalidRequestError, LqmfError, UserInputError
 from lqmf_runner.types import GenerationRequest
 from tests.support.batch import Batch, echo, lines, load_fake, prompt_of
 from tests.support.openai_bodies import TOOL

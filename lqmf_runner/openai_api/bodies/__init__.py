@@ -1,0 +1,1 @@
+"""Request bodies: JSON into checked structs, messages, sampling and constraints; which fields are taken and refused."""
