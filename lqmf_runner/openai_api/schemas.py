@@ -1,4 +1,4 @@
-"""What OpenAI's routes take and give. Ranges are OpenAI's own; `bodies/fields.py` decides about fields that are not here.
+"""What OpenAI's routes take and give. Ranges are OpenAI's own. `bodies/fields.py` decides about all other fields.
 
 Beyond OpenAI, as vLLM has them: `top_k`, `min_p`, `repetition_penalty`, `ignore_eos`, `min_tokens`,
 `chat_template_kwargs`, `continue_final_message`, `add_generation_prompt`, `structured_outputs` and its older names
