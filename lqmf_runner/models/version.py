@@ -12,6 +12,16 @@ from .files.safetensors import read_tensors, weight_files
 SAMPLES = 16
 SAMPLE_BYTES = 16384
 VERSION_LENGTH = 12
+# What decides how a folder's model cuts text into tokens and writes a chat. A GGUF has it in its header.
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "*token*.json",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+)
 
 
 def content_version(path: str | Path) -> str:
@@ -35,6 +45,26 @@ def content_version(path: str | Path) -> str:
         else:
             for file in split_parts(place, read_header(place)):
                 _add_file(digest, file, read_header(file).data_start)
+    except OSError as error:
+        raise ModelUnusableError(f"{place.name}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()[:VERSION_LENGTH]
+
+
+def tokenizer_version(path: str | Path) -> str:
+    """Hex digest over a folder's tokenizer and chat template; empty for a GGUF, whose version has them.
+
+    Raises:
+        ModelUnusableError: a file cannot be read.
+    """
+    place = Path(path)
+    if not place.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    files = {file for pattern in _TOKENIZER_FILES for file in place.glob(pattern) if file.is_file()}
+    try:
+        for file in sorted(files):
+            content = file.read_bytes()
+            digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
     except OSError as error:
         raise ModelUnusableError(f"{place.name}: cannot be read: {error.strerror}") from error
     return digest.hexdigest()[:VERSION_LENGTH]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ..results.broken import why_broken
 from ..results.metrics import METRICS, value_at
 from ..results.schema import LoadResult, ModelResult, Results, Shape
 from . import figures as fig
@@ -130,7 +131,7 @@ def _tasks(results: Results) -> list[tuple[str, str]]:
 
 
 def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelResult]) -> set[tuple[int, int]]:
-    """(row, column) of the best cells; none in a column where all look the same. No model that failed is among them."""
+    """(row, column) of the best cells; none in a column where all look the same. None of a failed or broken model."""
     best: set[tuple[int, int]] = set()
     for number, column in enumerate(columns):
         if column.rank is None:
@@ -138,7 +139,9 @@ def best_cells(columns: Sequence[Column[ModelResult]], models: Sequence[ModelRes
         ranks = {
             row: rank
             for row, model in enumerate(models)
-            if model.error is None and (rank := column.rank(model)) is not None
+            if model.error is None
+            and why_broken(model.quality) is None
+            and (rank := column.rank(model)) is not None
         }
         cells = {row: column.cell(models[row]) for row in ranks}
         if len(set(cells.values())) > 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..results.broken import why_broken
 from ..results.schema import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
@@ -198,7 +199,8 @@ def _comparison(results: Results) -> list[Block]:
     blocks += [Paragraph(sentence) for sentence in fig.references(results.models)]
     for model in results.models:
         blocks += [Paragraph(f"{model.name} ended early: {model.error}", warning=True)] if model.error else []
-        blocks += [Paragraph(f"{model.name}: {note}") for note in model.notes]
+        alarming = why_broken(model.quality)
+        blocks += [Paragraph(f"{model.name}: {note}", warning=note == alarming) for note in model.notes]
     return blocks
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from ..formats import find_format
+from ..results.lineage import grid_of
 from ..results.metrics import METRICS, Metric, value_at
 from ..results.quality import ReferenceFigures
 from ..results.schema import LoadResult, ModelResult, Shape, Summary
@@ -193,9 +194,10 @@ def reference(figures: ReferenceFigures) -> str:
 
 
 def references(models: Iterable[ModelResult]) -> list[str]:
-    """One for each reference there was."""
+    """One for each reference there was, and what is to be known of its weights."""
     found = [model.quality.reference for model in models if model.quality.reference is not None]
-    return list(dict.fromkeys(map(reference, found)))
+    grids = (grid for each in found if (grid := grid_of(each.name, each.origins)) is not None)
+    return list(dict.fromkeys([*map(reference, found), *grids]))
 
 
 def find_load(model: ModelResult, shape: Shape) -> LoadResult | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from .lineage import Origin
+
 
 class HeuristicScore(msgspec.Struct, frozen=True):
     """Heuristic quality (see `evaluation/heuristic.py`): `score` is the sum of the parts.
@@ -57,6 +59,7 @@ class ReferenceFigures(msgspec.Struct, frozen=True, kw_only=True):
         text: name of the evaluation text; `tokens` of it were used, in `windows`, of which `positions` were scored.
         text_digest: hex digest of the text.
         noise_floor: None where it was not asked for or there is no other dtype.
+        origins: what the reference was made from, the nearest first; empty where nobody says.
     """
 
     name: str
@@ -69,6 +72,7 @@ class ReferenceFigures(msgspec.Struct, frozen=True, kw_only=True):
     windows: int
     positions: int
     noise_floor: NoiseFloor | None = None
+    origins: list[Origin] = []
 
 
 class Parting(msgspec.Struct, frozen=True):
@@ -213,6 +217,10 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
 
     Names that end in `_se` are standard errors. What lies between `perplexity` and `reference` needs the latter: what
     the model was compared with.
+
+    Attributes:
+        broken: why the figures are those of no working quantization, in words; see `broken.why_broken`.
+        uncounted: why fidelity says nothing of this model, in words; see `lineage.why_uncounted`.
     """
 
     heuristic: HeuristicScore | None = None
@@ -230,4 +238,6 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     divergence: Divergence | None = None
     decisions: DecisionFigures | None = None
     reference: ReferenceFigures | None = None
+    broken: str | None = None
+    uncounted: str | None = None
     tasks: dict[str, Any] = {}

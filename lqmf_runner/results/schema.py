@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..types import MemoryUse
+from .lineage import Origin
 from .quality import HeuristicScore, Quality
 from .verdict import Verdict
 
@@ -123,6 +124,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
     Attributes:
         name: name of its configuration; `format` and `method` ("Q4_1", "NF4") say what it is.
         version: digest of the weights.
+        origins: what it was made from, the nearest first; empty where nobody says.
         load_time_s: from the request to load to a client that answers.
         memory: of the worker process alone, after the last load.
         ramp: the rate at which it saturates; null unless asked for.
@@ -136,6 +138,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
     bits: float | None = None
     bits_per_weight: float | None = None
     version: str | None = None
+    origins: list[Origin] = []
     size_mb: float | None = None
     parameters: int | None = None
     device: str | None = None

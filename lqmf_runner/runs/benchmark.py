@@ -176,6 +176,7 @@ class _Pipeline:
     def _run_one(self, model: _Model, record: ModelRecorder, reference: Reference | None) -> None:
         try:
             self._measure(model, record, reference)
+            record.answers_measured()
         except KeyboardInterrupt:
             record.interrupted()
             raise

@@ -81,7 +81,7 @@ async def benchmark_model(
         await loads.run_all()
         if reference is not None:
             if not endpoint:
-                record.quality(await reference.compare(client, record.name, observer))
+                record.fidelity(await reference.compare(client, record.name, observer))
             await _compare_decisions(reference, client, record, observer)
         if tasks is not None:
             record.quality(Quality(tasks=await _run_tasks(tasks, client, record.name, observer)))

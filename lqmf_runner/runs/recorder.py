@@ -12,7 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from ..models.lineage import read_origins
+from ..results.broken import LEAST_HEURISTIC, why_broken
 from ..results.files import write_results
+from ..results.lineage import why_uncounted
 from ..results.quality import Quality
 from ..results.schema import LoadResult, ModelResult, RampResult, Results
 from ..results.times import now
@@ -49,6 +52,7 @@ class ModelRecorder:
     def located(self, spec: ModelSpec) -> None:
         """The weights are found."""
         self.result.format, self.result.version = spec.format, spec.version or None
+        self.result.origins = read_origins(spec.path) if spec.path else []
 
     def loaded(self, info: ModelInfo, spec: ModelSpec, load_time_s: float) -> None:
         """The model is loaded. An endpoint knows little of its model: zeros become null."""
@@ -90,6 +94,29 @@ class ModelRecorder:
         }
         self.result.quality = msgspec.structs.replace(self.result.quality, **measured)
         self._save()
+
+    def fidelity(self, found: Quality) -> None:
+        """The comparison with the reference. That it cannot be, or does not count, becomes a note."""
+        reference, model = found.reference, self.result
+        broken, uncounted = why_broken(found), None
+        if reference is not None:
+            uncounted = why_uncounted(
+                model.version, model.origins, reference.name, reference.version, reference.origins
+            )
+        if broken:
+            model.notes.append(broken)
+        if uncounted:
+            model.notes.append(f"its fidelity does not count: {uncounted}")
+        self.quality(msgspec.structs.replace(found, broken=broken, uncounted=uncounted))
+
+    def answers_measured(self) -> None:
+        """All answers are there. That they look broken becomes a note, once."""
+        heuristic, text = (
+            self.result.quality.heuristic,
+            f"its answers look broken (heuristic below {LEAST_HEURISTIC:g})",
+        )
+        if heuristic is not None and heuristic.score < LEAST_HEURISTIC and text not in self.result.notes:
+            self.note(text)
 
     def failed(self, error: Exception) -> None:
         """The model's run ended early by an error. What was measured stays."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from ..config import VerdictConfig
 from ..errors import UserInputError
+from ..results.broken import why_broken
 from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from ..results.schema import LoadResult, ModelResult
-from .ranking import Candidate, Measure
+from .ranking import ENOUGH_REQUESTS, OF_FIDELITY, Candidate, Measure
 
 
 def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None:
@@ -52,13 +53,18 @@ def candidate(model: ModelResult, concurrency: int | None, *, interleaved: bool 
 
     The spread of consecutive repeats does not include the machine's drift between runs, so the metric's noise is added
     to it. If the models' repeats were `interleaved`, the drift is in the spread, and nothing is added.
+
+    Fidelity that does not count (`Quality.uncounted`) is left out.
     """
     drift = 0.0 if interleaved else 1.0
     load = next((load for load in model.loads if load.shape.concurrency == concurrency is not None), None)
-    divergence = model.quality.divergence
+    quality = model.quality
+    divergence = None if quality.uncounted else quality.divergence
     measures: dict[str, Measure | None] = {}
     for metric in METRICS.values():
         source = load if metric.of_load else model
+        if quality.uncounted and metric.key in OF_FIDELITY:
+            continue
         if metric.limits is not None and source is not None:
             measures[metric.key] = _measure(metric, source, drift)
     speeds = {
@@ -72,6 +78,9 @@ def candidate(model: ModelResult, concurrency: int | None, *, interleaved: bool 
         speeds={users: speed for users, speed in speeds.items() if speed is not None},
         parts_after=divergence.median if divergence else None,
         error=model.error,
+        broken=why_broken(quality),
+        uncounted=quality.uncounted,
+        requests=None if load is None or load.repeats else load.succeeded,
     )
 
 
@@ -86,4 +95,9 @@ def _measure(metric: Metric, source: ModelResult | LoadResult, drift: float) -> 
         error = math.hypot(repeated.ci95 / NOISE_Z, drift * metric.noise * repeated.mean)
         return Measure(repeated.mean, error)
     value = metric.read(source)
-    return None if value is None else Measure(value, metric.read_error(source, value))
+    if value is None:
+        return None
+    error = metric.read_error(source, value)
+    if isinstance(source, LoadResult) and metric.error is None and source.succeeded:
+        error *= max(1.0, ENOUGH_REQUESTS / source.succeeded)
+    return Measure(value, error)

@@ -17,6 +17,8 @@ from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from ..results.verdict import Miss
 
 KLD_PER_HALF = 0.1
+ENOUGH_REQUESTS = 16  # from so many on, the usual noise of a load holds; of fewer, it is that much larger
+OF_FIDELITY = ("kld", "top1")
 DIMENSIONS = ("fidelity", "speed", "memory")
 
 
@@ -39,6 +41,9 @@ class Candidate:
         measures: figures by the key of their metric; what was not measured is missing. Speed and memory are positive.
         speeds: output tokens per second at each concurrency.
         error: why the model's run failed; such a model is reported and not judged.
+        broken: why its figures are those of no working quantization; such a model is judged and never qualifies.
+        uncounted: why its fidelity is left out.
+        requests: that the speed was taken from, if the load ran once.
         parts_after: tokens after which half of the greedy answers have parted from the reference's.
     """
 
@@ -47,6 +52,9 @@ class Candidate:
     speeds: Mapping[int, Measure] = field(default_factory=dict)
     error: str | None = None
     parts_after: float | None = None
+    broken: str | None = None
+    uncounted: str | None = None
+    requests: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,17 @@ class Ranked:
 
     @property
     def qualifies(self) -> bool:
-        """Whether it meets every constraint."""
-        return not self.misses
+        """Whether it meets every constraint and is not broken."""
+        return not self.misses and self.candidate.broken is None
 
     @property
     def shortfall(self) -> float:
-        """The worst relative shortfall; infinite where a bound figure is missing, 0 if all bounds are met."""
+        """The worst relative shortfall; 0 if all bounds are met.
+
+        It is infinite where a bound figure is missing, and of a broken model.
+        """
+        if self.candidate.broken is not None:
+            return math.inf
         worst = (math.inf if miss.shortfall is None else miss.shortfall for miss in self.misses)
         return max(worst, default=0.0)
 
@@ -110,15 +123,13 @@ def missing(candidate: Candidate, weights: WeightsConfig, sources: Mapping[str, 
 def misses_of(candidate: Candidate, config: VerdictConfig) -> tuple[Miss, ...]:
     """The constraints that a candidate does not meet. A bound figure that was not measured is a miss."""
     metrics = bounds()
-    misses = (
-        _miss(name, metrics[name], limit, candidate.measures.get(metrics[name].key))
-        for name, limit in config.bounds.items()
-    )
+    misses = (_miss(name, metrics[name], limit, candidate) for name, limit in config.bounds.items())
     return tuple(miss for miss in misses if miss is not None)
 
 
 def pareto_front(rows: Sequence[Ranked]) -> list[str]:
     """Names of those that no other one dominates, among those with the most figures."""
+    rows = [row for row in rows if row.candidate.broken is None]
     most = max((len(row.figures) for row in rows), default=0)
     complete = [row for row in rows if len(row.figures) == most > 0]
     return [
@@ -137,7 +148,7 @@ def dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 def _ranked(candidate: Candidate, config: VerdictConfig, sources: Mapping[str, str]) -> Ranked:
     found = {name: candidate.measures[key] for name, key in sources.items() if key in candidate.measures}
     score = None
-    if found and not missing(candidate, config.weights, sources):
+    if found and candidate.broken is None and not missing(candidate, config.weights, sources):
         weighed = [
             (getattr(config.weights, name), _utility(sources[name], measure))
             for name, measure in found.items()
@@ -162,11 +173,12 @@ def _utility(key: str, measure: Measure) -> Measure:
     return Measure(sign * math.log2(value), error / value / math.log(2))
 
 
-def _miss(name: str, metric: Metric, limit: float, measure: Measure | None) -> Miss | None:
-    bound = metric.limit(limit)
+def _miss(name: str, metric: Metric, limit: float, candidate: Candidate) -> Miss | None:
+    bound, measure = metric.limit(limit), candidate.measures.get(metric.key)
     if measure is None:
         value = shortfall = None
-        text = f"{metric.label} was not measured ({bound})"
+        counts = candidate.uncounted is None or metric.key not in OF_FIDELITY
+        text = f"{metric.label} {'was not measured' if counts else 'does not count'} ({bound})"
     elif not metric.is_better(limit, measure.value):
         return None
     else:

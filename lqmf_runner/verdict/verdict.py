@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from ..config import VerdictConfig
+from ..results.lineage import grid_of
 from ..results.schema import ModelResult
 from ..results.verdict import ModelVerdict, Verdict
 from .candidates import candidate, verdict_concurrency
@@ -23,10 +26,14 @@ def draw_verdict(
     if not models:
         return None
     concurrency = verdict_concurrency(models, config)
-    references = {model.quality.reference.name for model in models if model.quality.reference}
+    found = [model.quality.reference for model in models if model.quality.reference]
+    references = {each.name for each in found}
     reference = references.pop() if len(references) == 1 else None
     candidates = [candidate(model, concurrency, interleaved=interleaved) for model in models]
-    return choose_model(candidates, config, concurrency=concurrency, reference=reference)
+    verdict = choose_model(candidates, config, concurrency=concurrency, reference=reference)
+    grids = dict.fromkeys(grid_of(each.name, each.origins) for each in found)
+    said = [grid for grid in grids if grid is not None]
+    return msgspec.structs.replace(verdict, cautions=[*verdict.cautions, *said])
 
 
 def choose_model(
@@ -76,9 +83,11 @@ def _model_verdicts(case: Case) -> list[ModelVerdict]:
     }
     verdicts = []
     for row in case.rows:
-        why = "; ".join(miss.text for miss in row.misses)
+        why = "; ".join([row.candidate.broken] if row.candidate.broken else [m.text for m in row.misses])
         if row.score is None and not why:
             why = f"not ranked: {' and '.join(missing(row.candidate, weights, case.sources)) or 'nothing'} not measured"
+            if row.candidate.uncounted:
+                why = f"not ranked: its fidelity does not count, {row.candidate.uncounted}"
         verdicts.append(
             ModelVerdict(
                 name=row.name,

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config import VerdictConfig
+from ..results.broken import LEAST_HEURISTIC
 from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
-from .ranking import DIMENSIONS, Candidate, Measure, Ranked, missing
+from .ranking import DIMENSIONS, ENOUGH_REQUESTS, Candidate, Measure, Ranked, missing
 
 OTHERS = 5  # so many other models get a sentence
-BROKEN_HEURISTIC = 0.5
+FEW_REQUESTS = 8
 _TO_MEASURE = {
     "fidelity": ": give reference=<unquantized model>",
     "speed": ": give mode.concurrency a number",
@@ -92,19 +93,43 @@ def cautions(case: Case) -> list[str]:
     """What failed, was not measured, or is within noise."""
     said = [f"{candidate.name} failed and is not judged: {candidate.error}" for candidate in case.failed]
     said += [
-        f"{name.capitalize()} was not measured, so that the ranking knows nothing of it{_TO_MEASURE[name]}."
+        _unknown(case, name)
         for name in DIMENSIONS
         if case.rows and name not in case.sources and getattr(case.config.weights, name) > 0
     ]
+    said += _too_few(case)
     for row in case.rows:
         said += _cautions_of(case, row)
     return said
 
 
+def _unknown(case: Case, dimension: str) -> str:
+    if dimension == "fidelity" and any(row.candidate.uncounted for row in case.rows):
+        return "Fidelity counts for no model, so that the ranking knows nothing of it."
+    name = dimension.capitalize()
+    return f"{name} was not measured, so that the ranking knows nothing of it{_TO_MEASURE[dimension]}."
+
+
+def _too_few(case: Case) -> list[str]:
+    """Loads that ran once, and too short to tell small differences."""
+    counts = [count for row in case.rows if (count := row.candidate.requests) and count < FEW_REQUESTS]
+    if not counts or "speed" not in case.sources:
+        return []
+    return [
+        f"Speed comes from one run of {_counted(min(counts), 'request')} a model, which tells only large differences: "
+        f"give mode.requests={ENOUGH_REQUESTS} or more, or mode.repeats=3."
+    ]
+
+
 def _cautions_of(case: Case, row: Ranked) -> list[str]:
     measures, said = row.candidate.measures, []
     lacking = missing(row.candidate, case.config.weights, case.sources)
-    if lacking:
+    if row.candidate.broken:
+        said.append(f"{row.name} is {row.candidate.broken}. Its files or settings are wrong.")
+    if row.candidate.uncounted:
+        ranked = "" if row.score is not None or row.candidate.broken else ", so it is not ranked"
+        said.append(f"The fidelity of {row.name} does not count: {row.candidate.uncounted}{ranked}.")
+    elif lacking:
         said.append(f"{row.name} is not ranked: {_join(lacking)} not measured.")
     answered = measures.get("success_rate")
     if answered is not None and answered.value < 1:
@@ -112,7 +137,7 @@ def _cautions_of(case: Case, row: Ranked) -> list[str]:
             f"{row.name} answered only {METRICS['success_rate'].write(answered.value)} of its requests{case.load}."
         )
     heuristic = measures.get("heuristic")
-    if heuristic is not None and heuristic.value < BROKEN_HEURISTIC:
+    if heuristic is not None and heuristic.value < LEAST_HEURISTIC:
         said.append(f"The answers of {row.name} look broken: heuristic quality {heuristic.value:.2f}.")
     for name, metric, limit in case.limits:
         measure = measures.get(metric.key)
@@ -128,7 +153,7 @@ def _cautions_of(case: Case, row: Ranked) -> list[str]:
 def _why_it_qualifies(case: Case) -> list[str]:
     if not case.config.bounds:
         return []
-    good = sum(row.qualifies for row in case.rows)
+    good = sum(not row.misses for row in case.rows)
     if len(case.rows) == 1:
         return [f"It meets {case.bounds}."]
     if good == 1:
@@ -142,10 +167,11 @@ def _why_none(case: Case) -> list[str]:
         return []
     beyond, met = [], []
     for name, metric, limit in case.limits:
-        good = [row.name for row in case.rows if all(miss.constraint != name for miss in row.misses)]
-        values = {row.name: m.value for row in case.rows if (m := row.candidate.measures.get(metric.key))}
+        sound = [row for row in case.rows if row.candidate.broken is None]
+        good = [row.name for row in sound if all(miss.constraint != name for miss in row.misses)]
+        values = {row.name: m.value for row in sound if (m := row.candidate.measures.get(metric.key))}
         if good:
-            if len(good) < len(case.rows):
+            if len(good) < len(sound):
                 met.append(f"{metric.wanted(limit)} by {_join(good)} alone")
         elif values:
             best = min(values, key=lambda model: metric.rank(values[model]))
@@ -161,6 +187,9 @@ def _why_it_leads(case: Case, winner: Ranked, others: Sequence[Ranked]) -> list[
     """What the winner is best at, of all that were measured; else that the balance decided."""
     if not others:
         return ["It is the only model that was measured."]
+    others = [row for row in others if row.candidate.broken is None]
+    if not others:
+        return ["It is the only model that is not broken."]
     best = [
         phrase
         for name in DIMENSIONS
@@ -262,7 +291,7 @@ def _faster(one: Measure, other: Measure) -> bool:
 
 
 def _misses(row: Ranked) -> str:
-    return _join([miss.text for miss in row.misses])
+    return row.candidate.broken or _join([miss.text for miss in row.misses])
 
 
 def _both(metric: Metric, one: Measure, other: Measure) -> str:
@@ -277,6 +306,10 @@ def _more(large: float, small: float) -> str:
 def _less(small: float, large: float) -> str:
     ratio = large / small
     return f"{ratio:.1f} ×" if ratio >= _MULTIPLE else f"{(1 - 1 / ratio) * 100:.2g} %"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _requests(users: int) -> str:

@@ -11,6 +11,9 @@ from ...config import FidelityConfig, PromptsConfig
 from ...decisions.sets import DecisionSet, load_decisions
 from ...errors import UserInputError
 from ...formats import is_remote, numeric_options
+from ...models.lineage import read_origins
+from ...models.version import tokenizer_version
+from ...results.lineage import Origin
 from ...types import ModelSpec, SamplingParams
 from .store import ReferenceKey, ReferenceStore
 from .text import EvaluationText, load_text
@@ -24,7 +27,9 @@ class FidelityPlan:
     """What to compare with, on which text, and where the reference's share is kept.
 
     Attributes:
+        tokenizer: digest of the reference's tokenizer and chat template.
         decisions: to ask for; None asks for none.
+        origins: what the reference was made from, the nearest first.
         answers: sampling of the answers to the prompts that a judge is to see; None where there is none.
     """
 
@@ -38,6 +43,8 @@ class FidelityPlan:
     decisions: DecisionSet | None = None
     answers: SamplingParams | None = None
     protocol: WindowProtocol = field(default_factory=WindowProtocol)
+    origins: list[Origin] = field(default_factory=list)
+    tokenizer: str = ""
 
     @classmethod
     def of(
@@ -71,6 +78,8 @@ class FidelityPlan:
             store=ReferenceStore(Path(config.cache_dir or Path(output_dir) / ".fidelity").expanduser()),
             decisions=load_decisions(config.decision_set) if config.decisions else None,
             answers=answers,
+            origins=read_origins(reference.path),
+            tokenizer=tokenizer_version(reference.path),
         )
 
     @property
@@ -79,6 +88,7 @@ class FidelityPlan:
         options = self.reference.options
         return ReferenceKey(
             model=self.reference.version,
+            tokenizer=self.tokenizer,
             settings={"format": self.reference.format}
             | {k: options[k] for k in numeric_options(self.reference.format) if k in options},
             text=self.text.digest,

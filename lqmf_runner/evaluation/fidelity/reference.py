@@ -59,6 +59,7 @@ async def prepare_reference(
         windows=len(stored.scores.nll),
         positions=stored.scores.nll.size,
         noise_floor=floor,
+        origins=plan.origins,
     )
     return Reference(figures, stored, plan.text, requests, answers, plan.divergence_tokens, decisions, texts)
 

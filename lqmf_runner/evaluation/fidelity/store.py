@@ -26,7 +26,7 @@ from ...errors import LqmfError, UserInputError
 from .windows import PositionScores, WindowProtocol
 
 T = TypeVar("T")
-_LAYOUT = 1
+_LAYOUT = 2
 _DIGEST = 20
 _DRAFT = ".draft-"
 _CODE_BYTES = 2
@@ -37,6 +37,7 @@ class ReferenceKey(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: content version of the weights.
+        tokenizer: digest of the tokenizer and the chat template.
         settings: of the backend, those that change its numbers (dtype, device, ...).
         text: digest of the evaluation text.
         max_tokens: most tokens of it that are used.
@@ -44,6 +45,7 @@ class ReferenceKey(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     model: str
+    tokenizer: str
     settings: dict[str, Any]
     text: str
     max_tokens: int

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from ...config import QuantizeMode
+from ...results.lineage import Origin
 from ..found import FoundModel
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         scratch: a folder for anything that is not part of the result.
         calibration: a text file of the user's; null takes the one that ships.
         threads: cores to use.
+        origins: what the result says that it was made from.
     """
 
     task: str
@@ -43,6 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     scratch: str
     threads: int
     calibration: str | None = None
+    origins: list[Origin] = []
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,15 +13,16 @@ import msgspec
 from ...config import QuantizeMode
 from ...errors import LqmfError, QuantizationError, UserInputError
 from ...formats import get_format
+from ...results.lineage import Origin
 from ..found import FoundModel
 from ..inspect import inspect_model
+from ..lineage import METADATA_FILE, read_origins
 from .base import Job, Proof, QuantizationMethod, Report
 from .methods import get_method
 from .process import run_job
 from .proof import require
 from .staging import require_space, staging
 
-METADATA_FILE = "lqmf.json"
 SCHEMA_VERSION = 1
 PACKAGES = (
     "lqmf_runner",
@@ -36,12 +37,13 @@ PACKAGES = (
 
 
 class QuantizationRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What `lqmf.json` beside the weights says about how they were made."""
+    """What `lqmf.json` beside the weights says about how they were made. `origins`: the source and its own origins."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
     source: str
     source_version: str
+    origins: list[Origin] = []
     method: str
     parameters: dict[str, Any]
     version: str
@@ -122,6 +124,8 @@ def _make(
     mode: QuantizeMode,
     report: Report,
 ) -> Quantized:
+    start = Origin(name=name, version=source.version, method=source.method, bits=source.bits)
+    origins = [start, *read_origins(source.path)]
     with staging(models_dir, output) as area:
         job = Job(
             task="make",
@@ -133,6 +137,7 @@ def _make(
             scratch=str(area.scratch.resolve()),
             threads=len(os.sched_getaffinity(0)),
             calibration=str(Path(mode.calibration).resolve()) if mode.calibration else None,
+            origins=origins,
         )
         run_job(job, report)
         answer = run_job(msgspec.structs.replace(job, task="prove"), report)
@@ -143,6 +148,7 @@ def _make(
             name=output,
             source=name,
             source_version=source.version,
+            origins=origins,
             method=method.name,
             parameters=parameters,
             version=found.version,

@@ -16,7 +16,9 @@ from lqmf_runner.evaluation.fidelity.store import ReferenceKey, ReferenceRecord,
 from lqmf_runner.evaluation.fidelity.windows import PositionScores
 
 ROOT = Path(__file__).resolve().parents[3]
-KEY = ReferenceKey(model="v1", settings={"dtype": "float32"}, text="t1", max_tokens=16, size=8, first=4)
+KEY = ReferenceKey(
+    model="v1", tokenizer="k1", settings={"dtype": "float32"}, text="t1", max_tokens=16, size=8, first=4
+)
 RECORD = ReferenceRecord(
     key=KEY, name="m", method="bfloat16", dtype="float32", n_vocab=10, chat_template=True
 )
