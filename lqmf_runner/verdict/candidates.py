@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ..config import VerdictConfig
 from ..errors import UserInputError
+from ..load.repeats import t95
 from ..results.broken import why_broken
 from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from ..results.schema import LoadResult, ModelResult
@@ -99,5 +100,16 @@ def _measure(metric: Metric, source: ModelResult | LoadResult, drift: float) -> 
         return None
     error = metric.read_error(source, value)
     if isinstance(source, LoadResult) and metric.error is None and source.succeeded:
-        error *= max(1.0, ENOUGH_REQUESTS / source.succeeded)
+        error *= _few(source.succeeded)
     return Measure(value, error)
+
+
+def _few(requests: int) -> float:
+    """How many times the usual noise a figure of one load of so few requests has; 1 from `ENOUGH_REQUESTS` on.
+
+    A mean over n requests varies as 1 / √n. How much so few requests vary is hardly known either: a comparison of two
+    such loads has 2 n - 2 degrees of freedom. A single request has none and is taken as two are.
+    """
+    if requests >= ENOUGH_REQUESTS:
+        return 1.0
+    return math.sqrt(ENOUGH_REQUESTS / requests) * t95(max(2, 2 * requests - 2)) / NOISE_Z

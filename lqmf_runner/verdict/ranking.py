@@ -17,7 +17,7 @@ from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from ..results.verdict import Miss
 
 KLD_PER_HALF = 0.1
-ENOUGH_REQUESTS = 16  # from so many on, the usual noise of a load holds; of fewer, it is that much larger
+ENOUGH_REQUESTS = 8  # from so many on, the usual noise of a load holds
 OF_FIDELITY = ("kld", "top1")
 DIMENSIONS = ("fidelity", "speed", "memory")
 
@@ -83,26 +83,22 @@ class Ranked:
 
     @property
     def shortfall(self) -> float:
-        """The worst relative shortfall; 0 if all bounds are met.
-
-        It is infinite where a bound figure is missing, and of a broken model.
-        """
-        if self.candidate.broken is not None:
-            return math.inf
+        """The worst relative shortfall; infinite where a bound figure is missing, 0 if all bounds are met."""
         worst = (math.inf if miss.shortfall is None else miss.shortfall for miss in self.misses)
         return max(worst, default=0.0)
 
     @property
     def order(self) -> tuple[float, ...]:
         """Sort key, the best first; figures settle what the score leaves equal, so that none precedes its better."""
+        group = (not self.qualifies, self.candidate.broken is not None, self.shortfall)
         if self.score is None:
-            return (not self.qualifies, self.shortfall, True)
+            return (*group, True)
         figures = (-self.figures.get(name, -math.inf) for name in DIMENSIONS)
-        return (not self.qualifies, self.shortfall, False, -self.score.value, *figures)
+        return (*group, False, -self.score.value, *figures)
 
 
 def rank(candidates: Sequence[Candidate], config: VerdictConfig) -> list[Ranked]:
-    """The candidates in order: qualifying ones by score, then the others by how far they miss."""
+    """The candidates in order: qualifying ones by score, then the others by how far they miss, broken ones last."""
     sources = dimension_sources(candidates)
     return sorted((_ranked(c, config, sources) for c in candidates), key=lambda row: row.order)
 
@@ -148,7 +144,7 @@ def dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 def _ranked(candidate: Candidate, config: VerdictConfig, sources: Mapping[str, str]) -> Ranked:
     found = {name: candidate.measures[key] for name, key in sources.items() if key in candidate.measures}
     score = None
-    if found and candidate.broken is None and not missing(candidate, config.weights, sources):
+    if found and not missing(candidate, config.weights, sources):
         weighed = [
             (getattr(config.weights, name), _utility(sources[name], measure))
             for name, measure in found.items()

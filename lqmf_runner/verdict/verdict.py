@@ -83,7 +83,8 @@ def _model_verdicts(case: Case) -> list[ModelVerdict]:
     }
     verdicts = []
     for row in case.rows:
-        why = "; ".join([row.candidate.broken] if row.candidate.broken else [m.text for m in row.misses])
+        broken = [row.candidate.broken] if row.candidate.broken else []
+        why = "; ".join([*(miss.text for miss in row.misses), *broken])
         if row.score is None and not why:
             why = f"not ranked: {' and '.join(missing(row.candidate, weights, case.sources)) or 'nothing'} not measured"
             if row.candidate.uncounted:

@@ -11,7 +11,6 @@ from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from .ranking import DIMENSIONS, ENOUGH_REQUESTS, Candidate, Measure, Ranked, missing
 
 OTHERS = 5  # so many other models get a sentence
-FEW_REQUESTS = 8
 _TO_MEASURE = {
     "fidelity": ": give reference=<unquantized model>",
     "speed": ": give mode.concurrency a number",
@@ -38,10 +37,10 @@ class Case:
 
     @property
     def nearest(self) -> Ranked | None:
-        """If none qualifies, the one that misses by least; None also if nothing bound was measured."""
+        """If none qualifies, the one that misses by least; None if it is broken or nothing bound was measured."""
         if not self.rows or self.rows[0].qualifies or self.rows[0].shortfall == float("inf"):
             return None
-        return self.rows[0]
+        return self.rows[0] if self.rows[0].candidate.broken is None else None
 
     @property
     def load(self) -> str:
@@ -112,7 +111,7 @@ def _unknown(case: Case, dimension: str) -> str:
 
 def _too_few(case: Case) -> list[str]:
     """Loads that ran once, and too short to tell small differences."""
-    counts = [count for row in case.rows if (count := row.candidate.requests) and count < FEW_REQUESTS]
+    counts = [count for row in case.rows if (count := row.candidate.requests) and count < ENOUGH_REQUESTS]
     if not counts or "speed" not in case.sources:
         return []
     return [
@@ -291,7 +290,8 @@ def _faster(one: Measure, other: Measure) -> bool:
 
 
 def _misses(row: Ranked) -> str:
-    return row.candidate.broken or _join([miss.text for miss in row.misses])
+    broken = [row.candidate.broken] if row.candidate.broken else []
+    return _join([*(miss.text for miss in row.misses), *broken])
 
 
 def _both(metric: Metric, one: Measure, other: Measure) -> str:
