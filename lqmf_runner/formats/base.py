@@ -21,6 +21,14 @@ class Tensor(Protocol):
     def nbytes(self) -> int:
         """Bytes it takes in its file."""
 
+    @property
+    def dtype(self) -> str:
+        """Its element type, as safetensors spells it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its stored shape."""
+
 
 @dataclass(frozen=True)
 class Recognised:
@@ -41,6 +49,10 @@ another one, and raises `ModelUnusableError` if the settings are damaged."""
 CountParameters = Callable[[Mapping[str, Tensor], float], int]
 """Takes the stored tensors by name and the nominal bits, and returns the number of weights before quantization."""
 
+CheckStored = Callable[[Mapping[str, Tensor], Mapping[str, Any], Callable[[str], bytes]], None]
+"""Takes the stored tensors by name, the quantization's settings, and what reads the bytes of a tensor by its name.
+Raises `ModelUnusableError` if the tensors are not what the settings say."""
+
 
 def count_elements(tensors: Mapping[str, Tensor], bits: float) -> int:
     """The parameters of a checkpoint whose tensors are stored one element a weight."""
@@ -60,6 +72,7 @@ class Format:
         client: "module:Class" of its `EngineClient`, whose `connect(spec)` connects to an endpoint.
         recognise: tells whether a Hugging Face folder is of this format; None for a format that is no such folder.
         count_parameters: counts the weights of a Hugging Face folder of this format.
+        check_stored: refuses tensors that are incomplete or not what the settings say; see `CheckStored`.
         magic: first bytes of the file, for a format that is a single file.
         reader: "module:function" that takes such a file's path and a name, and returns its `FoundModel`.
         unquantized: its weights are plain floats.
@@ -79,6 +92,7 @@ class Format:
     client: str = ""
     recognise: Recognise | None = None
     count_parameters: CountParameters = count_elements
+    check_stored: CheckStored | None = None
     magic: bytes = b""
     reader: str = ""
     unquantized: bool = False

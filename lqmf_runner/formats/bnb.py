@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..config.checks import one_of
 from .base import Format, Recognised, Tensor
+from .stored import refuse_missing, refuse_packed
 from .transformers import NUMERIC_OPTIONS, PACKAGES, RUNNER, TransformersBackend
 
 # What bitsandbytes stores beside a packed weight.
 _STATE = re.compile(
     r"\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.\w+|SCB|weight_format)$"
 )
+_NESTED = ("nested_absmax", "nested_quant_map")  # of scales that are quantized themselves
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,36 @@ def _packed_per_element(tensor: Tensor) -> int:
     return 2 * tensor.nbytes // max(tensor.elements, 1)
 
 
+def check_stored(
+    tensors: Mapping[str, Tensor], quantization: Mapping[str, Any], read: Callable[[str], bytes]
+) -> None:
+    """Refuse a packed weight without its state, and a state without its weight.
+
+    Raises:
+        ModelUnusableError: tensors are missing, or packed in another format's way.
+    """
+    refuse_packed(tensors, (".qweight", ".qzeros"), "the settings are those of bitsandbytes")
+    missing = set[str]()
+    described = {name.split(".quant_state.")[0] for name in tensors if ".quant_state." in name}
+    for name in described:
+        parts = [name, f"{name}.absmax", f"{name}.quant_map"]
+        if any(f"{name}.{part}" in tensors for part in _NESTED):
+            parts += [f"{name}.{part}" for part in _NESTED]
+        missing.update(part for part in parts if part not in tensors)
+    for name, tensor in tensors.items():
+        base, _, kind = name.rpartition(".")
+        if kind == "weight" and tensor.dtype == "I8" and f"{base}.SCB" not in tensors:
+            missing.add(f"{base}.SCB")
+        if kind == "SCB" and f"{base}.weight" not in tensors:
+            missing.add(f"{base}.weight")
+        if kind == "weight" and tensor.dtype == "U8" and name not in described:
+            method = str(quantization.get("bnb_4bit_quant_type", "fp4"))
+            missing.add(f"{name}.quant_state.bitsandbytes__{method}")
+        if kind in ("absmax", "quant_map") and base not in described:
+            missing.add(f"{base}.quant_state")
+    refuse_missing(missing)
+
+
 BNB = Format(
     name="bnb",
     label="bitsandbytes",
@@ -67,6 +99,7 @@ BNB = Format(
     runner=RUNNER,
     recognise=recognise,
     count_parameters=count_parameters,
+    check_stored=check_stored,
     numeric_options=(*NUMERIC_OPTIONS, "quantize_on_load"),
     packages=(*PACKAGES, "bitsandbytes"),
     extra="bnb",

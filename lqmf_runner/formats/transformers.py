@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..config import BackendConfig
 from ..config.checks import one_of
-from .base import Format, Recognised
+from .base import Format, Recognised, Tensor
+from .stored import refuse_packed
 
 RUNNER = "lqmf_runner.engine.worker.runners.transformers:TransformersRunner"
 NUMERIC_OPTIONS = ("dtype", "device", "device_map")
@@ -40,12 +41,24 @@ def recognise(quantization: Mapping[str, Any] | None) -> Recognised | None:
     return Recognised("", 0.0) if quantization is None else None
 
 
+def check_stored(
+    tensors: Mapping[str, Tensor], quantization: Mapping[str, Any], read: Callable[[str], bytes]
+) -> None:
+    """Refuse what only packed weights have."""
+    refuse_packed(
+        tensors,
+        (".qweight", ".SCB", ".absmax", ".weight_packed", ".qzeros"),
+        "config.json does not say how they are quantized",
+    )
+
+
 TRANSFORMERS = Format(
     name="transformers",
     label="unquantized safetensors",
     backend=TransformersBackend,
     runner=RUNNER,
     recognise=recognise,
+    check_stored=check_stored,
     unquantized=True,
     quantization_source=True,
     numeric_options=NUMERIC_OPTIONS,

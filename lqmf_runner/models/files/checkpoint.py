@@ -11,8 +11,10 @@ from ...errors import ModelUnusableError
 from ...formats import Format, labels, recognise
 from ...formats.base import Recognised
 from ..found import FoundModel
-from .safetensors import StoredTensor, read_json, read_tensors, weight_files
+from .architecture import check_architecture
+from .safetensors import StoredTensor, read_bytes, read_json, read_tensors, weight_files
 
+OLD_SETTINGS = "quantize_config.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
@@ -28,16 +30,23 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> FoundMod
     config = read_json(folder / "config.json")
     if not trust_remote_code:
         _refuse_remote_code(folder, config)
-    format, recognised = _format_of(config)
-    method, bits = recognised.method, recognised.bits
     files = weight_files(folder)
     if not files:
         _refuse_no_safetensors(folder)
     tensors: dict[str, StoredTensor] = {}
+    places: dict[str, Path] = {}
     for file in files:
-        tensors.update(read_tensors(file))
+        found = read_tensors(file)
+        tensors.update(found)
+        places.update(dict.fromkeys(found, file))
     if not tensors:
         raise ModelUnusableError("its weight files hold no tensors")
+    quantization = quantization_settings(folder, config, tensors)
+    format, recognised = _format_of(quantization)
+    method, bits = recognised.method, recognised.bits
+    if format.check_stored is not None:
+        format.check_stored(tensors, quantization or {}, lambda name: read_bytes(places[name], name))
+    check_architecture(config, tensors, bits)
     stored = sum(t.nbytes for t in tensors.values())
     parameters = format.count_parameters(tensors, bits)
     if format.unquantized:
@@ -71,11 +80,27 @@ def _refuse_remote_code(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def _format_of(config: dict[str, Any]) -> tuple[Format, Recognised]:
-    """The first format that recognises how the checkpoint is quantized."""
+def quantization_settings(
+    folder: Path, config: dict[str, Any], names: Iterable[str]
+) -> dict[str, Any] | None:
+    """How the checkpoint says that it is quantized; None if it is not.
+
+    auto-gptq left them to quantize_config.json, which counts only where there are packed weights.
+
+    Raises:
+        ModelUnusableError: the settings are damaged.
+    """
     quantization = config.get("quantization_config") or config.get("compression_config")
     if quantization is not None and not isinstance(quantization, dict):
         raise ModelUnusableError("config.json is damaged: quantization_config is no object")
+    old = folder / OLD_SETTINGS
+    if quantization is None and old.is_file() and any(name.endswith(".qweight") for name in names):
+        return {"quant_method": "gptq", **read_json(old)}
+    return quantization
+
+
+def _format_of(quantization: dict[str, Any] | None) -> tuple[Format, Recognised]:
+    """The first format that recognises how the checkpoint is quantized."""
     if recognised := recognise(quantization):
         return recognised
     kind = (quantization or {}).get("quant_method")

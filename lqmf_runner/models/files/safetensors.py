@@ -18,6 +18,8 @@ MAX_HEADER = 100_000_000  # the limit of the safetensors library
 MAX_JSON = 32_000_000
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+OLD_GPTQ = ("gptq_model*.safetensors.index.json", "gptq_model*.safetensors")
+"""Names that auto-gptq gave to its weights."""
 
 # Bits of one element; sub-byte types as in safetensors 0.8.
 DTYPE_BITS = {
@@ -64,28 +66,39 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def entry_file(folder: Path) -> Path | None:
+    """The file that loading starts from, the only one or the index of the shards; None if there are no weights.
+
+    Raises:
+        ModelUnusableError: there are weights, but under no name that a checkpoint has.
+    """
+    for name in (INDEX, SINGLE):
+        if (folder / name).is_file():
+            return folder / name
+    for pattern in OLD_GPTQ:
+        if len(found := list(folder.glob(pattern))) == 1:
+            return found[0]
+    if others := sorted(p.name for p in folder.glob("*.safetensors")):
+        raise ModelUnusableError(f"it has {others[0]} but neither {SINGLE} nor {INDEX}")
+    return None
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that make up the checkpoint in `folder`, in order.
 
     Raises:
         ModelUnusableError: a shard that the index names is missing, or there is no complete checkpoint.
     """
-    index = folder / INDEX
-    if not index.is_file():
-        single = folder / SINGLE
-        if single.is_file():
-            return [single]
-        others = sorted(p.name for p in folder.glob("*.safetensors"))
-        if others:
-            raise ModelUnusableError(f"it has {others[0]} but neither {SINGLE} nor {INDEX}")
-        return []
+    index = entry_file(folder)
+    if index is None or index.suffix != ".json":
+        return [] if index is None else [index]
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelUnusableError(f"{INDEX} is damaged: it has no weight_map")
+        raise ModelUnusableError(f"{index.name} is damaged: it has no weight_map")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
         if name != os.path.basename(name) or name in (".", "..") or "\0" in name:
-            raise ModelUnusableError(f"{INDEX} names a file outside of its folder")
+            raise ModelUnusableError(f"{index.name} names a file outside of its folder")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ModelUnusableError(
@@ -154,3 +167,12 @@ def _check_table(file: str, header: dict[str, Any], data_bytes: int) -> dict[str
             f"{file} is cut short: its tensors need {position:,} bytes, {data_bytes:,} are there"
         )
     return tensors
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """The stored bytes of one tensor of a file that `read_tensors` has found whole."""
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        begin, end = msgspec.json.decode(stream.read(length))[name]["data_offsets"]
+        stream.seek(8 + length + begin)
+        return stream.read(end - begin)

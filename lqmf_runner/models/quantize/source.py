@@ -18,12 +18,17 @@ def load_source(job: Job, report: Report) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from ..load import check_report, load_checkpoint
+
     if not get_format(job.source_format).single_file:
         report("reading the source", 0, 0)
-        return AutoModelForCausalLM.from_pretrained(job.source, dtype=torch.bfloat16)
+        return load_checkpoint(Path(job.source), dtype=torch.bfloat16)
     report("dequantizing the GGUF", 0, 0)
     file = Path(job.source)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+    )
+    check_report(loaded)
     # The weights are plain floats by now; what is left of the GGUF's quantization would only forbid saving them.
     model.hf_quantizer = None
     model.is_quantized = False
@@ -79,14 +84,14 @@ def source_logits(folder: Path, tokens: list[int]) -> np.ndarray | None:
     """Logits of the unquantized model in float32; None where it would take more than half of the free memory."""
     import psutil
     import torch
-    from transformers import AutoModelForCausalLM
 
+    from ..load import load_checkpoint
     from .proof import forward_logits
 
     needed = 2 * sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     if needed > psutil.virtual_memory().available // 2:
         return None
-    return forward_logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokens)
+    return forward_logits(load_checkpoint(folder, dtype=torch.float32), tokens)
 
 
 def save(model: Any, tokenizer: Any | None, folder: Path) -> None:

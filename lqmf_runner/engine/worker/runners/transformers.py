@@ -21,17 +21,16 @@ import transformers
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.decoders import DecodeStream
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoTokenizer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ....errors import DoesNotFitError, LqmfError, MissingDependencyError, ModelUnusableError
-from ....formats import get_format
-from ....models import FoundModel, inspect_model
+from ....errors import ModelUnusableError
+from ....models import inspect_model
 from ....types import ModelInfo, ModelSpec
 from ..text import Detokenizer
 from .base import ModelRunner, Progress, Span, Tokenizer, loaded_info, plan_cache
-from .int8 import keep_activations
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
+from .transformers_loading import load_model
 
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 _SPARE_ROWS = 64  # of logits: how many may lie idle
@@ -196,7 +195,7 @@ class TransformersRunner(ModelRunner):
         text_config = config.get_text_config()
         _check_architecture(spec.name, text_config)
         progress(0.2)
-        model, device, dtype = _load_model(spec, config, found, notes)
+        model, device, dtype = load_model(spec, config, found, notes)
         progress(0.9)
         n_train = getattr(text_config, "max_position_embeddings", None) or 4096
         free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
@@ -206,14 +205,35 @@ class TransformersRunner(ModelRunner):
             spec,
             found,
             n_ctx=n_ctx,
-            n_vocab=model.get_output_embeddings().weight.shape[0],
+            n_vocab=_vocabulary(model.get_output_embeddings()),
             max_slots=max_slots,
             device=device,
             dtype=str(dtype).removeprefix("torch."),
             chat_template=bool(tokenizer.chat_templates),
             notes=notes,
         )
-        return cls(model, tokenizer, info)
+        runner = cls(model, tokenizer, info)
+        runner.take_one_step()
+        return runner
+
+    def take_one_step(self) -> None:
+        """Predict one token: kernels refuse a shape or a type only when they run.
+
+        Raises:
+            ModelUnusableError: the model cannot, or what it gives are no numbers.
+        """
+        try:
+            logits = self.step([Span(slot=0, tokens=[0], start=0, n_rows=1)])
+        except Exception as error:
+            raise ModelUnusableError(
+                f"'{self.info.name}' loads but cannot take a step: {type(error).__name__}: {error}",
+                hint="use another backend.dtype or backend.device, or another quantization of the model",
+            ) from error
+        if np.isnan(logits).any():
+            raise ModelUnusableError(
+                f"'{self.info.name}' loads but gives no numbers (NaN) as {self.info.dtype}",
+                hint="use another backend.dtype, or fetch the model's files again",
+            )
 
     @torch.inference_mode()
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
@@ -253,99 +273,6 @@ class TransformersRunner(ModelRunner):
         """Nothing to do: what lies behind a slot's last token is never attended to."""
 
 
-def _load_model(
-    spec: ModelSpec, config: Any, found: FoundModel, notes: list[str]
-) -> tuple[Any, str, torch.dtype]:
-    options = spec.options
-    asked = options.get("device", "auto")
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise ModelUnusableError("there is no CUDA GPU that torch can use", hint="use backend.device=cpu")
-    on_gpu = torch.cuda.is_available() and asked != "cpu"
-    dtype = _dtype(options.get("dtype", "auto"), on_gpu)
-    if not on_gpu:
-        dtype = _fit_weights(spec, found, dtype, notes)
-    try:
-        return _from_pretrained(spec, config, dtype, on_gpu)
-    except torch.OutOfMemoryError as error:
-        if on_gpu and options.get("fallback", True):
-            notes.append("the model did not fit on the GPU: it runs on the CPU")
-            torch.cuda.empty_cache()
-            dtype = _fit_weights(spec, found, _dtype(options.get("dtype", "auto"), on_gpu=False), notes)
-            return _from_pretrained(spec, config, dtype, on_gpu=False)
-        raise DoesNotFitError(
-            f"'{spec.name}' does not fit on the GPU", hint="unload another model"
-        ) from error
-    except MemoryError as error:
-        raise DoesNotFitError(f"'{spec.name}' does not fit in memory", hint="unload another model") from error
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"'{spec.name}' needs a package that is not installed: {error}",
-            hint=get_format(spec.format).install,
-        ) from error
-    except LqmfError:
-        raise
-    except Exception as error:
-        raise ModelUnusableError(
-            f"transformers cannot load '{spec.name}': {type(error).__name__}: {error}",
-            hint="the files may be damaged, or made for another version of transformers",
-        ) from error
-
-
-def _from_pretrained(
-    spec: ModelSpec, config: Any, dtype: torch.dtype, on_gpu: bool
-) -> tuple[Any, str, torch.dtype]:
-    options = spec.options
-    arguments: dict[str, Any] = {"dtype": dtype, "config": config}
-    if on_gpu:
-        arguments["device_map"] = options.get("device_map", "auto")
-    if spec.format == "bnb":
-        arguments["quantization_config"] = _bnb_config(config, options, dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        spec.path,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=options.get("trust_remote_code", False),
-        **arguments,
-    )
-    # A checkpoint that is already quantized keeps the dtype it was saved in; what is not quantized has to follow ours.
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            parameter.data = parameter.data.to(dtype)
-    if spec.format == "bnb" and not on_gpu:
-        keep_activations(model)
-    return model.eval(), "cuda" if on_gpu else "cpu", dtype
-
-
-def _dtype(name: str, on_gpu: bool) -> torch.dtype:
-    """float16 on a GPU. On a CPU bfloat16 where it has instructions for it, else float32."""
-    if name != "auto":
-        dtype: torch.dtype = getattr(torch, name)
-        return dtype
-    if on_gpu:
-        return torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-
-
-def _fit_weights(spec: ModelSpec, found: FoundModel, dtype: torch.dtype, notes: list[str]) -> torch.dtype:
-    """The dtype whose weights fit into main memory: the asked one, else half its size where that may be chosen.
-
-    Raises:
-        DoesNotFitError: with the numbers.
-    """
-    free = psutil.virtual_memory().available
-    quantized = spec.format in ("bnb", "gptq") and not spec.options.get("quantize_on_load")
-    needed = found.size_mb * 1e6 if quantized else float(found.parameters * dtype.itemsize)
-    if needed < free:
-        return dtype
-    if not quantized and dtype == torch.float32 and needed / 2 < free and spec.options.get("fallback", True):
-        notes.append("the model does not fit in memory as float32: it runs in bfloat16, which is slower here")
-        return torch.bfloat16
-    raise DoesNotFitError(
-        f"'{spec.name}' needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
-        hint="unload another model, or use a smaller quantization",
-    )
-
-
 def _kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -353,22 +280,9 @@ def _kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     return 2 * config.num_hidden_layers * n_kv_heads * width * dtype.itemsize
 
 
-def _bnb_config(config: Any, options: dict[str, Any], dtype: torch.dtype) -> Any:
-    """How to load a bitsandbytes checkpoint, or how to quantize an unquantized one while loading it.
-
-    The compute dtype is the one that is fast here, whatever machine the checkpoint was made on.
-    """
-    stored = getattr(config, "quantization_config", None)
-    if stored is not None:
-        stored["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
-        return None
-    bits = options.get("quantize_on_load")
-    return BitsAndBytesConfig(
-        load_in_4bit=bits == "4bit",
-        load_in_8bit=bits == "8bit",
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
-    )
+def _vocabulary(head: Any) -> int:
+    """Rows of the output head; a packed one has another number of stored rows."""
+    return int(getattr(head, "out_features", None) or head.weight.shape[0])
 
 
 def _check_architecture(name: str, config: Any) -> None:

@@ -42,9 +42,9 @@ class Bf16Method(QuantizationMethod):
 
     def logits(self, folder: Path, parameters: dict[str, Any]) -> np.ndarray:
         import torch
-        from transformers import AutoModelForCausalLM
 
+        from ...load import load_checkpoint
         from ..proof import forward_logits, proof_tokens
 
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = load_checkpoint(folder, dtype=torch.float32)
         return forward_logits(model, proof_tokens(folder, model.config.vocab_size))

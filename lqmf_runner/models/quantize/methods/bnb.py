@@ -39,8 +39,9 @@ class BnbMethod(QuantizationMethod):
     def make(self, job: Job, report: Report) -> np.ndarray:
         import numpy as np
         import torch
-        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+        from transformers import BitsAndBytesConfig
 
+        from ...load import load_checkpoint
         from ..proof import proof_tokens
         from ..source import load_tokenizer, save, source_folder, source_logits
 
@@ -55,7 +56,7 @@ class BnbMethod(QuantizationMethod):
                 bnb_4bit_use_double_quant=job.parameters["double_quant"],
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
-        model = AutoModelForCausalLM.from_pretrained(
+        model = load_checkpoint(
             folder, quantization_config=settings, dtype=torch.bfloat16, device_map=_device_map()
         )
         report("saving", 0, 0)
@@ -72,11 +73,11 @@ class BnbMethod(QuantizationMethod):
 
     def logits(self, folder: Path, parameters: dict[str, Any]) -> np.ndarray:
         import torch
-        from transformers import AutoModelForCausalLM
 
+        from ...load import load_checkpoint
         from ..proof import proof_tokens
 
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=_device_map())
+        model = load_checkpoint(folder, dtype=torch.bfloat16, device_map=_device_map())
         return _forward(model, proof_tokens(folder, model.config.vocab_size))
 
 

@@ -101,12 +101,12 @@ class GptqMethod(QuantizationMethod):
     def logits(self, folder: Path, parameters: dict[str, Any]) -> np.ndarray:
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
         import torch
-        from transformers import AutoModelForCausalLM
 
+        from ...load import load_checkpoint
         from ..proof import forward_logits, proof_tokens
 
         dtype = torch.float16 if torch.cuda.is_available() else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = load_checkpoint(folder, dtype=dtype)
         return forward_logits(model, proof_tokens(folder, model.config.vocab_size))
 
 
@@ -178,11 +178,11 @@ def _dequantized(model: Any) -> dict[str, Any]:
 
 def _reference(folder: Path, weights: dict[str, Any], tokens: list[int]) -> np.ndarray:
     import torch
-    from transformers import AutoModelForCausalLM
 
+    from ...load import load_checkpoint
     from ..proof import forward_logits
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = load_checkpoint(folder, dtype=torch.float32)
     for name, weight in weights.items():
         model.get_submodule(name).weight.data = weight[:, : model.get_submodule(name).in_features]
     return forward_logits(model, tokens)
