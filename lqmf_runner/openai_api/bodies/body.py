@@ -1,6 +1,6 @@
 """Request bodies: JSON into msgspec structs, with errors that name the field.
 
-Types are strict, but a number may be written as JSON allows (64.0 for 64), null is as left out, and a conversation may
+Types are strict, but a number may be written as JSON allows (64.0 for 64), null counts as left out, and a conversation may
 hold what clients store (`history.py`).
 """
 

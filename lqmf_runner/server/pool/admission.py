@@ -10,7 +10,7 @@ from .pooled_model import PooledModel
 
 
 def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerConfig) -> list[PooledModel]:
-    """The idle models that are evicted for `model`, the longest unused first.
+    """The idle models that are evicted for `model`, chosen from the longest unused on; the result is in no order.
 
     Args:
         others: all that are in the pool beside it.
