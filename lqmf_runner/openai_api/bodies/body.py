@@ -1,7 +1,7 @@
 """Request bodies: JSON into msgspec structs, with errors that name the field.
 
-Types are strict, but a number may be written as JSON allows (64.0 for 64), null counts as left out, and a conversation may
-hold what clients store (`history.py`).
+Types are strict, but a number may be written as JSON allows (64.0 for 64), and null counts as left out. A conversation
+may hold what clients store (`history.py`).
 """
 
 from __future__ import annotations
