@@ -58,6 +58,7 @@ class ReferenceFigures(msgspec.Struct, frozen=True, kw_only=True):
         perplexity: its own, over the same positions.
         text: name of the evaluation text; `tokens` of it were used, in `windows`, of which `positions` were scored.
         text_digest: hex digest of the text.
+        bos: token that each window begins with; None where the reference's tokenizer puts none before a text.
         noise_floor: None where it was not asked for or there is no other dtype.
         origins: what the reference was made from, the nearest first; empty where nobody says.
     """
@@ -73,6 +74,7 @@ class ReferenceFigures(msgspec.Struct, frozen=True, kw_only=True):
     positions: int
     noise_floor: NoiseFloor | None = None
     origins: list[Origin] = []
+    bos: int | None = None
 
 
 class Parting(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ disk. A later run with the same reference, text and prompts does not load it at 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import msgspec
 
@@ -60,6 +61,7 @@ async def prepare_reference(
         positions=stored.scores.nll.size,
         noise_floor=floor,
         origins=plan.origins,
+        bos=stored.record.bos,
     )
     return Reference(figures, stored, plan.text, requests, answers, plan.divergence_tokens, decisions, texts)
 
@@ -67,14 +69,15 @@ async def prepare_reference(
 async def _record(plan: FidelityPlan, client: EngineClient, observer: WorkObserver) -> StoredReference:
     key, info, name = plan.key, client.info, plan.reference.name
     tokens = (await client.tokenize(plan.text.text))[: plan.max_tokens]
-    windows = plan.protocol.cut(tokens)
+    protocol = replace(plan.protocol, bos=info.bos)
+    windows = protocol.cut(tokens)
     with plan.store.draft(key) as draft:
         draft.allocate(len(windows), info.n_vocab)
         observer.work_started(name, "reference", len(windows))
-        scores = await record_reference(client, windows, plan.protocol, draft.rows, observer.work_advanced)
+        scores = await record_reference(client, windows, protocol, draft.rows, observer.work_advanced)
         record = ReferenceRecord(
             key=key, name=name, method=info.method, dtype=info.dtype, n_vocab=info.n_vocab,
-            chat_template=info.chat_template,
+            chat_template=info.chat_template, bos=info.bos,
         )  # fmt: skip
         draft.finish(record, tokens[: len(windows) * plan.protocol.size], scores)
     observer.work_ended(name, "reference", f"perplexity {perplexity(scores).value:.2f}")

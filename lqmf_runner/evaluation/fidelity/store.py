@@ -26,7 +26,7 @@ from ...errors import LqmfError, UserInputError
 from .windows import PositionScores, WindowProtocol
 
 T = TypeVar("T")
-_LAYOUT = 2
+_LAYOUT = 3
 _DIGEST = 20
 _DRAFT = ".draft-"
 _CODE_BYTES = 2
@@ -61,7 +61,10 @@ class ReferenceKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReferenceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What an entry says of itself: its key, and what the model turned out to be when it was loaded."""
+    """What an entry says of itself: its key, and what the model turned out to be when it was loaded.
+
+    `bos` begins each window. The key has it by `model` and `tokenizer`.
+    """
 
     key: ReferenceKey
     name: str
@@ -69,6 +72,7 @@ class ReferenceRecord(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     n_vocab: int
     chat_template: bool
+    bos: int | None = None
 
 
 class StoredReference:
@@ -89,7 +93,7 @@ class StoredReference:
         self.tokens = tokens
         self.scores = scores
         self.rows = folder / "rows.bin"
-        self.protocol = WindowProtocol(record.key.size, record.key.first)
+        self.protocol = WindowProtocol(record.key.size, record.key.first, record.bos)
 
     @property
     def windows(self) -> list[list[int]]:

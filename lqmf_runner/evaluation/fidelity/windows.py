@@ -29,10 +29,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class WindowProtocol:
-    """`size` tokens a window; those at positions `first` to `size` - 1 are scored. No special tokens are added."""
+    """`size` tokens a window; those at positions `first` to `size` - 1 are scored.
+
+    `bos` takes the place of the first token of each window; None where the reference's tokenizer puts none first.
+    """
 
     size: int = 512
     first: int = 256
+    bos: int | None = None
 
     @property
     def scored(self) -> int:
@@ -51,7 +55,11 @@ class WindowProtocol:
                 hint="give a longer text with fidelity.text=, or raise fidelity.max_tokens",
             )
         whole = len(tokens) // self.size * self.size
-        return [list(tokens[at : at + self.size]) for at in range(0, whole, self.size)]
+        windows = [list(tokens[at : at + self.size]) for at in range(0, whole, self.size)]
+        if self.bos is not None:
+            for window in windows:
+                window[0] = self.bos
+        return windows
 
 
 @dataclass(frozen=True)

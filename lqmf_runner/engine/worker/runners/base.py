@@ -91,6 +91,7 @@ def loaded_info(
     device: str,
     dtype: str,
     chat_template: bool,
+    bos: int | None,
     notes: Sequence[str],
 ) -> ModelInfo:
     """What a loaded model is: what its files say, and what only the loaded one knows."""
@@ -111,6 +112,7 @@ def loaded_info(
         dtype=dtype,
         chat_template=chat_template,
         embeddings=found.embeddings,
+        bos=bos,
         version=spec.version or found.version,
         notes=tuple(notes),
     )

@@ -92,15 +92,18 @@ def model_info(
     notes: Sequence[str],
 ) -> ModelInfo:
     """What a loaded GGUF is."""
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    bos = llama_cpp.llama_vocab_bos(vocabulary) if llama_cpp.llama_vocab_get_add_bos(vocabulary) else -1
     return loaded_info(
         spec,
         found,
         n_ctx=n_ctx,
-        n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
+        n_vocab=llama_cpp.llama_vocab_n_tokens(vocabulary),
         max_slots=max_slots,
         device="gpu" if on_gpu else "cpu",
         dtype=found.method,
         chat_template=bool(chat_templates(model)),
+        bos=bos if bos >= 0 else None,
         notes=notes,
     )
 

@@ -210,6 +210,7 @@ class TransformersRunner(ModelRunner):
             device=device,
             dtype=str(dtype).removeprefix("torch."),
             chat_template=bool(tokenizer.chat_templates),
+            bos=tokenizer.bos_id if tokenizer.add_bos else None,
             notes=notes,
         )
         runner = cls(model, tokenizer, info)
