@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import LqmfError
-from .demo_family import DEMO_FOLDERS, DEMO_SOURCE
+from .demo_family import DEMO_FOLDERS, DEMO_SOURCE, FROM_SOURCE
 from .found import FoundModel
 from .inspect import inspect_model
 from .locate import find
@@ -20,7 +20,7 @@ from .quantize import Quantized, Report, quantize
 def make_demo_models(
     models_dir: str | Path, on_progress: Callable[[str], Report | None] | None = None
 ) -> list[Quantized]:
-    """Make those of the four demo folders that are missing or broken; a usable folder of that name stays as it is.
+    """Make those of the demo folders that are missing or broken; a usable folder of that name stays as it is.
 
     Args:
         on_progress: called with a folder's name before it is made; returns where to report its progress.
@@ -37,7 +37,7 @@ def make_demo_models(
     made = []
     for name in missing:
         report = on_progress(name) if on_progress else None
-        start = source if name == "smollm2_bf16" else inspect_model(root / "smollm2_bf16")
+        start = source if name in FROM_SOURCE else inspect_model(root / "smollm2_bf16")
         label = DEMO_SOURCE.name if start is source else "smollm2_bf16"
         made.append(quantize(start, label, DEMO_FOLDERS[name], root, report))
     return made

@@ -27,7 +27,7 @@ from lqmf_runner.formats.transformers import TransformersBackend
 from ..conftest import Compose
 
 PROMISED_MODELS = [
-    *("smollm2_gguf", "smollm2_bnb4", "smollm2_bnb8", "smollm2_gptq4", "smollm2_bf16"),
+    *("smollm2_gguf", "smollm2_q4_k_m", "smollm2_bnb4", "smollm2_bnb8", "smollm2_gptq4", "smollm2_bf16"),
     *("qwen_bnb4", "qwen_bnb8", "qwen_gptq4", "qwen_gguf", "llama32_bnb4", "mistral_gptq4"),
 ]
 
