@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import ModelUnusableError
+from .files.checkpoint import OLD_SETTINGS
 from .files.gguf import read_header, split_parts
 from .files.safetensors import read_tensors, weight_files
 
@@ -37,7 +38,7 @@ def content_version(path: str | Path) -> str:
     digest = hashlib.sha256()
     try:
         if place.is_dir():
-            for name in ("config.json", "model.safetensors.index.json"):
+            for name in _described_in(place):
                 if (place / name).is_file():
                     digest.update(name.encode() + b"\0" + (place / name).read_bytes())
             for file in weight_files(place):
@@ -68,6 +69,13 @@ def tokenizer_version(path: str | Path) -> str:
     except OSError as error:
         raise ModelUnusableError(f"{place.name}: cannot be read: {error.strerror}") from error
     return digest.hexdigest()[:VERSION_LENGTH]
+
+
+def _described_in(folder: Path) -> list[str]:
+    """The files beside the weights that decide what they mean."""
+    config = folder / "config.json"
+    own = config.is_file() and b'"quantization_config"' in config.read_bytes()
+    return ["config.json", *([] if own else [OLD_SETTINGS]), "model.safetensors.index.json"]
 
 
 def _safetensors_header(path: Path) -> int:

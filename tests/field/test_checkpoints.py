@@ -21,7 +21,7 @@ import torch
 from lqmf_runner.engine.worker.runners.base import Span
 from lqmf_runner.engine.worker.runners.transformers import TransformersRunner
 from lqmf_runner.errors import ModelUnusableError
-from lqmf_runner.models import inspect_model
+from lqmf_runner.models import content_version, inspect_model
 from lqmf_runner.models.load import load_checkpoint
 from lqmf_runner.types import ModelSpec
 
@@ -220,6 +220,15 @@ def test_old_gptq_is_gptq(made: dict[str, Path], tmp_path: Path, kind: str) -> N
     found = inspect_model(folder)
     assert (found.format, found.method) == ("gptq", "GPTQ 4-bit g32")
     assert differ(folder, made["gptq_twin"]) < TOLERANCE
+
+
+def test_old_settings_are_part_of_the_version(made: dict[str, Path], tmp_path: Path) -> None:
+    folder = changed(made["gptq"], tmp_path / "model", AS_IS, quantization_config=None)
+    versions = set()
+    for bits in (4, 8):
+        (folder / "quantize_config.json").write_text(json.dumps({"bits": bits, "group_size": 32}))
+        versions.add(content_version(folder))
+    assert len(versions) == 2
 
 
 @pytest.mark.parametrize("layout", ["gptq", "gptq_v2"])
