@@ -165,7 +165,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of an answer as it is streamed. The last one has `finish_reason` and `usage`.
 
     `text` may be empty while a character or a possible stop string is incomplete; `token_ids` are the tokens of
-    this step whether or not their text is out yet.
+    this step whether or not their text is out yet. `reasoning` are thoughts that an endpoint sends apart from the text.
     """
 
     text: str = ""
@@ -173,6 +173,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None  # "stop", "length" or "cancelled"
     usage: Usage | None = None
+    reasoning: str = ""
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
@@ -186,6 +187,7 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
         logprobs=tuple(itertools.chain.from_iterable(chunk.logprobs for chunk in chunks)),
         finish_reason=last.finish_reason,
         usage=last.usage,
+        reasoning="".join([chunk.reasoning for chunk in chunks]),
     )
 
 
@@ -197,6 +199,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
 
     @classmethod
     def of(cls, chunks: Sequence[Chunk]) -> Completion:
@@ -208,6 +211,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
             finish_reason=whole.finish_reason or "stop",
             usage=whole.usage or Usage(),
             logprobs=whole.logprobs,
+            reasoning=whole.reasoning,
         )
 
 

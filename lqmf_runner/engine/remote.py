@@ -25,6 +25,7 @@ from ..openai_api.client.answers import (
 )
 from ..openai_api.client.bodies import embeddings_body, generation_body, score_body, tokenize_body
 from ..openai_api.client.errors import read_error
+from ..openai_api.client.events import EventParser
 from ..redaction import redact_text
 from ..types import (
     Chunk,
@@ -120,9 +121,9 @@ class RemoteEngine(EngineClient):
                 if response.status_code >= 400:
                     await response.aread()
                     raise _error(response)
-                async for line in _lines(response):
-                    for chunk in reader.read(line):
-                        if chunk.text:
+                async for data in _events(response):
+                    for chunk in reader.read(data):
+                        if chunk.text or chunk.reasoning:
                             last = time.perf_counter()
                             first = first or last
                         yield [chunk]
@@ -208,14 +209,14 @@ class RemoteEngine(EngineClient):
             raise RemoteEngineError(f"the endpoint's answer to {path} {what}") from None
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
-    """Lines end at line feeds only; `aiter_lines` also splits at U+2028 and its like, which JSON may hold."""
-    rest = b""
+async def _events(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """The data of each server-sent event."""
+    parser = EventParser()
     async for data in response.aiter_bytes():
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace")
-    yield rest.decode(errors="replace")
+        for event in parser.feed(data):
+            yield event
+    for event in parser.end():
+        yield event
 
 
 async def _find_model(client: httpx.AsyncClient, wanted: str | None, base_url: str) -> str:

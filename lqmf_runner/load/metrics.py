@@ -141,6 +141,7 @@ def load_result(
         itl_s=summarise(gap for r in good for gap in r.itl_s),
         tpot_s=summarise(r.tpot_s for r in good),
         e2e_s=summarise(r.e2e_s for r in good),
+        first_content_s=summarise(r.first_content_s for r in good),
         output_tokens_per_s=_ratio(output_tokens, duration_s),
         total_tokens_per_s=_ratio(prompt_tokens + output_tokens, duration_s),
         requests_per_s=_ratio(len(good), duration_s),

@@ -144,12 +144,13 @@ def fill_record(
 ) -> None:
     """Work out a request's timings, which count from `since`, and tokens from its chunks and the time of each."""
     record.text = "".join(chunk.text for chunk in chunks)
+    record.reasoning = "".join(chunk.reasoning for chunk in chunks)
     arrived: list[tuple[float, int]] = []
     held = tokens = 0
     for chunk, stamp in zip(chunks, stamps, strict=True):
         held += len(chunk.token_ids)
         tokens += len(chunk.token_ids)
-        if chunk.text:  # tokens held back so far (half a character) come out with this one
+        if chunk.text or chunk.reasoning:  # tokens held back so far (half a character) come out with this one
             arrived.append((stamp, max(1, held)))
             held = 0
     last = chunks[-1] if chunks else Chunk()
@@ -165,6 +166,8 @@ def fill_record(
         record.e2e_s = stamps[-1] - since
     if arrived:
         record.ttft_s = arrived[0][0] - since
+        content = next((stamp for chunk, stamp in zip(chunks, stamps, strict=True) if chunk.text), None)
+        record.first_content_s = None if content is None else content - since
         record.itl_s = [
             (after - before) / count
             for (before, _), (after, count) in itertools.pairwise(arrived)

@@ -79,6 +79,8 @@ class ChatExchange(Exchange):
             if calls := [*calls, *more]:
                 message = AnswerMessage("assistant", (text + rest).strip() or None, tool_calls=calls)
                 reason = "tool_calls" if reason == "stop" else reason
+        if completion.reasoning:
+            message.reasoning_content = completion.reasoning
         logprobs = choice_logprobs(completion.logprobs) if self._logprobs else None
         return ChatChoice(index, message, logprobs, reason)
 
@@ -94,6 +96,10 @@ class ChatEvents(ChoiceEvents):
     def begin(self, index: int) -> list[bytes]:
         """An event with the role."""
         return [self.event(index, b'"delta":{"role":"assistant","content":"","refusal":null}')]
+
+    def reasoning(self, index: int, thoughts: str) -> list[bytes]:
+        """A piece of the thoughts."""
+        return [self.event(index, b'"delta":{"reasoning_content":' + encode_json(thoughts) + b"}")]
 
     def finish(self, index: int, reason: str) -> list[bytes]:
         """An empty delta with the finish reason."""

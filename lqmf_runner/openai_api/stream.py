@@ -50,6 +50,8 @@ class ChoiceEvents(ABC):
             self._begun.add(index)
             out += self.begin(index)
         for chunk in chunks:
+            if chunk.reasoning:
+                out += self.reasoning(index, chunk.reasoning)
             if chunk.text or (self._logprobs and chunk.logprobs):
                 out += self.text(index, chunk)
             if chunk.finish_reason is not None:
@@ -58,6 +60,10 @@ class ChoiceEvents(ABC):
 
     def begin(self, index: int) -> list[bytes]:
         """What comes before the first text of an answer."""
+        return []
+
+    def reasoning(self, index: int, thoughts: str) -> list[bytes]:
+        """A piece of an endpoint's thoughts. Only chats have a place for them."""
         return []
 
     def text(self, index: int, chunk: Chunk) -> list[bytes]:

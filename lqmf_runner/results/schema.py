@@ -66,10 +66,13 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         succeeded: requests with a whole answer. Everything below counts these alone.
         success_rate: succeeded / requests.
         duration_s: from the first request sent to the last one ended.
-        ttft_s: request sent → first non-empty content. In open loops this and `e2e_s` count from when the request
-            was due, so that a request which had to wait for the load generator is not flattered.
-        itl_s: gaps between consecutive content tokens, pooled over requests. A chunk of k tokens that arrives t
-            seconds after the one before counts as k gaps of t/k.
+        ttft_s: request sent → first token received, be it of the thoughts or of the content. In open loops this and
+            `e2e_s` count from when the request was due, so that a request which had to wait for the load generator is
+            not flattered.
+        first_content_s: request sent → first token of the content. It differs from `ttft_s` where an endpoint sends
+            thoughts first.
+        itl_s: gaps between consecutive tokens, thoughts included, pooled over requests. A chunk of k tokens that
+            arrives t seconds after the one before counts as k gaps of t/k.
         tpot_s: (e2e - ttft) / (output tokens - 1), for each request with more than one output token.
         e2e_s: request sent → last chunk.
         output_tokens_per_s, total_tokens_per_s, requests_per_s: output tokens, prompt + output tokens, and requests
@@ -93,6 +96,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     itl_s: Summary
     tpot_s: Summary
     e2e_s: Summary
+    first_content_s: Summary = Summary()
     output_tokens_per_s: float | None = None
     total_tokens_per_s: float | None = None
     requests_per_s: float | None = None
@@ -212,10 +216,11 @@ class RequestRecord(msgspec.Struct, kw_only=True):
         turn: 0 for the first request of a conversation.
         prompt: the user's turn.
         text: the answer; of a failed request, what came before the failure.
+        reasoning: the thoughts that an endpoint sent apart from the answer.
         error: why it failed; null means success.
         sent_s: when it was sent, from the start of the load.
         due_s: when it should have been sent; only in open loops, where the timings count from then on.
-        ttft_s, e2e_s, tpot_s, itl_s: as in `LoadResult`; `itl_s` has one entry for each gap.
+        ttft_s, first_content_s, e2e_s, tpot_s, itl_s: as in `LoadResult`; `itl_s` has one entry for each gap.
         queue_s, prefill_s, decode_s: the engine's own clocks.
     """
 
@@ -227,11 +232,13 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     repeat: int = 0
     prompt: str = ""
     text: str = ""
+    reasoning: str = ""
     finish_reason: str | None = None
     error: str | None = None
     sent_s: float = 0.0
     due_s: float | None = None
     ttft_s: float | None = None
+    first_content_s: float | None = None
     e2e_s: float | None = None
     tpot_s: float | None = None
     itl_s: list[float] = []

@@ -14,15 +14,18 @@ from ...errors import EndpointSetupError, RemoteEngineError
 from ...types import Chunk, Embeddings, Score, TokenLogprob, Usage
 from .errors import error_text
 
+# Names of ends that are not OpenAI's, and what they mean. Any other unknown one is an end by itself.
+_REASONS = {"max_tokens": "length", "model_length": "length"}
+_OPENAI_REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class StreamReader:
-    """Reads the lines of one streamed answer.
+    """Reads the events of one streamed answer.
 
     Attributes:
         ended: whether the endpoint has said that the answer is whole.
-        finish_reason: the endpoint's own; "stop" until it says one.
+        finish_reason: the endpoint's, under OpenAI's name; "stop" until it says one.
     """
 
     def __init__(self) -> None:
@@ -32,19 +35,22 @@ class StreamReader:
         self._n_pieces = 0
         self._calls: dict[int, dict[str, str]] = {}
 
-    def read(self, line: str) -> list[Chunk]:
-        """The chunks that a line brings: usually one, none for comments and empty lines.
+    def read(self, data: str) -> list[Chunk]:
+        """The chunks that the data of an event brings: usually one.
 
         Raises:
-            RemoteEngineError: the line is not a JSON object, or says that the endpoint failed.
+            RemoteEngineError: it is not an object as OpenAI's, or says that the endpoint failed.
         """
-        data = line[5:].strip() if line.startswith("data:") else ""
+        data = data.strip()
         self.ended = self.ended or data == "[DONE]"
         event = _event(data)
         if event is None:
             return []
-        self._counts = event.get("usage") or self._counts
-        return [chunk for choice in event.get("choices") or () if (chunk := self._choice(choice))]
+        try:
+            self._counts = dict(event.get("usage") or self._counts)
+            return [chunk for choice in event.get("choices") or () if (chunk := self._choice(choice))]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise RemoteEngineError("the endpoint sent an event whose fields are not OpenAI's") from None
 
     def tool_calls(self) -> str:
         """Tool calls that the endpoint has cut out of the answer, as the text that most models write them in."""
@@ -58,25 +64,60 @@ class StreamReader:
     def usage(self, *, prefill_s: float, decode_s: float) -> Usage:
         """The endpoint's counts; where it sends none, the pieces of text are counted."""
         return Usage(
-            prompt_tokens=self._counts.get("prompt_tokens", 0),
-            cached_tokens=(self._counts.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-            completion_tokens=self._counts.get("completion_tokens", self._n_pieces),
+            prompt_tokens=_count(self._counts.get("prompt_tokens"), 0),
+            cached_tokens=_count(_cached(self._counts), 0),
+            completion_tokens=_count(self._counts.get("completion_tokens"), self._n_pieces),
             prefill_s=prefill_s,
             decode_s=decode_s,
         )
 
     def _choice(self, choice: dict[str, Any]) -> Chunk | None:
         delta = choice.get("delta") or {}
-        text = delta.get("content") or choice.get("text") or ""
+        text, thoughts = _channels(delta.get("content") or choice.get("text") or "")
+        thoughts += _channels(delta.get("reasoning_content") or delta.get("reasoning") or "")[0]
         for piece in delta.get("tool_calls") or ():  # names and arguments arrive in pieces
             call = self._calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
             for part in call:
                 call[part] += (piece.get("function") or {}).get(part) or ""
         if reason := choice.get("finish_reason"):
-            self.finish_reason, self.ended = reason, True
+            known = reason if reason in _OPENAI_REASONS else _REASONS.get(str(reason), "stop")
+            self.finish_reason, self.ended = known, True
         logprobs = read_logprobs(choice)
-        self._n_pieces += bool(text)
-        return Chunk(text=text, logprobs=logprobs) if text or logprobs else None
+        self._n_pieces += bool(text or thoughts)
+        if not (text or thoughts or logprobs):
+            return None
+        return Chunk(text=text, reasoning=thoughts, logprobs=logprobs)
+
+
+def _channels(content: Any) -> tuple[str, str]:
+    """Text and thoughts of a content that is a text or a list of parts.
+
+    Raises:
+        TypeError, KeyError: it is neither.
+    """
+    if isinstance(content, str):
+        return content, ""
+    text = thoughts = ""
+    for part in content:
+        if isinstance(part, str):
+            text += part
+        elif "thinking" in part:  # Mistral's is a list of parts itself
+            thoughts += _channels(part["thinking"])[0]
+        elif isinstance(part.get("text"), str):
+            text += part["text"]
+    return text, thoughts
+
+
+def _count(value: Any, otherwise: int) -> int:
+    """A number of tokens, which some endpoints write as 3.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
+        return otherwise
+    return int(value)
+
+
+def _cached(counts: dict[str, Any]) -> Any:
+    details = counts.get("prompt_tokens_details")
+    return details.get("cached_tokens") if isinstance(details, dict) else None
 
 
 def _event(data: str) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ class Generation:
                 n_tokens = 0
                 for chunk in chunks:
                     # A remote endpoint sends no token ids. Its pieces of text are counted until it sends its usage.
-                    n_tokens += len(chunk.token_ids) or bool(chunk.text)
+                    n_tokens += len(chunk.token_ids) or bool(chunk.text or chunk.reasoning)
                     if chunk.usage is not None:
                         usages[index] = chunk.usage
                         self.model.count(chunk.usage)

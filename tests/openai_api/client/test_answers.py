@@ -1,4 +1,4 @@
-"""What an endpoint answers, read line by line. `tests/engine/test_remote.py` has the same over real HTTP."""
+"""What an endpoint answers, read event by event. `tests/engine/test_remote.py` has the same over real HTTP."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pytest
 
 from lqmf_runner.errors import EndpointSetupError, RemoteEngineError
 from lqmf_runner.openai_api.client.answers import StreamReader, choose_model, read_score
+from lqmf_runner.openai_api.client.events import EventParser
 from lqmf_runner.types import Chunk
 from tests.support.openai_bodies import TOOL, chat
 
 
 def line(*choices: dict[str, Any], **more: Any) -> str:
-    return "data: " + json.dumps({"choices": list(choices), **more})
+    return json.dumps({"choices": list(choices), **more})
 
 
 def test_a_stream_is_read_to_its_end() -> None:
     reader = StreamReader()
-    assert reader.read(": a comment") == reader.read("") == []
+    assert reader.read("") == []
     assert reader.read(line({"delta": {"role": "assistant", "content": ""}})) == []
     assert reader.read(line({"delta": {"content": "Hel"}})) == [Chunk(text="Hel")]
     assert not reader.ended
@@ -35,16 +36,16 @@ def test_a_stream_is_read_to_its_end() -> None:
 
 def test_done_is_an_end_too() -> None:
     reader = StreamReader()
-    assert reader.read("data: [DONE]") == []
+    assert reader.read("[DONE]") == []
     assert reader.ended
 
 
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        ("data: {no", "not JSON"),
-        ("data: [1]", "not an object"),
-        ('data: {"error": "sick"}', "mid-stream: sick"),
+        ("{no", "not JSON"),
+        ("[1]", "not an object"),
+        ('{"error": "sick"}', "mid-stream: sick"),
     ],
 )
 def test_a_broken_event_is_an_error(data: str, why: str) -> None:
@@ -57,9 +58,9 @@ def test_what_the_server_streams_the_client_reads() -> None:
 
     def read(said: str, **body: Any) -> tuple[str, str, str]:
         events = chat(stream=True, **body).events()
-        data = events.chunks(0, [Chunk(text=said), Chunk(finish_reason="stop")]).decode()
+        data = events.chunks(0, [Chunk(text=said), Chunk(finish_reason="stop")])
         reader = StreamReader()
-        text = "".join(chunk.text for part in data.split("\n") for chunk in reader.read(part))
+        text = "".join(chunk.text for part in EventParser().feed(data) for chunk in reader.read(part))
         return text, reader.tool_calls(), reader.finish_reason
 
     call = '<tool_call>\n{"name": "add", "arguments": {"x":1}}\n</tool_call>'

@@ -1,0 +1,131 @@
+"""Endpoints that think first, and that stream in odd but legal shapes.
+
+A token is a token on whichever channel it comes, and thoughts stay apart from the answer; one odd answer is one failed
+request. Reported as guidellm #737, inference-perf #559 and in the streams of Azure, Mistral and vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lqmf_runner.errors import RemoteEngineError
+from lqmf_runner.load.run import fill_record
+from lqmf_runner.openai_api.bodies.body import decode
+from lqmf_runner.openai_api.chat import ChatExchange
+from lqmf_runner.openai_api.client.answers import StreamReader
+from lqmf_runner.openai_api.schemas import ChatCompletionRequest
+from lqmf_runner.results.schema import RequestRecord
+from lqmf_runner.types import Chunk, Completion, Usage
+
+THOUGHTS = ("reasoning_content", "reasoning")
+
+
+def event(finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def read(*events: Any) -> tuple[Completion, StreamReader]:
+    reader = StreamReader()
+    chunks = [chunk for one in events for chunk in reader.read(json.dumps(one))]
+    usage = reader.usage(prefill_s=0, decode_s=0)
+    return Completion.of([*chunks, Chunk(finish_reason=reader.finish_reason, usage=usage)]), reader
+
+
+@pytest.mark.parametrize("name", THOUGHTS)
+def test_thoughts_come_apart_from_the_answer_under_either_name(name: str) -> None:
+    answer, _ = read(event(**{name: "hm "}), event(**{name: "so"}), event(content="yes"), event("stop"))
+    assert (answer.reasoning, answer.text, answer.usage.completion_tokens) == ("hm so", "yes", 3)
+
+
+def test_thoughts_under_both_names_come_once() -> None:
+    answer, _ = read(event(reasoning="hm", reasoning_content="hm"), event("stop"))
+    assert (answer.reasoning, answer.usage.completion_tokens) == ("hm", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "thoughts"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab", ""),
+        (["a", {"type": "output_text", "text": "b"}], "ab", ""),
+        (
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                {"type": "text", "text": "a"},
+            ],
+            "a",
+            "hm",
+        ),
+        ([{"type": "thinking", "thinking": "hm"}], "", "hm"),
+        ([{"type": "image_url", "image_url": {}}], "", ""),
+        ([], "", ""),
+        (None, "", ""),
+    ],
+)
+def test_content_may_be_a_list_of_parts(content: Any, text: str, thoughts: str) -> None:
+    answer, _ = read(event(content=content), event("stop"))
+    assert (answer.text, answer.reasoning) == (text, thoughts)
+
+
+@pytest.mark.parametrize(
+    "value", [{"choices": [5]}, {"choices": 5}, event(content=5), {"choices": [{"delta": 5}]}, {"usage": 5}]
+)
+def test_what_is_not_openai_s_is_an_error_of_that_answer(value: Any) -> None:
+    with pytest.raises(RemoteEngineError, match="not OpenAI's"):
+        read(value)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [("eos_token", "stop"), ("end_turn", "stop"), ("max_tokens", "length"), ("model_length", "length"),
+     ("length", "length"), ("tool_calls", "tool_calls"), ("content_filter", "content_filter")],
+)  # fmt: skip
+def test_the_reason_is_one_of_openai_s(said: str, reason: str) -> None:
+    assert read(event(said, content="x"))[0].finish_reason == reason
+
+
+def test_counts_are_whole_numbers() -> None:
+    usage = {"prompt_tokens": 5.0, "completion_tokens": 3.0, "prompt_tokens_details": {"cached_tokens": 2.0}}
+    answer, _ = read(event("stop", content="x"), {"choices": [], "usage": usage})
+    counts = answer.usage
+    assert (counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens) == (5, 2, 3)
+    assert isinstance(counts.completion_tokens, int)
+    odd = {"prompt_tokens": None, "completion_tokens": "3", "prompt_tokens_details": None}
+    assert read(event("stop", content="x"), {"usage": odd})[0].usage.completion_tokens == 1
+
+
+def test_a_token_is_a_token_on_either_channel() -> None:
+    chunks = [Chunk(reasoning="t")] * 2 + [Chunk(text="w")] * 2
+    chunks.append(Chunk(finish_reason="stop", usage=Usage(completion_tokens=4)))
+    record = RequestRecord(model="m", load="c1", prompt_id="p", turn=0, user=0)
+    fill_record(record, chunks, [1.0, 2.0, 3.0, 4.0, 4.0], since=0.5)
+    assert (record.ttft_s, record.first_content_s, record.itl_s, record.tpot_s) == (0.5, 2.5, [1.0] * 3, 1.0)
+    assert (record.text, record.reasoning, record.error) == ("ww", "tt", None)
+
+
+def test_thoughts_alone_have_a_first_token_and_no_first_word() -> None:
+    chunks = [Chunk(reasoning="t"), Chunk(finish_reason="length", usage=Usage(completion_tokens=1))]
+    record = RequestRecord(model="m", load="c1", prompt_id="p", turn=0, user=0)
+    fill_record(record, chunks, [1.0, 1.0], since=0.5)
+    assert (record.ttft_s, record.first_content_s, record.error) == (0.5, None, None)
+
+
+@pytest.mark.parametrize("tools", [False, True])
+def test_thoughts_are_passed_on_once(tools: bool) -> None:
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    if tools:
+        body["tools"] = [{"type": "function", "function": {"name": "f"}}]
+    exchange = ChatExchange(decode(ChatCompletionRequest, json.dumps(body).encode()))
+    events = exchange.events().chunks(
+        0, [Chunk(reasoning="hm"), Chunk(text="yes"), Chunk(finish_reason="stop")]
+    )
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in events.decode().splitlines() if line]
+    assert [delta["reasoning_content"] for delta in deltas if "reasoning_content" in delta] == ["hm"]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "yes"
+    usage = Usage(completion_tokens=2)
+    whole = exchange.answer(
+        [Completion(text="yes", token_ids=(), finish_reason="stop", usage=usage, reasoning="hm")], usage
+    )
+    assert (whole.choices[0].message.content, whole.choices[0].message.reasoning_content) == ("yes", "hm")
