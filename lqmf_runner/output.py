@@ -1,4 +1,4 @@
-"""The program's output, whose reader may leave before its end, as in `... | head`: that is its right."""
+"""The program's output. It lets the program continue when its stdout is closed (`... | head`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PIPE_WIDTH = 10_000
 
 
 class OutputConsole(Console):
-    """Rich's console; where the reader has left, the program goes on without one."""
+    """Rich's console; when its stream is closed, the program continues without output."""
 
     def on_broken_pipe(self) -> None:
         """Rich's own ends the program."""

@@ -1,4 +1,4 @@
-"""Which settings are texts and paths, that are taken as they are typed, and how Hydra and OmegaConf are told so.
+"""Marks the settings that are texts and paths, which are taken literally, and carries them through Hydra and OmegaConf.
 
 A field's type says it: `Text`, `OptionalText`, `Name` or `FilePath` in place of `str`. OmegaConf and mypy see a `str`.
 """

@@ -1,4 +1,4 @@
-"""The folder of a run: made for it alone, and gone again where nothing was run."""
+"""The folder of a run. It is made for one run and removed if nothing was run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a whole of a sweep's jobs: skipping those that are complete, and one table and verdict at the end."""
+"""A sweep as a whole: complete jobs are skipped, and one table and verdict are made at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracking: a run's folder becomes MLflow runs; and a twin that does nothing.
+"""Tracking: sends a run's folder to MLflow. A stand-in with the same interface does nothing, if tracking is off.
 
 The folder is complete before anything is sent, so that a server that is down, refuses or hangs costs only the sending:
 `python -m lqmf_runner.tracking <run folder>` does it later. MLflow is imported in a child process with a deadline;

@@ -1,4 +1,4 @@
-"""Where a model's greedy answers part from those of the reference: what a reader would notice of a quantization."""
+"""The first token where a model's greedy answers differ from the reference's: what a reader notices of a quantization."""
 
 from __future__ import annotations
 
