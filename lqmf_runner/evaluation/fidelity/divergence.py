@@ -1,4 +1,4 @@
-"""The first token where a model's greedy answers differ from the reference's: what a reader notices of a quantization."""
+"""The first token where a model's greedy answers differ from the reference's: what readers notice of a quantization."""
 
 from __future__ import annotations
 
