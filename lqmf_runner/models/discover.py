@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from ..errors import ModelUnusableError
 from .found import FoundModel
-from .inspect import gguf_files, inspect_model, is_model_file
+from .inspect import gguf_files, inspect_model, is_model_file, side_file
 
+_DEEPEST = 4  # folders below a folder of the models folder
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
@@ -20,7 +22,7 @@ def discover(models_dir: str | Path) -> list[FoundModel]:
     """Every model in `models_dir`, sorted by name. Hidden entries and files that are no weights are passed over.
 
     Nothing in the folder can make this fail: what cannot be used is listed with its `problem`. Symbolic links that
-    lead out of `models_dir` are not followed.
+    lead out of `models_dir` are not followed. Models in subfolders are found too.
     """
     root = Path(models_dir)
     try:
@@ -39,22 +41,63 @@ def _examine(entry: Path, root: Path) -> Iterator[FoundModel]:
     try:
         outside = _link_outside(entry, root)
         if outside is not None:
-            yield _broken(name, entry, f"{outside} is a symbolic link that leads out of the models folder")
+            yield _broken(name, entry, _leads_out(outside))
         elif entry.is_dir():
-            yield from _examine_folder(entry, name)
-        elif _is_model_file(entry):
+            yield from _examine_folder(entry, name, root)
+        elif _is_model_file(entry) and not side_file(entry):
             yield _inspected(entry, _printable(entry.stem) if entry.suffix == ".gguf" else name)
     except Exception as error:  # a listing must survive whatever lies in the folder
         yield _broken(name, entry, f"cannot be examined: {type(error).__name__}: {error}")
 
 
-def _examine_folder(folder: Path, name: str) -> Iterator[FoundModel]:
-    files = gguf_files(folder)
-    if len(files) > 1 and not (folder / "config.json").exists():
-        for file in files:
-            yield _inspected(file, f"{name}--{_printable(file.stem)}")
-    else:
+def _examine_folder(folder: Path, name: str, root: Path) -> Iterator[FoundModel]:
+    """The models in a folder and its subfolders. A single one has the folder's name, several are `name--rest`."""
+    places = _places(folder, root)
+    for place in places:
+        own = name if len(places) == 1 else "--".join((name, *map(_printable, place.names)))
+        if place.outside:
+            yield _broken(own, place.path, _leads_out(place.outside))
+        else:
+            yield _inspected(place.path, own)
+    if not places:
         yield _inspected(folder, name)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A model below a folder: the names that lead to it, and a link in it that leads out of the models folder."""
+
+    names: tuple[str, ...]
+    path: Path
+    outside: str = ""
+
+
+def _places(folder: Path, root: Path, depth: int = 0) -> list[_Place]:
+    """Where models lie in a folder and below it: as the hub's tools, its cache and LM Studio leave them."""
+    if (folder / "config.json").exists():
+        return [_Place((), folder)]
+    files = gguf_files(folder)
+    found = [_Place((file.stem,), file) for file in files]
+    for inner in _subfolders(folder) if depth < _DEEPEST else ():
+        if outside := _link_outside(inner, root):
+            found.append(_Place((inner.name,), inner, outside))
+            continue
+        below = _places(inner, root, depth + 1)
+        found += [
+            _Place((inner.name, *(p.names if len(below) > 1 else ())), p.path, p.outside) for p in below
+        ]
+    # A folder without weights of its own may hold a checkpoint that cannot be used; the listing says why.
+    return found
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Those that may hold models. Of a hub cache's folder that is the snapshot of the branch, or all of them."""
+    snapshots = folder / "snapshots"
+    if snapshots.is_dir() and (folder / "blobs").is_dir():
+        branch = folder / "refs" / "main"
+        current = snapshots / branch.read_text().strip() if branch.is_file() else snapshots
+        return [current] if current != snapshots and current.is_dir() else sorted(snapshots.iterdir())
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir())
 
 
 def _inspected(path: Path, name: str) -> FoundModel:
@@ -73,6 +116,10 @@ def _is_model_file(path: Path) -> bool:
     if not stat.S_ISREG(path.stat().st_mode):
         return False
     return path.suffix in WEIGHT_SUFFIXES or is_model_file(path)
+
+
+def _leads_out(link: str) -> str:
+    return f"{link} is a symbolic link that leads out of the models folder"
 
 
 def _link_outside(entry: Path, root: Path) -> str | None:

@@ -57,13 +57,33 @@ def _nothing_here(folder: Path) -> str:
         return "it is an adapter (LoRA), not a whole model"
     if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
         return "it has weights but no config.json"
+    inner = sorted({p.parent.name for pattern in ("*/config.json", "*/*.gguf") for p in folder.glob(pattern)})
+    if inner:
+        return f"its models lie in subfolders, name one: model.path={folder.name}/{inner[0]}"
     return "it has neither a config.json nor a *.gguf file"
 
 
 def gguf_files(folder: Path) -> list[Path]:
-    """The GGUF models in a folder: of a split one its first part only, and no vision projectors."""
-    files = sorted(p for p in folder.glob("*.gguf") if not p.name.startswith((".", "mmproj")))
-    return [f for f in files if "-of-" not in f.stem or f.stem.rpartition("-of-")[0].endswith("-00001")]
+    """The GGUF models in a folder: of a split one its first part only, and no files that go beside a model."""
+    files = sorted(p for p in folder.glob("*.gguf") if not p.name.startswith("."))
+    firsts = [f for f in files if "-of-" not in f.stem or f.stem.rpartition("-of-")[0].endswith("-00001")]
+    return [f for f in firsts if not side_file(f)]
+
+
+def side_file(path: Path) -> str:
+    """What a GGUF file is that goes beside a model: an adapter, a projector, an importance matrix, ...
+
+    The file's own header says it. Empty for a model, and for what is no GGUF.
+    """
+    try:
+        metadata = read_header(path).metadata
+    except ModelUnusableError:
+        return ""
+    kind = str(metadata.get("general.type") or "model")
+    if metadata.get("general.architecture") == "clip" or kind in ("mmproj", "clip-vision"):
+        return "a projector (mmproj)"
+    names = {"adapter": "an adapter (LoRA)", "imatrix": "an importance matrix"}
+    return "" if kind == "model" else names.get(kind, f"a file of type '{kind[:40]}'")
 
 
 def is_model_file(path: Path) -> bool:
@@ -90,6 +110,8 @@ def inspect_gguf(path: Path, *, name: str) -> FoundModel:
     Raises:
         ModelUnusableError: it is damaged, or no model that can be used.
     """
+    if what := side_file(path):
+        raise ModelUnusableError(f"it is {what}, not a model")
     header = read_header(path)
     parts = split_parts(path, header)
     headers = [header, *(read_header(part) for part in parts[1:])]

@@ -13,7 +13,7 @@ from ..types import ModelSpec
 from .demo_family import DEMO_FOLDERS
 from .discover import discover
 from .found import FoundModel
-from .inspect import inspect_model
+from .inspect import gguf_files, inspect_model
 
 
 def locate(
@@ -95,10 +95,10 @@ def _find_path(model: ModelConfig, root: Path) -> Path | None:
     if model.path is not None:
         if not model.path or "\0" in model.path:
             raise UserInputError(f"model.path={model.path!r} is not a path")
-        place = Path(model.path).expanduser()
-        place = place if place.is_absolute() else root / place
-        if place.exists():
-            return place
+        typed = Path(model.path).expanduser()
+        for place in (root / typed, typed):  # the second as a shell completes it, from the current folder
+            if place.exists():
+                return place
     packaged = _in_package(model)
     if packaged is not None:
         return packaged
@@ -116,12 +116,16 @@ def _by_name(name: str, root: Path) -> Path:
             hint="a name has no slashes; for a path set model.path",
         )
     for place in (root / name, root / f"{name}.gguf"):
-        if place.exists():
+        if place.is_file() or (place.is_dir() and ((place / "config.json").exists() or gguf_files(place))):
             return _inside(place, root)
     available = discover(root)
     for found in available:
         if found.name == name:
             return _inside(Path(found.path), root)
+    if inner := [found.name for found in available if found.name.startswith(f"{name}--")]:
+        raise ModelNotFoundError(
+            f"{name} holds {len(inner)} models", hint=f"name one: model.name={' or model.name='.join(inner)}"
+        )
     names = ", ".join(model.name for model in available if not model.problem) or "none yet"
     raise ModelNotFoundError(f"there is no model {name} in {root.name}", hint=f"those there are: {names}")
 
@@ -159,8 +163,6 @@ def _in_package(model: ModelConfig) -> Path | None:
 
 def _pick_file(folder: Path, model: ModelConfig) -> Path:
     """The one file in `folder` that the glob `model.file` names; the folder itself for a Hugging Face checkpoint."""
-    from .inspect import gguf_files
-
     if (folder / "config.json").exists():
         return folder
     matches = [f for f in gguf_files(folder) if f.match(model.file or "*")]

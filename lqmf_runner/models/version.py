@@ -26,7 +26,7 @@ _TOKENIZER_FILES = (
 
 
 def content_version(path: str | Path) -> str:
-    """Hex digest over the configuration, the weight headers and evenly spread samples of the weights.
+    """Hex digest over configuration, tokenizer, chat template, weight headers and evenly spread samples of the weights.
 
     It changes with the quantization, the tensor table, the files' sizes or any sampled slice. It is no proof
     against somebody who alters a single byte on purpose.
@@ -41,6 +41,7 @@ def content_version(path: str | Path) -> str:
             for name in _described_in(place):
                 if (place / name).is_file():
                     digest.update(name.encode() + b"\0" + (place / name).read_bytes())
+            digest.update(tokenizer_version(place).encode())
             for file in weight_files(place):
                 _add_file(digest, file, _safetensors_header(file))
         else:
