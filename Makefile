@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
 # torch is named first: a plain requirement elsewhere would bring the build with several GB of CUDA libraries.
 TORCH ?= torch==2.13.0
 
@@ -22,6 +23,11 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make setup PYTHON=python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
+	@touch $@
+
+# What only the tests and the checks need: a newcomer's first command does not wait for it.
+$(DEV_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
@@ -31,10 +37,10 @@ demo-models: setup ## make the demo models that are missing
 demo: demo-models ## set up and decide which of five formats of one model to run
 	$(BIN)/python -m lqmf_runner experiment=demo
 
-test: demo-models ## set up and run the whole test suite
+test: demo-models $(DEV_STAMP) ## set up and run the whole test suite
 	$(BIN)/python -m pytest
 
-lint: setup ## ruff, mypy and the layers of packages, as in CI
+lint: $(DEV_STAMP) ## ruff, mypy and the layers of packages, as in CI
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

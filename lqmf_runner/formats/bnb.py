@@ -21,10 +21,17 @@ _NESTED = ("nested_absmax", "nested_quant_map")  # of scales that are quantized 
 
 @dataclass(frozen=True)
 class BnbBackend(TransformersBackend):
-    """bitsandbytes. `quantize_on_load` ("4bit", "8bit") quantizes a checkpoint that is not yet quantized."""
+    """bitsandbytes.
+
+    Attributes:
+        quantize_on_load: "4bit" or "8bit" quantizes a checkpoint that is not yet quantized.
+        llm_int8: compute 8-bit layers on a CPU as bitsandbytes does (LLM.int8(): activations are rounded to 8 bits
+            too, and a request's answer can depend on what runs beside it). On a GPU that is always so.
+    """
 
     format: str = "bnb"
     quantize_on_load: str | None = None
+    llm_int8: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,7 +107,7 @@ BNB = Format(
     recognise=recognise,
     count_parameters=count_parameters,
     check_stored=check_stored,
-    numeric_options=(*NUMERIC_OPTIONS, "quantize_on_load"),
+    numeric_options=(*NUMERIC_OPTIONS, "quantize_on_load", "llm_int8"),
     packages=(*PACKAGES, "bitsandbytes"),
     extra="bnb",
 )

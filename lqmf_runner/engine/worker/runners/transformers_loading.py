@@ -14,7 +14,7 @@ from ....formats import get_format
 from ....models import FoundModel
 from ....models.load import load_checkpoint
 from ....types import ModelSpec
-from .int8 import keep_activations
+from .int8 import UNROUNDED, keep_activations
 
 
 def load_model(
@@ -85,8 +85,8 @@ def _from_pretrained(
     for parameter in model.parameters():
         if parameter.is_floating_point() and id(parameter) not in packed:
             parameter.data = parameter.data.to(dtype)
-    if spec.format == "bnb" and not on_gpu:
-        keep_activations(model)
+    if spec.format == "bnb" and not on_gpu and not options.get("llm_int8") and keep_activations(model):
+        notes.append(UNROUNDED)
     return model.eval(), "cuda" if on_gpu else "cpu", dtype
 
 
