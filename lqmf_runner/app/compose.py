@@ -17,10 +17,8 @@ from ..errors import LqmfError, UserInputError
 from ..formats import check_backend, is_remote
 from ..modes import MODES, Mode
 from .config_errors import SCHEMA_SUFFIX, missing, translate, unknown, unknown_key
+from .model_choice import NO_MODEL, name_by_place
 from .schema import Place, place_of
-
-NO_MODEL = ("~model", "model.name=''")
-"""`model=null` in the words of Hydra, which has no null for a group: no group, and a model without a name."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,8 @@ def _naming(model: str) -> Iterator[None]:
 def to_run_config(composed: DictConfig) -> RunConfig:
     """The frozen objects of a composed configuration, interpolations resolved.
 
+    A model without a name gets that of its place.
+
     Raises:
         OmegaConfBaseException: a value is missing or cannot be resolved.
         UserInputError: a value is out of range, or a key is unknown.
@@ -102,6 +102,7 @@ def to_run_config(composed: DictConfig) -> RunConfig:
     for key in composed:
         if key not in names and key != "hydra":
             raise unknown_key(str(key), names)
+    name_by_place(composed)
     config = RunConfig(**{name: plain(composed, name) for name in names})
     check_backend(config.backend)
     return config

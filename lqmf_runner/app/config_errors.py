@@ -76,9 +76,10 @@ def unknown_key(key: str, valid: Iterable[str], source: str = "") -> UserInputEr
     parent, _, name = key.rpartition(".")
     names = sorted(valid)
     where = f"valid keys of {parent}" if parent else "valid keys"
-    return UserInputError(
-        f"unknown key '{key}'{_suggest(name, names)}{source}", hint=f"{where}: {', '.join(names)}"
-    )
+    hint = f"{where}: {', '.join(names)}"
+    if key == "model.backend":
+        hint = f"a model's YAML chooses its format in its defaults list: {_override_of('backend')}"
+    return UserInputError(f"unknown key '{key}'{_suggest(name, names)}{source}", hint=hint)
 
 
 def _translate(error: Exception) -> UserInputError:
@@ -97,6 +98,11 @@ def _translate(error: Exception) -> UserInputError:
     ):
         names = _choices(found[2].split())
         return UserInputError(f"no {found[1]} given", hint=f"add {found[1]}=, one of: {', '.join(names)}")
+    if found := re.search(r"In '(\S+)': Could not override '(\w+)@\S+?'", text):
+        return UserInputError(
+            f"'override /{found[2]}' in {found[1]}.yaml lacks its place in the configuration",
+            hint=f"write: {_override_of(found[2])}",
+        )
     if found := re.search(
         r"Override (\S+) looks like a config group override|Could not override '(\S+?)'", text
     ):
@@ -110,6 +116,11 @@ def _translate(error: Exception) -> UserInputError:
     if isinstance(error, SearchPathException):
         return UserInputError(_one_line(text), hint="--config-dir takes a folder of your own YAML files")
     return UserInputError(_one_line(text) or type(error).__name__, hint="python -m lqmf_runner --help")
+
+
+def _override_of(group: str) -> str:
+    """The line of a defaults list by which a YAML in one group chooses from another."""
+    return f"- override /{group}@_global_.{group}: <name>"
 
 
 def _unreadable(error: OverrideParseException) -> UserInputError:

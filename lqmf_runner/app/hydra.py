@@ -31,9 +31,10 @@ from ..runs.context import RunContext
 from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
 from . import PROGRAM, yaml_texts
 from .arguments import typed_arguments
-from .compose import NO_MODEL, Prepared, plain, prepare
+from .compose import Prepared, plain, prepare
 from .conf import conf_dir
 from .config_errors import SCHEMA_SUFFIX
+from .model_choice import choose_model
 from .schema import group_schemas
 from .terminal import discard_output, report
 
@@ -60,10 +61,10 @@ def run(overrides: Sequence[str], options: Sequence[str] = ()) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its exceptions, and `terminal` words them
     register_schemas()
-    typed = typed_arguments(overrides, sweep=not _SWEEP_OPTIONS.isdisjoint(options))
+    typed = typed_arguments(choose_model(overrides), sweep=not _SWEEP_OPTIONS.isdisjoint(options))
     BeforeRun.typed = [*overrides, *options]
     BeforeRun.sweep = None
-    sys.argv = [sys.argv[0], *_without_model(typed), *options]
+    sys.argv = [sys.argv[0], *typed, *options]
     exit_code = 0
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
@@ -85,11 +86,6 @@ def run(overrides: Sequence[str], options: Sequence[str] = ()) -> int:
     if BeforeRun.sweep is not None:
         _conclude(BeforeRun.sweep)
     return exit_code
-
-
-def _without_model(args: Sequence[str]) -> list[str]:
-    """The arguments, with `model=null` in the words of Hydra."""
-    return [word for arg in args for word in (NO_MODEL if arg == "model=null" else (arg,))]
 
 
 def register_schemas() -> None:

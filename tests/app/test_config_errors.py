@@ -43,6 +43,28 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("yaml", "error"),
+    [
+        (
+            "defaults: [{override /backend: auto}]\nname: mine\n",
+            "'override /backend' in model/mine.yaml lacks",
+        ),
+        ("name: mine\nbackend: bnb\n", "unknown key 'model.backend' in model/mine.yaml"),
+    ],
+)
+def test_a_model_of_one_s_own_that_chooses_its_backend_wrongly_gets_the_line_to_write(
+    yaml: str, error: str, run_program: Run, tmp_path: Path
+) -> None:
+    own = tmp_path / "own" / "model"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(yaml)
+    done = run_program("mode=benchmark", "model=mine", "--config-dir", "own")
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert "- override /backend@_global_.backend: <name>" in done.stderr
+
+
 @pytest.mark.parametrize("what", MISTAKES)
 def test_a_mistake_is_answered_at_once_with_one_line_and_the_valid_names(
     what: str, run_program: Run, tmp_path: Path

@@ -1,0 +1,54 @@
+"""A model that is given by its name, path or hub id is that model, under its own name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from lqmf_runner.app.model_choice import NO_MODEL, choose_model, name_by_place
+from lqmf_runner.errors import UserInputError
+
+from ..conftest import Run
+
+
+@pytest.mark.parametrize("place", ["model.name=other", "model.path=a/b.gguf", "model.hub_id=a/b"])
+def test_a_place_without_a_model_is_not_another_place_for_the_default(place: str) -> None:
+    assert choose_model(["mode=chat", place]) == ["mode=chat", place, "model=local"]
+    for chosen in ("model=mine", "experiment=mine"):
+        assert choose_model([chosen, place]) == [chosen, place]
+
+
+def test_the_rest_stays_as_it_is() -> None:
+    for words in (["mode=chat"], ["mode=chat", "model.file=x"], ["models=[a,b]", "mode=compare"]):
+        assert choose_model(words) == words
+    assert choose_model(["model=null", "mode=serve"]) == [*NO_MODEL, "mode=serve"]
+
+
+def test_one_place_for_several_models_is_refused() -> None:
+    with pytest.raises(UserInputError, match=r"model\.path=x is one model, and models=\[a,b\] are several"):
+        choose_model(["models=[a,b]", "model.path=x"])
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ({"path": "models/Some-Model_Q4.gguf"}, "Some-Model_Q4"), ({"path": "big-00001-of-00002.gguf"}, "big"),
+        ({"path": "pub/Repo-1.5B/"}, "Repo-1.5B"), ({"path": "."}, Path.cwd().name), ({"path": "x.GGUF"}, "x"),
+        ({"hub_id": "owner/Repo-2.5B"}, "Repo-2.5B"), ({"path": "x", "name": "own"}, "own"),
+    ],
+)  # fmt: skip
+def test_a_model_without_a_name_has_that_of_its_place(place: dict[str, str], name: str) -> None:
+    model = {"name": "???", "path": None, "hub_id": None, **place}
+    composed = OmegaConf.create({"model": model})
+    name_by_place(composed)
+    assert composed.model.name == name
+
+
+def test_the_name_is_that_of_the_run(run_program: Run, tmp_path: Path) -> None:
+    run_program("mode=quantize", "model.path=a/b.gguf", "mode.method=gguf", "mode.type=Q4_0")
+    (config,) = (tmp_path / "outputs").glob("*/*/.hydra/config.yaml")
+    model = yaml.safe_load(config.read_text())["model"]
+    assert (model["name"], model["package"]) == ("b", None)
