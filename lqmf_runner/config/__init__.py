@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from .benchmark import BenchmarkMode, CompareMode, ObjectivesConfig, RampConfig, SyntheticConfig
 from .checks import MISSING
+from .console import ConsoleConfig
 from .fidelity import FidelityConfig
 from .judge import GraderConfig, JudgeConfig, SimilarityConfig
 from .model import BackendConfig, ModelConfig
 from .modes import (
     BatchMode,
     ChatMode,
+    ConsoleMode,
     HistoryMode,
     KeysMode,
     ModeConfig,
@@ -35,6 +37,8 @@ __all__ = [
     "BenchmarkMode",
     "ChatMode",
     "CompareMode",
+    "ConsoleConfig",
+    "ConsoleMode",
     "FidelityConfig",
     "GraderConfig",
     "HistoryMode",

@@ -150,6 +150,13 @@ class ChatMode(ModeConfig):
 
 
 @dataclass(frozen=True)
+class ConsoleMode(ModeConfig):
+    """Say in plain English what is to be done; see `ConsoleConfig`."""
+
+    name: str = "console"
+
+
+@dataclass(frozen=True)
 class ServeMode(ModeConfig):
     """Serve models over HTTP; see `ServerConfig`."""
 

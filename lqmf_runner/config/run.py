@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..errors import UserInputError
 from .checks import within
+from .console import ConsoleConfig
 from .fidelity import FidelityConfig
 from .judge import JudgeConfig, SimilarityConfig
 from .model import BackendConfig, ModelConfig
@@ -58,6 +59,7 @@ class RunConfig:
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    console: ConsoleConfig = field(default_factory=ConsoleConfig)
     models: list[Name] = field(default_factory=list)
     runs: list[FilePath] = field(default_factory=list)
     reference: Name | None = None

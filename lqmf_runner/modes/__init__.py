@@ -5,7 +5,7 @@ The files import nothing heavy before they run, so that `--help` can list all mo
 
 from __future__ import annotations
 
-from . import batch, benchmark, chat, compare, history, keys, models, quantize, serve, status, stop
+from . import batch, benchmark, chat, compare, console, history, keys, models, quantize, serve, status, stop
 from .base import Mode
 
 __all__ = ["MODES", "Mode"]
@@ -18,6 +18,7 @@ MODES: dict[str, Mode] = {
         stop.MODE,
         keys.MODE,
         chat.MODE,
+        console.MODE,
         batch.MODE,
         benchmark.MODE,
         compare.MODE,

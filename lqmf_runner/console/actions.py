@@ -1,0 +1,123 @@
+"""Does what a command says: runs the program, asks the server, or answers from what is here."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserInputError
+from .commands import Command
+from .help import help_text
+from .jobs import Outcome, run_in_foreground, without_controls
+from .questions import Screen
+from .records import newest_report, records
+from .server_link import ServerLink, find_server
+from .session import Session
+from .understanding import steps
+
+
+class Actions:
+    """What the console can do, besides what it says.
+
+    Args:
+        port: of the server, where several run.
+    """
+
+    def __init__(self, screen: Screen, output_dir: Path, port: int, timeout_s: float) -> None:
+        self._screen = screen
+        self._output_dir = output_dir
+        self._port = port
+        self._timeout_s = timeout_s
+
+    def run(self, command: Command) -> Outcome:
+        """Run the program in the foreground."""
+        return run_in_foreground(command.arguments, interactive=command.is_interactive)
+
+    def answer(self, command: Command, session: Session) -> None:
+        """Do a command that is no run of the program.
+
+        Raises:
+            LqmfError: the server refuses, or there is nothing to show.
+        """
+        step = command.step
+        if command.request is not None:
+            self._ask_server(command)
+        elif step.intent in (steps.REPORT, steps.RECOMMEND):
+            self._screen.say(newest_report(self._output_dir, _about(command)).read_text("utf-8"))
+        elif step.intent == steps.STATISTICS:
+            self._statistics(session)
+        else:
+            self._screen.say(help_text(step.arguments.get("topic")))
+
+    def measured(self, seconds: float) -> tuple[int, int]:
+        """Requests and output tokens in the results that runs have left in the last seconds."""
+        since = time.time() - seconds - 1.0
+        requests = tokens = 0
+        for record in records(self._output_dir):
+            if (record.folder / "results.json").stat().st_mtime < since:
+                break
+            if record.results.run.compares:
+                continue
+            for model in record.results.models:
+                requests += sum(load.requests for load in model.loads)
+                tokens += sum(load.output_tokens for load in model.loads)
+        return requests, tokens
+
+    def _ask_server(self, command: Command) -> None:
+        server = find_server(self._port)
+        if server is None:
+            raise UserInputError("no server is running", hint='say "start the server" first')
+        link = ServerLink(server.url, self._timeout_s)
+        method, path = command.request or ("GET", "/")
+        if path == "/models/*/unload":
+            names = link.loaded()
+            for name in names:
+                self._say_model(link.ask(method, f"/models/{name}/unload"))
+            if not names:
+                self._screen.say("no model is loaded")
+        elif path == "/models":
+            self._say_loaded(link.ask(method, path))
+        else:
+            self._say_model(link.ask(method, path))
+
+    def _say_model(self, answer: dict[str, Any]) -> None:
+        state = answer["state"]
+        if answer.get("already_loaded"):
+            state = "loaded already"
+        elif answer.get("was_loaded") is False:
+            state = "not loaded"
+        memory = f", {answer['memory_mb']:.0f} MB" if answer.get("memory_mb") else ""
+        self._screen.say(f"{answer['name']}: {state}{memory}", "green")
+        for note in answer.get("notes", []):
+            self._screen.say(f"note: {note}", "yellow")
+
+    def _say_loaded(self, answer: dict[str, Any]) -> None:
+        if not answer["models"]:
+            self._screen.say("no model is loaded")
+        for model in answer["models"]:
+            self._screen.say(f"{model['name']}: {model['state']}, {model['memory_mb']:.0f} MB")
+
+    def _statistics(self, session: Session) -> None:
+        figures = session.statistics()
+        width = max(map(len, figures))
+        self._screen.say(f"session {session.name}")
+        self._screen.say("\n".join(f"  {name:<{width}}  {value:g}" for name, value in figures.items()))
+        try:
+            server = find_server(self._port)
+        except UserInputError:  # several: none of them is this session's
+            return
+        if server is None:
+            return
+        stats = ServerLink(server.url, self._timeout_s).ask("GET", "/stats")
+        self._screen.say(f"server {server.url}")
+        flat = {key: value for key, value in stats.items() if isinstance(value, (int, float, str))}
+        width = max(map(len, flat), default=0)
+        self._screen.say(
+            "\n".join(f"  {key:<{width}}  {without_controls(str(v))}" for key, v in flat.items())
+        )
+
+
+def _about(command: Command) -> str | None:
+    arguments = command.step.arguments
+    return arguments.get("model") or arguments.get("why")

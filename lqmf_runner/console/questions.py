@@ -1,0 +1,142 @@
+"""Asks for what is open in a step: which reading, which model, which file. Nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from .understanding import steps
+from .understanding.names import NameIndex
+from .understanding.steps import Step
+from .understanding.tokens import tokenize
+
+_YES = frozenset(
+    {"y", "yes", "yeah", "yep", "sure", "ok", "okay", "go", "go ahead", "do it", "please", "yes please"}
+)
+_TRIES = 2
+
+PURPOSES = {
+    steps.LOAD: "load it on the server",
+    steps.UNLOAD: "unload it",
+    steps.START: "start a server",
+    steps.STOP: "stop the server",
+    steps.STATUS: "show the servers",
+    steps.CHAT: "chat with it",
+    steps.EXPERIMENT: "run an experiment",
+    steps.LIST_MODELS: "list models",
+    steps.LIST_EXPERIMENTS: "list experiments",
+    steps.REPORT: "show a report",
+    steps.STATISTICS: "show statistics",
+    steps.HISTORY: "show the history",
+    steps.RECOMMEND: "recommend a model",
+    steps.QUANTIZE: "make a quantized model",
+    steps.PULL: "fetch a model",
+    steps.PROGRESS: "show the progress",
+    steps.CANCEL: "cancel what runs",
+    steps.HELP: "show help",
+    steps.EXIT: "leave",
+}
+"""What each intent is for, in a question."""
+
+
+class Screen(Protocol):
+    """Where the console speaks and listens."""
+
+    def say(self, text: str, style: str = "") -> None:
+        """Show some lines. `style` is rich's, e.g. "red"."""
+
+    def ask(self, question: str) -> str | None:
+        """Ask, and return what is answered; None if nobody answers."""
+
+
+def consents(screen: Screen, question: str) -> bool:
+    """Whether the user says yes; anything else is no."""
+    answer = screen.ask(f"{question} [y/N] ")
+    return answer is not None and answer.strip().lower().rstrip(".!") in _YES
+
+
+def settle(step: Step, screen: Screen) -> Step | None:
+    """The step with nothing open; None if the user does not answer."""
+    if step.others:
+        readings = [step.intent, *step.others]
+        chosen = _choose(screen, "What do you mean?", [PURPOSES[intent] for intent in readings])
+        if chosen is None:
+            return None
+        step = _as_intent(step, readings[chosen])
+    for argument, names in step.choices.items():
+        chosen = _choose(screen, "Which model?", names)
+        if chosen is None:
+            return None
+        value = [*step.arguments.get(argument, []), names[chosen]] if argument == "models" else names[chosen]
+        step = _with(step, **{argument: value})
+    for argument, question in _missing(step):
+        answer = screen.ask(question)
+        if not (answer or "").strip():
+            return None
+        step = _with(step, **{argument: str(answer).strip()})
+    if step.confidence < steps.SURE and not step.others and not step.choices:
+        models = f" ({', '.join(step.models)})" if step.models else ""
+        if not consents(screen, f"Do you mean: {PURPOSES[step.intent]}{models}?"):
+            return None
+    return msgspec.structs.replace(step, confidence=1.0, choices={}, others=())
+
+
+def open_points(step: Step) -> str:
+    """What would be asked, in a few words; empty if nothing."""
+    if step.others:
+        return "it may mean: " + ", or ".join(PURPOSES[intent] for intent in (step.intent, *step.others))
+    for names in step.choices.values():
+        return "it may be any of the models " + ", ".join(names)
+    for argument, _ in _missing(step):
+        return f"the {argument} is not said"
+    return "it is not sure" if step.confidence < steps.SURE else ""
+
+
+def _missing(step: Step) -> list[tuple[str, str]]:
+    kind = step.arguments.get("kind")
+    if kind == "single" and not step.arguments.get("message"):
+        return [("message", "What shall I ask it? ")]
+    if kind == "batch" and not step.arguments.get("file"):
+        return [("file", "Which file has the prompts? ")]
+    return []
+
+
+def _choose(screen: Screen, question: str, choices: Sequence[str]) -> int | None:
+    """The place of the choice that is answered with its number, or with enough of its name."""
+    listed = "\n".join(f"  {number}  {choice}" for number, choice in enumerate(choices, 1))
+    for _ in range(_TRIES):
+        answer = screen.ask(f"{question}\n{listed}\n> ")
+        if answer is None or not answer.strip():
+            return None
+        text = answer.strip()
+        if text.isdecimal() and 1 <= int(text) <= len(choices):
+            return int(text) - 1
+        mention = NameIndex(choices).mention(tokenize(text), 0, frozenset())
+        if mention is not None and len(mention.candidates) == 1:
+            return list(choices).index(mention.candidates[0])
+        screen.say("Answer with a number or a name.", "yellow")
+    return None
+
+
+def _as_intent(step: Step, intent: str) -> Step:
+    """The step as another intent, with its models under the name that one has for them."""
+    arguments = {key: value for key, value in step.arguments.items() if key not in ("model", "models")}
+    if step.models and intent in (steps.EXPERIMENT, steps.START):
+        arguments["models"] = step.models
+    elif step.models:
+        arguments["model"] = step.models[0]
+    if intent == steps.EXPERIMENT:
+        arguments.setdefault("kind", "benchmark")
+    choices = {
+        "models" if intent in (steps.EXPERIMENT, steps.START) else "model": names
+        for names in step.choices.values()
+    }
+    return msgspec.structs.replace(
+        step, intent=intent, arguments=arguments, choices=choices, others=(), confidence=1.0
+    )
+
+
+def _with(step: Step, **arguments: object) -> Step:
+    return msgspec.structs.replace(step, arguments=step.arguments | arguments)

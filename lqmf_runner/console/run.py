@@ -1,0 +1,134 @@
+"""mode=console, from its settings to an exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserInputError
+from ..models import discover
+from ..redaction import redact, secrets_in
+from ..runs.context import RunContext
+from .actions import Actions
+from .commands import Setting
+from .dialogue import NOT_UNDERSTOOD, SUCCESS, Dialogue, sessions_folder
+from .records import newest_report, runs_to_recommend_from
+from .server_link import find_server
+from .session import open_session
+from .terminal import Lines, Terminal, one_shot_screen
+from .understanding.lexicon import SPELLED
+from .understanding.steps import Step
+from .understanding.understand import Understanding
+
+_OWN = ("mode", "model", "models", "~model", "experiment", "server.background", "hydra")
+_WELCOME = 'Say what is to be done, in plain English; "help" has examples, "exit" leaves.'
+
+
+def run_console(context: RunContext, arguments: Sequence[str]) -> int:
+    """Do what `console.say` says, or read from the terminal.
+
+    Args:
+        arguments: the command line of this process, whose settings each run that the console starts takes over.
+
+    Returns:
+        0; with `console.say`, 1 if a step has failed and 2 if it is not understood or needs an answer.
+    """
+    config, settings = context.config, context.config.console
+    understanding = Understanding(model_names(context))
+    if settings.dry_run:
+        return _dry_run(understanding.steps(settings.say or ""))
+    screen = Terminal() if settings.say is None else one_shot_screen()
+    one_shot = settings.say is not None
+    folder = sessions_folder(settings.folder, config.output_dir)
+    session = open_session(folder, settings.session, one_shot=one_shot)
+    output_dir = Path(config.output_dir)
+    actions = Actions(screen, output_dir, config.server.port, settings.timeout_s)
+    lines = None if one_shot else _lines(understanding, session.folder)
+    dialogue = Dialogue(
+        understanding.steps,
+        session,
+        lambda: _setting(context, arguments),
+        actions,
+        screen,
+        models=session.models if settings.session else (),
+        confirm=settings.confirm,
+        background=lines is not None and lines.is_terminal,
+    )
+    if lines is None:
+        return dialogue.hear(settings.say or "")
+    return _talk(dialogue, lines, screen, session.name)
+
+
+def model_names(context: RunContext) -> list[str]:
+    """The names of models that can be said: the configured ones, and those that lie in the models folder."""
+    configured = [name for name in context.model_names if name != "local"]
+    found = [model.name for model in discover(Path(context.config.models_dir)) if not model.problem]
+    return [*configured, *(name for name in found if name not in configured)]
+
+
+def described(step: Step) -> dict[str, object]:
+    """A step as `console.dry_run` prints it."""
+    arguments = step.arguments | ({"choices": step.choices} if step.choices else {})
+    return {
+        "intent": step.intent,
+        "arguments": arguments,
+        "confidence": step.confidence,
+        "layer": step.layer,
+    }
+
+
+def _dry_run(steps: Sequence[Step]) -> int:
+    for step in steps:
+        print(json.dumps(described(step), ensure_ascii=False))
+    return SUCCESS
+
+
+def _lines(understanding: Understanding, folder: Path) -> Lines:
+    words = sorted({*understanding.names.names, *SPELLED})
+    return Lines(folder / "history", words, lambda: f" session {folder.name}")
+
+
+def _talk(dialogue: Dialogue, lines: Lines, screen: Terminal, name: str) -> int:
+    """Hear sentence after sentence. Without a terminal the exit code is that of the last one that did not go well."""
+    screen.say(f"session {name}. {_WELCOME}", "dim")
+    worst = SUCCESS
+    try:
+        while not dialogue.left:
+            with lines.beside():
+                sentence = lines.read()
+            if sentence is None:
+                break
+            if sentence:
+                worst = dialogue.hear(sentence) or worst
+    finally:
+        dialogue.leave()
+    return SUCCESS if lines.is_terminal else min(worst, NOT_UNDERSTOOD)
+
+
+def _setting(context: RunContext, arguments: Sequence[str]) -> Setting:
+    config = context.config
+    kept = tuple(word for word in arguments if not _is_own(word))
+    secrets = secrets_in(dataclasses.asdict(config))
+    server, several = None, None
+    try:
+        server = find_server(config.server.port)
+    except UserInputError as error:
+        several = error
+    output_dir = Path(config.output_dir)
+    return Setting(
+        overrides=kept,
+        shown=tuple(redact(word, secrets) for word in kept),
+        server=server.url if server else "",
+        port=server.port if server else config.server.port,
+        several=several,
+        runs=lambda: runs_to_recommend_from(output_dir),
+        report=lambda model: str(newest_report(output_dir, model)),
+    )
+
+
+def _is_own(word: str) -> bool:
+    """Whether an argument is of the console, or of what it decides itself."""
+    key = word.partition("=")[0].lstrip("+")
+    return key in _OWN or key.startswith(("mode.", "console.", "model.", "hydra."))

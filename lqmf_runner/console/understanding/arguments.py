@@ -1,0 +1,237 @@
+"""Holds items against frames, and makes steps with their arguments of those that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import steps
+from .frames import FRAMES, MAY, NO_MODEL, ONE, PAIR, SEVERAL, Frame
+from .items import Item
+from .names import Mention, NameIndex, is_format
+from .steps import Step
+
+_METHODS = {
+    "bnb": "bnb", "bitsandbytes": "bnb", "nf4": "bnb", "int8": "bnb", "gptq": "gptq", "gguf": "gguf", "bf16": "bf16",
+}  # fmt: skip
+_OPTIMIZE = {"fast": "speed", "small": "memory", "accurate": "fidelity"}
+_ARGUMENT = {"memory": "max_memory_mb"}
+_NOT_SAID = 2
+_FORMATS_OF_MODELS = ("bnb", "gptq", "gguf", "bf16")
+
+
+@dataclass
+class Reading:
+    """One way to read a part of a sentence."""
+
+    steps: list[Step]
+    score: float
+
+    @property
+    def intent(self) -> str:
+        """Of its steps, which all have the same."""
+        return self.steps[0].intent
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The models of a part: those that are named, and what may be meant where it is not clear."""
+
+    names: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    reference: str | None = None
+    all: bool = False
+
+
+def readings(items: Sequence[Item], names: NameIndex, before: Sequence[str]) -> Iterator[Reading]:
+    """All readings of a part of a sentence.
+
+    Args:
+        before: the models that "it" stands for.
+    """
+    for frame in FRAMES:
+        part = _quantize_values(items) if frame.intent == steps.QUANTIZE else list(items)
+        part = _format_values(part) if frame.intent == steps.LIST_MODELS else part
+        if _explains(frame, part):
+            made = _steps(frame, part, names, before)
+            if made:
+                yield Reading(made, frame.score - (_NOT_SAID if _is_not_said(frame, part, made) else 0))
+
+
+def _is_not_said(frame: Frame, items: Sequence[Item], made: Sequence[Step]) -> bool:
+    """Whether it takes a model that no word of the sentence stands for."""
+    named = any(item.kind == "model" or item.is_pronoun or "models" in item.meanings for item in items)
+    return frame.models in (ONE, SEVERAL) and not named and bool(made[0].choices)
+
+
+def _explains(frame: Frame, items: Sequence[Item]) -> bool:
+    kinds = [item.kind for item in items]
+    if not frame.needs <= set(kinds):
+        return False
+    mentions = kinds.count("model")
+    if mentions and frame.models == NO_MODEL:
+        return False
+    for item in items:
+        if item.kind not in ("word", "comma", "model") and item.kind not in frame.takes:
+            return False
+        if item.kind == "word" and not item.is_filler and not item.meanings & frame.meanings:
+            return False
+    return _filled(frame.need, [item.meanings for item in items if item.kind == "word"])
+
+
+def _filled(need: Sequence[frozenset[str]], meanings: Sequence[frozenset[str]]) -> bool:
+    """Whether each group can have an item of its own."""
+    if not need:
+        return True
+    return any(
+        _filled(need[1:], [*meanings[:at], *meanings[at + 1 :]])
+        for at, meaning in enumerate(meanings)
+        if meaning & need[0]
+    )
+
+
+def _steps(frame: Frame, items: Sequence[Item], names: NameIndex, before: Sequence[str]) -> list[Step]:
+    models = _models(frame, items, names, before)
+    if models is None:
+        return []
+    arguments: dict[str, Any] = dict(frame.arguments)
+    for item in items:
+        if item.kind in frame.takes:
+            arguments[_ARGUMENT.get(item.kind, item.kind)] = item.value
+    if "type" in arguments:
+        arguments["type"] = str(arguments["type"]).upper()
+        arguments.setdefault("method", "gguf")
+    if frame.intent == steps.RECOMMEND:
+        arguments |= _optimize(items)
+    if frame.intent == steps.STOP and any("all" in item.meanings for item in items):
+        arguments["all"] = True
+    likeness = min((item.likeness for item in items), default=1.0)
+    layer = steps.GRAMMAR if likeness == 1 else steps.FUZZY
+    confidence = round(likeness, 2)
+    step = Step(intent=frame.intent, arguments=arguments, confidence=confidence, layer=layer)
+    return _with_models(frame, step, models)
+
+
+def _with_models(frame: Frame, step: Step, models: _Models) -> list[Step]:
+    """The step with its models: a step each where it takes one."""
+    key = _key(frame)
+    if models.all:
+        return [_replace(step, all=True)]
+    if models.choices:
+        asked = Step(
+            intent=step.intent,
+            arguments=step.arguments,
+            confidence=0.5,
+            layer=step.layer,
+            choices={key: list(models.choices)},
+        )
+        return [asked]
+    if not models.names:
+        return [step]
+    if frame.models == ONE:
+        return [_replace(step, **{key: name}) for name in models.names]
+    if models.reference:
+        step = _replace(step, reference=models.reference)
+    several = frame.intent in (steps.EXPERIMENT, steps.START)
+    return [_replace(step, **({"models": list(models.names)} if several else {"model": models.names[0]}))]
+
+
+def _key(frame: Frame) -> str:
+    if frame.intent == steps.RECOMMEND:
+        return "why"
+    return "models" if frame.intent in (steps.EXPERIMENT, steps.START) else "model"
+
+
+def _replace(step: Step, **arguments: Any) -> Step:
+    return Step(
+        intent=step.intent,
+        arguments=step.arguments | arguments,
+        confidence=step.confidence,
+        layer=step.layer,
+    )
+
+
+def _models(frame: Frame, items: Sequence[Item], names: NameIndex, before: Sequence[str]) -> _Models | None:
+    """The models of a part; None if it does not have those that the frame needs."""
+    if frame.models == NO_MODEL:
+        return _Models()
+    found: list[str] = []
+    choices: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
+    reference: str | None = None
+    every = any("all" in item.meanings for item in items)
+    for at, item in enumerate(items):
+        if item.kind != "model":
+            continue
+        mention: Mention = item.value
+        candidates = mention.candidates
+        if mention.is_format and family:
+            candidates = names.narrowed([*family, *mention.words]) or candidates
+        elif not mention.is_format:
+            family = tuple(word for word in mention.words if not is_format(word))
+        if len(candidates) == 1 and reference is None and _is_reference(items, at):
+            reference = candidates[0]
+        elif len(candidates) == 1 or every:
+            found += [name for name in candidates if name not in found]
+        else:
+            choices = choices or candidates
+    if choices:
+        return _Models(choices=choices)
+    if not found and every and frame.models != MAY:
+        return _Models(all=True) if frame.intent in (steps.UNLOAD, steps.EXPERIMENT) else None
+    if not found and frame.models != MAY:
+        if not before or frame.models == PAIR:
+            return None if frame.models == PAIR else _Models(choices=names.names)
+        found = list(before)
+    elif not found and any(item.is_pronoun for item in items):
+        found = list(before)
+    if frame.models == PAIR and len(found) < 2 and not reference:
+        return _Models(choices=tuple(name for name in names.names if name not in found)) if found else None
+    return _Models(tuple(found), reference=reference)
+
+
+def _is_reference(items: Sequence[Item], at: int) -> bool:
+    """Whether a model is called the reference: "reference X", "X as the reference"."""
+    after = items[at + 1 : at + 2]
+    before = items[at - 1 : at] if at else []
+    return any("reference" in item.meanings for item in (*after, *before))
+
+
+def _optimize(items: Sequence[Item]) -> dict[str, str]:
+    for item in items:
+        for meaning, aim in _OPTIMIZE.items():
+            if meaning in item.meanings:
+                return {"optimize": aim}
+    return {}
+
+
+def _quantize_values(items: Sequence[Item]) -> list[Item]:
+    """The items, with formats and numbers of bits as what is to be made. The first model stays the source."""
+    made: list[Item] = []
+    for item in items:
+        if item.kind == "model" and item.value.is_format:
+            made += [_value(word, item) for word in item.value.words]
+        elif item.kind == "bits":
+            made.append(_value(item.value, item))
+        else:
+            made.append(item)
+    return made
+
+
+def _value(word: str, item: Item) -> Item:
+    if word in _METHODS:
+        return Item("method", _METHODS[word], item.start, item.end)
+    if word.endswith("bit"):
+        return Item("bits", int(word.removesuffix("bit")), item.start, item.end)
+    return Item("type", word, item.start, item.end)
+
+
+def _format_values(items: Sequence[Item]) -> list[Item]:
+    """ "list the gguf models": the format, and no model."""
+    return [
+        Item("format", item.value.words[0], item.start, item.end)
+        if item.kind == "model" and item.value.words[0] in _FORMATS_OF_MODELS and len(item.value.words) == 1
+        else item
+        for item in items
+    ]

@@ -1,0 +1,160 @@
+"""Reads tokens as items: words with their meanings, values, and names of models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .lexicon import FILLERS, LONGEST, PHRASES, PRONOUNS, SPELLED, WORDS
+from .names import Mention, NameIndex
+from .spelling import correct
+from .tokens import Token, megabytes
+
+_DAYS = {"yesterday": "1d", "today": "1d", "week": "7d", "month": "30d", "day": "1d"}
+_UNITS = {"hour": "h", "hours": "h", "day": "d", "days": "d", "week": "w", "weeks": "w"}
+_TIME_WORDS = frozenset({"since", "last", "past", "the", "in", "of", "from"})
+_NOT_NAMES = WORDS - {"original"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A part of a sentence.
+
+    Attributes:
+        kind: "word", "model", "port", "users", "memory", "since", "file", "id", "message", "type", "number" or "comma".
+        value: of a value; the `Mention` of a model; else the word as it was typed.
+        meanings: of a word.
+        start, end: which tokens it takes.
+        likeness: 1, or less where its spelling was corrected.
+    """
+
+    kind: str
+    value: Any
+    start: int
+    end: int
+    meanings: frozenset[str] = frozenset()
+    likeness: float = 1.0
+
+    @property
+    def is_filler(self) -> bool:
+        """Whether it may be left out."""
+        return self.kind == "comma" or (self.kind == "word" and self.value in FILLERS | PRONOUNS)
+
+    @property
+    def is_pronoun(self) -> bool:
+        """Whether it stands for models that were named before."""
+        return self.kind == "word" and self.value in PRONOUNS
+
+
+def read_items(tokens: Sequence[Token], names: NameIndex) -> list[Item]:
+    """All items of a sentence, from left to right."""
+    items: list[Item] = []
+    at = 0
+    while at < len(tokens):
+        item = _read(tokens, at, names)
+        items.append(item)
+        at = item.end
+    return items
+
+
+def _read(tokens: Sequence[Token], at: int, names: NameIndex) -> Item:
+    token = tokens[at]
+    for reader in (_period, _number, _phrase):
+        item = reader(tokens, at)
+        if item is not None and (reader is not _phrase or item.end - item.start > 1):
+            return item
+    if token.kind == "quoted":
+        return Item("message", token.text, at, at + 1)
+    if token.kind == "comma":
+        return Item("comma", token.text, at, at + 1)
+    if token.kind == "size":
+        return Item("memory", megabytes(token.text), at, at + 1)
+    mention = names.mention(tokens, at, _NOT_NAMES)
+    if mention is not None and (mention.likeness == 1.0 or not _better_word(token, mention)):
+        return Item("model", mention, at, mention.end, likeness=mention.likeness)
+    if token.kind in ("file", "id"):
+        return Item(token.kind, token.text, at, at + 1)
+    if token.kind == "bits" or _is_type(token.text):
+        kind = "bits" if token.kind == "bits" else "type"
+        return Item(kind, token.text, at, at + 1)
+    return _phrase(tokens, at) or _corrected(token, at)
+
+
+def _better_word(token: Token, mention: Mention) -> bool:
+    """Whether a misspelled word is closer to a word of the lexicon than to a name."""
+    found = correct(token.text, SPELLED)
+    return found is not None and found[1] > mention.likeness
+
+
+def _corrected(token: Token, at: int) -> Item:
+    found = correct(token.text, SPELLED) if token.kind == "word" else None
+    if found is None:
+        return Item("number" if token.kind == "number" else "word", token.text, at, at + 1)
+    word, likeness = found
+    return Item("word", word, at, at + 1, PHRASES.get((word,), frozenset()), likeness)
+
+
+def _phrase(tokens: Sequence[Token], at: int) -> Item | None:
+    """The longest phrase of the lexicon that begins here; typing errors in its words are corrected."""
+    words = list(_spelled(tokens[at : at + LONGEST]))
+    for length in range(len(words), 0, -1):
+        phrase = tuple(word for word, _ in words[:length])
+        if phrase in PHRASES or (length == 1 and phrase[0] in FILLERS | PRONOUNS):
+            likeness = min(alike for _, alike in words[:length])
+            meanings = PHRASES.get(phrase, frozenset())
+            return Item("word", " ".join(phrase), at, at + length, meanings, likeness)
+    return None
+
+
+def _spelled(tokens: Sequence[Token]) -> Iterator[tuple[str, float]]:
+    for token in tokens:
+        if token.kind != "word":
+            return
+        if token.text in WORDS:
+            yield token.text, 1.0
+        elif (found := correct(token.text, SPELLED)) is not None:
+            yield found
+        else:
+            return
+
+
+def _number(tokens: Sequence[Token], at: int) -> Item | None:
+    """ "port 9000", "8 users", "8 concurrent requests", "concurrency 8"."""
+    texts = [token.text for token in tokens[at : at + 4]]
+    kinds = [token.kind for token in tokens[at : at + 4]]
+    if texts[0] == "port" and kinds[1:2] == ["number"]:
+        return Item("port", int(float(texts[1])), at, at + 2)
+    if texts[0] == "concurrency" and "number" in kinds[1:3]:
+        place = kinds.index("number")
+        return Item("users", int(float(texts[place])), at, at + place + 1)
+    if kinds[0] == "number" and len(tokens) > at + 1:
+        words = _phrase(tokens, at + 1)
+        if words is not None and "users" in words.meanings:
+            following = _phrase(tokens, words.end) if words.end < len(tokens) else None
+            end = following.end if following and "users" in following.meanings else words.end
+            end = end + 1 if end < len(tokens) and tokens[end].text == "requests" else end
+            return Item("users", int(float(texts[0])), at, end)
+    return None
+
+
+def _period(tokens: Sequence[Token], at: int) -> Item | None:
+    """ "since yesterday", "since last week", "the last 7 days"."""
+    end = at
+    words = []
+    while end < len(tokens) and end - at < 5 and tokens[end].text in _TIME_WORDS:
+        words.append(tokens[end].text)
+        end += 1
+    if not words or end >= len(tokens) or not {"since", "last", "past"} & set(words):
+        return None
+    number, unit = tokens[end], tokens[end + 1].text if end + 1 < len(tokens) else ""
+    if number.kind == "number" and unit in _UNITS:
+        return Item("since", f"{int(float(number.text))}{_UNITS[unit]}", at, end + 2)
+    if number.text in _DAYS:
+        return Item("since", _DAYS[number.text], at, end + 1)
+    return None
+
+
+def _is_type(text: str) -> bool:
+    return re.fullmatch(r"(?:i?q[1-8](?:_\w+)?|mxfp4|bf16|f16|f32)", text, re.IGNORECASE) is not None

@@ -1,0 +1,74 @@
+"""Cuts a sentence into words. Quoted texts, files and hub ids stay whole."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    r"""
+    (?P<quoted> "[^"]*" | “[^”]*” | (?<!\w)'[^']*'(?!\w) )
+  | (?P<file>   [\w.~/-]*[\w]\.(?:csv|tsv|jsonl|json|txt|xlsx)\b )
+  | (?P<id>     [\w-]+/[\w.-]*\w )
+  | (?P<bits>   \d+ [\s-]? bits? \b )
+  | (?P<size>   \d+(?:\.\d+)? \s? (?:gb|gib|mb|mib|gigabytes?|megabytes?|gigs?) \b )
+  | (?P<number> \d+(?:\.\d+)? (?![\w.]*\w) )
+  | (?P<word>   \w+(?:[.'’]\w+)* )
+  | (?P<comma>  [,;] )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_CONTRACTIONS = {
+    "i'm": "i am", "i'd": "i would", "i'll": "i will", "i've": "i have", "let's": "let us", "what's": "what is",
+    "that's": "that is", "it's": "it is", "how's": "how is", "where's": "where is", "who's": "who is",
+    "there's": "there is", "which's": "which is", "we're": "we are", "you're": "you are", "can't": "can not",
+    "won't": "will not", "whats": "what is", "hows": "how is", "im": "i am", "dont": "do not", "thats": "that is",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word in lower case, or a value.
+
+    Attributes:
+        kind: "word", "quoted", "file", "id", "bits", "size", "number" or "comma".
+        text: the word; of a quoted text what is in the quotes; of bits "4bit"; else as it is typed.
+        start, end: where it stands in the sentence.
+    """
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def tokenize(sentence: str) -> list[Token]:
+    """The words and values of a sentence; other signs are left out."""
+    tokens = []
+    for found in _TOKEN.finditer(sentence):
+        kind, text = str(found.lastgroup), found.group()
+        start, end = found.span()
+        if kind == "word":
+            tokens += [Token("word", word, start, end) for word in _words(text)]
+        elif kind == "quoted":
+            tokens.append(Token(kind, text[1:-1], start, end))
+        elif kind == "bits":
+            tokens.append(Token(kind, re.sub(r"\D", "", text) + "bit", start, end))
+        else:
+            tokens.append(Token(kind, text, start, end))
+    return tokens
+
+
+def megabytes(size: str) -> int:
+    """What "2 GB" or "500mb" is in MiB, as the program's limits count."""
+    number = float(re.sub(r"[^\d.]", "", size))
+    return round(number * (1024 if "g" in size.lower() else 1))
+
+
+def _words(text: str) -> list[str]:
+    word = text.lower().replace("’", "'")
+    if word in _CONTRACTIONS:
+        return _CONTRACTIONS[word].split()
+    if word.endswith("n't"):
+        return [word[:-3], "not"]
+    return [word.removesuffix("'s").replace("'", "")]

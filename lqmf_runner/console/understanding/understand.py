@@ -1,0 +1,184 @@
+"""The first two layers: plain forms, then the same with typing errors corrected. A sentence becomes its steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import msgspec
+
+from . import steps
+from .arguments import Reading, readings
+from .items import Item, read_items
+from .names import NameIndex
+from .steps import Step
+from .tokens import Token, tokenize
+
+_LINKS = frozenset({"and", "then", "afterwards", "after", "next", "finally"})
+_LONGEST = 2000
+_MOST_ITEMS = 60
+
+
+class Understanding:
+    """Understands sentences about the models with these names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = NameIndex(names)
+
+    def steps(self, sentence: str, models: Sequence[str] = ()) -> list[Step]:
+        """What the sentence asks for, in order; one step with the intent UNKNOWN if any part is not understood.
+
+        Args:
+            models: those that "it" stands for at the beginning.
+        """
+        return _Sentence(sentence, self.names, tuple(models)).understood()
+
+
+class _Sentence:
+    def __init__(self, text: str, names: NameIndex, models: tuple[str, ...]) -> None:
+        self._text = text
+        self._names = names
+        self._models = models
+        self._tokens = tokenize(text) if len(text) <= _LONGEST else []
+
+    @cached_property
+    def _items(self) -> list[Item]:
+        return read_items(self._tokens, self._names)
+
+    def understood(self) -> list[Step]:
+        if not self._items or len(self._items) > _MOST_ITEMS:
+            return [Step(intent=steps.UNKNOWN, confidence=0.0, unclear=tuple(self._text.split()[:5]))]
+        found = self._split(0, self._models)
+        if found is None:
+            return [Step(intent=steps.UNKNOWN, confidence=0.0, unclear=self._unclear())]
+        merged: list[Step] = []
+        for step in found:
+            if not merged or (merged[-1].intent, merged[-1].arguments) != (step.intent, step.arguments):
+                merged.append(step)
+        return merged
+
+    def _split(self, start: int, models: tuple[str, ...]) -> list[Step] | None:
+        """The steps from an item on: as few as explain everything. None if something is left."""
+        items = self._items
+        if (asked := self._question(start, models)) is not None:
+            return asked
+        for end in self._ends(start):
+            part = self._part(items[start:end], models)
+            if part is None:
+                continue
+            following = end
+            while following < len(items) and _is_link(items[following]):
+                following += 1
+            named = tuple(dict.fromkeys(name for step in part for name in step.models)) or models
+            rest = self._split(following, named) if following < len(items) else []
+            if rest is not None:
+                return [*part, *rest]
+        return None
+
+    def _ends(self, start: int) -> list[int]:
+        """Where the first step may end: before a link that no model or value follows, at the end, before any link."""
+        items = self._items
+        links = [
+            at for at in range(start + 1, len(items)) if _is_link(items[at]) and not _is_link(items[at - 1])
+        ]
+        strong: list[int] = []
+        weak: list[int] = []
+        for at in links:
+            rest = [item for item in items[at:] if not _is_link(item) and not item.is_filler]
+            (strong if rest and rest[0].kind == "word" else weak).append(at)
+        return [*strong, len(items), *reversed(weak)]
+
+    def _part(self, items: Sequence[Item], models: tuple[str, ...]) -> list[Step] | None:
+        topic = _after_how_to(items)
+        if topic is not None:
+            return self._help(topic)
+        found = _best(readings(items, self._names, models))
+        return found.steps if found else None
+
+    def _help(self, items: Sequence[Item]) -> list[Step] | None:
+        found = _best(readings(items, self._names, ()))
+        if found is None or found.intent in (steps.HELP, steps.EXIT):
+            return None
+        likeness = min(item.likeness for item in items)
+        return [Step(
+            intent=steps.HELP,
+            arguments={"topic": found.intent},
+            confidence=round(likeness, 2),
+            layer=steps.GRAMMAR if likeness == 1 else steps.FUZZY,
+        )]  # fmt: skip
+
+    def _question(self, start: int, models: tuple[str, ...]) -> list[Step] | None:
+        """ "ask qwen why the sky is blue": what follows the model is the question, whatever it is."""
+        items = self._items
+        at = start
+        while at < len(items) and items[at].is_filler and not items[at].is_pronoun:
+            at += 1
+        if at + 2 >= len(items) or "ask" not in items[at].meanings:
+            return None
+        whom = items[at + 1]
+        if whom.kind == "model":
+            named = whom.value.candidates
+        elif whom.is_pronoun and models:
+            named = models
+        else:
+            return None
+        text = self._text[self._tokens[items[at + 2].start].start :]
+        message = re.sub(
+            r"^(?:to|about|that|whether|this|:)\s+", "", text.strip(" \t:"), flags=re.IGNORECASE
+        ).strip()
+        message = message.strip("\"“”'") if message[:1] in "\"“'" else message
+        likeness = min(items[at].likeness, whom.likeness)
+        several = len(named) > 1
+        return [Step(
+            intent=steps.EXPERIMENT,
+            arguments={"kind": "single", "message": message} | ({} if several else {"models": list(named)}),
+            choices={"models": list(named)} if several else {},
+            confidence=0.5 if several else round(likeness, 2),
+            layer=steps.GRAMMAR if likeness == 1 else steps.FUZZY,
+        )]  # fmt: skip
+
+    def _unclear(self) -> tuple[str, ...]:
+        """The words that mean nothing here; all where each means something by itself."""
+        strange = tuple(
+            str(item.value)
+            for item in self._items
+            if item.kind == "word" and not item.meanings and not item.is_filler
+        )
+        return strange or tuple(token.text for token in self._tokens)
+
+
+def _best(found: Iterator[Reading]) -> Reading | None:
+    """The most specific reading; one of another intent that is as specific makes it a question."""
+    ordered = sorted(found, key=lambda reading: -reading.score)
+    if not ordered:
+        return None
+    best = ordered[0]
+    rivals = {
+        reading.intent: None
+        for reading in ordered
+        if reading.score == best.score and reading.intent != best.intent
+    }
+    if rivals:
+        best.steps = [
+            msgspec.structs.replace(step, confidence=min(step.confidence, 0.5), others=tuple(rivals))
+            for step in best.steps
+        ]
+    return best
+
+
+def _is_link(item: Item) -> bool:
+    return item.kind == "comma" or (item.kind == "word" and item.value in _LINKS)
+
+
+def _after_how_to(items: Sequence[Item]) -> Sequence[Item] | None:
+    """What somebody asks how to do; None if nobody asks."""
+    for at, item in enumerate(items):
+        if "how_to" in item.meanings:
+            return items[at + 1 :] or None
+        if not item.is_filler:
+            return None
+    return None
+
+
+__all__ = ["Step", "Token", "Understanding"]

@@ -1,0 +1,97 @@
+"""How much of plain English the first two layers understand, and that they never act on what is out of scope."""
+
+from __future__ import annotations
+
+import pytest
+
+from lqmf_runner.console.understanding.steps import FUZZY, SURE, UNKNOWN
+from lqmf_runner.console.understanding.understand import Understanding
+from tests.support.utterances import NAMES, utterances
+
+
+@pytest.fixture(scope="module")
+def console() -> Understanding:
+    return Understanding(NAMES)
+
+
+@pytest.mark.parametrize(("name", "least"), [("seen", 0.97), ("unseen", 0.92)])
+def test_most_sentences_are_understood_with_all_arguments(
+    name: str, least: float, console: Understanding
+) -> None:
+    sentences = list(utterances(name))
+    missed = [sentence.text for sentence in sentences if not sentence.matches(console.steps(sentence.text))]
+    assert len(sentences) >= 125
+    assert 1 - len(missed) / len(sentences) >= least, f"{len(missed)} are missed"
+
+
+def test_nothing_is_done_for_sentences_out_of_scope(console: Understanding) -> None:
+    sentences = list(utterances("out_of_scope"))
+    acted = {s.text: steps for s in sentences if (steps := console.steps(s.text))[0].intent != UNKNOWN}
+    assert len(sentences) >= 60
+    assert not acted
+
+
+def test_no_sentence_is_in_two_sets() -> None:
+    texts = [s.text.lower() for name in ("seen", "unseen", "out_of_scope") for s in utterances(name)]
+    assert len(texts) == len(set(texts))
+
+
+def test_it_stands_for_the_models_of_the_step_before(console: Understanding) -> None:
+    _, second = console.steps("load qwen bnb4 and benchmark it")
+    assert second.arguments == {"kind": "benchmark", "models": ["qwen_bnb4"]}
+    (only,) = console.steps("chat with it", ["mistral_gptq4"])
+    assert only.arguments == {"model": "mistral_gptq4"}
+    assert only.confidence == 1
+
+
+def test_a_name_that_may_mean_several_is_a_question(console: Understanding) -> None:
+    (step,) = console.steps("load qwen")
+    assert step.arguments == {}
+    assert step.choices == {"model": ["qwen_bnb4", "qwen_bnb8", "qwen_gguf", "qwen_gptq4"]}
+    assert step.confidence < SURE
+
+
+def test_two_readings_that_are_as_good_are_a_question(console: Understanding) -> None:
+    (step,) = console.steps("run mistral")
+    assert step.others
+    assert step.confidence < SURE
+
+
+def test_a_corrected_spelling_is_said(console: Understanding) -> None:
+    (exact,), (typed,) = console.steps("stop the server"), console.steps("stpo the sevrer")
+    assert (typed.intent, typed.arguments) == (exact.intent, exact.arguments)
+    assert exact.confidence == 1
+    assert typed.layer == FUZZY
+    assert SURE <= typed.confidence < 1 or typed.confidence < exact.confidence
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        "?!",
+        "\x00\x1b[2J",
+        "load " * 5000,
+        "a" * 1_000_000,
+        "=" * 100_000,
+        "/" * 50_000,
+        "'" * 9999,
+    ],
+)
+def test_no_input_breaks_it(text: str, console: Understanding) -> None:
+    assert all(step.intent in (UNKNOWN, "LOAD_MODEL_API") for step in console.steps(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "don't load mistral",
+        "never unload llama",
+        "do not stop the server",
+        "load mistral or else",
+        "load mistral tomorrow",
+    ],
+)
+def test_a_word_that_is_not_understood_stops_everything(text: str, console: Understanding) -> None:
+    assert [step.intent for step in console.steps(text)] == [UNKNOWN]
