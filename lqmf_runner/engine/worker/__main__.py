@@ -7,6 +7,7 @@ model does not wait for this. When the socket closes, the front has ended, and t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -19,10 +20,12 @@ from typing import NoReturn
 import msgspec
 
 from ...errors import LqmfError
+from ...formats import get_format
 from .. import protocol
 from ..protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache
 from .embedding import EmbeddingQueue
 from .intake import Connection, Intake
+from .lean_imports import prepare_torch
 from .request import Generating, Scoring
 from .runners import load_model
 from .runners.base import ModelRunner
@@ -63,6 +66,8 @@ def main() -> None:
     intake = Intake(connection)
     began = time.perf_counter()
     try:
+        if "torch" in get_format(spec.format).packages:
+            prepare_torch()
         runner = load_model(spec, lambda share: connection.send([Loading(share)]))
     except Exception as error:
         connection.send([protocol.failure(None, error)])
@@ -74,11 +79,18 @@ def main() -> None:
     info = msgspec.structs.replace(
         runner.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
     )
+    _return_free_memory()
     gc.freeze()  # what was loaded stays: no collection has to look at it in the middle of an answer
     connection.send([Loaded(info)])
     if isinstance(runner, ModelRunner):
         run_requests(Scheduler(runner, SchedulerLimits(**limits), connection.send), intake, connection)
     EmbeddingQueue(runner, SchedulerLimits(**limits).max_queue, connection.send).run(intake.inbox)
+
+
+def _return_free_memory() -> None:
+    """Give back to the system what the allocator holds free after a load; only glibc has a call for it."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 if __name__ == "__main__":

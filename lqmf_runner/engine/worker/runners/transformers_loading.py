@@ -82,12 +82,32 @@ def _from_pretrained(
     )
     # A checkpoint that is already quantized keeps the dtype it was saved in; what is not quantized has to follow ours.
     packed = _packed(model)
+    repacked = not on_gpu and (
+        spec.format == "gptq" or any(hasattr(p, "quant_state") for p in model.parameters())
+    )
     for parameter in model.parameters():
         if parameter.is_floating_point() and id(parameter) not in packed:
-            parameter.data = parameter.data.to(dtype)
+            parameter.data = parameter.data.to(dtype, copy=repacked)
+    if repacked:
+        _copy_small_tensors(model)
     if spec.format == "bnb" and not on_gpu and not options.get("llm_int8") and keep_activations(model):
         notes.append(UNROUNDED)
     return model.eval(), "cuda" if on_gpu else "cpu", dtype
+
+
+def _copy_small_tensors(model: Any) -> None:
+    """Copy what lies beside weights that the kernels pack anew: code books, group indices.
+
+    The file stays mapped, with the old weights, as long as one tensor lies in it.
+    """
+    copies: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for module in model.modules():
+        states = [vars(p.quant_state) for p in module.parameters(recurse=False) if hasattr(p, "quant_state")]
+        for holder in (vars(module), module._buffers, *states):
+            for name, value in holder.items():
+                if type(value) is torch.Tensor and value.numel():
+                    key = value.data_ptr(), value.shape
+                    holder[name] = copies.setdefault(key, value.clone())
 
 
 def _packed(model: Any) -> set[int]:
