@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import ModelUnusableError
 from .found import FoundModel
-from .inspect import gguf_files, inspect_model, is_model_file, side_file
+from .inspect import gguf_files, inspect_model, is_checkpoint, is_model_file, side_file
 
 _DEEPEST = 4  # folders below a folder of the models folder
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -45,7 +45,7 @@ def _examine(entry: Path, root: Path) -> Iterator[FoundModel]:
         elif entry.is_dir():
             yield from _examine_folder(entry, name, root)
         elif _is_model_file(entry) and not side_file(entry):
-            yield _inspected(entry, _printable(entry.stem) if entry.suffix == ".gguf" else name)
+            yield _inspected(entry, _printable(entry.stem) if entry.suffix.lower() == ".gguf" else name)
     except Exception as error:  # a listing must survive whatever lies in the folder
         yield _broken(name, entry, f"cannot be examined: {type(error).__name__}: {error}")
 
@@ -74,10 +74,10 @@ class _Place:
 
 def _places(folder: Path, root: Path, depth: int = 0) -> list[_Place]:
     """Where models lie in a folder and below it: as the hub's tools, its cache and LM Studio leave them."""
-    if (folder / "config.json").exists():
-        return [_Place((), folder)]
     files = gguf_files(folder)
     found = [_Place((file.stem,), file) for file in files]
+    if is_checkpoint(folder, files):
+        return [_Place((), folder), *found]
     for inner in _subfolders(folder) if depth < _DEEPEST else ():
         if outside := _link_outside(inner, root):
             found.append(_Place((inner.name,), inner, outside))

@@ -12,8 +12,12 @@ from ..errors import LqmfError, ModelNotFoundError, ModelUnusableError, UserInpu
 from .inspect import gguf_files, inspect_model
 
 REACH_TIMEOUT_S = 2.5  # with all imports, an answer takes less than 5 s
-CHECKPOINT_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
-NEVER = ["*/*", "*.bin", "*.pt", "*.pth", "*.py"]  # no subfolders, no pickles, no code
+CHECKPOINT_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt"]
+NEVER = [
+    *("*.bin", "*.pt", "*.pth", "*.py"),  # no pickles, no code
+    *("*/*.safetensors", "*/*.json", "*/*.model", "*/*.tiktoken", "*/*.txt", "*/*.gguf"),
+]
+"""Of subfolders only additional_chat_templates/*.jinja is wanted; others hold the weights once more."""
 
 
 def fetch(model: ModelConfig, *, download: bool = True) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,10 @@ from .found import FoundModel
 from .version import content_version
 
 _HEAD_BYTES = 64  # more than any magic number is long
+_ANY_GGUF = "*.[gG][gG][uU][fF]"
+_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf\Z", re.IGNORECASE)
+_PIECE = re.compile(r"\.gguf[.-](part|split)[-_]?(\d+of\d+|[a-z0-9]{1,3})\Z", re.IGNORECASE)
+_UNFINISHED = (".part", ".incomplete", ".crdownload", ".download", ".aria2")
 POOLING_NONE, POOLING_RANK = 0, 4  # enum llama_pooling_type
 
 
@@ -39,9 +45,9 @@ def _inspect(place: Path, trust_remote_code: bool) -> FoundModel:
         return _inspect_file(place, place.stem)
     if not place.is_dir():
         raise ModelUnusableError("there is no such folder or file")
-    if (place / "config.json").exists():
-        return inspect_folder(place, trust_remote_code=trust_remote_code)
     files = gguf_files(place)
+    if is_checkpoint(place, files):
+        return inspect_folder(place, trust_remote_code=trust_remote_code)
     if len(files) == 1:
         return inspect_gguf(files[0], name=place.name)
     if files:
@@ -57,6 +63,14 @@ def _nothing_here(folder: Path) -> str:
         return "it is an adapter (LoRA), not a whole model"
     if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
         return "it has weights but no config.json"
+    names = sorted(p.name for p in folder.iterdir())
+    if later := [name for name in names if _PART.search(name)]:
+        return f"{later[0]} is a part of a split model, and its first part is missing"
+    if pieces := sorted((name for name in names if _PIECE.search(name)), key=lambda name: (len(name), name)):
+        whole = _PIECE.sub(".gguf", pieces[0])
+        return f"{pieces[0]} is a piece of a file that was cut; join them: cat {' '.join(pieces)} > {whole}"
+    if unfinished := [name for name in names if name.endswith(_UNFINISHED)]:
+        return f"its download is not finished ({unfinished[0]})"
     inner = sorted({p.parent.name for pattern in ("*/config.json", "*/*.gguf") for p in folder.glob(pattern)})
     if inner:
         return f"its models lie in subfolders, name one: model.path={folder.name}/{inner[0]}"
@@ -65,9 +79,20 @@ def _nothing_here(folder: Path) -> str:
 
 def gguf_files(folder: Path) -> list[Path]:
     """The GGUF models in a folder: of a split one its first part only, and no files that go beside a model."""
-    files = sorted(p for p in folder.glob("*.gguf") if not p.name.startswith("."))
+    files = sorted(p for p in folder.glob(_ANY_GGUF) if not p.name.startswith("."))
     firsts = [f for f in files if "-of-" not in f.stem or f.stem.rpartition("-of-")[0].endswith("-00001")]
     return [f for f in firsts if not side_file(f)]
+
+
+def is_checkpoint(folder: Path, ggufs: Sequence[Path]) -> bool:
+    """Whether a folder is a Hugging Face checkpoint, also one that cannot be used.
+
+    A config.json beside GGUF files alone is that of the model which they were made from.
+
+    Args:
+        ggufs: the GGUF models in it.
+    """
+    return (folder / "config.json").exists() and (any(folder.glob("*.safetensors")) or not ggufs)
 
 
 def side_file(path: Path) -> str:

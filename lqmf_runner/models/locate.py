@@ -13,7 +13,7 @@ from ..types import ModelSpec
 from .demo_family import DEMO_FOLDERS
 from .discover import discover
 from .found import FoundModel
-from .inspect import gguf_files, inspect_model
+from .inspect import gguf_files, inspect_model, is_checkpoint
 
 
 def locate(
@@ -52,7 +52,7 @@ def find(
     """Locate and inspect the files of a model; see `locate`."""
     root = Path(models_dir)
     path = _find_path(model, root)
-    if path is not None and path.suffix != ".gguf" and path.is_dir() and model.file:
+    if path is not None and path.is_dir() and model.file:
         path = _pick_file(path, model)
     if path is None:
         from .hub import fetch
@@ -115,7 +115,7 @@ def _by_name(name: str, root: Path) -> Path:
             f"model.name={name!r} is not the name of a model",
             hint="a name has no slashes; for a path set model.path",
         )
-    for place in (root / name, root / f"{name}.gguf"):
+    for place in (root / name, root / f"{name}.gguf", root / f"{name}.GGUF"):
         if place.is_file() or (place.is_dir() and ((place / "config.json").exists() or gguf_files(place))):
             return _inside(place, root)
     available = discover(root)
@@ -163,12 +163,13 @@ def _in_package(model: ModelConfig) -> Path | None:
 
 def _pick_file(folder: Path, model: ModelConfig) -> Path:
     """The one file in `folder` that the glob `model.file` names; the folder itself for a Hugging Face checkpoint."""
-    if (folder / "config.json").exists():
-        return folder
-    matches = [f for f in gguf_files(folder) if f.match(model.file or "*")]
+    files = gguf_files(folder)
+    matches = [f for f in files if f.match(model.file or "*")]
     if len(matches) == 1:
         return matches[0]
-    names = ", ".join(f.name for f in matches or gguf_files(folder)) or "no GGUF file at all"
+    if is_checkpoint(folder, files):
+        return folder
+    names = ", ".join(f.name for f in matches or files) or "no GGUF file at all"
     raise ModelNotFoundError(
         f"model.file={model.file} matches {len(matches)} files of {model.name}",
         hint=f"the folder has: {names}",

@@ -37,7 +37,7 @@ from ..support.checkpoints import (
     stored_as,
     without,
 )
-from ..support.tiny import HIDDEN, LAYERS, make_checkpoint
+from ..support.tiny import HIDDEN, LAYERS, make_checkpoint, make_tokenizer
 
 TOLERANCE = 0.05  # of log-probabilities; wrong weights are 0.5 and more away
 TOKENS = [(7 * i * i + 3 * i) % 250 + 3 for i in range(40)]
@@ -163,6 +163,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
             num_attention_heads=4,
         )
     ).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
     return folder
 
 

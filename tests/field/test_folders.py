@@ -1,6 +1,8 @@
 """Folders as the hub's tools, its cache and other programs leave them, and files that lie beside a model.
 
-Reported as unsloth #9409, llama.cpp #15076 (projectors and matrices listed as models) and warpdrv #7 (nested folders).
+Reported as unsloth #9409, llama.cpp #15076 (projectors and matrices listed as models), warpdrv #7 (nested folders),
+InvokeAI #7158 (.GGUF), textgen #6187 and #6080 (pieces of a file), transformers #27923, OmniParser #34 and exllama #242
+(pointers of Git LFS), transformerlab-app #571 (a config.json beside GGUF files).
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from lqmf_runner.config import BackendConfig, ModelConfig
 from lqmf_runner.errors import LqmfError, ModelNotFoundError, ModelUnusableError
 from lqmf_runner.models import content_version, discover, inspect_model, locate
+from lqmf_runner.models.hub import CHECKPOINT_FILES, NEVER
 
 from ..support.tiny import make_checkpoint, make_gguf
 
@@ -129,3 +133,83 @@ def test_tokenizer_and_template_are_part_of_the_version(tmp_path: Path, file: st
     with (folder / file).open("a") as stream:
         stream.write(" ")
     assert content_version(folder) != before
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
+
+
+def test_a_suffix_in_capitals_is_one(model: Path, tmp_path: Path) -> None:
+    put(model, tmp_path / "Bare.GGUF", tmp_path / "folder" / "M.GGUF")
+    assert names(tmp_path) == ["Bare", "folder"]
+    assert found(tmp_path, "Bare") == str(tmp_path / "Bare.GGUF")
+    assert found(tmp_path, "folder") == str(tmp_path / "folder" / "M.GGUF")
+
+
+def test_a_config_beside_gguf_files_is_no_checkpoint(model: Path, tmp_path: Path) -> None:
+    put(model, tmp_path / "thing" / "m-Q4.gguf")
+    (tmp_path / "thing" / "config.json").write_text('{"model_type": "llama"}')
+    assert names(tmp_path) == ["thing"]
+    assert found(tmp_path, "thing") == str(tmp_path / "thing" / "m-Q4.gguf")
+    chosen = ModelConfig(name="x", path="thing", file="*Q4*")
+    assert locate(chosen, BackendConfig(), tmp_path).path == str(tmp_path / "thing" / "m-Q4.gguf")
+
+
+def test_a_gguf_that_was_made_in_its_checkpoint_s_folder_is_a_model_too(model: Path, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "thing")
+    put(model, folder / "m-Q4.gguf")
+    assert names(tmp_path) == ["thing", "thing--m-Q4"]
+    assert found(tmp_path, "thing") == str(folder)
+    assert found(tmp_path, "thing--m-Q4") == str(folder / "m-Q4.gguf")
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["m.gguf.part2of2", "m.gguf.part1of2"], "cat m.gguf.part1of2 m.gguf.part2of2 > m.gguf"),
+        (["m.gguf-split-a", "m.gguf-split-b"], "cat m.gguf-split-a m.gguf-split-b > m.gguf"),
+        (["m-00002-of-00002.gguf"], "its first part is missing"),
+        (["m.gguf.part"], "its download is not finished"),
+    ],
+)
+def test_what_keeps_a_folder_from_being_a_model_is_named(
+    model: Path, tmp_path: Path, files: list[str], says: str
+) -> None:
+    put(model, *(tmp_path / "thing" / name for name in files))
+    (one,) = discover(tmp_path)
+    assert says in one.problem
+
+
+@pytest.mark.parametrize("file", ["m.gguf", "model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    ("content", "says"), [(LFS_POINTER, "git lfs pull"), (b"\n<!DOCTYPE html><html>", "a web page")]
+)
+def test_a_pointer_or_page_in_the_place_of_a_file_is_named(
+    tmp_path: Path, file: str, content: bytes, says: str
+) -> None:
+    folder = tmp_path / "thing"
+    if file != "m.gguf":
+        make_checkpoint(folder)
+    folder.mkdir(exist_ok=True)
+    (folder / file).write_bytes(content)
+    (one,) = discover(tmp_path)
+    assert says in one.problem
+
+
+def test_a_checkpoint_without_a_tokenizer_is_not_ready(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "thing")
+    (folder / "tokenizer.json").unlink()
+    (one,) = discover(tmp_path)
+    assert "no tokenizer" in one.problem
+
+
+def test_the_hub_s_subfolders_are_left_there_but_for_templates() -> None:
+    files = [
+        "config.json",
+        "original/params.json",
+        "original/x.safetensors",
+        "modeling.py",
+        "pytorch_model.bin",
+    ]
+    wanted = ["additional_chat_templates/tool_use.jinja", "spiece.model", "qwen.tiktoken"]
+    kept = filter_repo_objects([*files, *wanted], allow_patterns=CHECKPOINT_FILES, ignore_patterns=NEVER)
+    assert list(kept) == ["config.json", *wanted]

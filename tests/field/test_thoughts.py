@@ -129,3 +129,61 @@ def test_thoughts_are_passed_on_once(tools: bool) -> None:
         [Completion(text="yes", token_ids=(), finish_reason="stop", usage=usage, reasoning="hm")], usage
     )
     assert (whole.choices[0].message.content, whole.choices[0].message.reasoning_content) == ("yes", "hm")
+
+
+def called(*pieces: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Name and arguments of the calls that are read from the pieces."""
+    _, reader = read(*(event(tool_calls=[piece]) for piece in pieces), event("tool_calls"))
+    calls = reader.tool_calls().split("<tool_call>")[1:]
+    found = [json.loads(call.removesuffix("</tool_call>")) for call in calls]
+    return [(call["name"], call["arguments"]) for call in found]
+
+
+def piece(arguments: Any, name: str | None = None, **more: Any) -> dict[str, Any]:
+    return {**more, "function": {"arguments": arguments, **({"name": name} if name else {})}}
+
+
+A, B = ("read", {"n": 0}), ("write", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [piece('{"n"', "read", index=0, id="a"), piece(": 0}", index=0), piece('{"n": 1}', "write", index=1, id="b")],
+        [piece('{"n": 0}', "read", index=0, id="a"), piece('{"n": 1}', "write", index=0, id="b")],
+        [piece('{"n": 0}', "read", index=0), piece('{"n": 1}', "write", index=0)],
+        [piece('{"n": 0}', "read"), piece('{"n"', "write"), piece(": 1}")],
+        [piece('{"n": 0}', "read", index=None, id=" "), piece('{"n": 1}', "write", index=None, id="")],
+        [piece('{"n"', "read", index=0, id="a"), piece('{"n": 1}', "write", index=1, id="b"), piece(": 0}", index=0)],
+        [piece({"n": 0}, "read", id="a"), piece({"n": 1}, "write", id="b")],
+        [piece('{"n"', "read", id="a"), piece(": 0}", "read", id="a"), piece('{"n": 1}', "write", id="b")],
+        [piece('{"n": 0}', "read", index=0, id="a"), piece("", index=0), piece('{"n": 1}', "write", index=1)],
+    ],
+)  # fmt: skip
+def test_calls_stay_apart_however_their_pieces_are_labelled(pieces: list[dict[str, Any]]) -> None:
+    assert called(*pieces) == [A, B]
+
+
+def test_the_same_tool_may_be_called_twice() -> None:
+    assert called(piece('{"n": 0}', "read", index=0), piece('{"n": 0}', "read", index=0)) == [A, A]
+    assert called(piece("", "read", index=0), piece("", index=0)) == [("read", {})]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"error": "boom"}, {"error": {"message": "boom", "code": 500}}, {"type": "error", "error": {"message": "boom"}},
+        {"object": "error", "message": "boom", "code": 400}, {"detail": "boom"}, {"code": 500, "message": "boom"},
+        {"type": "error", "message": "boom"}, {"choices": [], "error": {"message": "boom"}},
+    ],
+)  # fmt: skip
+def test_an_error_in_a_stream_is_not_an_empty_answer(value: Any) -> None:
+    with pytest.raises(RemoteEngineError, match="boom"):
+        read(event(content="x"), value)
+
+
+@pytest.mark.parametrize(
+    "value", [{"id": "x", "type": "ping"}, {"usage": {"prompt_tokens": 1}}, {"choices": []}]
+)
+def test_what_says_nothing_is_no_error(value: Any) -> None:
+    assert read(event(content="x"), value, event("stop"))[0].text == "x"

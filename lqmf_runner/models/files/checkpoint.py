@@ -13,11 +13,13 @@ from ...formats.base import Recognised
 from ..found import FoundModel
 from .architecture import check_architecture
 from .safetensors import StoredTensor, read_bytes, read_json, read_tensors, weight_files
+from .stand_ins import file_instead
 
 OLD_SETTINGS = "quantize_config.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
+_TOKENIZER = re.compile(r"tokenizer\.json|vocab.*|.+\.(model|tiktoken)|tokeniz.+\.py")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|qweight)$")
 
 
@@ -47,6 +49,7 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> FoundMod
     if format.check_stored is not None:
         format.check_stored(tensors, quantization or {}, lambda name: read_bytes(places[name], name))
     check_architecture(config, tensors, bits)
+    _check_tokenizer(folder)
     stored = sum(t.nbytes for t in tensors.values())
     parameters = format.count_parameters(tensors, bits)
     if format.unquantized:
@@ -119,6 +122,18 @@ def _refuse_no_safetensors(folder: Path) -> None:
     raise ModelUnusableError(
         "it has a config.json but no weights", hint="download it again, *.safetensors included"
     )
+
+
+def _check_tokenizer(folder: Path) -> None:
+    names = [p.name for p in folder.iterdir() if _TOKENIZER.fullmatch(p.name)]
+    if not names:
+        raise ModelUnusableError(
+            "it has no tokenizer (tokenizer.json, tokenizer.model or vocab.json with merges.txt)",
+            hint="copy the tokenizer's files from the model that it was made from",
+        )
+    for name in names:
+        if instead := file_instead(folder / name):
+            raise ModelUnusableError(f"{name} is {instead}")
 
 
 def _plain_method(tensors: Iterable[StoredTensor]) -> tuple[str, float]:

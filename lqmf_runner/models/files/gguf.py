@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import ModelUnusableError
+from .stand_ins import HEAD_BYTES, what_instead
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -59,6 +60,9 @@ TENSOR_TYPES: dict[int, tuple[str, int, int]] = {
     34: ("TQ1_0", 256, 54),
     35: ("TQ2_0", 256, 66),
     39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
+    42: ("Q2_0", 64, 18),
 }
 
 # `general.file_type` → the name people use (llama.h, llama_ftype).
@@ -67,6 +71,7 @@ FILE_TYPES = {
     12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS",
     20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M",
     28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4",
+    39: "NVFP4", 40: "Q1_0", 41: "Q2_0",
 }  # fmt: skip
 
 _SCALARS = {
@@ -193,6 +198,8 @@ def _read_header(reader: _Reader) -> GgufHeader:
         raise ModelUnusableError("the file is empty")
     magic = reader.take(4, "the magic number") if reader.size >= 4 else b""
     if magic != MAGIC:
+        if instead := what_instead(magic + reader.take(min(HEAD_BYTES, reader.left), "the first bytes")):
+            raise ModelUnusableError(f"not a GGUF file but {instead}")
         raise ModelUnusableError("not a GGUF file: the magic number is missing")
     version = reader.number("<I", "the version")
     if version not in VERSIONS:
@@ -284,7 +291,7 @@ def split_parts(path: Path, header: GgufHeader) -> list[Path]:
     stem = path.stem.rpartition("-00001-of-")[0]
     if not stem:
         raise ModelUnusableError(f"it is one of {count} parts, and not the first")
-    parts = [path.with_name(f"{stem}-{i + 1:05d}-of-{count:05d}.gguf") for i in range(count)]
+    parts = [path.with_name(f"{stem}-{i + 1:05d}-of-{count:05d}{path.suffix}") for i in range(count)]
     missing = [p.name for p in parts if not p.is_file()]
     if missing:
         raise ModelUnusableError(f"{len(missing)} of its {count} parts are missing, {missing[0]} first")

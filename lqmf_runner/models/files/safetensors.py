@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ...errors import ModelUnusableError
+from .stand_ins import HEAD_BYTES, file_instead, what_instead
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
 MAX_JSON = 32_000_000
@@ -60,7 +61,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelUnusableError(f"{path.name} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnusableError(f"{path.name} is damaged: {error}") from error
+        instead = file_instead(path)
+        what = f"is {instead}" if instead else f"is damaged: {error}"
+        raise ModelUnusableError(f"{path.name} {what}") from error
     if not isinstance(value, dict):
         raise ModelUnusableError(f"{path.name} is damaged: it holds no JSON object")
     return value
@@ -121,6 +124,9 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
                 raise ModelUnusableError(
                     f"{path.name} is empty" if not first else f"{path.name} is cut short"
                 )
+            if instead := what_instead(first + stream.read(HEAD_BYTES)):
+                raise ModelUnusableError(f"{path.name} is {instead}")
+            stream.seek(len(first))
             (length,) = struct.unpack("<Q", first)
             if length > MAX_HEADER or length > size - 8:
                 raise ModelUnusableError(

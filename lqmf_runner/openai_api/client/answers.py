@@ -12,6 +12,7 @@ import msgspec
 
 from ...errors import EndpointSetupError, RemoteEngineError
 from ...types import Chunk, Embeddings, Score, TokenLogprob, Usage
+from .calls import CallReader
 from .errors import error_text
 
 # Names of ends that are not OpenAI's, and what they mean. Any other unknown one is an end by itself.
@@ -33,7 +34,7 @@ class StreamReader:
         self.finish_reason = "stop"
         self._counts: dict[str, Any] = {}
         self._n_pieces = 0
-        self._calls: dict[int, dict[str, str]] = {}
+        self._calls = CallReader()
 
     def read(self, data: str) -> list[Chunk]:
         """The chunks that the data of an event brings: usually one.
@@ -54,11 +55,9 @@ class StreamReader:
 
     def tool_calls(self) -> str:
         """Tool calls that the endpoint has cut out of the answer, as the text that most models write them in."""
-        calls = [call for _, call in sorted(self._calls.items())]
         return "".join(
-            f'<tool_call>\n{{"name": {json.dumps(call["name"])}, "arguments": {call["arguments"] or "{}"}}}\n'
-            "</tool_call>"
-            for call in calls
+            f'<tool_call>\n{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}\n</tool_call>'
+            for call in self._calls.calls
         )
 
     def usage(self, *, prefill_s: float, decode_s: float) -> Usage:
@@ -75,10 +74,8 @@ class StreamReader:
         delta = choice.get("delta") or {}
         text, thoughts = _channels(delta.get("content") or choice.get("text") or "")
         thoughts += _channels(delta.get("reasoning_content") or delta.get("reasoning") or "")[0]
-        for piece in delta.get("tool_calls") or ():  # names and arguments arrive in pieces
-            call = self._calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
-            for part in call:
-                call[part] += (piece.get("function") or {}).get(part) or ""
+        for piece in delta.get("tool_calls") or ():
+            self._calls.read(piece)
         if reason := choice.get("finish_reason"):
             known = reason if reason in _OPENAI_REASONS else _REASONS.get(str(reason), "stop")
             self.finish_reason, self.ended = known, True
@@ -130,9 +127,17 @@ def _event(data: str) -> dict[str, Any] | None:
         raise RemoteEngineError("the endpoint sent an event that is not JSON") from None
     if not isinstance(event, dict):
         raise RemoteEngineError("the endpoint sent an event that is not an object")
-    if error := event.get("error"):
+    if error := _failure(event):
         raise RemoteEngineError(f"the endpoint failed in mid-stream: {error_text(error)}")
     return event
+
+
+def _failure(event: dict[str, Any]) -> Any:
+    """What an event says that has gone wrong, in OpenAI's shape or as FastAPI, vLLM and LMDeploy write it."""
+    if "choices" in event or event.get("error"):
+        return event.get("error")
+    is_error = event.get("object") == "error" or event.get("type") == "error"
+    return event.get("detail") or (event.get("message", event) if is_error or "code" in event else None)
 
 
 def _read_json(data: str) -> Any:

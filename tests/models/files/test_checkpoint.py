@@ -22,6 +22,7 @@ def folder_of(root: Path, config: dict[str, Any], tensors: dict[str, np.ndarray]
     root.mkdir()
     (root / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **config}))
     save_file(tensors, root / "model.safetensors")
+    (root / "tokenizer.json").write_text("{}")
     return root
 
 

@@ -113,7 +113,8 @@ def _read_tokenizer(path: str) -> Any:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
         raise ModelUnusableError(
-            f"the model's tokenizer or chat template cannot be read: {type(error).__name__}: {error}",
+            f"the model's tokenizer or chat template cannot be read: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}",
             hint="fetch the model's files again",
         ) from error
 
