@@ -14,7 +14,7 @@ from .jobs import Job, Outcome, without_controls
 from .questions import Screen, consents, open_points, settle
 from .session import CANCELLED, DONE, FAILED, REFUSED, Entry, Session, all_entries, entry_at_now, models_of
 from .understanding import steps
-from .understanding.steps import Step
+from .understanding.steps import PURPOSES, Step
 
 SUCCESS, FAILURE, NOT_UNDERSTOOD = 0, 1, 2
 Understand = Callable[[str, Sequence[str]], list[Step]]
@@ -251,8 +251,6 @@ def sessions_folder(folder: str | None, output_dir: str) -> Path:
 
 
 def _purpose(step: Step) -> str:
-    from .questions import PURPOSES
-
     return PURPOSES[step.intent]
 
 

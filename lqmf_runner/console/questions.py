@@ -9,36 +9,13 @@ import msgspec
 
 from .understanding import steps
 from .understanding.names import NameIndex
-from .understanding.steps import Step
+from .understanding.steps import PURPOSES, Step
 from .understanding.tokens import tokenize
 
 _YES = frozenset(
     {"y", "yes", "yeah", "yep", "sure", "ok", "okay", "go", "go ahead", "do it", "please", "yes please"}
 )
 _TRIES = 2
-
-PURPOSES = {
-    steps.LOAD: "load it on the server",
-    steps.UNLOAD: "unload it",
-    steps.START: "start a server",
-    steps.STOP: "stop the server",
-    steps.STATUS: "show the servers",
-    steps.CHAT: "chat with it",
-    steps.EXPERIMENT: "run an experiment",
-    steps.LIST_MODELS: "list models",
-    steps.LIST_EXPERIMENTS: "list experiments",
-    steps.REPORT: "show a report",
-    steps.STATISTICS: "show statistics",
-    steps.HISTORY: "show the history",
-    steps.RECOMMEND: "recommend a model",
-    steps.QUANTIZE: "make a quantized model",
-    steps.PULL: "fetch a model",
-    steps.PROGRESS: "show the progress",
-    steps.CANCEL: "cancel what runs",
-    steps.HELP: "show help",
-    steps.EXIT: "leave",
-}
-"""What each intent is for, in a question."""
 
 
 class Screen(Protocol):
@@ -66,11 +43,16 @@ def settle(step: Step, screen: Screen) -> Step | None:
             return None
         step = _as_intent(step, readings[chosen])
     for argument, names in step.choices.items():
-        chosen = _choose(screen, "Which model?", names)
-        if chosen is None:
-            return None
-        value = [*step.arguments.get(argument, []), names[chosen]] if argument == "models" else names[chosen]
-        step = _with(step, **{argument: value})
+        left = list(names)
+        while left:
+            chosen = _choose(screen, "Which model?" if left == list(names) else "And which other?", left)
+            if chosen is None:
+                return None
+            name = left.pop(chosen)
+            value = [*step.arguments.get(argument, []), name] if argument == "models" else name
+            step = _with(step, **{argument: value})
+            if len(step.models) >= (2 if step.arguments.get("kind") == "compare" else 1):
+                break
     for argument, question in _missing(step):
         answer = screen.ask(question)
         if not (answer or "").strip():

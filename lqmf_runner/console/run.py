@@ -18,6 +18,7 @@ from .records import newest_report, runs_to_recommend_from
 from .server_link import find_server
 from .session import open_session
 from .terminal import Lines, Terminal, one_shot_screen
+from .third_layer import Understander
 from .understanding.lexicon import SPELLED
 from .understanding.steps import Step
 from .understanding.understand import Understanding
@@ -35,10 +36,21 @@ def run_console(context: RunContext, arguments: Sequence[str]) -> int:
     Returns:
         0; with `console.say`, 1 if a step has failed and 2 if it is not understood or needs an answer.
     """
-    config, settings = context.config, context.config.console
+    settings = context.config.console
     understanding = Understanding(model_names(context))
-    if settings.dry_run:
-        return _dry_run(understanding.steps(settings.say or ""))
+    understander = Understander(context, understanding)
+    try:
+        if settings.dry_run:
+            return _dry_run(understander.steps(settings.say or ""))
+        return _converse(context, arguments, understanding, understander)
+    finally:
+        understander.close()
+
+
+def _converse(
+    context: RunContext, arguments: Sequence[str], understanding: Understanding, understander: Understander
+) -> int:
+    config, settings = context.config, context.config.console
     screen = Terminal() if settings.say is None else one_shot_screen()
     one_shot = settings.say is not None
     folder = sessions_folder(settings.folder, config.output_dir)
@@ -47,7 +59,7 @@ def run_console(context: RunContext, arguments: Sequence[str]) -> int:
     actions = Actions(screen, output_dir, config.server.port, settings.timeout_s)
     lines = None if one_shot else _lines(understanding, session.folder)
     dialogue = Dialogue(
-        understanding.steps,
+        understander.steps,
         session,
         lambda: _setting(context, arguments),
         actions,

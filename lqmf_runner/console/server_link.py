@@ -10,7 +10,10 @@ import httpx
 from ..errors import LqmfError, UserInputError
 from ..server.process.registry import ServerRecord, running_servers
 
-_KEYS = "LQMF_API_KEYS"
+KEY = "LQMF_API_KEY"
+"""The variable that holds a key of the server."""
+
+_KEYS = "LQMF_API_KEYS"  # of a server that was started here
 
 
 def find_server(port: int) -> ServerRecord | None:
@@ -30,12 +33,18 @@ def find_server(port: int) -> ServerRecord | None:
     return chosen[0] if chosen else None
 
 
+def server_key() -> str:
+    """The key for the server: LQMF_API_KEY, or the first one of LQMF_API_KEYS; empty without either."""
+    keys = os.environ.get(_KEYS, "").split(",")[0].partition(":")[0]
+    return (os.environ.get(KEY) or keys).strip()
+
+
 class ServerLink:
-    """Asks a server, with the first key that LQMF_API_KEYS has."""
+    """Asks a server."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self.url = url
-        key = os.environ.get(_KEYS, "").split(",")[0].partition(":")[0]
+        key = server_key()
         # The server is on this machine, in the records of this user: its certificate need not be known.
         self._client = httpx.Client(
             base_url=url,
@@ -72,5 +81,5 @@ def _refused(body: Any, status: int) -> LqmfError:
     fields = body if isinstance(body, dict) else {}
     hint = str(fields.get("hint") or "")
     if status == 401:
-        hint = f"set {_KEYS} to a key of the server"
+        hint = f"set {KEY} to a key of the server"
     return LqmfError(str(fields.get("detail") or f"the server answers {status}"), hint=hint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import steps
-from .frames import FRAMES, MAY, NO_MODEL, ONE, PAIR, SEVERAL, Frame
+from .frames import FRAMES, MAY, NO_MODEL, ONE, PAIR, QUESTIONS, SEVERAL, Frame
 from .items import Item
 from .names import Mention, NameIndex, is_format
 from .steps import Step
@@ -18,6 +18,7 @@ _METHODS = {
 _OPTIMIZE = {"fast": "speed", "small": "memory", "accurate": "fidelity"}
 _ARGUMENT = {"memory": "max_memory_mb"}
 _NOT_SAID = 2
+_ASKING = frozenset({"is", "are", "was", "were", "did", "does", "has", "which", "what", "how", "why", "who"})
 _FORMATS_OF_MODELS = ("bnb", "gptq", "gguf", "bf16")
 
 
@@ -50,7 +51,10 @@ def readings(items: Sequence[Item], names: NameIndex, before: Sequence[str]) -> 
     Args:
         before: the models that "it" stands for.
     """
+    asked = _is_question(items)
     for frame in FRAMES:
+        if asked and frame.intent not in QUESTIONS:
+            continue
         part = _quantize_values(items) if frame.intent == steps.QUANTIZE else list(items)
         part = _format_values(part) if frame.intent == steps.LIST_MODELS else part
         if _explains(frame, part):
@@ -59,10 +63,16 @@ def readings(items: Sequence[Item], names: NameIndex, before: Sequence[str]) -> 
                 yield Reading(made, frame.score - (_NOT_SAID if _is_not_said(frame, part, made) else 0))
 
 
+def _is_question(items: Sequence[Item]) -> bool:
+    """Whether a part begins as a question does."""
+    first = next((item for item in items if not item.is_filler), None)
+    return first is not None and first.kind == "word" and str(first.value).split()[0] in _ASKING
+
+
 def _is_not_said(frame: Frame, items: Sequence[Item], made: Sequence[Step]) -> bool:
     """Whether it takes a model that no word of the sentence stands for."""
     named = any(item.kind == "model" or item.is_pronoun or "models" in item.meanings for item in items)
-    return frame.models in (ONE, SEVERAL) and not named and bool(made[0].choices)
+    return frame.models in (ONE, SEVERAL, PAIR) and not named and bool(made[0].choices)
 
 
 def _explains(frame: Frame, items: Sequence[Item]) -> bool:
@@ -121,7 +131,7 @@ def _with_models(frame: Frame, step: Step, models: _Models) -> list[Step]:
     if models.choices:
         asked = Step(
             intent=step.intent,
-            arguments=step.arguments,
+            arguments=step.arguments | ({key: list(models.names)} if models.names else {}),
             confidence=0.5,
             layer=step.layer,
             choices={key: list(models.choices)},
@@ -172,23 +182,30 @@ def _models(frame: Frame, items: Sequence[Item], names: NameIndex, before: Seque
             family = tuple(word for word in mention.words if not is_format(word))
         if len(candidates) == 1 and reference is None and _is_reference(items, at):
             reference = candidates[0]
-        elif len(candidates) == 1 or every:
+        elif len(candidates) == 1 or every or _is_plural(items, at):
             found += [name for name in candidates if name not in found]
         else:
             choices = choices or candidates
     if choices:
         return _Models(choices=choices)
+    if not found and every and frame.intent == steps.START:
+        return None
     if not found and every and frame.models != MAY:
         return _Models(all=True) if frame.intent in (steps.UNLOAD, steps.EXPERIMENT) else None
     if not found and frame.models != MAY:
-        if not before or frame.models == PAIR:
-            return None if frame.models == PAIR else _Models(choices=names.names)
+        if not before:
+            return _Models(choices=names.names)
         found = list(before)
     elif not found and any(item.is_pronoun for item in items):
         found = list(before)
     if frame.models == PAIR and len(found) < 2 and not reference:
-        return _Models(choices=tuple(name for name in names.names if name not in found)) if found else None
+        return _Models(tuple(found), tuple(name for name in names.names if name not in found))
     return _Models(tuple(found), reference=reference)
+
+
+def _is_plural(items: Sequence[Item], at: int) -> bool:
+    """Whether all models are meant that a mention fits: "the gguf models"."""
+    return any(item.value == "models" for item in items[at + 1 : at + 2])
 
 
 def _is_reference(items: Sequence[Item], at: int) -> bool:

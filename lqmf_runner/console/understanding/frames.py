@@ -71,6 +71,14 @@ def _experiment(
     )
 
 
+QUESTIONS = frozenset(
+    {
+        steps.STATUS, steps.LIST_MODELS, steps.LIST_EXPERIMENTS, steps.REPORT, steps.STATISTICS, steps.HISTORY,
+        steps.RECOMMEND, steps.PROGRESS, steps.HELP, steps.EXPERIMENT,
+    }
+)  # fmt: skip
+"""What "is ...?", "which ...?" and "how ...?" may ask for: nothing that loads, starts, stops or makes something."""
+
 _SERVER = "server up start for on all run_noun over out_of"
 _LISTING = "show which available all there use can_i done for list out_of over"
 
@@ -88,12 +96,13 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.START, "serve", f"{_SERVER} models start run", MAY, takes="port"),
     _frame(steps.STOP, "stop", "session", takes="port"),
     _frame(steps.STOP, "stop server", "all run up alive on for serve over out_of", takes="port"),
+    _frame(steps.STOP, "stop all"),
     _frame(steps.STOP, "turn server off|down", "all", takes="port"),
     _frame(steps.STOP, "stop serve", "all", takes="port"),
     _frame(steps.STATUS, "status", "show which server whether out_of over check"),
     _frame(steps.STATUS, "status server", "show which whether out_of over check"),
     _frame(steps.STATUS, "alive server", "show which whether there up anything check is"),
-    _frame(steps.STATUS, "is alive server", "whether there up anything check is alive"),
+    _frame(steps.STATUS, "is alive server", "whether there up anything check is alive all"),
     _frame(steps.STATUS, "is anything alive", "server there loaded serve"),
     _frame(steps.STATUS, "which|how doing server", ""),
     _frame(steps.STATUS, "check server", "whether"),
@@ -102,6 +111,8 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.CHAT, "have_conversation", "session models over out_of", ONE),
     _frame(steps.CHAT, "run|start", "models", SEVERAL),  # two readings: it is asked which is meant
     _frame(steps.START, "run|start", "models", SEVERAL),
+    _frame(steps.CHAT, "employ", "models", ONE),
+    _frame(steps.LOAD, "employ", "models", ONE),
     _experiment("single", "ask", "single", needs="message"),
     _experiment("single", "single", "ask send prompts put start", takes="message"),
     _experiment("single", "ask|send|run|put single", "prompts", takes="message"),
@@ -118,6 +129,9 @@ FRAMES: tuple[Frame, ...] = (
     _experiment("compare", "compare all", "versus start reference models", SEVERAL),
     _experiment("compare", "versus", "reference", PAIR),
     _experiment("compare", "better", "than versus or which is reference", PAIR),
+    _frame(steps.LIST_MODELS, "available", "is there", scope="available"),
+    _frame(steps.LIST_MODELS, "is loaded", "models in_memory memory server over", MAY, scope="loaded"),
+    _frame(steps.LIST_MODELS, "how_much memory", "is use fits models server over", scope="loaded"),
     _frame(steps.LIST_MODELS, "models", _LISTING, takes="format", scope="available"),
     _frame(steps.LIST_MODELS, "show|which models", _LISTING, takes="format", scope="available"),
     _frame(steps.LIST_MODELS, "models available|there", _LISTING, takes="format", scope="available"),
@@ -128,8 +142,11 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.LIST_MODELS, "models in_memory", f"{_LISTING} loaded server", scope="loaded"),
     _frame(steps.LIST_EXPERIMENTS, "show|which|past|there runs", f"{_LISTING} did models past", MAY, takes="since"),
     _frame(steps.LIST_EXPERIMENTS, "show|which runs done|there|past", f"{_LISTING} did models", MAY, takes="since"),
+    _frame(steps.LIST_EXPERIMENTS, "which did_word run", "models", MAY, takes="since"),
     _frame(steps.REPORT, "report", "show last run_noun over out_of for models which is done", MAY),
     _frame(steps.REPORT, "report show|which|last", "show last run_noun over out_of for models which is done", MAY),
+    _frame(steps.REPORT, "show last run_noun", "over out_of for models which is", MAY),
+    _frame(steps.REPORT, "winner", "show last run_noun out_of is"),
     _frame(steps.REPORT, "which last run_noun report_verb", "did over out_of", MAY),
     _frame(steps.STATISTICS, "statistics", "show session is which server all over out_of"),
     _frame(steps.STATISTICS, "statistics show|which|session", "show session is which server all over out_of"),
@@ -138,15 +155,17 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.HISTORY, "history show|past", "show all over out_of past models for runs", MAY, takes="since"),
     _frame(steps.HISTORY, "past report", "show all over out_of models for", MAY, takes="since"),
     _frame(steps.HISTORY, "change over_time", "did which how models", MAY, takes="since"),
+    _frame(steps.HISTORY, "which change", "did is models", MAY, needs="since"),
     _frame(steps.HISTORY, "trend", "show which over out_of for models over_time", MAY, takes="since"),
     _frame(steps.HISTORY, "worse did|which|anything", "did which anything models over over_time there show", MAY,
            takes="since", regressions=True),
     _frame(steps.HISTORY, "regressions", "show which there did anything over all", MAY, takes="since",
            regressions=True),
-    _frame(steps.RECOMMEND, "recommend", "models which best fast small accurate most fits for should use memory",
-           takes="users memory"),
+    _frame(steps.RECOMMEND, "recommend", "models which best fast small accurate most fits for should use "
+           "memory anything", takes="users memory"),
     _frame(steps.RECOMMEND, "should models", "which best fast small accurate most fits for use run memory recommend",
            takes="users memory"),
+    _frame(steps.RECOMMEND, "which should use", "models for best fits", takes="users memory"),
     _frame(steps.RECOMMEND, "best|fast|small|accurate models", "which fits for most best fast small accurate memory "
            "use should there is show", takes="users memory"),
     _frame(steps.RECOMMEND, "fits|which models", "which for best fast small accurate most fits memory is",
@@ -155,6 +174,8 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.QUANTIZE, "quantize", "out_of models make best put run start format", ONE,
            takes="bits type method"),
     _frame(steps.QUANTIZE, "make out_of", "models quantize", ONE, needs="method", takes="bits type"),
+    _frame(steps.QUANTIZE, "make", "models quantize out_of small", ONE, needs="bits", takes="type method"),
+    _frame(steps.QUANTIZE, "make small", "models quantize out_of", ONE, takes="type method bits"),
     _frame(steps.PULL, "pull", "models hub out_of weights put over", needs="id"),
     _frame(steps.PROGRESS, "progress", "show which is work over how_many"),
     _frame(steps.CANCEL, "cancel", "work"),

@@ -142,6 +142,8 @@ def _number(tokens: Sequence[Token], at: int) -> Item | None:
 def _period(tokens: Sequence[Token], at: int) -> Item | None:
     """ "since yesterday", "since last week", "the last 7 days"."""
     end = at
+    if tokens[at].text == "yesterday":
+        return Item("since", "1d", at, at + 1)
     words = []
     while end < len(tokens) and end - at < 5 and tokens[end].text in _TIME_WORDS:
         words.append(tokens[end].text)

@@ -68,9 +68,12 @@ prompts: prompts, prompt set
 single: single, one prompt, single prompt, one question, single question, one shot, single shot, oneshot
 single: one message, once
 models: models, model, llms, llm
+available: what can i run, what can i use, what can i load, what is there to run
 available: available, installed, local, on disk, existing, present, on this machine, on the disk, downloaded
 there: there, here
-use: use, run, choose, pick, take, using, serve, used, load, try
+use: use, run, choose, pick, take, using, used, try
+employ: use, switch to, go with
+did_word: did
 can_i: can i, could i, may i
 runs: runs, experiments, benchmarks, comparisons, past runs, past experiments
 done: done, so far, made, run, until now, did
@@ -114,11 +117,13 @@ lose: not first, rejected
 quantize: quantize, quantise, quantization, compress, convert, shrink, quantizing, quantizes, quantisation
 quantize: turn, quantised, quantized, squeeze
 make: make, create, produce, build, generate
-out_of: out of, from, into, to, as, using, with, by, via, of, format, version, method, type
+out_of: out of, from, into, to, as, using, with, by, via, of, format, version, method, type, between
 pull: pull, download, fetch, pulling, downloading
 hub: hub, from the hub, hugging face, huggingface, from hugging face
 weights: weights
 want: want, need
+winner: winner, who won, which won, which model won, which one won, who is the winner
+how_much: how much
 how: how
 help: help, help me, usage, instructions, manual, commands, assist, assistance, guide, what can you do
 help: what can i say, what can i do, how does this work, how does it work, how do i use this, what do you do

@@ -56,8 +56,11 @@ class NameIndex:
         candidates: tuple[str, ...] = self.names
         words: list[str] = []
         end, at, likeness = start, start, 1.0
+        unlinked: Mention | None = None
         while at < len(tokens):
             if words and tokens[at].text in _LINKS:
+                if unlinked is None and all(map(is_format, words)):
+                    unlinked = self._mention(candidates, words, end, likeness)
                 at += 1
                 continue
             found = self._read(tokens, at, known)
@@ -66,15 +69,16 @@ class NameIndex:
             word, used, alike = found
             left = tuple(name for name in candidates if word in self._spoken[name])
             if not left:
+                if unlinked is not None and at == end:
+                    return unlinked  # "a 4 bit version of smollm2 bf16" names two things
                 break
             candidates, likeness = left, min(likeness, alike)
             words.append(word)
             end = at = at + used
-        if not words:
-            return None
-        return Mention(
-            self._closest(candidates, words), tuple(words), end, all(map(is_format, words)), likeness
-        )
+        return self._mention(candidates, words, end, likeness) if words else None
+
+    def _mention(self, names: tuple[str, ...], words: Sequence[str], end: int, likeness: float) -> Mention:
+        return Mention(self._closest(names, words), tuple(words), end, all(map(is_format, words)), likeness)
 
     def narrowed(self, words: Iterable[str]) -> tuple[str, ...]:
         """The names that all these words fit."""

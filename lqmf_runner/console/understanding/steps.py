@@ -27,6 +27,29 @@ HELP = "HELP"
 EXIT = "EXIT"
 UNKNOWN = "UNKNOWN"
 
+PURPOSES = {
+    LOAD: "load it on the server",
+    UNLOAD: "unload it",
+    START: "start a server",
+    STOP: "stop the server",
+    STATUS: "show the servers",
+    CHAT: "chat with it",
+    EXPERIMENT: "run an experiment",
+    LIST_MODELS: "list models",
+    LIST_EXPERIMENTS: "list experiments",
+    REPORT: "show a report",
+    STATISTICS: "show statistics",
+    HISTORY: "show the history",
+    RECOMMEND: "recommend a model",
+    QUANTIZE: "make a quantized model",
+    PULL: "fetch a model",
+    PROGRESS: "show the progress",
+    CANCEL: "cancel what runs",
+    HELP: "show help",
+    EXIT: "leave",
+}
+"""What each intent is for, in a question."""
+
 GRAMMAR, FUZZY, MODEL = "grammar", "fuzzy", "model"
 SURE = 0.75
 """A step with less confidence than this is asked about before anything is done."""

@@ -23,6 +23,13 @@ _CONTRACTIONS = {
     "that's": "that is", "it's": "it is", "how's": "how is", "where's": "where is", "who's": "who is",
     "there's": "there is", "which's": "which is", "we're": "we are", "you're": "you are", "can't": "can not",
     "won't": "will not", "whats": "what is", "hows": "how is", "im": "i am", "dont": "do not", "thats": "that is",
+    "wanna": "want to", "gonna": "going to", "gimme": "give me", "lemme": "let me", "pls": "please", "plz": "please",
+}  # fmt: skip
+
+
+_NUMBERS = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "eight": "8", "ten": "10", "twelve": "12",
+    "sixteen": "16", "twenty": "20", "thirty": "30", "fifty": "50", "hundred": "100",
 }  # fmt: skip
 
 
@@ -49,7 +56,9 @@ def tokenize(sentence: str) -> list[Token]:
         kind, text = str(found.lastgroup), found.group()
         start, end = found.span()
         if kind == "word":
-            tokens += [Token("word", word, start, end) for word in _words(text)]
+            number = _NUMBERS.get(text.lower())
+            words = [Token("word", word, start, end) for word in _words(text)]
+            tokens += words if number is None else [Token("number", number, start, end)]
         elif kind == "quoted":
             tokens.append(Token(kind, text[1:-1], start, end))
         elif kind == "bits":

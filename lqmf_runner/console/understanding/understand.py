@@ -47,6 +47,8 @@ class _Sentence:
         return read_items(self._tokens, self._names)
 
     def understood(self) -> list[Step]:
+        if self._text.strip() in ("?", "??"):
+            return [Step(intent=steps.HELP)]
         if not self._items or len(self._items) > _MOST_ITEMS:
             return [Step(intent=steps.UNKNOWN, confidence=0.0, unclear=tuple(self._text.split()[:5]))]
         found = self._split(0, self._models)

@@ -1,0 +1,88 @@
+"""Which model is asked where the plain forms do not understand: the one of `console.model`, or one that is served."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config.texts import quoted
+from ..engine import EngineClient, load_engine
+from ..errors import LqmfError
+from ..models import locate
+from ..runs.context import RunContext
+from .server_link import KEY, ServerLink, find_server, server_key
+from .understanding.asked import ask_model
+from .understanding.steps import UNKNOWN, Step
+from .understanding.understand import Understanding
+
+
+class Understander:
+    """All three layers. The model is loaded at its first use and stays until `close`.
+
+    Attributes:
+        problem: why no model could be asked the last time; empty if one was, or none is wanted.
+    """
+
+    def __init__(self, context: RunContext, understanding: Understanding) -> None:
+        self._context = context
+        self._understanding = understanding
+        self._runner = asyncio.Runner()
+        self._engine: EngineClient | None = None
+        self.problem = ""
+
+    def steps(self, sentence: str, models: Sequence[str] = ()) -> list[Step]:
+        """What a sentence asks for; see `Understanding.steps`."""
+        found = self._understanding.steps(sentence, models)
+        settings = self._context.config.console
+        self.problem = ""
+        if found[0].intent != UNKNOWN or not settings.ask_model or len(sentence) > 1000:
+            return found
+        try:
+            answer = self._ask(sentence)
+        except LqmfError as error:
+            self.problem = f"No model could be asked what it means: {error.message}"
+            return found
+        return found if answer is None else [answer]
+
+    def close(self) -> None:
+        """Unload the model."""
+        if self._engine is not None:
+            self._runner.run(self._engine.close())
+        self._runner.close()
+
+    def _ask(self, sentence: str) -> Step | None:
+        name = self._context.config.console.model
+        if name is not None:
+            if self._engine is None:
+                self._engine = self._load(name)
+            return self._runner.run(ask_model(self._engine, sentence, self._understanding.names))
+        served = self._connect()
+        if served is None:
+            return None
+        try:
+            return self._runner.run(ask_model(served, sentence, self._understanding.names))
+        finally:
+            self._runner.run(served.close())
+
+    def _load(self, name: str, *overrides: str) -> EngineClient:
+        config = self._context.compose(name, *overrides)
+        spec = locate(config.model, config.backend, Path(config.models_dir))
+        return self._runner.run(load_engine(spec))
+
+    def _connect(self) -> EngineClient | None:
+        """A model that a running server has loaded; None if there is none."""
+        settings = self._context.config
+        server = find_server(settings.server.port)
+        loaded = ServerLink(server.url, settings.console.timeout_s).loaded() if server else []
+        if server is None or not loaded:
+            return None
+        if key := server_key():
+            os.environ[KEY] = key  # where the client of an endpoint reads it
+        return self._load(
+            "openai",
+            f"backend.base_url={quoted(f'{server.url}/v1')}",
+            f"backend.api_key_env={KEY}",
+            f"backend.remote_model={quoted(loaded[0])}",
+        )
