@@ -46,6 +46,7 @@ class ServerConfig:
     """The REST server.
 
     Attributes:
+        url: mode=chat talks to this running server instead of loading the model, "http://127.0.0.1:8000".
         autoload: load a model when a request names it.
         max_models: most models loaded at the same time.
         max_memory_mb: memory limit of all loaded models together, in MB of 10^6 bytes.
@@ -72,6 +73,7 @@ class ServerConfig:
         tracing_content: include prompts and answers in the traces.
     """
 
+    url: Name | None = None
     host: Name = "127.0.0.1"
     port: int = 8000
     autoload: bool = True

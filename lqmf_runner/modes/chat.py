@@ -11,7 +11,7 @@ def run(context: RunContext) -> int:
     """Talk to the model in the terminal."""
     from ..console.chat import run_chat
 
-    return run_chat(context.config)
+    return run_chat(context)
 
 
 MODE = Mode(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = Callable[[str], str]
+Answer = Callable[[str], str | Iterable[str]]
 
 
 class Asked(ThreadingHTTPServer):
@@ -31,6 +31,20 @@ class Asked(ThreadingHTTPServer):
         """Clients that are killed are part of the tests."""
 
 
+_END = (
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
+)
+
+
+def _piece(text: str) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}}]}
+
+
+def _event(event: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Asked
@@ -48,14 +62,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.asked.append(prompt)
             self.server.bodies.append(body)
             self.server.on_asked(len(self.server.asked))
-        text = self.server.answer(prompt)
-        events = [
-            {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]},
-            {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
-        ]
-        self._reply(
-            b"".join(b"data: " + json.dumps(e).encode() + b"\n\n" for e in events), "text/event-stream"
-        )
+        answer = self.server.answer(prompt)
+        if not isinstance(answer, str):
+            self._stream(answer)
+            return
+        events = (_piece(answer), *_END)
+        self._reply(b"".join(map(_event, events)), "text/event-stream")
+
+    def _stream(self, pieces: Iterable[str]) -> None:
+        """Send each piece when it comes. The connection ends the answer."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(_event(_piece(piece)))
+        self.wfile.write(b"".join(map(_event, _END)))
+        self.close_connection = True
 
     def _reply(self, data: bytes, kind: str) -> None:
         self.send_response(200)
@@ -67,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(answer: Answer) -> Iterator[Asked]:
-    """An endpoint that answers a prompt with `answer(prompt)`."""
+    """An endpoint that answers a prompt with `answer(prompt)`: a text, or pieces that are sent one by one."""
     with Asked(answer) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

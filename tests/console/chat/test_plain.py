@@ -1,20 +1,20 @@
-"""A scripted conversation and a single question, as a user asks for them, beside a real endpoint."""
+"""A scripted conversation, a single question and piped input, as a user asks for them, beside a real endpoint."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from lqmf_runner.console import chat as console
-from lqmf_runner.errors import QueueFullError, RemoteEngineError
+from lqmf_runner.console.chat.plain import PlainChat
 from lqmf_runner.types import SamplingParams
 from tests.conftest import Run
 from tests.support.endpoint import serve
-from tests.support.scripted import Fail, Say, ScriptedEngine
+from tests.support.scripted import Say, ScriptedEngine
 
 FAR = ("mode=chat", "model=openai", "prompts=conversation")
 HERE = {"NO_PROXY": "127.0.0.1"}
@@ -39,6 +39,15 @@ def test_one_question(run_program: Run) -> None:
     assert result.stdout == "you said hi\n"
 
 
+def test_piped_input_is_one_message_and_the_output_is_the_answer(tmp_path: Path) -> None:
+    with serve(lambda prompt: f"<{prompt}>") as endpoint:
+        command = [sys.executable, "-m", "lqmf_runner", *FAR, f"server.url={endpoint.url}", "model.name=m"]
+        result = subprocess.run(
+            command, input="one\ntwo\n", cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+    assert (result.returncode, result.stdout) == (0, "<one\ntwo>\n"), result.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "why"), [(["mode.script=nobody"], "has no entry 'nobody'"),
                           (["mode.script=trip-japan", "mode.message=x"], "both given")],
@@ -47,17 +56,6 @@ def test_scripts_that_are_not_there_are_refused(settings: list[str], why: str, r
     result = run_program(*FAR, "backend.base_url=http://127.0.0.1:9/v1", *settings)
     assert result.returncode == 2
     assert why in result.stderr
-
-
-@pytest.mark.parametrize("error", [QueueFullError("busy"), RemoteEngineError("broke off")])
-def test_a_failure_that_may_pass_keeps_the_conversation(error: QueueFullError | RemoteEngineError) -> None:
-    engine = ScriptedEngine(lambda n, _: [Fail(0.0, error)] if n == 1 else [Say(0.0, "yes")])
-    chat, notices = console.Chat(engine, SamplingParams()), io.StringIO()
-    with asyncio.Runner() as runner:
-        for text in ("one", "two", "three"):
-            console._turn(runner, chat, text, Console(file=notices))
-    assert f"error: {error.message}. Ask again" in notices.getvalue()
-    assert [message.content for message in engine.requests[-1].messages or ()] == ["one", "yes", "three"]
 
 
 @pytest.mark.parametrize(
@@ -70,5 +68,5 @@ def test_an_answer_does_not_steer_the_terminal(
     monkeypatch.setattr(out, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stdout", out)
     engine = ScriptedEngine(lambda *_: [Say(0.0, "a\x1b]0;x\x07\x9b\x1b[2J\rb\n\tc")])
-    asyncio.run(console.Chat(engine, SamplingParams()).answer("hi"))
+    asyncio.run(PlainChat(engine, SamplingParams()).answer("hi"))
     assert out.getvalue() == shown

@@ -1,0 +1,73 @@
+"""mode=chat: load the model, then talk in the terminal, or answer what was given and end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from rich.console import Console
+
+from ...config import ChatMode
+from ...engine import EngineClient
+from ...errors import UserInputError
+from ...runs.context import RunContext
+from .plain import PlainChat, play, script_turns
+from .targets import LocalModels, ServerModels, Target
+
+
+def run_chat(context: RunContext) -> int:
+    """Talk until the user leaves; with `mode.message`, `mode.script` or piped input, answer that and end.
+
+    Answers and the turns of a script go to standard output, everything else to standard error.
+
+    Raises:
+        UserInputError: the prompt set has no such entry, both are given, or there is nothing to answer.
+    """
+    mode = context.config.mode
+    assert isinstance(mode, ChatMode)
+    turns = script_turns(mode, context.config.prompts)
+    target = _target(context)
+    notices = Console(stderr=True, highlight=False)
+    with asyncio.Runner() as runner:
+        with notices.status(f"loading {context.config.model.name}"):
+            engine = runner.run(target.load())
+        try:
+            for note in engine.info.notes:
+                notices.print(f"note: {note}", style="yellow", markup=False)
+            system = mode.system or (context.config.prompts.system if turns else None)
+            message = mode.message
+            if message is None and not turns and not _is_terminal():
+                message = _piped()  # after the load, so that what writes it works meanwhile
+            if message is None and not turns:
+                runner.run(_talk(target, engine, mode, system))
+                return 0
+            chat = PlainChat(engine, mode.sampling.params, system)
+            runner.run(play(chat, turns) if turns else chat.answer(message or ""))
+        finally:
+            runner.run(engine.close())
+    return 0
+
+
+async def _talk(target: Target, engine: EngineClient, mode: ChatMode, system: str | None) -> None:
+    from .loop import talk
+    from .session import ChatSession
+
+    await talk(ChatSession(target, engine, mode.sampling, system, Console(highlight=False)))
+
+
+def _piped() -> str:
+    message = sys.stdin.read().strip()
+    if not message:
+        raise UserInputError("there is no message on the standard input", hint="say mode.message=...")
+    return message
+
+
+def _target(context: RunContext) -> Target:
+    url = context.config.server.url
+    return ServerModels(url, context.config.model.name) if url else LocalModels(context)
+
+
+def _is_terminal() -> bool:
+    """Whether somebody types and reads here."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

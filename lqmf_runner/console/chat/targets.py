@@ -1,0 +1,110 @@
+"""Where a chat's models come from: this machine, or a running server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from ...config.texts import quoted
+from ...engine import EngineClient, load_engine
+from ...errors import RemoteEngineError
+from ...formats.openai import OPENAI, OpenAIBackend
+from ...models import discover, locate
+from ...runs.context import RunContext
+from ...types import ModelSpec
+
+KEY_VARIABLE = "LQMF_API_KEY"
+_TIMEOUT_S = 600.0  # a server may load a large model first
+
+
+class Target(ABC):
+    """Loads models by name. `where` names it for people."""
+
+    where: str
+
+    @abstractmethod
+    async def load(self, name: str | None = None) -> EngineClient:
+        """The model with this name; without one, the model that the chat was started with.
+
+        Raises:
+            LqmfError: there is no such model, or it cannot be loaded.
+        """
+
+    @abstractmethod
+    async def names(self) -> list[str]:
+        """The models to choose from."""
+
+
+class LocalModels(Target):
+    """Models on this machine, and endpoints that have a configuration."""
+
+    where = "this machine"
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    async def load(self, name: str | None = None) -> EngineClient:
+        context = self._context
+        if name is None:
+            config = context.config
+        elif name in context.model_names:
+            config = context.compose(name)
+        else:
+            config = context.compose("local", f"model.name={quoted(name)}")
+        return await load_engine(locate(config.model, config.backend, Path(config.models_dir)))
+
+    async def names(self) -> list[str]:
+        found = [m.name for m in discover(self._context.config.models_dir) if not m.problem]
+        return sorted({*found, *self._context.model_names} - {"local"})
+
+
+class ServerModels(Target):
+    """Models that a running server has or can load. The key is read from `LQMF_API_KEY`."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.where = url
+        self._url = url.rstrip("/").removesuffix("/v1")
+        self._model = model
+
+    async def load(self, name: str | None = None) -> EngineClient:
+        model = name or self._model
+        engine = await load_engine(self._spec(model))
+        # Our server says in the answer to /tokenize how long the context is; other servers may not have the route.
+        engine.info = msgspec.structs.replace(engine.info, n_ctx=await self._context_length(model))
+        return engine
+
+    async def names(self) -> list[str]:
+        async with self._client() as client:
+            try:
+                answer = await client.get("/v1/models")
+                return [str(model["id"]) for model in answer.json()["data"]]
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                raise RemoteEngineError(
+                    f"{self.where} does not list its models: {type(error).__name__}",
+                    hint="is it still running?",
+                ) from error
+
+    def _spec(self, model: str) -> ModelSpec:
+        backend = OpenAIBackend(
+            base_url=f"{self._url}/v1", api_key_env=KEY_VARIABLE, remote_model=model, timeout_s=_TIMEOUT_S
+        )
+        return ModelSpec(name=model, format=OPENAI.name, path="", options=dataclasses.asdict(backend))
+
+    def _client(self) -> httpx.AsyncClient:
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.AsyncClient(base_url=self._url, headers=headers, timeout=_TIMEOUT_S)
+
+    async def _context_length(self, model: str) -> int:
+        """Tokens of the context; 0 where the server does not say. The server loads the model for this."""
+        async with self._client() as client:
+            try:
+                answer = await client.post("/tokenize", json={"model": model, "prompt": "", "content": ""})
+                return int(answer.json()["max_model_len"])
+            except (httpx.HTTPError, ValueError, KeyError, TypeError):
+                return 0
