@@ -79,6 +79,11 @@ def _program(step: Step, setting: Setting, *own: str, **more: Any) -> Command:
     return Command(step, line, (*own, *kept), **more)
 
 
+def _literal(text: str) -> str:
+    """The text as the command line takes it for itself: not for a file, standard input or a quoted text."""
+    return quoted(text) if text[:1] in ("@", "-", "'", '"') or text == "null" else text
+
+
 def _request(step: Step, setting: Setting, method: str, path: str, **more: Any) -> Command:
     if setting.several is not None:
         raise setting.several

@@ -16,6 +16,7 @@ from .steps import Step
 from .tokens import Token, tokenize
 
 _LINKS = frozenset({"and", "then", "afterwards", "after", "next", "finally"})
+_INTRODUCES = ("to", "about", "that", "whether", "this")
 _LONGEST = 2000
 _MOST_ITEMS = 60
 
@@ -125,11 +126,7 @@ class _Sentence:
             named = models
         else:
             return None
-        text = self._text[self._tokens[items[at + 2].start].start :]
-        message = re.sub(
-            r"^(?:to|about|that|whether|this|:)\s+", "", text.strip(" \t:"), flags=re.IGNORECASE
-        ).strip()
-        message = message.strip("\"“”'") if message[:1] in "\"“'" else message
+        message = self._message(at + 2)
         likeness = min(items[at].likeness, whom.likeness)
         several = len(named) > 1
         return [Step(
@@ -139,6 +136,18 @@ class _Sentence:
             confidence=0.5 if several else round(likeness, 2),
             layer=steps.GRAMMAR if likeness == 1 else steps.FUZZY,
         )]  # fmt: skip
+
+    def _message(self, at: int) -> str:
+        """What stands in quotes, if that is all from an item on; else the text from there, less what introduces it."""
+        items = self._items
+        last = items[at:]
+        while len(last) > 1 and str(last[0].value) in _INTRODUCES:
+            last = last[1:]
+        if len(last) == 1 and last[0].kind == "message":
+            return str(last[0].value)
+        text = self._text[self._tokens[items[at].start].start :].strip(" \t:")
+        introduced = "|".join(_INTRODUCES)
+        return re.sub(rf"^(?:{introduced})\s+", "", text, flags=re.IGNORECASE).strip()
 
     def _unclear(self) -> tuple[str, ...]:
         """The words that mean nothing here; all where each means something by itself."""

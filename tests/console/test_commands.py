@@ -1,0 +1,126 @@
+"""The command line that each step becomes, and that Hydra and the program take it as it is meant."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from lqmf_runner.app.arguments import typed_arguments
+from lqmf_runner.config import BatchMode, BenchmarkMode, ChatMode, CompareMode, HistoryMode, QuantizeMode
+from lqmf_runner.console.commands import Setting, command_of
+from lqmf_runner.console.understanding.understand import Understanding
+from lqmf_runner.errors import UserInputError
+from tests.conftest import Compose
+from tests.support.utterances import NAMES
+
+UNDERSTANDING = Understanding(NAMES)
+SERVED = Setting(server="http://127.0.0.1:9", port=9)
+
+
+def _line(sentence: str, setting: Setting | None = None) -> str:
+    (step,) = UNDERSTANDING.steps(sentence)
+    return command_of(step, setting or Setting()).shown
+
+
+@pytest.mark.parametrize(
+    ("sentence", "line"),
+    [
+        ("start the server on port 9000", "lqmf mode=serve model=null server.background=true server.port=9000"),
+        ("serve qwen gguf and mistral", "lqmf mode=serve 'models=[qwen_gguf,mistral_gptq4]' server.background=true"),
+        ("stop all servers", "lqmf mode=stop mode.all=true"),
+        ("chat with llama", "lqmf mode=chat model=llama32_bnb4"),
+        ("compare llama and mistral with smollm2 bf16 as reference",
+         "lqmf mode=compare 'models=[llama32_bnb4,mistral_gptq4]' reference=smollm2_bf16"),
+        ("run a conversation experiment with mistral",
+         "lqmf mode=benchmark model=mistral_gptq4 prompts=conversation"),
+        ("answer all lines of q.csv with mistral", "lqmf mode=batch model=mistral_gptq4 mode.input=q.csv"),
+        ("list experiments", "lqmf mode=history"),
+        ("what got worse since last week?",
+         "lqmf mode=history mode.show=trend mode.since=7d mode.regressions=true"),
+        ("quantize smollm2 bf16 to 8 bit bnb",
+         "lqmf mode=quantize model=smollm2_bf16 mode.method=bnb mode.bits=8"),
+    ],
+)  # fmt: skip
+def test_a_sentence_and_its_command_line(sentence: str, line: str) -> None:
+    assert _line(sentence) == line
+
+
+@pytest.mark.parametrize(
+    ("sentence", "line"),
+    [
+        ("load mistral", "curl -X POST http://127.0.0.1:9/models/mistral_gptq4/load"),
+        ("unload mistral", "curl -X POST http://127.0.0.1:9/models/mistral_gptq4/unload"),
+        ("which models are loaded?", "curl http://127.0.0.1:9/models"),
+        ("stop the server", "lqmf mode=stop server.port=9"),
+    ],
+)
+def test_what_a_running_server_does(sentence: str, line: str) -> None:
+    assert _line(sentence, SERVED) == line
+
+
+@pytest.mark.parametrize(
+    ("sentence", "settings"),
+    [
+        ("benchmark llama with 8 users", {"concurrency": [8]}),
+        ("compare llama and mistral", {}),
+        ("answer all lines of q.csv with mistral", {"input": "q.csv"}),
+        ("history of llama since yesterday", {"model": "llama32_bnb4", "since": "1d", "show": "trend"}),
+        ("make a q4_k_m gguf from smollm2 bf16", {"method": "gguf", "type": "Q4_K_M"}),
+    ],
+)
+def test_the_program_takes_the_command_line(
+    sentence: str, settings: dict[str, object], compose_config: Compose
+) -> None:
+    (step,) = UNDERSTANDING.steps(sentence)
+    config = compose_config(*typed_arguments(command_of(step, Setting()).arguments, sweep=False))
+    assert isinstance(
+        config.mode, (BatchMode, BenchmarkMode, ChatMode, CompareMode, HistoryMode, QuantizeMode)
+    )
+    assert {name: getattr(config.mode, name) for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What's the capital of France?",
+        "@/etc/passwd",
+        "-",
+        "null",
+        "${oc.env:HOME}",
+        "'quoted'",
+        "a=b,[c]{d}",
+        "\\'",
+        "ä 漢 😀",
+    ],
+)
+def test_a_question_reaches_the_model_as_it_was_said(text: str, compose_config: Compose) -> None:
+    (step,) = UNDERSTANDING.steps(f'ask mistral "{text}"')
+    command = command_of(step, Setting())
+    for arguments in (command.arguments, shlex.split(command.shown)[1:]):
+        config = compose_config(*typed_arguments(arguments, sweep=False))
+        assert isinstance(config.mode, ChatMode)
+        assert config.mode.message == text
+
+
+def test_settings_of_the_console_hold_for_what_it_starts() -> None:
+    setting = Setting(
+        overrides=("server.port=1", "backend.n_ctx=512"), shown=("server.port=1", "backend.n_ctx=512")
+    )
+    assert (
+        _line("chat with llama", setting)
+        == "lqmf mode=chat model=llama32_bnb4 server.port=1 backend.n_ctx=512"
+    )
+    assert _line("start the server on port 7", setting).endswith("server.port=7 backend.n_ctx=512")
+
+
+def test_a_step_that_needs_a_server_says_so() -> None:
+    with pytest.raises(UserInputError, match="no server is running"):
+        _line("unload mistral")
+
+
+def test_of_several_servers_none_is_guessed() -> None:
+    several = Setting(several=UserInputError("several servers run, none on port 8000"))
+    for sentence in ("load mistral", "unload mistral", "which models are loaded?"):
+        with pytest.raises(UserInputError, match="several servers run"):
+            _line(sentence, several)
