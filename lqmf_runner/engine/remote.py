@@ -24,7 +24,7 @@ from ..openai_api.client.answers import (
     read_score,
 )
 from ..openai_api.client.bodies import embeddings_body, generation_body, score_body, tokenize_body
-from ..openai_api.client.errors import read_error
+from ..openai_api.client.errors import read_error, read_unfinished
 from ..openai_api.client.events import EventParser
 from ..redaction import redact_text
 from ..types import (
@@ -112,7 +112,7 @@ class RemoteEngine(EngineClient):
         self, request: GenerationRequest, *, whole: bool = False
     ) -> AsyncGenerator[list[Chunk], None]:
         path, body = generation_body(request, self._model)
-        reader = StreamReader()
+        reader, parser = StreamReader(), EventParser()
         sent = time.perf_counter()
         first = last = 0.0
         self._stats.requests += 1
@@ -121,7 +121,7 @@ class RemoteEngine(EngineClient):
                 if response.status_code >= 400:
                     await response.aread()
                     raise _error(response)
-                async for data in _events(response):
+                async for data in _events(response, parser):
                     for chunk in reader.read(data):
                         if chunk.text or chunk.reasoning:
                             last = time.perf_counter()
@@ -132,9 +132,7 @@ class RemoteEngine(EngineClient):
                 f"the endpoint broke off: {type(error).__name__}", hint="is it still running?"
             ) from error
         if not reader.ended:
-            raise RemoteEngineError(
-                "the endpoint broke off in the middle of an answer", hint="is it still running?"
-            )
+            raise read_unfinished(parser.outside)
         if calls := reader.tool_calls():
             yield [Chunk(text=calls)]
         usage = reader.usage(prefill_s=max(first - sent, 0.0) if first else 0.0, decode_s=last - first)
@@ -209,9 +207,8 @@ class RemoteEngine(EngineClient):
             raise RemoteEngineError(f"the endpoint's answer to {path} {what}") from None
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[str, None]:
+async def _events(response: httpx.Response, parser: EventParser) -> AsyncGenerator[str, None]:
     """The data of each server-sent event."""
-    parser = EventParser()
     async for data in response.aiter_bytes():
         for event in parser.feed(data):
             yield event

@@ -156,6 +156,10 @@ class BenchmarkDisplay:
             self._prose(sentence, mark=" ", style="dim")
         if any(load.partial for model in results.models for load in model.loads):
             self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
+        if results.verdict is None:  # it says what is wrong with a model
+            for model in results.models:
+                for note in model.notes:
+                    self._prose(f"{model.name}: {note}", mark=" ", style="yellow")
 
     def verdict(self, verdict: Verdict) -> None:
         """The verdict, a line a reason."""

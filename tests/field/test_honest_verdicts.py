@@ -7,15 +7,18 @@ points answer with endless nonsense), lm-evaluation-harness #1465 (models that n
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import msgspec
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from lqmf_runner.config import VerdictConfig
 from lqmf_runner.models.demo_family import DEMO_FOLDERS, DEMO_REFERENCE, DEMO_SOURCE
 from lqmf_runner.models.lineage import read_origins
+from lqmf_runner.reports.display import BenchmarkDisplay
 from lqmf_runner.reports.document import Paragraph, run_document
 from lqmf_runner.results.broken import why_broken
 from lqmf_runner.results.lineage import Origin, grid_of, why_uncounted
@@ -125,6 +128,14 @@ def test_a_broken_model_never_qualifies_and_the_report_says_why() -> None:
     broken.notes.append(why_broken(broken.quality) or "")
     blocks = run_document(sample_results(broken, sound), [], [], {})
     assert any(isinstance(b, Paragraph) and b.warning and "mislabelled: broken" in b.text for b in blocks)
+
+
+def test_the_terminal_says_what_is_wrong_with_a_model_that_no_verdict_is_about() -> None:
+    broken = measured("mislabelled", 6.0, 900, top1_agreement=0.01)
+    broken.notes.append(why_broken(broken.quality) or "")
+    out = StringIO()
+    BenchmarkDisplay([], out=Console(file=out, width=200)).table(sample_results(broken))
+    assert "mislabelled: broken (" in out.getvalue()
 
 
 def test_a_third_more_speed_over_two_requests_is_noise() -> None:

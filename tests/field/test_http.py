@@ -1,6 +1,7 @@
 """Clients beside HTTP's main road: browsers' preflights, HEAD, compressed bodies, odd Hosts, encodings and paths.
 
-The kinds are those of ollama #4388 and #12386, bifrost #1074, vllm #11171, litellm #8350.
+The kinds are those of ollama #4388 and #12386, bifrost #1074, vllm #11171, litellm #8350, llama.cpp #4511 (requests
+with credentials).
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ async def test_a_preflight_passes_on_every_route_with_every_header(
         assert reply.headers["access-control-allow-headers"] == asked
         assert method in reply.headers["access-control-allow-methods"].split(", ")
         assert reply.headers["access-control-allow-private-network"] == "true"
+        assert reply.headers["access-control-allow-credentials"] == "true"
+
+
+async def test_pages_of_any_origin_get_no_credentials() -> None:
+    named = dict(CorsPolicy(ORIGINS).headers(ORIGINS[0].encode()))
+    any_origin = dict(CorsPolicy(["*", *ORIGINS]).headers(ORIGINS[0].encode()))
+    assert any_origin[b"access-control-allow-origin"] == ORIGINS[0].encode()
+    assert named.keys() - any_origin.keys() == {b"access-control-allow-credentials"}
 
 
 async def test_an_origin_that_is_not_allowed_gets_no_allowance(server: Guarded) -> None:

@@ -206,8 +206,10 @@ def _try_out(grammar: str) -> None:
 
 
 def _refusal(what: str, why: str) -> LqmfError:
-    """The error for a constraint, with the first line of what llguidance says."""
-    reason = why.split("\n", 1)[0][:300].strip()
+    """The error for a constraint, with the line of what llguidance says that has the reason."""
+    first, *rest = why.strip().split("\n")
+    reason = next((line for line in rest if line.startswith("error:")), "") if first.endswith(":") else ""
+    reason = f"{first} {reason.removeprefix('error:')}".strip()[:300]
     if reason.startswith("NoExtension"):
         what, reason = "matches nothing but the empty text", ""
     return InvalidRequestError(f"the constraint {what}" + (f": {reason}" if reason else ""))

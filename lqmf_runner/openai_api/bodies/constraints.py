@@ -20,6 +20,9 @@ from ..schemas import (
 from .body import converted
 
 MAX_REQUIRED = 8
+# llguidance's own key. Of a tool that is not strict, OpenAI's API keeps what it can of the schema, and tool servers
+# describe arguments with keywords that no grammar has (`uniqueItems`, `not`, `format: uri-template`, ...).
+_AS_FAR_AS_POSSIBLE = {"x-guidance": {"lenient": True}}
 
 
 def answer_constraint(data: Constrained) -> Constraint | None:
@@ -56,7 +59,7 @@ def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...
     """The tools to offer, as they were sent, and the constraint that makes the answer a call of one of them.
 
     A required answer is one call; up to `MAX_REQUIRED` where parallel_tool_calls is true, not just left out, as a
-    small model would go on calling.
+    small model would go on calling. Of a tool that is not strict, keywords that cannot be kept are passed over.
 
     Raises:
         FieldError: a tool is malformed, or one is chosen that is not there.
@@ -91,6 +94,8 @@ def chosen_tools(data: ChatCompletionRequest) -> tuple[tuple[dict[str, Any], ...
     except RecursionError:
         raise _too_deep("tools") from None
     schema = {"type": "array", "items": call, "minItems": 1, "maxItems": MAX_REQUIRED} if several else call
+    if not any(tool.function.strict for tool in wanted):
+        schema = {**schema, **_AS_FAR_AS_POSSIBLE}
     return offered, Constraint("json_schema", _json(schema, "tools"))
 
 

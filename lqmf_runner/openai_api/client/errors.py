@@ -54,6 +54,27 @@ def read_error(status: int, body: str, *, retry_after: str = "", connecting: boo
     return RemoteEngineError(f"the endpoint answered {status}: {text}")
 
 
+def read_unfinished(outside: str) -> RemoteEngineError:
+    """The error that a stream means which ended before its answer was whole.
+
+    Args:
+        outside: what it said that belongs to no event.
+    """
+    if not outside.strip():
+        return RemoteEngineError(
+            "the endpoint broke off in the middle of an answer", hint="is it still running?"
+        )
+    try:
+        found = json.loads(outside)
+        text = error_text(found.get("error") or found)
+    except (ValueError, AttributeError):
+        text = " ".join(outside.split())[:_MAX_TEXT]
+    return RemoteEngineError(
+        f"the endpoint did not answer with a stream of events: {text}",
+        hint="it has to stream where the body says stream: true",
+    )
+
+
 def error_text(error: Any) -> str:
     """The message of an error object, or whatever else stands in its place; cut to a readable length."""
     text = error.get("message", error) if isinstance(error, dict) else error

@@ -10,13 +10,20 @@ import codecs
 import json
 import re
 
+_FIELDS = ("", "event", "id", "retry")  # the empty name is a comment's
+_OUTSIDE = 4000
 _LINE_END = re.compile("\r\n|\n|\r")
 
 
 class EventParser:
-    """Takes the bytes of a stream as they arrive and gives the data of each event that is complete."""
+    """Takes the bytes of a stream as they arrive and gives the data of each event that is complete.
+
+    Attributes:
+        outside: the beginning of the text that belongs to no event: what an endpoint says that does not stream.
+    """
 
     def __init__(self) -> None:
+        self.outside = ""
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._rest = ""
         self._after_cr = False
@@ -41,6 +48,8 @@ class EventParser:
     def _line(self, line: str) -> list[str]:
         name, _, value = line.partition(":")
         if line and name != "data":
+            if name not in _FIELDS and len(self.outside) < _OUTSIDE:
+                self.outside += line[:_OUTSIDE] + "\n"
             return []
         # Some endpoints leave the empty line out: data that is whole by itself is an event when the next one begins.
         events = (

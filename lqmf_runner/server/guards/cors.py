@@ -36,11 +36,16 @@ class CorsPolicy:
         vary: Headers = [(b"vary", b"Origin")]
         if origin is None or not self.allows(origin):
             return vary
-        return [
+        allowed: Headers = [
             *vary,
             (b"access-control-allow-origin", origin),
             (b"access-control-expose-headers", _EXPOSED),
         ]
+        if (
+            "*" not in self._origins
+        ):  # an origin that was named may send cookies, which a proxy's login can be
+            allowed.append((b"access-control-allow-credentials", b"true"))
+        return allowed
 
 
 async def answer_preflight(scope: Scope, send: Send) -> None:

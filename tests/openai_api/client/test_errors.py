@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lqmf_runner.errors import EndpointSetupError, InvalidRequestError, TooManyRequestsError
-from lqmf_runner.openai_api.client.errors import read_error, retry_after_s
+from lqmf_runner.openai_api.client.errors import read_error, read_unfinished, retry_after_s
 
 
 def test_403_is_about_the_key_before_the_first_request_only() -> None:
@@ -19,6 +19,20 @@ def test_403_is_about_the_key_before_the_first_request_only() -> None:
 )
 def test_the_message_is_found_wherever_it_stands(body: str) -> None:
     assert read_error(400, body).message == "the endpoint refused the request: too long"
+
+
+@pytest.mark.parametrize(
+    ("outside", "says"),
+    [
+        ("", "broke off in the middle of an answer"), ("\n", "broke off in the middle of an answer"),
+        ('{"error": {"message": "boom"}}', "not answer with a stream of events: boom"),
+        ('{"error": "boom"}', "not answer with a stream of events: boom"),
+        ("<html>\n<h1>Login</h1>", "not answer with a stream of events: <html> <h1>Login"),
+        ('{"choices": []}', "not answer with a stream of events: {'choices': []}"),
+    ],
+)  # fmt: skip
+def test_what_an_endpoint_says_in_place_of_a_stream_is_told(outside: str, says: str) -> None:
+    assert says in read_unfinished(outside).message
 
 
 @pytest.mark.parametrize(

@@ -38,3 +38,11 @@ def test_an_event_is_given_when_its_empty_line_is_there() -> None:
     assert parser.feed(b"data: 1\r\r") == ["1"]
     assert parser.feed(b"\ndata: 2\r\n") == []
     assert parser.feed(b"\r\n") == ["2"]
+
+
+def test_what_belongs_to_no_event_is_kept_short() -> None:
+    parser = EventParser()
+    stream = b': comment\nid: 5\nretry: 3\nevent: x\n{"error": "boom"}\n' + b"x" * 50_000 + b"\nmore\n"
+    assert parser.feed(stream) == []
+    assert parser.outside.startswith('{"error": "boom"}\nxxx')
+    assert len(parser.outside) < 9_000
