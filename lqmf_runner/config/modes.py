@@ -22,13 +22,15 @@ class BatchMode(ModeConfig):
     """Answer every line of a file.
 
     Attributes:
-        input: JSONL, CSV, text with one prompt a line, or OpenAI's batch format.
+        input: JSONL, CSV, XLSX, text with one prompt a line, or OpenAI's batch format.
         input_format: which of them: "jsonl", "csv", "text" or "openai"; null looks at the content and the suffix.
         output: JSONL with an answer a line, in OpenAI's format if the input is; null is `questions.answers.jsonl` for
             `questions.txt`. Lines that it already answers are not asked again. A name that ends in .csv or .tsv is a
-            table of the input and its answers; the lines of JSON are beside it.
-        prompt_field: name of the prompt in JSONL and CSV; null is "prompt", or the one that is clear from the names
-            and the values.
+            table of the input and its answers; the lines of JSON are beside it. For a table, null is
+            `sheet.answers.csv`.
+        prompt_field: name of the prompt in JSONL and tables; null is "prompt", or the one that is clear from the names
+            and the values. In a terminal the user is asked where it is not clear.
+        dry_run: answer the first three lines, show them, and write nothing.
         system: system prompt for lines that have none.
         concurrency: lines in progress at the same time.
         retries: attempts after a temporary error: a busy engine, a broken connection.
@@ -41,6 +43,7 @@ class BatchMode(ModeConfig):
     input_format: str | None = None
     output: FilePath | None = None
     prompt_field: Name | None = None
+    dry_run: bool = False
     system: OptionalText | None = None
     concurrency: int = 8
     retries: int = 3

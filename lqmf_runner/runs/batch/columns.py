@@ -37,6 +37,14 @@ _SHOWN = 12
 _LONGEST_NAME = 40
 
 
+class ColumnNotClearError(UserInputError):
+    """Which of the columns `names` has the prompts must be said."""
+
+    def __init__(self, names: Sequence[str], message: str, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.names = tuple(names)
+
+
 def fold(name: str) -> str:
     """A name without case, blanks and signs, so that "User Prompt" is "user_prompt"."""
     return re.sub(r"[\W_]+", "", name.casefold())
@@ -93,7 +101,8 @@ def choose_column(
     if len(likely_ones) == 1 and likely_ones[0] not in unnamed:
         return likely_ones[0]
     example = _setting((likely_ones or free or names)[0])
-    raise UserInputError(
+    raise ColumnNotClearError(
+        names,
         f"it is not clear which {kind} of {path} has the prompts: {_listed(names, kind)}",
         hint=f"name it, for example {example}" + ("" if keys else f"; {AS_TEXT}"),
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...config import BatchMode
 from ...errors import UserInputError
-from .input import OPENAI, BatchFile, open_batch
+from .columns import ColumnNotClearError
+from .input import CSV, OPENAI, BatchFile, open_batch
+
+AskColumn = Callable[[ColumnNotClearError], str]
 
 _TABLES = (".csv", ".tsv", ".tab")
 _OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".parquet")
@@ -32,15 +36,28 @@ class BatchFiles:
         return self.table or self.answers
 
 
-def choose_files(mode: BatchMode) -> BatchFiles:
-    """The files that the settings name.
+def choose_files(mode: BatchMode, ask: AskColumn | None = None) -> BatchFiles:
+    """The files that the settings name. The answers to a table are a table, if no other output is named.
+
+    Args:
+        ask: asks somebody which column has the prompts, where that is not clear.
 
     Raises:
         UserInputError: the input is missing, empty, not text or not clear, or the output may not be written.
     """
     assert mode.input
-    source = open_batch(Path(mode.input).expanduser(), mode.prompt_field, mode.input_format)
-    chosen = Path(mode.output).expanduser() if mode.output else source.path.with_suffix(".answers.jsonl")
+    path = Path(mode.input).expanduser()
+    try:
+        source = open_batch(path, mode.prompt_field, mode.input_format)
+    except ColumnNotClearError as error:
+        if ask is None:
+            raise
+        source = open_batch(path, ask(error), mode.input_format)
+    lines = source.path.with_suffix(".answers.jsonl")
+    chosen = Path(mode.output).expanduser() if mode.output else lines
+    if not mode.output and source.format == CSV:
+        usual = source.path.suffix if source.path.suffix.lower() in _TABLES else ".csv"
+        chosen = source.path.with_suffix(f".answers{usual}")
     suffix = chosen.suffix.lower()
     if suffix in _OTHER_FORMATS:
         raise UserInputError(
@@ -53,7 +70,7 @@ def choose_files(mode: BatchMode) -> BatchFiles:
         raise UserInputError(
             f"mode.output={chosen}: answers to OpenAI's batch format are in that format", hint="say out.jsonl"
         )
-    answers = chosen.with_suffix(".answers.jsonl")
+    answers = chosen.with_suffix(".answers.jsonl") if mode.output else lines
     for path in (chosen, answers):
         _check(path, source.path)
     if chosen.exists() and not (answers.exists() and answers.stat().st_size):

@@ -205,7 +205,8 @@ def open_batch(path: Path, prompt_field: str | None = None, format: str | None =
         raise UserInputError(
             f"{path} has no JSON object in its first lines", hint='write one a line: {"prompt": ...}'
         )
-    table, note = recognise_table(text, prompt_field, sure=format == CSV) if format != TEXT else (None, None)
+    sure = format == CSV or text.sheet is not None
+    table, note = recognise_table(text, prompt_field, sure=sure) if format != TEXT else (None, None)
     if table is not None:
         return _table(text, table, prompt_field)
     if prompt_field is not None:
@@ -252,7 +253,7 @@ def _table(text: TextFile, table: Table, asked: str | None) -> BatchFile:
     columns = {name: table.column(index) for index, name in enumerate(table.header)}
     name = choose_column(text.path, columns, asked, unnamed=table.unnamed)
     rows = [with_reserved_names(dict(zip(table.header, row, strict=False))) for row in table.body]
-    notes = _notes(name, asked, rows, cells=True)
+    notes = (*(text.sheet.notes if text.sheet else ()), *_notes(name, asked, rows, cells=True))
     if f"{name}.2" in columns:
         notes = (f"there are several columns '{shown_name(name)}'; the first has the prompts", *notes)
     return BatchFile(text, CSV, name, table, notes=notes)

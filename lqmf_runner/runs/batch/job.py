@@ -32,6 +32,7 @@ from .answer_table import write_answer_table
 from .files import BatchFiles, choose_files
 from .input import BadLine, BatchItem
 from .output import BatchOutput, Outcome, OutputError, is_cut
+from .preview import answer_first, ask_column
 from .run import BatchPlan, run_batch
 
 if TYPE_CHECKING:
@@ -54,8 +55,11 @@ def run(context: RunContext) -> int:
 def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
     """The same, with functions that find and load the model."""
     config = context.config
-    files = choose_files(_mode(config))
+    mode = _mode(config)
+    files = choose_files(mode, ask_column)
     spec = locate(config)
+    if mode.dry_run:
+        return asyncio.run(answer_first(files.source, mode, spec, load, _print_note))
     output = BatchOutput(files.answers, files.source.format, config.model.name)
     try:
         batch = _Batch(context, files, output, spec, load)
@@ -282,6 +286,10 @@ class _Batch:
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def _print_note(text: str) -> None:
+    OutputConsole(file=sys.stderr, highlight=False).print(Text(printable(text)), soft_wrap=True)
 
 
 def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TextIO
 
 from ...errors import UserInputError
+from .workbook import SheetText, is_workbook, read_workbook
 
 FORMATS_HINT = (
-    "give it JSONL, CSV with a header, text with one prompt a line, or OpenAI's batch format, in UTF-8"
+    "give it JSONL, CSV or XLSX with a header, text with one prompt a line, or OpenAI's batch format, "
+    "all text in UTF-8"
 )
 _SAMPLE = 1 << 16
 _LONGEST_LINE = 1 << 26
@@ -18,7 +20,7 @@ _UTF_16 = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _AS_CSV = "open it in a spreadsheet and save it as CSV UTF-8"
 # The first bytes of files that are often taken for text, what they are, and what to do about it.
 _OTHER_FILES = (
-    (b"PK\x03\x04", "a workbook (XLSX, ODS) or another zip archive", _AS_CSV),
+    (b"PK\x03\x04", "a workbook (ODS) or another zip archive", _AS_CSV),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", _AS_CSV),
     (b"PAR1", "a Parquet file", "convert it: pandas.read_parquet(...).to_json(..., orient='records', lines=True)"),
     (b"\x1f\x8b", "compressed with gzip", "unpack it: gunzip -k"),
@@ -42,6 +44,7 @@ class TextFile:
         marked: it begins with a byte order mark.
         sample: its beginning, about 64 KB of whole lines.
         whole: that is all of it.
+        sheet: its text, if the file is a workbook.
     """
 
     path: Path
@@ -50,10 +53,11 @@ class TextFile:
     marked: bool
     sample: str
     whole: bool
+    sheet: SheetText | None = None
 
     def open(self) -> TextIO:
         """Open it to read lines. What its encoding does not allow becomes surrogates, which no request can have."""
-        return _open(self.path, self.encoding, self.newline)
+        return _open(_source(self.path, self.sheet), self.encoding, self.newline)
 
 
 def open_text(path: Path) -> TextFile:
@@ -67,11 +71,13 @@ def open_text(path: Path) -> TextFile:
             f"the batch file {path} is a pipe, and it is read more than once",
             hint="save it to a file, and name that",
         )
+    sheet = read_workbook(path) if is_workbook(path) else None
+    source = _source(path, sheet)
     try:
-        with path.open("rb") as file:
+        with source.open("rb") as file:
             head = file.read(_SAMPLE)
         encoding = _encoding(path, head)
-        with _open(path, encoding, "") as text:
+        with _open(source, encoding, "") as text:
             sample = text.read(_SAMPLE) + text.readline(_LONGEST_LINE)
             whole = not text.read(1)
     except OSError as error:
@@ -89,7 +95,12 @@ def open_text(path: Path) -> TextFile:
             hint=f"save it as CSV UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8; or else {FORMATS_HINT}",
         )
     marked = head.startswith((b"\xef\xbb\xbf", *(mark for mark, _ in _UTF_16)))
-    return TextFile(path, encoding, _line_end(sample), marked, sample, whole)
+    return TextFile(path, encoding, _line_end(sample), marked, sample, whole, sheet)
+
+
+def _source(path: Path, sheet: SheetText | None) -> Path:
+    """Where the text is read: each opening of a descriptor's name begins at its start."""
+    return Path(f"/proc/self/fd/{sheet.file.fileno()}") if sheet is not None else path
 
 
 def _open(path: Path, encoding: str, newline: str) -> TextIO:

@@ -25,9 +25,18 @@ def choose(source: Path, output: Path | None = None) -> BatchFiles:
 
 
 def test_answers_lie_beside_the_input(source: Path) -> None:
-    files = choose(source)
+    lines = source.with_name("q.txt")
+    lines.write_text("hi\n")
+    files = choose(lines)
     assert (files.answers, files.table) == (source.with_name("q.answers.jsonl"), None)
     assert files.result == files.answers
+
+
+@pytest.mark.parametrize(("name", "table"), [("q.csv", "q.answers.csv"), ("q.tsv", "q.answers.tsv")])
+def test_the_answers_to_a_table_are_a_table(source: Path, name: str, table: str) -> None:
+    source = source.rename(source.with_name(name))
+    files = choose(source)
+    assert (files.answers.name, files.result.name) == ("q.answers.jsonl", table)
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.CSV", "out.tsv"])

@@ -1,0 +1,76 @@
+"""XLSX workbooks as people make them."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import zipfile
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from lqmf_runner.errors import UserInputError
+from lqmf_runner.runs.batch import workbook
+from lqmf_runner.runs.batch.input import open_batch
+from tests.support.batch import Batch
+
+ROWS = [
+    ["Nr", "Question", "Since", "Share", "Paid"],
+    [1, "How, much;\nis it?", datetime.datetime(2026, 1, 31), 0.5, True],
+    [2.0, 'say "hi"', datetime.datetime(2026, 1, 31, 7, 30), 3.0, None],
+    [],
+    [4, "wer?", None, None, None],
+]
+
+
+def make(path: Path, *sheets: list[list[object]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, rows in enumerate(sheets):
+        sheet = book.create_sheet(f"sheet {number}")
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_sheet_comes_back_with_its_answers(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+    batch.input = make(batch.folder / "sheet.xlsx", [], ROWS, [["other"]])
+    assert batch.run() == 0
+    shown = capsys.readouterr()
+    assert "the sheet 'sheet 1' is read, and not 'sheet 0', 'sheet 2'" in shown.err
+    with (batch.folder / "sheet.answers.csv").open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["Nr", "Question", "Since", "Share", "Paid", "answer", "finish_reason", "error"],
+        ["1", "How, much;\nis it?", "2026-01-31", "0.5", "TRUE", "you said How, much;\nis it?", "stop", ""],
+        ["2", 'say "hi"', "2026-01-31 07:30:00", "3", "", 'you said say "hi"', "stop", ""],
+        ["4", "wer?", "", "", "", "you said wer?", "stop", ""],
+    ]
+    assert batch.run() == 0
+    assert batch.engines[1:] == []  # all were answered before
+
+
+def test_one_column_is_enough(tmp_path: Path) -> None:
+    found = open_batch(make(tmp_path / "one.xlsx", [["prompt"], ["a; b, c|d"]]))
+    assert [record for _, record in found.records()] == [{"prompt": "a; b, c|d"}]
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = make(tmp_path / "empty.xlsx", [[]])
+    with pytest.raises(UserInputError, match="has no rows"):
+        open_batch(empty)
+    damaged = tmp_path / "damaged.xlsx"
+    with zipfile.ZipFile(damaged, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook")
+    with pytest.raises(UserInputError, match="cannot be read"):
+        open_batch(damaged)
+    other = tmp_path / "other.xlsx"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("content.xml", "")
+    with pytest.raises(UserInputError, match="another zip archive"):
+        open_batch(other)
+    monkeypatch.setattr(workbook, "_LARGEST", 100)
+    with pytest.raises(UserInputError, match="too large"):
+        open_batch(make(tmp_path / "large.xlsx", ROWS))
