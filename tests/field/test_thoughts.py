@@ -1,7 +1,10 @@
 """Endpoints that think first, and that stream in odd but legal shapes.
 
 A token is a token on whichever channel it comes, and thoughts stay apart from the answer; one odd answer is one failed
-request. Reported as guidellm #737, inference-perf #559 and in the streams of Azure, Mistral and vLLM.
+request. Errors in a stream are errors, calls stay apart, and nothing that is said is lost. Reported as guidellm #737,
+inference-perf #559, in the streams of Azure, Mistral and vLLM; ollama #7881 and #15457, ai #18440 (calls without index
+or id), mistral.rs #1874, clicky #132, open-webui #29628 (errors taken for answers), llmgateway #2861,
+openai-agents-python #2126 (counts in parts).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from lqmf_runner.openai_api.schemas import ChatCompletionRequest
 from lqmf_runner.results.schema import RequestRecord
 from lqmf_runner.types import Chunk, Completion, Usage
 
-THOUGHTS = ("reasoning_content", "reasoning")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
 def event(finish: str | None = None, **delta: Any) -> dict[str, Any]:
@@ -38,6 +41,35 @@ def read(*events: Any) -> tuple[Completion, StreamReader]:
 def test_thoughts_come_apart_from_the_answer_under_either_name(name: str) -> None:
     answer, _ = read(event(**{name: "hm "}), event(**{name: "so"}), event(content="yes"), event("stop"))
     assert (answer.reasoning, answer.text, answer.usage.completion_tokens) == ("hm so", "yes", 3)
+
+
+def test_thoughts_may_be_a_list_of_details() -> None:
+    details = [{"type": "reasoning.text", "text": "hm"}, {"type": "reasoning.encrypted", "data": "x"}]
+    assert read(event(reasoning_details=details), event("stop"))[0].reasoning == "hm"
+    assert read(event(reasoning="hm", reasoning_details=details), event("stop"))[0].reasoning == "hm"
+
+
+def test_nothing_that_an_endpoint_says_is_lost() -> None:
+    assert read(event(refusal="I can"), event(refusal="not"), event("stop"))[0].text == "I cannot"
+    whole = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]
+    }
+    assert read(whole)[0].text == "hi"
+    assert (
+        read(event(content="hi"), {"choices": [{"delta": None, "message": {"content": "hi"}}]})[0].text
+        == "hi"
+    )
+    _, reader = read(
+        event(function_call={"name": "f", "arguments": '{"n"'}), event(function_call={"arguments": ": 1}"})
+    )
+    assert '{"name": "f", "arguments": {"n": 1}}' in reader.tool_calls()
+
+
+def test_counts_may_come_in_several_events() -> None:
+    first = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}
+    details = {"choices": [], "usage": {"prompt_tokens": None, "prompt_tokens_details": {"cached_tokens": 2}}}
+    counts = read(first, event(content="a"), event(content="b"), details, event("stop"))[0].usage
+    assert (counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens) == (3, 2, 2)
 
 
 def test_thoughts_under_both_names_come_once() -> None:

@@ -18,6 +18,8 @@ from .errors import error_text
 # Names of ends that are not OpenAI's, and what they mean. Any other unknown one is an end by itself.
 _REASONS = {"max_tokens": "length", "model_length": "length"}
 _OPENAI_REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
+# Where endpoints put thoughts. Some send them under two names at once.
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -48,7 +50,8 @@ class StreamReader:
         if event is None:
             return []
         try:
-            self._counts = dict(event.get("usage") or self._counts)
+            told = dict(event.get("usage") or {})
+            self._counts |= {name: count for name, count in told.items() if count is not None}
             return [chunk for choice in event.get("choices") or () if (chunk := self._choice(choice))]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise RemoteEngineError("the endpoint sent an event whose fields are not OpenAI's") from None
@@ -61,21 +64,23 @@ class StreamReader:
         )
 
     def usage(self, *, prefill_s: float, decode_s: float) -> Usage:
-        """The endpoint's counts; where it sends none, the pieces of text are counted."""
+        """The endpoint's counts, which may come in several events; without them the pieces of text are counted."""
         return Usage(
             prompt_tokens=_count(self._counts.get("prompt_tokens"), 0),
             cached_tokens=_count(_cached(self._counts), 0),
-            completion_tokens=_count(self._counts.get("completion_tokens"), self._n_pieces),
+            completion_tokens=_count(self._counts.get("completion_tokens"), 0) or self._n_pieces,
             prefill_s=prefill_s,
             decode_s=decode_s,
         )
 
     def _choice(self, choice: dict[str, Any]) -> Chunk | None:
-        delta = choice.get("delta") or {}
-        text, thoughts = _channels(delta.get("content") or choice.get("text") or "")
-        thoughts += _channels(delta.get("reasoning_content") or delta.get("reasoning") or "")[0]
+        delta = choice.get("delta") or ({} if "delta" in choice else choice.get("message")) or {}
+        text, thoughts = _channels(delta.get("content") or delta.get("refusal") or choice.get("text") or "")
+        thoughts += _channels(next((delta[name] for name in _THOUGHTS if delta.get(name)), ""))[0]
         for piece in delta.get("tool_calls") or ():
             self._calls.read(piece)
+        if old := delta.get("function_call"):
+            self._calls.read({"function": old})
         if reason := choice.get("finish_reason"):
             known = reason if reason in _OPENAI_REASONS else _REASONS.get(str(reason), "stop")
             self.finish_reason, self.ended = known, True
