@@ -289,6 +289,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         bits_per_weight: 8 × bytes of all stored weights / parameters.
         tools: whether the chat template knows tools.
         embeddings: whether the model gives embeddings of texts.
+        batch_invariant: whether an answer is the same whatever else the engine computes.
         bos: the token that its tokenizer puts before every text; None where it puts none.
         notes: what the load had to do differently from what was asked (a fallback), one sentence each.
     """
@@ -310,6 +311,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     chat_template: bool
     tools: bool = False
     embeddings: bool = False
+    batch_invariant: bool = False
     bos: int | None = None
     load_time_s: float = 0.0
     version: str = ""

@@ -38,6 +38,8 @@ class BackendConfig:
         prefill_chunk: most prompt tokens in one step while other requests are decoding.
         n_batch: most tokens in one step.
         prefix_reuse: reuse the KV cache of a common prompt prefix.
+        batch_invariant: compute so that an answer does not depend on what else the engine computes. The default takes
+            the fastest kernels. A format that has no such kernels then computes one request at a time.
         n_threads: null takes all cores this process may use.
         device: "auto", "cpu" or "cuda".
         fallback: when a load does not fit, try fewer GPU layers, the CPU, a shorter context, and say so.
@@ -51,6 +53,7 @@ class BackendConfig:
     prefill_chunk: int = 128
     n_batch: int = 512
     prefix_reuse: bool = True
+    batch_invariant: bool = False
     n_threads: int | None = None
     device: str = "auto"
     fallback: bool = True

@@ -104,6 +104,9 @@ class RemoteEngine(EngineClient):
             chat_template=True,
             tools=True,
             embeddings=True,
+            notes=("backend.batch_invariant has no effect on an endpoint",)
+            if options.get("batch_invariant")
+            else (),
             load_time_s=time.perf_counter() - began,
         )
         return cls(client, info, model)

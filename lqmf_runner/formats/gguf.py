@@ -19,8 +19,6 @@ class GgufBackend(BackendConfig):
         flash_attn: None turns it on on a GPU, and for a quantized KV cache, which needs it. On a CPU llama.cpp's is
             slow beyond a hundred tokens, and a prompt's logits depend on how it is cut into chunks.
         kv_type: of the KV cache, "f16", "f32" or "q8_0".
-        batch_invariant: compute K-quants on a CPU so that an answer does not depend on the other requests in its
-            batch. Without it, large batches are faster.
     """
 
     format: str = "gguf"
@@ -29,7 +27,6 @@ class GgufBackend(BackendConfig):
     flash_attn: bool | None = None
     kv_type: str = "f16"
     use_mmap: bool = True
-    batch_invariant: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +49,7 @@ GGUF = Format(
     reader="lqmf_runner.models.inspect:inspect_gguf",
     quantization_source=True,
     shown="GGUF {method}",
-    numeric_options=("device", "flash_attn", "kv_type", "n_gpu_layers"),
+    numeric_options=("batch_invariant", "device", "flash_attn", "kv_type", "n_gpu_layers"),
     overhead_mb=150.0,
     packages=("llama-cpp-python",),
     extra="gguf",

@@ -12,7 +12,7 @@ from .base import Format, Recognised, Tensor
 from .stored import refuse_packed
 
 RUNNER = "lqmf_runner.engine.worker.runners.transformers:TransformersRunner"
-NUMERIC_OPTIONS = ("dtype", "device", "device_map")
+NUMERIC_OPTIONS = ("batch_invariant", "dtype", "device", "device_map")
 PACKAGES = ("torch", "transformers", "accelerate")
 
 

@@ -236,7 +236,20 @@ def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
         "differs at token",
         "never differ",
     )
-    return [Heading(2, "Fidelity"), Table(heads, rows)] if rows else []
+    return [Heading(2, "Fidelity"), Table(heads, rows), *_how_computed(models)] if rows else []
+
+
+def _how_computed(models: Sequence[ModelResult]) -> list[Block]:
+    """What kept greedy answers and decisions from depending on each other's numbers."""
+    asked = [m for m in models if m.quality.divergence or m.quality.decisions]
+    alone = [m.name for m in asked if m.batch_invariant is False]
+    together = [m.name for m in asked if m.batch_invariant]
+    sentences = [
+        f"Greedy answers and decisions, {how}: {', '.join(names)}"
+        for how, names in (("one request at a time", alone), ("with batch_invariant", together))
+        if names
+    ]
+    return [Paragraph(sentence) for sentence in sentences]
 
 
 def _grades(models: Sequence[ModelResult]) -> list[Block]:

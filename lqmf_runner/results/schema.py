@@ -130,6 +130,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
         version: digest of the weights.
         origins: what it was made from, the nearest first; empty where nobody says.
         load_time_s: from the request to load to a client that answers.
+        batch_invariant: whether the engine computed answers that do not depend on other requests.
         memory: of the worker process alone, after the last load.
         ramp: the rate at which it saturates; null unless asked for.
         notes: what the load did differently from what was asked.
@@ -146,6 +147,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
     size_mb: float | None = None
     parameters: int | None = None
     device: str | None = None
+    batch_invariant: bool | None = None
     load_time_s: float | None = None
     memory: MemoryUse | None = None
     loads: list[LoadResult] = []

@@ -62,6 +62,7 @@ class ModelRecorder:
         result.bits, result.bits_per_weight = info.bits or None, info.bits_per_weight or None
         result.parameters, result.size_mb = info.parameters or None, info.size_mb or None
         result.version = info.version or spec.version or None
+        result.batch_invariant = info.batch_invariant
         result.notes = list(info.notes)
 
     def note(self, text: str) -> None:

@@ -12,7 +12,7 @@ from ...engine.on_demand import WorkObserver
 from ...results.quality import Histogram, Quality, ReferenceFigures
 from ...types import Completion, GenerationRequest
 from .decisions import ReferenceDecisions
-from .divergence import answer_all, divergence
+from .divergence import answer_all, begin_reproducibly, divergence
 from .store import StoredReference
 from .text import EvaluationText
 from .windows import (
@@ -113,12 +113,13 @@ async def score_windows(
 async def ask_greedily(
     client: EngineClient, requests: Mapping[str, GenerationRequest], name: str, observer: WorkObserver
 ) -> dict[str, list[int]]:
-    """The tokens of the answers to greedy requests, by the requests' keys.
+    """The tokens of the answers to greedy requests, by the requests' keys; none depends on the others' numbers.
 
     Raises:
         LqmfError: a request failed.
     """
-    answers = await ask_all(client, requests, name, observer, "greedy answers")
+    at_a_time = await begin_reproducibly(client)
+    answers = await ask_all(client, requests, name, observer, "greedy answers", at_a_time=at_a_time)
     return {prompt: list(answer.token_ids) for prompt, answer in answers.items()}
 
 
@@ -128,14 +129,16 @@ async def ask_all(
     name: str,
     observer: WorkObserver,
     what: str,
+    *,
+    at_a_time: int = 8,
 ) -> dict[str, Completion]:
-    """The answers by the requests' keys, with progress shown as `what`.
+    """The answers by the requests' keys, with progress shown as `what`; `at_a_time` requests run together.
 
     Raises:
         LqmfError: a request failed.
     """
     observer.work_started(name, what, len(requests))
-    answers = await answer_all(client, requests, observer.work_advanced)
+    answers = await answer_all(client, requests, observer.work_advanced, at_a_time=at_a_time)
     observer.work_ended(name, what, f"{len(answers)}")
     return answers
 

@@ -23,6 +23,7 @@ from ...engine.on_demand import OnDemandEngine, WorkObserver
 from ...errors import InvalidRequestError
 from ...results.quality import Calibration, DecisionFigures
 from ..grading.similarity import standard_error
+from .divergence import begin_reproducibly
 from .store import StoredReference
 
 BINS = 10
@@ -44,7 +45,7 @@ class Decided(msgspec.Struct, frozen=True):
 async def decide_all(
     client: EngineClient, decisions: DecisionSet, on_progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, Decided]:
-    """Ask a model for all decisions, by id.
+    """Ask a model for all decisions, by id; no answer depends on the others' numbers.
 
     Raises:
         LqmfError: see `decisions.decide.decide`.
@@ -56,7 +57,7 @@ async def decide_all(
         found[decision.id] = Decided(answer.probabilities, answer.label_mass)
         on_progress(len(found))
 
-    await for_each(decisions.decisions, ask, at_a_time=client.info.max_slots)
+    await for_each(decisions.decisions, ask, at_a_time=await begin_reproducibly(client))
     return found
 
 

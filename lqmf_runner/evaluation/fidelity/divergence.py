@@ -11,8 +11,6 @@ from ...engine.client import EngineClient
 from ...results.quality import Divergence, Parting
 from ...types import Completion, GenerationRequest, Message, SamplingParams
 
-_AT_A_TIME = 8
-
 
 def greedy_requests(prompts: PromptsConfig, max_tokens: int, *, chat: bool) -> dict[str, GenerationRequest]:
     """A greedy request for the first turn of every prompt, by prompt id."""
@@ -40,8 +38,13 @@ async def answer_all(
     client: EngineClient,
     requests: Mapping[str, GenerationRequest],
     on_progress: Callable[[int], None] = lambda done: None,
+    *,
+    at_a_time: int = 8,
 ) -> dict[str, Completion]:
     """The answers by the requests' keys; their token ids have the end-of-sequence token where there was one.
+
+    Args:
+        at_a_time: most requests that run together.
 
     Raises:
         LqmfError: a request failed.
@@ -52,8 +55,14 @@ async def answer_all(
         answers[prompt_id] = await client.complete(requests[prompt_id])
         on_progress(len(answers))
 
-    await for_each(requests, ask, at_a_time=min(_AT_A_TIME, client.info.max_slots))
+    await for_each(requests, ask, at_a_time=min(at_a_time, client.info.max_slots))
     return answers
+
+
+async def begin_reproducibly(client: EngineClient) -> int:
+    """How many requests may run together without changing each other's numbers; no earlier prompt is reused."""
+    await client.reset_prefix_cache()
+    return client.info.max_slots if client.info.batch_invariant else 1
 
 
 def first_divergence(answer: Sequence[int], reference: Sequence[int]) -> int | None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,6 +82,16 @@ def plan_cache(
     return n_ctx, max_slots
 
 
+def one_request_at_a_time(spec: ModelSpec, notes: list[str], why: str) -> ModelSpec:
+    """The spec with a single slot: with `can_reuse_prefix` off, it keeps `backend.batch_invariant` by any kernels.
+
+    Args:
+        why: the part of the sentence in `notes` that says what is missing.
+    """
+    notes.append(f"backend.batch_invariant: one request is computed at a time, because {why}")
+    return msgspec.structs.replace(spec, options={**spec.options, "max_slots": 1})
+
+
 def loaded_info(
     spec: ModelSpec,
     found: FoundModel,
@@ -92,6 +103,7 @@ def loaded_info(
     dtype: str,
     chat_template: bool,
     bos: int | None,
+    batch_invariant: bool = False,
     notes: Sequence[str],
 ) -> ModelInfo:
     """What a loaded model is: what its files say, and what only the loaded one knows."""
@@ -113,6 +125,7 @@ def loaded_info(
         chat_template=chat_template,
         embeddings=found.embeddings,
         bos=bos,
+        batch_invariant=batch_invariant,
         version=spec.version or found.version,
         notes=tuple(notes),
     )

@@ -21,9 +21,16 @@ from numpy.typing import NDArray
 from ....errors import DoesNotFitError, EngineError
 from ....types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
-from .base import ModelRunner, Progress, Span, Tokenizer, plan_cache
+from .base import ModelRunner, Progress, Span, Tokenizer, one_request_at_a_time, plan_cache
 from .blocks import BLOCK_BYTES, BlockCutter
-from .llama_loading import has_k_quants, load_model, model_info, prepared
+from .llama_loading import (
+    has_k_quants,
+    load_model,
+    matrix_types,
+    model_info,
+    prepared,
+    why_one_at_a_time,
+)
 from .llama_metadata import chat_templates, special_tokens
 
 _FIRST_STREAM = 256
@@ -152,7 +159,13 @@ class LlamaCppRunner(ModelRunner):
     mixes_prompts = False
 
     def __init__(
-        self, model: Any, info: ModelInfo, options: dict[str, Any], *, few_rows: bool = False
+        self,
+        model: Any,
+        info: ModelInfo,
+        options: dict[str, Any],
+        *,
+        few_rows: bool = False,
+        alone: bool = False,
     ) -> None:
         self._model = model
         self._options = options
@@ -167,7 +180,7 @@ class LlamaCppRunner(ModelRunner):
         self.info = info
         self.tokenizer = LlamaCppTokenizer(model)
         self.can_reuse_prefix = not (
-            llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
+            alone or llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
         )
         self._grow(1)
 
@@ -175,8 +188,13 @@ class LlamaCppRunner(ModelRunner):
     def load(cls, spec: ModelSpec, progress: Progress) -> LlamaCppRunner:
         found = prepared(spec)
         options, notes = spec.options, list[str]()
-        few_rows = options.get("batch_invariant", True) and has_k_quants(found.path)
+        invariant = options.get("batch_invariant", False)
+        types = matrix_types(found.path) if invariant else frozenset[str]()
+        few_rows = has_k_quants(types)
         model, on_gpu = load_model(spec, found.path, progress, notes, repack=not few_rows)
+        alone = why_one_at_a_time(types, options, on_gpu) if invariant else ""
+        if alone:
+            spec = one_request_at_a_time(spec, notes, alone)
         n_train = llama_cpp.llama_model_n_ctx_train(model)
         n_ctx, max_slots = plan_cache(
             spec,
@@ -186,7 +204,7 @@ class LlamaCppRunner(ModelRunner):
             notes,
         )
         info = model_info(spec, model, found, n_ctx, max_slots, on_gpu, notes)
-        return cls(model, info, options, few_rows=few_rows and not on_gpu)
+        return cls(model, info, options, few_rows=few_rows, alone=bool(alone))
 
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
         """See `ModelRunner.step`. Single tokens run together; each chunk of a prompt runs by itself.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,30 @@ def prepared(spec: ModelSpec) -> FoundModel:
     return found
 
 
-def has_k_quants(path: str) -> bool:
-    """Whether weights of a GGUF, or of all its parts, are K-quants."""
+# Their kernels on a CPU give a row the same result in every batch; K-quants do with few rows and no repacking.
+_EXACT_TYPES = {"Q4_0", "Q4_1", "Q5_0", "Q8_0"}
+
+
+def matrix_types(path: str) -> frozenset[str]:
+    """The types of all matrices of a GGUF, its other parts included."""
     parts = split_parts(Path(path), read_header(Path(path)))
-    return any(tensor.type.endswith("_K") for part in parts for tensor in read_header(part).tensors)
+    tensors = (tensor for part in parts for tensor in read_header(part).tensors)
+    return frozenset(tensor.type for tensor in tensors if len(tensor.shape) > 1)
+
+
+def has_k_quants(types: frozenset[str]) -> bool:
+    """Whether K-quants are among these types."""
+    return any(name.endswith("_K") for name in types)
+
+
+def why_one_at_a_time(types: frozenset[str], options: Mapping[str, Any], on_gpu: bool) -> str:
+    """Why a batch changes the numbers of a model with these types; empty if it does not."""
+    if on_gpu:
+        return "kernels for a GPU depend on the batch"
+    if options.get("flash_attn") or options.get("kv_type") == "q8_0":
+        return "flash attention depends on how a prompt is divided"
+    others = {name for name in types - _EXACT_TYPES if not name.endswith("_K")}
+    return f"kernels for {', '.join(sorted(others))} depend on the batch" if others else ""
 
 
 def load_model(
@@ -104,6 +124,7 @@ def model_info(
         dtype=found.method,
         chat_template=bool(chat_templates(model)),
         bos=bos if bos >= 0 else None,
+        batch_invariant=spec.options.get("batch_invariant", False),
         notes=notes,
     )
 

@@ -28,7 +28,7 @@ from ....errors import ModelUnusableError
 from ....models import inspect_model
 from ....types import ModelInfo, ModelSpec
 from ..text import Detokenizer
-from .base import ModelRunner, Progress, Span, Tokenizer, loaded_info, plan_cache
+from .base import ModelRunner, Progress, Span, Tokenizer, loaded_info, one_request_at_a_time, plan_cache
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
 from .transformers_loading import load_model
 
@@ -178,6 +178,7 @@ class TransformersRunner(ModelRunner):
         model.set_attn_implementation(NAME)
         self.tokenizer = tokenizer
         self.info = info
+        self.can_reuse_prefix = not info.batch_invariant
 
     @classmethod
     def load(cls, spec: ModelSpec, progress: Progress) -> TransformersRunner:
@@ -198,6 +199,8 @@ class TransformersRunner(ModelRunner):
         progress(0.2)
         model, device, dtype = load_model(spec, config, found, notes)
         progress(0.9)
+        if invariant := options.get("batch_invariant", False):
+            spec = one_request_at_a_time(spec, notes, "its kernels depend on the batch")
         n_train = getattr(text_config, "max_position_embeddings", None) or 4096
         free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
         n_ctx, max_slots = plan_cache(spec, n_train, _kv_bytes_per_token(text_config, dtype), free, notes)
@@ -212,6 +215,7 @@ class TransformersRunner(ModelRunner):
             dtype=str(dtype).removeprefix("torch."),
             chat_template=bool(tokenizer.chat_templates),
             bos=tokenizer.bos_id if tokenizer.add_bos else None,
+            batch_invariant=invariant,
             notes=notes,
         )
         runner = cls(model, tokenizer, info)

@@ -23,7 +23,7 @@ ANSWER = [(104_729 * i) % 40_000 + 100 for i in range(8)]
 def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LlamaCppRunner:
     """The demo GGUF: its layers round their inputs to 8 bits, which makes the smallest difference a large one."""
     spec = demo_spec("gguf")
-    spec = msgspec.structs.replace(spec, options={**spec.options, "max_slots": 9})
+    spec = msgspec.structs.replace(spec, options={**spec.options, "max_slots": 9, "batch_invariant": True})
     if request.param != "Q4_1":
         path = tmp_path_factory.mktemp(request.param) / "model.gguf"
         params = llama_cpp.llama_model_quantize_default_params()
