@@ -55,14 +55,13 @@ class AnswerView:
             if finished:
                 self._print_block(finished)
                 self._text = growing
-            lines = self._unprinted(render_lines(self._console, growing))
+            lines = self._below(growing)
             room = max(self._console.height - 4, 1)
             if len(lines) > room:
                 self._print(lines[:-room])
                 self._printed += sum(map(_visible, lines[:-room]))
+                self._separate = False  # that line has scrolled away too
                 lines = lines[-room:]
-            if self._separate and not self._printed and lines:
-                lines = [[], *lines]
             note = Text(status, style="dim", no_wrap=True, overflow="ellipsis")
             note.truncate(self._console.width - 1)
             lines = [*lines, *self._console.render_lines(note, pad=False)] if status else lines
@@ -70,21 +69,22 @@ class AnswerView:
             self._drawn = ["".join(segment.text for segment in line) for line in lines]
 
     def _print_block(self, text: str) -> None:
-        lines = self._unprinted(render_lines(self._console, text))
-        if not lines:
-            return
-        if self._separate and not self._printed:
-            lines = [[], *lines]
-        self._print(lines)
-        self._separate, self._printed = True, 0
+        if lines := self._below(text):
+            self._print(lines)
+            self._separate, self._printed = True, 0
 
-    def _unprinted(self, lines: list[Line]) -> list[Line]:
-        """The lines below those that scrolled away. They are found by their characters: a resize moves the breaks."""
-        seen = 0
+    def _below(self, text: str) -> list[Line]:
+        """The lines of a block below those that scrolled away, with a blank line between two blocks.
+
+        They are found by their characters: a resize moves the breaks.
+        """
+        lines, seen = render_lines(self._console, text), 0
+        if not self._printed:
+            return [[], *lines] if lines and self._separate else lines
         for index, line in enumerate(lines):
             seen += _visible(line)
             if seen > self._printed:
-                return lines[index:] if self._printed else lines
+                return lines[index:]
         return []
 
     def _print(self, lines: list[Line]) -> None:
