@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 _PATIENCE_S = 30.0
@@ -47,6 +48,12 @@ class Terminal:
     def resize(self, columns: int, lines: int) -> None:
         """Give the window another size."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the program."""
+        shell = int(self._tmux("display-message", "-p", "#{pane_pid}"))
+        for child in psutil.Process(shell).children():
+            child.terminate()
 
     def screen(self) -> str:
         """What stands on the screen, and what has scrolled away."""

@@ -119,17 +119,18 @@ async def _continue(session: ChatSession, _: str) -> None:
 
 
 async def _edit(session: ChatSession, text: str) -> None:
-    turn = session.conversation.undo()
+    turn = session.take_back()
     if turn is None:
         raise UserInputError("there is no message to edit")
     if text:
         await session.ask(text)
     else:
         session.draft = turn.user
+        session.note("send it changed; /retry asks it as it was")
 
 
 async def _undo(session: ChatSession, _: str) -> None:
-    turn = session.conversation.undo()
+    turn = session.take_back()
     if turn is None:
         raise UserInputError("there is nothing to undo")
     session.note(f"taken back: {' '.join(turn.user.split())[:60]}")
@@ -162,9 +163,8 @@ async def _load(session: ChatSession, name: str) -> None:
     session.take_up(saved.load(path))
     session.saved_as = path
     turns = session.conversation.turns
-    session.note(
-        f"{len(turns)} turns, the last: {' '.join(turns[-1].user.split())[:60] if turns else 'none'}"
-    )
+    last = " ".join(turns[-1].user.split())[:60] if turns else "none"
+    session.note(f"{len(turns)} turn{'' if len(turns) == 1 else 's'}, the last: {last}")
 
 
 async def _stats(session: ChatSession, _: str) -> None:

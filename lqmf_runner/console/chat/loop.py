@@ -18,9 +18,15 @@ _LEAVE = ("exit", "quit", "exit()", "quit()")
 
 
 async def talk(session: ChatSession) -> None:
-    """Talk until the user leaves. Ctrl-C stops what is going on, and never ends the chat."""
-    loop = asyncio.get_running_loop()
+    """Talk until the user leaves. Ctrl-C stops what is going on, and never ends the chat.
+
+    Raises:
+        CancelledError: SIGTERM ends the program. The terminal is as it was before.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
     loop.add_signal_handler(signal.SIGINT, session.interrupt)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
     info = session.engine.info
     context = f" · {info.n_ctx} tokens of context" if info.n_ctx else ""
     session.note(f"{info.name} · {info.method} · {session.target.where}{context}. /help lists the commands.")
@@ -34,6 +40,7 @@ async def talk(session: ChatSession) -> None:
                 await _guarded(session, _do(session, text))
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
         await session.close()
 
 

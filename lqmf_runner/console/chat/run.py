@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 
 from rich.console import Console
@@ -40,8 +41,7 @@ def run_chat(context: RunContext) -> int:
             if message is None and not turns and not _is_terminal():
                 message = _piped()  # after the load, so that what writes it works meanwhile
             if message is None and not turns:
-                runner.run(_talk(target, engine, mode, system))
-                return 0
+                return runner.run(_talk(target, engine, mode, system))
             chat = PlainChat(engine, mode.sampling.params, system)
             runner.run(play(chat, turns) if turns else chat.answer(message or ""))
         finally:
@@ -49,14 +49,20 @@ def run_chat(context: RunContext) -> int:
     return 0
 
 
-async def _talk(target: Target, engine: EngineClient, mode: ChatMode, system: str | None) -> None:
+async def _talk(target: Target, engine: EngineClient, mode: ChatMode, system: str | None) -> int:
     from .loop import talk
     from .session import ChatSession
 
-    await talk(ChatSession(target, engine, mode.sampling, system, Console(highlight=False)))
+    try:
+        await talk(ChatSession(target, engine, mode.sampling, system, Console(highlight=False)))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+    return 0
 
 
 def _piped() -> str:
+    if sys.stdin.isatty():
+        print("Type a message; Ctrl-D at the beginning of a line ends it.", file=sys.stderr)
     message = sys.stdin.read().strip()
     if not message:
         raise UserInputError("there is no message on the standard input", hint="say mode.message=...")

@@ -96,6 +96,13 @@ class ChatSession:
         """Go on with the last answer."""
         await self._answer()
 
+    def take_back(self) -> Turn | None:
+        """Take the last turn away, and return it. Until something else is asked, it can be asked again."""
+        turn = self.conversation.undo()
+        if turn is not None:
+            self._asked, self.usage = turn.user, None
+        return turn
+
     async def again(self) -> None:
         """Ask the last question again; its answer is replaced. A question that failed is asked again too."""
         turn = None if self._asked else self.conversation.undo()
@@ -173,8 +180,7 @@ class ChatSession:
         if turn.ended == STOPPED:
             self.note("(stopped) /continue goes on, /retry asks again." if turn.answer else "(stopped)")
         elif turn.ended == "length":
-            full = self.usage and self.engine.info.n_ctx and self._used() >= self.engine.info.n_ctx
-            why = "the context is full" if full else f"max_tokens is {self.sampling.max_tokens}"
+            why = "the context is full" if self._is_full() else f"max_tokens is {self.sampling.max_tokens}"
             self.warn(f"The answer is cut: {why}. /continue goes on.")
         if self.usage and turn.ended in ("stop", "length"):
             speed = f", {_speed(self.usage):.0f} tok/s" if _speed(self.usage) else ""
@@ -279,11 +285,15 @@ class ChatSession:
         if self.usage and _speed(self.usage):
             parts.append(f"{_speed(self.usage):.0f} tok/s")
         if turns := self.conversation.turns:
-            reasons = {"length": "cut at max_tokens", "stop": "ended by itself"}
+            cut = "cut: context full" if self._is_full() else "cut at max_tokens"
+            reasons = {"length": cut, "stop": "ended by itself"}
             parts.append(reasons.get(turns[-1].ended, turns[-1].ended))
         if self.attached:
             parts.append(f"{len(self.attached)} file attached")
         return " · ".join(parts)
+
+    def _is_full(self) -> bool:
+        return 0 < self.engine.info.n_ctx <= self._used()
 
     def _used(self) -> int:
         return self.usage.prompt_tokens + self.usage.completion_tokens if self.usage else 0

@@ -144,3 +144,26 @@ def test_a_server_that_goes_away_in_mid_answer(tmp_path: Path) -> None:
             "half an ",
             "still there?",
         ]
+
+
+def test_large_and_binary_pastes_and_an_end_from_outside(tmp_path: Path) -> None:
+    large = "line of text\n" * 80_000  # 1 MB
+    with serve(lambda prompt: f"{len(prompt)} characters") as endpoint, chat(tmp_path, endpoint) as terminal:
+        terminal.paste(large)
+        terminal.wait_for("[paste 1: 1,040,000 characters]")
+        terminal.press("Enter")
+        answered(terminal, f"{len(large) - 1} characters")
+        terminal.paste("a\x01b\x1b[2Jc\x07\x9bd")
+        terminal.press("Enter")
+        answered(terminal, "7 characters")
+        assert endpoint.asked[-1] == "ab[2Jcd"
+        terminal.type("/mo")
+        terminal.wait_for("/models")
+        terminal.press("C-c")
+        terminal.resize(60, 24)
+        terminal.enter("still here")
+        answered(terminal, "10 characters")
+        terminal.terminate()
+        terminal.wait_for("exit code 143.")
+        terminal.enter("echoed again")
+        terminal.wait_for("echoed again")
