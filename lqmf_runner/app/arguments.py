@@ -52,6 +52,12 @@ def line_to_type(key: str, text: str) -> str:
     return shlex.quote(word) if _SPECIAL_IN_DOUBLE_QUOTES.search(word) else f'"{word}"'
 
 
+def shell_word(word: str) -> str:
+    """The word as a shell reads it, in double quotes where that is easier to read."""
+    plain = shlex.quote(word) == word or _SPECIAL_IN_DOUBLE_QUOTES.search(word) or "'" not in word
+    return shlex.quote(word) if plain else f'"{word}"'
+
+
 def _check_is_override(word: str, before: Sequence[str]) -> None:
     """Refuse a word without a key, where it is the rest of a text that lacks quotes."""
     last = before[-1].partition("=")[0] if before else ""

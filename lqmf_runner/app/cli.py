@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from ..errors import INTERRUPTED, UserInputError
 from . import PROGRAM
 from .conf import conf_names
 from .terminal import discard_output, report
+from .words import are_words, from_words, mode_of, shown
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Hydra's options. Its parser answers a wrong one with a page of usage, so that they are checked here first.
@@ -61,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     if not args or "--help" in args or "-h" in args:
-        print(help_text())
-        return 0
+        return _help(args)
     if "--version" in args:
         print(f"lqmf-runner {__version__}")
         return 0
@@ -71,6 +72,13 @@ def _run(args: list[str]) -> int:
     logging.raiseExceptions = False
     try:
         _check_log_level()
+        show = "--show" in args and are_words(args)
+        if are_words(args):
+            words = [word for word in args if word != "--show"] if show else args
+            args = from_words(words, OPTIONS, OPTIONS_WITH_VALUE, piped=str if show else piped_text)
+        if show:
+            print(shown(args))
+            return 0
         overrides, options = _sort_arguments(args)
         from .hydra import run
 
@@ -82,6 +90,38 @@ def _run(args: list[str]) -> int:
         raise
     except Exception as error:
         return report(error)
+
+
+def _help(args: Sequence[str]) -> int:
+    """All modes, or the options of the mode that the first word names."""
+    if not are_words(args):
+        print(help_text())
+        return 0
+    try:
+        mode = mode_of(args[0])
+    except UserInputError as error:
+        return report(error)
+    from .mode_help import mode_help
+
+    print(mode_help(mode))
+    return 0
+
+
+def piped_text() -> str:
+    """What a pipe or a file gives as the standard input, without the line end at its end; empty for a terminal.
+
+    Raises:
+        UserInputError: it is not UTF-8 text.
+    """
+    try:
+        kind = os.fstat(sys.stdin.fileno()).st_mode
+        if not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)):
+            return ""
+        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UserInputError("the standard input is not UTF-8 text") from None
+    except (OSError, ValueError, AttributeError):  # closed, or none
+        return ""
 
 
 def help_text() -> str:
@@ -96,7 +136,8 @@ def help_text() -> str:
     )
     return f"""lqmf-runner {__version__}: run, measure and compare quantized language models (GGUF, bitsandbytes, GPTQ).
 
-usage: {PROGRAM} mode=<mode> [model=<name>] [prompts=<set>] [key=value ...]
+usage: {PROGRAM} <mode> [model ...] [text or file] [--option value] [key=value ...]
+       {PROGRAM} mode=<mode> [model=<name>] [prompts=<set>] [key=value ...]      the same in settings
 
 modes:
 {modes}
@@ -109,6 +150,8 @@ choices (YAML files in conf/, or in a folder of your own with --config-dir):
   experiment  {", ".join(conf_names("experiment"))}
 
 more:
+  <mode> --help       the options of a mode
+  <mode> ... --show   the same line in settings
   -m model=a,b,c      one run for each value (a sweep)
   models=[a,b,c]      several models in one run
   --cfg job           print the composed configuration and stop

@@ -17,7 +17,7 @@ from ..errors import LqmfError, UserInputError
 from ..formats import check_backend, is_remote
 from ..modes import MODES, Mode
 from .config_errors import SCHEMA_SUFFIX, missing, translate, unknown, unknown_key
-from .model_choice import NO_MODEL, name_by_place
+from .model_choice import NO_MODEL, model_overrides, name_by_place
 from .schema import Place, place_of
 
 
@@ -55,7 +55,7 @@ def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
     """
     config = to_run_config(composed)
     mode = _check(config)
-    compose = Composer(settings)
+    compose = Composer(settings, config.models_dir)
     models: list[RunConfig] = []
     for name in config.models:
         with _naming(name):
@@ -117,8 +117,9 @@ class Composer:
         LqmfError: the configuration is wrong.
     """
 
-    def __init__(self, settings: HydraConf) -> None:
+    def __init__(self, settings: HydraConf, models_dir: str = RunConfig.models_dir) -> None:
         self._config_name = settings.job.config_name
+        self._models_dir = models_dir
         self._overrides = [
             override
             for override in _raw(settings.overrides.task)
@@ -160,7 +161,7 @@ class Composer:
         return self._compose(name, [*shared, *more])
 
     def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
-        overrides = [*own, f"model={name}", "models=[]"]
+        overrides = [*own, *model_overrides(name, model_names(), self._models_dir), "models=[]"]
         try:
             return to_run_config(hydra.compose(self._config_name, overrides=overrides))
         except Exception as error:
@@ -202,8 +203,7 @@ def _check(config: RunConfig) -> Mode:
     valid = model_names()
     others = (config.reference, config.judge.model, config.similarity.model)
     for name in (*config.models, *filter(None, others)):
-        if name not in valid:
-            raise unknown("model", name, valid)
+        model_overrides(name, valid, config.models_dir)
     if mode.check is not None:
         mode.check(config)
     return mode

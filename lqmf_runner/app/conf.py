@@ -18,6 +18,7 @@ def conf_dir() -> Path:
     )
 
 
-def conf_names(group: str) -> list[str]:
-    """Names one can choose from in a config group."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def conf_names(group: str, *folders: str) -> list[str]:
+    """Names one can choose from in a config group, with those in the user's own `folders`."""
+    places = (conf_dir(), *map(Path, folders))
+    return sorted({path.stem for place in places for path in (place / group).glob("*.yaml")})

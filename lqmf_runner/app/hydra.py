@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sw
 from . import PROGRAM, yaml_texts
 from .arguments import typed_arguments
 from .compose import Prepared, plain, prepare
-from .conf import conf_dir
+from .conf import conf_dir, conf_names
 from .config_errors import SCHEMA_SUFFIX
 from .model_choice import choose_model
 from .schema import group_schemas
@@ -61,7 +62,8 @@ def run(overrides: Sequence[str], options: Sequence[str] = ()) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its exceptions, and `terminal` words them
     register_schemas()
-    typed = typed_arguments(choose_model(overrides), sweep=not _SWEEP_OPTIONS.isdisjoint(options))
+    chosen = choose_model(overrides, conf_names("model", *_own_folders(options)), _models_dir(overrides))
+    typed = typed_arguments(chosen, sweep=not _SWEEP_OPTIONS.isdisjoint(options))
     BeforeRun.typed = [*overrides, *options]
     BeforeRun.sweep = None
     sys.argv = [sys.argv[0], *typed, *options]
@@ -86,6 +88,18 @@ def run(overrides: Sequence[str], options: Sequence[str] = ()) -> int:
     if BeforeRun.sweep is not None:
         _conclude(BeforeRun.sweep)
     return exit_code
+
+
+def _own_folders(options: Sequence[str]) -> list[str]:
+    """The folders of `--config-dir`."""
+    parts = [part for option in options for part in option.split("=", 1)]
+    return [folder for name, folder in pairwise(parts) if name in ("-cd", "--config-dir")]
+
+
+def _models_dir(overrides: Sequence[str]) -> str:
+    """Where models lie, as far as that is known before anything is composed."""
+    given = [value for key, _, value in (o.partition("=") for o in overrides) if key == "models_dir"]
+    return given[-1] if given else RunConfig.models_dir
 
 
 def register_schemas() -> None:

@@ -1,30 +1,61 @@
-"""Which model the command line means, in the words of Hydra, and the name of a model that is given by its place."""
+"""Which model a user means: a configured one, one in `models_dir`, a path or a hub id, in the words of Hydra."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from ..config.texts import quoted
 from ..errors import UserInputError
+from .config_errors import unknown
 
 NO_MODEL = ("~model", "model.name=''")
 """`model=null` in the words of Hydra, which has no null for a group: no group, and a model without a name."""
 
 _PLACES = ("model.name", "model.path", "model.hub_id")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PART_OF_SPLIT = re.compile(r"-\d{5}-of-\d{5}\Z")
 
 
-def choose_model(overrides: Sequence[str]) -> list[str]:
-    """The overrides with a `model=` that is meant but not typed.
+def model_overrides(name: str, configured: Collection[str], models_dir: str | Path) -> list[str]:
+    """The overrides that choose the model which a user calls by this name.
 
-    A name, a path or a hub id without `model=` is that model. Without this it would be another place, or another name,
-    for the model that is the default.
+    Args:
+        configured: the names that have a YAML file; they come first.
 
     Raises:
-        UserInputError: one place is given for several models.
+        UserInputError: nothing is called that.
+    """
+    if name in configured:
+        return [f"model={name}"]
+    root, typed = Path(models_dir), Path(name).expanduser()
+    if "/" in name or typed.suffix.lower() == ".gguf":
+        key = "path" if (root / typed).exists() or typed.exists() or not _HUB_ID.fullmatch(name) else "hub_id"
+        return ["model=local", f"model.{key}={quoted(name)}"]
+    from ..models import discover
+
+    found = [model.name for model in discover(root)]
+    if name in found or (root / name).exists():
+        return ["model=local", f"model.name={quoted(name)}"]
+    error = unknown("model", name, {*configured, *found})
+    error.hint += "; or give a path or a hub id"
+    raise error
+
+
+def choose_model(overrides: Sequence[str], configured: Collection[str], models_dir: str | Path) -> list[str]:
+    """The overrides with a `model=` that Hydra knows.
+
+    `model.name=`, `model.path=` or `model.hub_id=` without `model=` is that model. Without this it would be another
+    place, or another name, for the model that is the default.
+
+    Args:
+        configured, models_dir: see `model_overrides`.
+
+    Raises:
+        UserInputError: one place is given for several models, or `model=` names none.
     """
     keys = {override.partition("=")[0]: override for override in overrides}
     place = next((key for key in _PLACES if key in keys), None)
@@ -32,10 +63,21 @@ def choose_model(overrides: Sequence[str]) -> list[str]:
         raise UserInputError(
             f"{keys[place]} is one model, and {keys['models']} are several", hint="leave one of them out"
         )
-    words = [
-        word for override in overrides for word in (NO_MODEL if override == "model=null" else (override,))
-    ]
+    words: list[str] = []
+    for override in overrides:
+        key, _, name = override.partition("=")
+        if override == "model=null":
+            words += NO_MODEL
+        elif key == "model" and name and not place and not _left_to_hydra(name, keys):
+            words += model_overrides(name, configured, models_dir)
+        else:
+            words.append(override)
     return [*words, "model=local"] if place and not {"model", "experiment"} & keys.keys() else words
+
+
+def _left_to_hydra(name: str, keys: Collection[str]) -> bool:
+    """Whether it is several models of a sweep, or may lie in a folder that only Hydra knows."""
+    return "hydra.searchpath" in keys or not name.isprintable() or any(c in name for c in ",(")
 
 
 def name_by_place(composed: DictConfig) -> None:

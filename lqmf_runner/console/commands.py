@@ -47,7 +47,6 @@ class Setting:
         shown: the same without secrets.
         server: address of the running server; empty if there is none.
         port: of the server that runs, or of one that would be started.
-        loaded: the models that the running server has loaded.
         several: why no server is the one that is meant, where several run.
         runs: gives the finished runs that a recommendation is made from.
         report: gives the newest report, of a model if one is named.
@@ -57,7 +56,6 @@ class Setting:
     shown: tuple[str, ...] = ()
     server: str = ""
     port: int = 8000
-    loaded: tuple[str, ...] = ()
     several: UserInputError | None = None
     runs: Callable[[], Sequence[str]] = list
     report: Callable[[str | None], str] = field(default=lambda model: "")
@@ -131,13 +129,7 @@ def _stop(step: Step, setting: Setting) -> Command:
 
 
 def _chat(step: Step, setting: Setting) -> Command:
-    name = step.arguments["model"]
-    return _program(step, setting, "mode=chat", f"model={name}", *_where(name, setting), is_interactive=True)
-
-
-def _where(name: str, setting: Setting) -> list[str]:
-    """The server, if it has the model loaded: it need not be loaded twice."""
-    return [f"server.url={setting.server}"] if name in setting.loaded else []
+    return _program(step, setting, "mode=chat", f"model={step.arguments['model']}", is_interactive=True)
 
 
 def _experiment(step: Step, setting: Setting) -> Command:
@@ -150,8 +142,9 @@ def _experiment(step: Step, setting: Setting) -> Command:
             f"a {kind} experiment takes one model", hint="name one, or say benchmark or compare"
         )
     if kind == "single":
-        message = f"mode.message={_literal(step.arguments['message'])}"
-        return _program(step, setting, "mode=chat", models, *_where(names[0], setting), message)
+        return _program(
+            step, setting, "mode=chat", models, f"mode.message={quoted(step.arguments['message'])}"
+        )
     long: dict[str, Any] = {"consent": "this may take minutes", "is_long": True}
     if kind == "batch":
         return _program(step, setting, "mode=batch", models, f"mode.input={step.arguments['file']}", **long)

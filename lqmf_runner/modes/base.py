@@ -15,7 +15,7 @@ class Mode:
 
     Attributes:
         schema: dataclass of the mode's own settings, the group `mode`. Its default `name` is the mode's name.
-        summary, example: what --help prints; the example begins with `mode=<name>`.
+        summary, example: what --help prints; the example begins with the name.
         run: does what the mode is for, and returns the exit code.
         check: refuses settings of a run that do not go together, with a UserInputError.
         plan: what `run` will do with one model. It is made once for each model and handed over as `RunContext.plans`.

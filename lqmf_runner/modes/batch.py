@@ -26,7 +26,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     BatchMode,
     "answer every line of a file (JSONL, CSV, text, OpenAI batch); run it again to go on",
-    "mode=batch model=smollm2_gguf mode.input=questions.txt",
+    "batch smollm2_gguf questions.csv",
     run,
     check=check,
 )

@@ -31,7 +31,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     BenchmarkMode,
     "measure speed, memory and answer quality of a model under load",
-    "mode=benchmark model=smollm2_gguf prompts=general",
+    "benchmark smollm2_gguf prompts=general",
     run,
     check=check,
     plan=plan,

@@ -17,7 +17,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     ChatMode,
     "talk to a model in the terminal, or ask it one question",
-    'mode=chat model=smollm2_gguf mode.message="Why is the sky blue?"',
+    'chat smollm2_gguf "Why is the sky blue?"',
     run,
     leaves_folder=False,
 )

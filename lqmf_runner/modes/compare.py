@@ -31,7 +31,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     CompareMode,
     "decide which model to run: speed, memory and fidelity in one table, with a verdict",
-    "mode=compare 'models=[smollm2_gguf,smollm2_bnb4]' reference=smollm2_bf16 verdict.max_kld=0.1",
+    "compare smollm2_q4_k_m smollm2_bnb4 --reference smollm2_bf16 --max-kld 0.1",
     run,
     check=check,
     plan=plan,

@@ -27,7 +27,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     ConsoleMode,
     "say in plain English what is to be done",
-    'mode=console console.say="load qwen bnb4 and benchmark it"',
+    'console "load qwen bnb4 and benchmark it"',
     run,
     check=check,
     needs_model=False,

@@ -47,7 +47,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     HistoryMode,
     "list past runs: the latest, the best, the trend of a model, and what has become worse",
-    "mode=history mode.show=trend mode.model=smollm2_gguf mode.since=7d",
+    "history smollm2_gguf mode.show=trend --since 7d",
     run,
     needs_model=False,
     leaves_folder=False,

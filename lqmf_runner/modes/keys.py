@@ -34,7 +34,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     KeysMode,
     "make, remove or list API keys of the server",
-    "mode=keys mode.add=alice mode.role=use",
+    "keys --add alice --role use",
     run,
     needs_model=False,
     leaves_folder=False,

@@ -53,7 +53,7 @@ def _configured(context: RunContext, name: str) -> ConfiguredModel:
 MODE = Mode(
     ModelsMode,
     "list the models there are, and which of them can run",
-    "mode=models",
+    "models",
     run,
     needs_model=False,
     leaves_folder=False,

@@ -45,7 +45,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     QuantizeMode,
     "make a bitsandbytes, GPTQ or GGUF model from another one",
-    "mode=quantize model=smollm2_bf16 mode.method=bnb mode.bits=4",
+    "quantize smollm2_bf16 gguf Q4_K_M",
     run,
     check=check,
 )

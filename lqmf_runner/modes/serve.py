@@ -46,7 +46,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     ServeMode,
     "serve models over HTTP: OpenAI's API and a native one",
-    "mode=serve model=smollm2_gguf server.port=8000",
+    "serve smollm2_gguf --port 8000",
     run,
     check=check,
     needs_model=False,

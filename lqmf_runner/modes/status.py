@@ -29,7 +29,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     StatusMode,
     "show the servers that run",
-    "mode=status",
+    "status",
     run,
     needs_model=False,
     leaves_folder=False,

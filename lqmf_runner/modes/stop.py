@@ -47,7 +47,7 @@ def run(context: RunContext) -> int:
 MODE = Mode(
     StopMode,
     "stop a server, once it has finished its requests",
-    "mode=stop server.port=8000",
+    "stop 8000",
     run,
     needs_model=False,
     leaves_folder=False,

@@ -8,10 +8,15 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from lqmf_runner.app.model_choice import NO_MODEL, choose_model, name_by_place
+from lqmf_runner.app import model_choice
+from lqmf_runner.app.model_choice import NO_MODEL, model_overrides, name_by_place
 from lqmf_runner.errors import UserInputError
 
 from ..conftest import Run
+
+
+def choose_model(overrides: list[str]) -> list[str]:
+    return model_choice.choose_model(overrides, ["mine", "a"], "no such folder")
 
 
 @pytest.mark.parametrize("place", ["model.name=other", "model.path=a/b.gguf", "model.hub_id=a/b"])
@@ -52,3 +57,20 @@ def test_the_name_is_that_of_the_run(run_program: Run, tmp_path: Path) -> None:
     (config,) = (tmp_path / "outputs").glob("*/*/.hydra/config.yaml")
     model = yaml.safe_load(config.read_text())["model"]
     assert (model["name"], model["package"]) == ("b", None)
+
+
+def test_a_name_is_a_name_everywhere(tmp_path: Path) -> None:
+    models_dir = tmp_path / "models"
+    (models_dir / "plain").mkdir(parents=True)
+    (models_dir / "plain" / "config.json").write_text("{}")
+
+    def said(name: str) -> list[str]:
+        return model_overrides(name, ["mine"], models_dir)
+
+    assert said("mine") == ["model=mine"]
+    assert said("plain") == ["model=local", "model.name='plain'"]
+    assert said(str(models_dir / "plain")) == ["model=local", f"model.path='{models_dir}/plain'"]
+    assert said("Qwen/Qwen2.5-0.5B") == ["model=local", "model.hub_id='Qwen/Qwen2.5-0.5B'"]
+    assert said("./it's ${here}.gguf") == ["model=local", r"model.path='./it\'s ${here}.gguf'"]
+    with pytest.raises(UserInputError, match=r"unknown model 'plian' \(did you mean plain\?\)"):
+        said("plian")

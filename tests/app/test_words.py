@@ -1,0 +1,112 @@
+"""`lqmf chat model "text"` is a line of settings, and the text in it is the one that was typed."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lqmf_runner.app.arguments import typed_arguments
+from lqmf_runner.app.cli import OPTIONS, OPTIONS_WITH_VALUE
+from lqmf_runner.app.mode_help import attributes, mode_help
+from lqmf_runner.app.words import flags, from_words, shown
+from lqmf_runner.config import BatchMode
+from lqmf_runner.errors import UserInputError
+from lqmf_runner.modes import MODES
+
+from ..conftest import Compose, Run
+from ..field.test_typed_texts import TEXTS
+from ..support.endpoint import serve
+
+
+def settings(*words: str, piped: str = "") -> list[str]:
+    return from_words(words, OPTIONS, OPTIONS_WITH_VALUE, lambda: piped)
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("serve qwen_bnb4 server.port=9000", "mode=serve model=qwen_bnb4 server.port=9000"),
+        ("serve a b --port 9000 --background", "mode=serve models=[a,b] server.port=9000 server.background=true"),
+        ("compare a my_nf4 --reference smollm2_bf16", "mode=compare models=[a,my_nf4] reference=smollm2_bf16"),
+        ("compare a 'b c'", "mode=compare models=[a,'b c']"),
+        ("benchmark a --concurrency 1,4", "mode=benchmark model=a mode.concurrency=[1,4]"),
+        ("batch a customers.csv", "mode=batch model=a mode.input=customers.csv"),
+        ("quantize m gguf Q4_K_M", "mode=quantize model=m mode.method=gguf mode.type=Q4_K_M"),
+        ("quantize m q8_0", "mode=quantize model=m mode.type=Q8_0 mode.method=gguf"),
+        ("quantize m gptq 4bit", "mode=quantize model=m mode.method=gptq mode.bits=4"),
+        ("run a why not", "mode=chat model=a mode.message='why not'"),
+        ("chat 'why not'", "mode=chat mode.message='why not'"),
+        ("chat a -- --help me=now", "mode=chat model=a mode.message='--help me=now'"),
+        ("chat a x=3 --max-tokens 9", "mode=chat model=a mode.message='x=3' mode.sampling.max_tokens=9"),
+        ("chat a --system=be=brief", "mode=chat model=a mode.system='be=brief'"),
+        ("stop 8001", "mode=stop server.port=8001"), ("stop all", "mode=stop mode.all=true"), ("ps", "mode=status"),
+        ("history 'q*' --since 7d", "mode=history mode.model='q*' mode.since='7d'"),
+        ("console load a and stop", "mode=console console.say='load a and stop'"),
+        ("models --cfg job", "mode=models --cfg job"), ("mode=models format=x", "mode=models format=x"),
+    ],
+)  # fmt: skip
+def test_words_are_settings(line: str, same: str) -> None:
+    assert " ".join(settings(*shlex.split(line))) == same
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("chatt a", "unknown mode 'chatt' (did you mean chat?)"), ("models x", "cannot read 'x'"),
+        ("chat a --max-token 3", "unknown option '--max-token' (did you mean --max-tokens?)"),
+        ("serve a --port", "--port needs a value"), ("batch a b c", "cannot read 'c'"),
+        ("quantize m int5", "cannot read 'int5'"), ("stop now", "cannot read 'now'"),
+    ],
+)  # fmt: skip
+def test_a_word_that_means_nothing_is_named(line: str, says: str) -> None:
+    with pytest.raises(UserInputError) as error:
+        settings(*shlex.split(line))
+    assert error.value.message == says
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_arrives_as_it_was_typed(text: str, compose_config: Compose) -> None:
+    words = settings("chat", "smollm2_gguf", "--", text, piped="before")
+    for line in (words, shlex.split(shown(words))[1:]):
+        config = compose_config(*typed_arguments(line, sweep=False))
+        assert config.mode.message == f"before\n\n{text}"  # type: ignore[attr-defined]
+
+
+def test_a_question_and_what_is_piped_reach_the_model(tmp_path: Path) -> None:
+    with serve(lambda prompt: "yes") as endpoint:
+        line = (
+            f"{shlex.quote(sys.executable)} -m lqmf_runner chat openai {{}} backend.base_url={endpoint.url}"
+        )
+        for question, piped in (('It\'s "${HOME}", a=b, [x]?', "a report"), ("", "only this\n")):
+            command = (
+                f"printf %s {shlex.quote(piped)} | {line.format(shlex.quote(question) if question else '')}"
+            )
+            done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+    assert endpoint.asked == ['a report\n\nIt\'s "${HOME}", a=b, [x]?', "only this"]
+
+
+def test_show_prints_the_line_and_does_nothing(run_program: Run, tmp_path: Path) -> None:
+    done = run_program("compare", "a", "b", "--reference", "c", "--show")
+    assert (done.returncode, done.stdout) == (0, "lqmf mode=compare 'models=[a,b]' reference=c\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_help_of_a_mode_has_all_its_options(mode: str) -> None:
+    text = mode_help(mode)
+    for name in flags(mode):
+        assert f"--{name.replace('_', '-')} " in text
+    assert MODES[mode].summary in text
+
+
+def test_help_has_defaults_and_meanings(run_program: Run) -> None:
+    said = run_program("batch", "--help").stdout
+    assert "--concurrency  mode.concurrency [8]\n      lines in progress at the same time." in said
+    assert dict(attributes(BatchMode))["input"].startswith("JSONL, CSV")
+    assert run_program("nonsense", "--help").returncode == 2
