@@ -63,6 +63,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ..errors import InvalidRequestError
+from ..openai_api.bodies.fields import refuse_unknown
 from .decide import Decision, DecisionAnswer, Kind, Option, Question, check_questions
 from .shapes import (
     Content,
@@ -80,7 +81,7 @@ from .shapes import (
     SystemOneScore,
 )
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,6 +255,7 @@ def _by_option(answer: DecisionAnswer) -> dict[str, float]:
 
 
 def _convert(body: Mapping[str, Any], kind: type[T]) -> T:
+    refuse_unknown({name: value for name, value in body.items() if value is not None}, kind.__struct_fields__)
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:

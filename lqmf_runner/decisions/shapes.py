@@ -48,7 +48,10 @@ class SystemOneNoul(_Strict, frozen=True, tag="noul"):
 
 
 class DecisionBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bodies share; the first two are the server's."""
+    """What the bodies share; the first two are the server's.
+
+    `openai_api/bodies/fields.py` decides about all other fields.
+    """
 
     model: ModelName = ""
     keep_alive: KeepAlive = None
@@ -152,7 +155,7 @@ class SGLangYesNo(_Strict, frozen=True, tag="yes_no"):
     no: Content | None = None
 
 
-class SGLangDecisionsRequest(DecisionBody, frozen=True, forbid_unknown_fields=True):
+class SGLangDecisionsRequest(DecisionBody, frozen=True):
     """The body of POST /v1/decisions as SGLang has it."""
 
     input: Content

@@ -88,6 +88,41 @@ async def test_what_changes_nothing_is_taken(
     assert response.status_code == 200, response.text
 
 
+# Routes that generate nothing. What shapes their answer is theirs alone, and everything else follows the same rule.
+QUESTIONS = {"team": {"type": "choice", "criteria": {"billing": "payments", "sales": None}}}
+PREDICATE = [{"type": "predicate", "instructions": "Is it urgent?"}]
+YES_NO = [{"id": "q", "type": "yes_no", "question": "Is it urgent?"}]
+READING: list[tuple[str, dict[str, Any]]] = [
+    ("/tokenize", {"model": "m", "prompt": "ab"}),
+    ("/detokenize", {"model": "m", "tokens": [97]}),
+    ("/v1/systemone", {"model": "m", "state": "x", "questions": QUESTIONS}),
+    ("/v1/decisions", {"model": "m", "input": "x", "questions": PREDICATE}),
+    ("/v1/decisions", {"model": "m", "input": "x", "questions": YES_NO}),
+]
+READING_REFUSED = [
+    ("messages", [{"role": "user", "content": "hi"}]), ("with_pieces", True), ("return_token_strs", True),
+    ("parse_special", False), ("chat_template", "{{ x }}"), ("skip_special_tokens", False),
+    ("previous_response_id", "x"), ("add_specials", True), ("stat", "x"),
+]  # fmt: skip
+READING_TAKEN = [
+    ("user", "u"), ("metadata", {"a": "b"}), ("with_pieces", False), ("return_token_strs", None),
+    ("parse_special", True), ("session_id", "x"), ("messages", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body"), READING)
+async def test_routes_that_generate_nothing_follow_the_same_rule(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    for field, value in READING_REFUSED:
+        response = await client.post(path, json=body | {field: value})
+        assert (response.status_code, field in response.text) == (400, True), response.text
+        assert response.json()["error"]["param"] == field
+    for field, value in READING_TAKEN:
+        response = await client.post(path, json=body | {field: value})
+        assert response.status_code == 200, response.text
+
+
 @pytest.mark.parametrize("field", HONOURED)
 @pytest.mark.parametrize("make", [chat, completion])
 async def test_constraints_of_other_servers_hold(make: Any, field: str) -> None:

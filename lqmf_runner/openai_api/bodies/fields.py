@@ -61,6 +61,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "no_repeat_ngram_size": (0,),
     "num_beams": (1,),
     "parallel_tool_calls": (False, True),
+    "parse_special": (True,),
     "penalty_alpha": (0,),
     "presence_penalty": (0,),
     "repeat_last_n": (-1,),

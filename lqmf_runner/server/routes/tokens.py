@@ -8,12 +8,12 @@ import msgspec
 from litestar import Request
 
 from ...errors import FieldError
-from ...openai_api.schemas import ModelName
+from ...openai_api.schemas import AnswerBody, ModelName
 from ..route import MODEL, OPENAI, Body, route
 from ..state import state_of
 
 
-class TokenizeRequest(msgspec.Struct):
+class TokenizeRequest(AnswerBody, kw_only=True):
     """The text is `prompt` (as vLLM calls it) or `content` (as llama-server does)."""
 
     model: ModelName
@@ -31,7 +31,7 @@ class Tokenized(msgspec.Struct):
     max_model_len: int
 
 
-class DetokenizeRequest(msgspec.Struct):
+class DetokenizeRequest(AnswerBody, kw_only=True):
     """Token ids."""
 
     model: ModelName
