@@ -68,6 +68,7 @@ class ServerConfig:
         access_log: "plain", "json" or "off"; access.log in the run's folder.
         access_log_mb: start a new file at this size, and keep five old ones.
         tracking_interval_s: time between two summaries to MLflow; one more is sent at the end.
+        ui: the web page at /ui, if its extra is installed.
         tracing: also send traces of single requests to MLflow: what they were, and where their time went.
         tracing_per_minute: most requests that are traced in a minute.
         tracing_content: include prompts and answers in the traces.
@@ -97,6 +98,7 @@ class ServerConfig:
     access_log: str = "plain"
     access_log_mb: float = 10.0
     tracking_interval_s: float = 600.0
+    ui: bool = True
     tracing: bool = False
     tracing_per_minute: float = 30.0
     tracing_content: bool = False

@@ -10,18 +10,21 @@ from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 
 from .. import __version__
+from .asgi import App
 from .docs import docs_routes
 from .docs.openapi import OpenAPIDocument
+from .page import page_route
 from .state import ServerState
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def create_app(state: ServerState, *, lifespan: Sequence[Lifespan] = ()) -> Litestar:
+def create_app(state: ServerState, *, lifespan: Sequence[Lifespan] = (), page: App | None = None) -> Litestar:
     """The application, which closes the pool of models when it ends.
 
     Args:
         lifespan: entered at the start, left at the end, before the pool is closed.
+        page: answers what is under `PAGE`.
     """
     document = OpenAPIDocument(state.routes)
 
@@ -33,7 +36,7 @@ def create_app(state: ServerState, *, lifespan: Sequence[Lifespan] = ()) -> Lite
             await state.pool.close()
 
     return Litestar(
-        route_handlers=[*state.routes, *docs_routes(document)],
+        route_handlers=[*state.routes, *docs_routes(document), *([page_route(page)] if page else [])],
         exception_handlers={Exception: state.errors.handle},
         lifespan=[pool_lifespan, *lifespan],
         state=State({"server": state}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import uvloop
@@ -11,7 +12,9 @@ import uvloop
 from ..config import RunConfig, ServerConfig
 from ..models import locate
 from ..runs.context import RunContext
-from .app import create_app
+from ..ui.config import PageConfig, is_installed
+from ..ui.mount import Page
+from .app import Lifespan, create_app
 from .asgi import App
 from .guards.cors import CorsPolicy
 from .guards.head import HeadAsGet
@@ -19,6 +22,7 @@ from .guards.hosts import HostPolicy
 from .guards.keys import KeyRing
 from .guards.limits import ClientQuota, Limits
 from .guards.security import Security
+from .page import FrontDoor
 from .pool.catalog import create_catalog
 from .pool.pool import ModelPool
 from .process.announcement import announce
@@ -60,8 +64,12 @@ def launch(context: RunContext, keys: KeyRing) -> int:
         record.enter(STARTING)
         on_ready = partial(announce, url, preload, with_key=keys.required)
         with open_access_log(config, run_dir) as log, contextlib.suppress(KeyboardInterrupt):
-            app = create_app(state, lifespan=[lambda app: session.running()])
-            guarded = guard(cast(App, app), state, keys, log=log)
+            page = _page(context, url, keys)
+            lifespan: list[Lifespan] = [lambda app: session.running()]
+            if page is not None:
+                lifespan.append(lambda app: page.running())
+            app = create_app(state, lifespan=lifespan, page=page)
+            guarded = guard(FrontDoor(cast(App, app)) if page else cast(App, app), state, keys, log=log)
             uvloop.run(serve(guarded, sock, state, record, on_ready))
     return 0
 
@@ -85,6 +93,23 @@ def guard(app: App, state: ServerState, keys: KeyRing, *, log: AccessLogFile | N
         cors=CorsPolicy(config.cors_origins),
     )
     return AccessLog(secured, state.metrics.count_response, log.write if log else None)
+
+
+def _page(context: RunContext, url: str, keys: KeyRing) -> Page | None:
+    """The web page, which imports nothing before its first visitor; None if it is off or its extra is missing."""
+    config = context.config
+    if not config.server.ui or not is_installed():
+        return None
+    return Page(
+        PageConfig(
+            url=url,
+            outputs=Path(config.output_dir),
+            models_dir=str(config.models_dir),
+            keys_file=keys.file,
+            with_key=keys.required,
+            max_upload_bytes=int(config.server.max_body_mb * 1e6),
+        )
+    )
 
 
 def _pool(context: RunContext, chosen: list[RunConfig]) -> ModelPool:

@@ -19,17 +19,20 @@ from litestar.routes import HTTPRoute
 
 from lqmf_runner.config import ServerConfig
 from lqmf_runner.engine import EngineClient
-from lqmf_runner.server.app import create_app
+from lqmf_runner.server.app import Lifespan, create_app
 from lqmf_runner.server.asgi import App
 from lqmf_runner.server.guards.cors import CorsPolicy
 from lqmf_runner.server.guards.keys import KeyRing, parse_keys
 from lqmf_runner.server.launch import guard
+from lqmf_runner.server.page import FrontDoor
 from lqmf_runner.server.pool.pool import ModelPool
 from lqmf_runner.server.process.protocol import limited_protocol
 from lqmf_runner.server.routes import ROUTES
 from lqmf_runner.server.state import ServerState, create_state
 from lqmf_runner.server.watch.access_log import open_access_log
 from lqmf_runner.types import ModelSpec
+from lqmf_runner.ui.config import PageConfig
+from lqmf_runner.ui.mount import Page
 
 from .fakes import FakeCatalog, FakeEngine, Script, hello
 
@@ -50,9 +53,10 @@ async def guarded_server(
     keys: str = "",
     run_dir: Path | None = None,
     routes: Sequence[HTTPRouteHandler] = ROUTES,
+    outputs: Path | None = None,
     **options: Any,
 ) -> AsyncIterator[Guarded]:
-    """`options` are of `ServerConfig`, `keys` as in LQMF_API_KEYS."""
+    """`options` are of `ServerConfig`, `keys` as in LQMF_API_KEYS. With `outputs`, the web page is there."""
     engines: dict[str, FakeEngine] = {}
 
     async def load(spec: ModelSpec, on_progress: Any) -> EngineClient:
@@ -65,16 +69,23 @@ async def guarded_server(
         port = sock.getsockname()[1]
         ring = KeyRing(parse_keys(keys) if keys else ())
         state = create_state(config, pool, routes)
-        app = create_app(state)
+        page = None
+        if outputs is not None:
+            url = f"http://127.0.0.1:{port}"
+            page = Page(PageConfig(url, outputs, "quantized-models", None, ring.required, 1_000_000))
+        lifespan: list[Lifespan] = [lambda app: page.running()] if page else []
+        app = create_app(state, lifespan=lifespan, page=page)
+        front = FrontDoor(cast(App, app)) if page else cast(App, app)
         log = files.enter_context(open_access_log(config, run_dir)) if run_dir else None
         server = uvicorn.Server(
             uvicorn.Config(
-                cast(Any, guard(cast(App, app), state, ring, log=log)),
+                cast(Any, guard(front, state, ring, log=log)),
                 loop="none",
                 http=limited_protocol(config.limits, state.errors, CorsPolicy(config.cors_origins)),
                 ws="none",
                 log_config=None,
                 access_log=False,
+                timeout_graceful_shutdown=5,
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[sock]))

@@ -157,6 +157,11 @@ class KeyRing:
         # Removing all keys must never open the server.
         self.required = bool(self._fixed or file)
 
+    @property
+    def file(self) -> Path | None:
+        """The file of keys, if there is one."""
+        return self._file
+
     def find(self, presented: bytes) -> ApiKey | None:
         """The key with this value, or None. It takes the same time for every key and for none."""
         self._refresh()

@@ -27,6 +27,7 @@ from ..state import Lifecycle
 from .encoding import encoding_of, inflated
 
 STATUS_PATHS = ("/health", "/ready")
+_PAGE = "/ui"
 _MOST_CLIENTS, _SWEEP_S = 10_000, 1.0
 
 
@@ -121,6 +122,10 @@ class Limits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in STATUS_PATHS:
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] == _PAGE or scope["path"].startswith(f"{_PAGE}/"):
+            # Its streams stay open as long as the page. What it asks of the server is counted where it arrives.
             await self._app(scope, receive, send)
             return
         response = _Response(scope, send, self._errors)

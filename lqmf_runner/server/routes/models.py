@@ -130,6 +130,7 @@ def loaded_model(model: PooledModel) -> LoadedModel:
         state=model.state,
         fraction=round(model.fraction, 3),
         memory_mb=round(model.memory_mb, 1),
+        context_tokens=info.n_ctx if info else 0,
         loaded_at=_date(model.loaded_at) if model.loaded_at else None,
         last_used=_date(model.last_used),
         requests=model.requests,

@@ -101,6 +101,7 @@ class LoadedModel(msgspec.Struct, kw_only=True):
     """A model that is loaded or being loaded.
 
     `state`: "loading", "ready", "restarting" (after a crash). `fraction` of the load that is done, 0 to 1.
+    `context_tokens`: most tokens of a prompt and its answer together; 0 if it is not known.
     """
 
     name: str
@@ -110,6 +111,7 @@ class LoadedModel(msgspec.Struct, kw_only=True):
     state: str
     fraction: float
     memory_mb: float
+    context_tokens: int
     loaded_at: datetime | None
     last_used: datetime
     requests: int

@@ -1,0 +1,128 @@
+"""The server's REST API as a visitor of the page uses it: every call carries the visitor's own key.
+
+So roles, limits, statistics and errors are those of any other client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import gradio as gr
+import httpx
+import msgspec
+
+Event = TypeVar("Event")
+
+_KEY_HEADERS = ("authorization", "x-api-key")
+
+
+class Api:
+    """Calls the server at a URL.
+
+    Every method raises gr.Error with the server's message, which the page shows.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # The certificate is the server's own, and an address of this machine is seldom in it.
+        self._client = httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, verify=False)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def get(self, path: str, visitor: gr.Request) -> Any:
+        """The JSON of a GET."""
+        return await self._call("GET", path, visitor, None)
+
+    async def post(self, path: str, visitor: gr.Request, body: Mapping[str, Any] | None = None) -> Any:
+        """The JSON of a POST."""
+        return await self._call("POST", path, visitor, body)
+
+    async def stream(
+        self, path: str, visitor: gr.Request, body: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of a streamed answer."""
+        try:
+            async with self._client.stream("POST", path, json=body, headers=_key_of(visitor)) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise _error(answer)
+                async for line in answer.aiter_lines():
+                    data = line.removeprefix("data: ")
+                    if data != line and data != "[DONE]":
+                        event = msgspec.json.decode(data)
+                        if "error" in event:
+                            raise page_error(_message(event))
+                        yield event
+        except httpx.HTTPError as error:
+            raise page_error("the server does not answer") from error
+
+    async def _call(self, method: str, path: str, visitor: gr.Request, body: Mapping[str, Any] | None) -> Any:
+        try:
+            answer = await self._client.request(method, path, json=body, headers=_key_of(visitor))
+        except httpx.HTTPError as error:
+            raise page_error("the server does not answer") from error
+        if answer.is_error:
+            raise _error(answer)
+        return answer.json()
+
+
+async def paced(events: AsyncGenerator[Event, None], every_s: float) -> AsyncGenerator[list[Event], None]:
+    """The events as they come, those together that come within `every_s` seconds. Closing it closes `events`."""
+    held: list[Event] = []
+    shown_at = 0.0
+    pending = asyncio.ensure_future(anext(events, None))
+    try:
+        while True:
+            wait_s = max(0.0, shown_at + every_s - time.monotonic()) if held else None
+            if (await asyncio.wait({pending}, timeout=wait_s))[0]:
+                event = pending.result()
+                if event is None:
+                    break
+                held.append(event)
+                pending = asyncio.ensure_future(anext(events, None))
+            if held and time.monotonic() >= shown_at + every_s:
+                shown_at, ready, held = time.monotonic(), held, []
+                yield ready
+        if held:
+            yield held
+    finally:
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+        await events.aclose()
+
+
+def model_path(name: str, action: str) -> str:
+    """The path of something that is done with a model."""
+    return f"/models/{quote(name, safe='')}/{action}"
+
+
+def page_error(message: str) -> gr.Error:
+    """An error that the page shows as text. Gradio would render markup in it."""
+    return gr.Error(html.escape(message), duration=12, print_exception=False)
+
+
+def _key_of(visitor: gr.Request) -> dict[str, str]:
+    return {name: visitor.headers[name] for name in _KEY_HEADERS if name in visitor.headers}
+
+
+def _error(answer: httpx.Response) -> gr.Error:
+    try:
+        return page_error(_message(answer.json()))
+    except ValueError:
+        return page_error(f"the server answered {answer.status_code}")
+
+
+def _message(body: Mapping[str, Any]) -> str:
+    """Of an error in either shape."""
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        return str(error.get("message"))
+    detail, hint = body.get("detail") or error, body.get("hint")
+    return f"{detail}\n{hint}" if hint else str(detail)

@@ -1,0 +1,58 @@
+"""Puts the page together: its tabs, its look, and the application that serves it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator
+
+# Before Gradio is imported, which would report each start to its makers.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+from fastapi import FastAPI
+
+from .api import Api
+from .config import PATH, PageConfig
+from .tabs import chat, models
+
+_FONT = ["system-ui", "sans-serif"]  # the default ones come from another machine
+_MONO = ["ui-monospace", "monospace"]
+_CSS = """
+.command textarea { font-family: ui-monospace, monospace; font-size: 0.85em; }
+@media (max-width: 640px) { .gradio-container { padding: 4px !important; } }
+"""
+
+
+def create_page(config: PageConfig) -> FastAPI:
+    """The application, which answers paths that begin with `PATH`."""
+    api = Api(config.url)
+    with gr.Blocks(title="lqmf-runner", analytics_enabled=False, fill_width=True) as blocks:
+        with gr.Tab("Chat", id="chat"):
+            chat.add(api, blocks)
+        with gr.Tab("Models", id="models"):
+            models.add(api, blocks)
+    blocks.queue(default_concurrency_limit=None, api_open=False)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await api.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    return gr.mount_gradio_app(
+        app,
+        blocks,
+        PATH,
+        footer_links=["settings"],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+        max_file_size=config.max_upload_bytes,
+        theme=gr.themes.Default(font=_FONT, font_mono=_MONO),
+        css=_CSS,
+    )

@@ -1,0 +1,41 @@
+"""What is made of texts before the page shows them."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lqmf_runner.ui.text import as_markdown, code_block, command, from_markdown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("![x](http://evil/x.png)", "&#33;[x](http://evil/x.png)"),
+        ("a &lt; b", "a &amp;lt; b"),
+        ("`<b>` <b>", "`<b>` &lt;b>"),
+        ("```html\n<b>\n```\n<b>", "```html\n<b>\n```\n&lt;b>"),
+        ("```\n<b>", "```\n<b>"),
+        ("**bold** and [a link](http://x)", "**bold** and [a link](http://x)"),
+    ],
+)
+def test_markup_is_text_and_code_stays(text: str, shown: str):
+    assert as_markdown(text) == shown
+
+
+@given(st.text(alphabet="`~<>&![]\n a;lt", max_size=60))
+def test_a_text_comes_back(text: str):
+    assert from_markdown(as_markdown(text)) == text
+
+
+def test_a_command_can_be_pasted_into_a_shell():
+    assert shlex.split(command("chat", "m", "it's `$HOME`")) == ["lqmf", "chat", "m", "it's `$HOME`"]
+
+
+@pytest.mark.parametrize(("text", "fence"), [("a", "```"), ("```\na", "````"), ("a `` b", "```")])
+def test_a_block_of_code_ends_where_it_should(text: str, fence: str):
+    assert code_block(text) == f"{fence}\n{text}\n{fence}"
