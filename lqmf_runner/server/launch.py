@@ -105,6 +105,7 @@ def _page(context: RunContext, url: str, keys: KeyRing) -> Page | None:
             url=url,
             outputs=Path(config.output_dir),
             models_dir=str(config.models_dir),
+            tracking=config.tracking.enabled,
             keys_file=keys.file,
             with_key=keys.required,
             max_upload_bytes=int(config.server.max_body_mb * 1e6),

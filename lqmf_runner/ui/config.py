@@ -17,6 +17,7 @@ class PageConfig:
         url: of the server, for a client on this machine.
         outputs: folder with the folders of runs.
         models_dir: where models lie; given to the programs that the page starts.
+        tracking: send runs that the page starts to MLflow.
         keys_file: hashed API keys, or None.
         with_key: the server has keys.
         max_upload_bytes: size limit of an uploaded file.
@@ -25,6 +26,7 @@ class PageConfig:
     url: str
     outputs: Path
     models_dir: str
+    tracking: bool
     keys_file: Path | None
     with_key: bool
     max_upload_bytes: int

@@ -10,11 +10,14 @@ from collections.abc import AsyncGenerator
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
 
 from .api import Api
 from .config import PATH, PageConfig
-from .tabs import chat, models
+from .finished_runs import find_run
+from .jobs import Jobs
+from .tabs import arena, chat, compare, models, runs, server
 
 _FONT = ["system-ui", "sans-serif"]  # the default ones come from another machine
 _MONO = ["ui-monospace", "monospace"]
@@ -26,12 +29,20 @@ _CSS = """
 
 def create_page(config: PageConfig) -> FastAPI:
     """The application, which answers paths that begin with `PATH`."""
-    api = Api(config.url)
+    api, jobs = Api(config.url), Jobs()
     with gr.Blocks(title="lqmf-runner", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Tab("Chat", id="chat"):
             chat.add(api, blocks)
         with gr.Tab("Models", id="models"):
             models.add(api, blocks)
+        with gr.Tab("Arena", id="arena"):
+            arena.add(api, config, blocks)
+        with gr.Tab("Compare", id="compare"):
+            compare.add(api, config, jobs, blocks)
+        with gr.Tab("Runs", id="runs"):
+            runs.add(config, blocks)
+        with gr.Tab("Server", id="server"):
+            server.add(api, config, blocks)
     blocks.queue(default_concurrency_limit=None, api_open=False)
 
     @contextlib.asynccontextmanager
@@ -39,9 +50,19 @@ def create_page(config: PageConfig) -> FastAPI:
         try:
             yield
         finally:
+            await jobs.close()
             await api.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
+
+    @app.get(f"{PATH}/runs/{{date}}/{{time}}/report.html")
+    def report(date: str, time: str) -> FileResponse:
+        """The report of a run, a page without scripts."""
+        run = find_run(config.outputs, f"{date}/{time}")
+        if run is None or not (run.folder / "report.html").is_file():
+            raise HTTPException(404)
+        return FileResponse(run.folder / "report.html")
+
     return gr.mount_gradio_app(
         app,
         blocks,

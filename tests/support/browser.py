@@ -15,7 +15,7 @@ import pytest
 from .fakes import Script, hello
 from .guarded import Guarded, guarded_server
 
-WAIT_MS = 20_000  # the machine may be busy; nothing waits so long that works
+WAIT_MS = 30_000  # the machine may be busy; nothing waits so long that works
 
 
 @dataclass
@@ -29,6 +29,10 @@ class Visit:
 
     async def open_tab(self, name: str) -> None:
         await self.tab.get_by_role("tab", name=name).click()
+
+    async def choose(self, elem_id: str, option: str) -> None:
+        await self.field(elem_id).click()
+        await self.tab.get_by_role("option", name=option).click()
 
     async def click(self, name: str) -> None:
         await self.tab.get_by_role("button", name=name, exact=True).locator("visible=true").click()

@@ -54,6 +54,7 @@ async def guarded_server(
     run_dir: Path | None = None,
     routes: Sequence[HTTPRouteHandler] = ROUTES,
     outputs: Path | None = None,
+    models_dir: str = "quantized-models",
     **options: Any,
 ) -> AsyncIterator[Guarded]:
     """`options` are of `ServerConfig`, `keys` as in LQMF_API_KEYS. With `outputs`, the web page is there."""
@@ -72,7 +73,7 @@ async def guarded_server(
         page = None
         if outputs is not None:
             url = f"http://127.0.0.1:{port}"
-            page = Page(PageConfig(url, outputs, "quantized-models", None, ring.required, 1_000_000))
+            page = Page(PageConfig(url, outputs, models_dir, False, None, ring.required, 1_000_000))
         lifespan: list[Lifespan] = [lambda app: page.running()] if page else []
         app = create_app(state, lifespan=lifespan, page=page)
         front = FrontDoor(cast(App, app)) if page else cast(App, app)

@@ -65,10 +65,10 @@ def add(api: Api, blocks: gr.Blocks) -> None:
 
     shown = [table, name, memory]
 
-    async def select(rows: Any, event: gr.SelectData) -> str:
-        return str(rows.iloc[event.index[0], 0])
+    async def select(event: gr.SelectData) -> str:
+        return str(event.row_value[0])
 
-    table.select(select, table, name, api_visibility="private")
+    table.select(select, None, name, api_visibility="private")
     for button, act in ((load, on_load), (unload, on_unload), (pin, on_pin), (unpin, on_unpin)):
         done = button.click(act, name, [outcome, same], api_visibility="private")
         done.then(show, name, shown, api_visibility="private")

@@ -1,0 +1,74 @@
+"""Programs that the page starts: a run of `lqmf` in a process of its own, which can be watched and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_LINES = 12
+_END_S = 30.0
+
+
+class Job:
+    """One run. `output` has the last lines that it printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._lines: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+        self.cancelled = False
+
+    @property
+    def output(self) -> str:
+        """The last lines that it printed."""
+        return "\n".join(self._lines)
+
+    async def ended(self, within_s: float) -> int | None:
+        """The exit code; None if it still runs after so many seconds."""
+        try:
+            async with asyncio.timeout(within_s):
+                await asyncio.shield(self._reading)
+                return await self._process.wait()
+        except TimeoutError:
+            return None
+
+    async def cancel(self) -> None:
+        """End it as Ctrl-C does: what was measured is kept. It is killed if that takes too long."""
+        self.cancelled = True
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT)
+            if await self.ended(_END_S) is None:
+                self._process.kill()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            self._lines = [*self._lines, line.decode("utf-8", "replace").rstrip()][-_LINES:]
+
+
+class Jobs:
+    """The jobs of a page, which end with it."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Job] = []
+
+    async def start(
+        self, words: Sequence[str], *, folder: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> Job:
+        """Start `lqmf` with these words."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lqmf_runner", *words, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, limit=1 << 20,
+            env={**os.environ, "NO_COLOR": "1", **(env or {})}, start_new_session=True,
+        )  # fmt: skip
+        job = Job(process)
+        self._jobs.append(job)
+        return job
+
+    async def close(self) -> None:
+        """Cancel what still runs."""
+        await asyncio.gather(*(job.cancel() for job in self._jobs))

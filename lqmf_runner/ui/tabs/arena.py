@@ -1,0 +1,202 @@
+"""The tab Arena: one question to several models side by side, where their answers part, and a vote."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from ..api import Api, paced, page_error
+from ..config import PageConfig
+from ..finished_runs import measured_kld
+from ..parts import command_line, model_names
+from ..text import as_markdown, command
+from ..votes import NONE, TIE, count_votes, keep_vote
+
+_MOST = 4
+_LETTERS = "ABCD"
+_SHOW_EVERY_S = 0.1
+
+
+@dataclass
+class Round:
+    """A question and its answers. `models` are in the order of the columns; `voted` shows their names."""
+
+    id: str = ""
+    question: str = ""
+    models: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    blind: bool = True
+    voted: bool = False
+
+    @property
+    def title(self) -> list[str]:
+        """Heads of the columns."""
+        shown = not self.blind or self.voted
+        return [
+            f"{letter}: {model}" if shown else letter
+            for letter, model in zip(_LETTERS, self.models, strict=False)
+        ]
+
+
+def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
+    """Add the tab."""
+    state = gr.State(Round())
+    with gr.Row():
+        models = gr.Dropdown(
+            label=f"Models, 2 to {_MOST}",
+            choices=[],
+            multiselect=True,
+            max_choices=_MOST,
+            elem_id="arena-models",
+            scale=3,
+        )
+        blind = gr.Checkbox(True, label="Blind: names after the vote", elem_id="arena-blind")
+        most = gr.Number(256, label="Most tokens", precision=0, minimum=1)
+    question = gr.Textbox("", label="Question", lines=2, elem_id="arena-question")
+    with gr.Row():
+        go = gr.Button("Ask all", variant="primary", elem_id="arena-ask")
+        stop = gr.Button("Stop all", variant="stop")
+    with gr.Row():
+        columns = [
+            gr.Markdown(visible=index < 2, elem_id=f"arena-{index}", container=True) for index in range(_MOST)
+        ]
+    parts_at = gr.Markdown(elem_id="arena-parts")
+    with gr.Row():
+        votes = [gr.Button(f"{letter} is better", visible=index < 2) for index, letter in enumerate(_LETTERS)]
+        tie, none = gr.Button("Both are good"), gr.Button("None is good")
+    outcome = gr.Markdown(elem_id="arena-outcome")
+    counted = gr.Dataframe(
+        headers=["model", "rounds", "wins", "ties", "losses", "wins while blind"], datatype="str", interactive=False,
+        label="Votes so far", elem_id="arena-votes",
+    )  # fmt: skip
+    same = command_line("arena")
+
+    async def ask(
+        visitor: gr.Request, chosen: list[str], blind: bool, most: int, question: str
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        if not 2 <= len(chosen or []) <= _MOST or not question.strip():
+            raise page_error(f"choose 2 to {_MOST} models and ask something")
+        order = random.sample(chosen, len(chosen)) if blind else chosen
+        current = Round(uuid.uuid4().hex, question, order, [""] * len(order), [""] * len(order), blind)
+        answering = [
+            asyncio.create_task(_answer(api, visitor, current, index, most)) for index in range(len(order))
+        ]
+        lines = command(
+            "chat", chosen[0], question, f"mode.sampling.max_tokens={most}", "mode.sampling.temperature=0"
+        )
+        try:
+            while not all(task.done() for task in answering):
+                await asyncio.wait(answering, timeout=_SHOW_EVERY_S, return_when=asyncio.ALL_COMPLETED)
+                yield current, "", lines, "", *_shown(current)
+        finally:
+            for task in answering:
+                task.cancel()
+        kld = measured_kld(config.outputs)
+        for index, task in enumerate(answering):
+            if (error := task.exception()) is not None:
+                current.lines[index] = f"⚠ {error}"
+            elif (model := order[index]) in kld:
+                current.lines[index] += f" · measured KLD {kld[model]:.3f}"
+        yield current, _parting(current), lines, "", *_shown(current)
+
+    async def vote(current: Round, choice: str) -> tuple[Any, ...]:
+        if not current.models or not all(current.texts):
+            raise page_error("there are no answers to choose between yet")
+        letter = _LETTERS.find(choice[0]) if choice.endswith("is better") else -1
+        winner = current.models[letter] if letter >= 0 else {"Both are good": TIE}.get(choice, NONE)
+        try:
+            new = keep_vote(
+                config.outputs,
+                current.id,
+                current.question,
+                current.models,
+                winner,
+                blind=current.blind and not current.voted,
+            )
+        except OSError as error:
+            raise page_error(f"the vote cannot be kept: {os.strerror(error.errno or 0)}") from None
+        current.voted = True
+        text = "Counted." if new else "This round has its vote already; it is counted once."
+        return current, text, count_votes(config.outputs), *_shown(current)
+
+    async def fill(visitor: gr.Request) -> tuple[Any, ...]:
+        names = await model_names(api, visitor)
+        return gr.Dropdown(choices=names, value=names[:2]), count_votes(config.outputs)
+
+    shown = [*columns, *votes]
+    asked = go.click(
+        ask, [models, blind, most, question], [state, parts_at, same, outcome, *shown], show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
+    stop.click(None, cancels=[asked], api_visibility="private")
+    for button in (*votes, tie, none):
+        button.click(vote, [state, button], [state, outcome, counted, *shown], api_visibility="private")
+    blocks.load(fill, None, [models, counted], api_visibility="private")
+
+
+async def _answer(api: Api, visitor: gr.Request, current: Round, index: int, most: int) -> None:
+    """Fill in one column, greedily, so that a difference is one of the models."""
+    body = {
+        "model": current.models[index], "messages": [{"role": "user", "content": current.question}],
+        "max_tokens": most, "temperature": 0, "stream": True, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    began, first, usage = time.perf_counter(), None, None
+    async for events in paced(api.stream("/v1/chat/completions", visitor, body), _SHOW_EVERY_S):
+        first = first or time.perf_counter()
+        for event in events:
+            usage = event.get("usage") or usage
+            current.texts[index] += "".join(
+                choice["delta"].get("content") or "" for choice in event["choices"]
+            )
+    if usage is not None and first is not None:
+        took = time.perf_counter() - began
+        tokens = usage["completion_tokens"]
+        current.lines[index] = (
+            f"{tokens} tokens · {tokens / took:.0f} tok/s · first after {first - began:.2f} s"
+        )
+
+
+def _shown(current: Round) -> list[Any]:
+    """The columns, then the buttons of the votes."""
+    texts = [
+        gr.Markdown(
+            f"#### {as_markdown(title)}\n\n{as_markdown(text)}\n\n---\n\n{as_markdown(line)}", visible=True
+        )
+        for title, text, line in zip(current.title, current.texts, current.lines, strict=True)
+    ]
+    missing = _MOST - len(texts)
+    buttons = [gr.Button(visible=index < len(texts)) for index in range(_MOST)]
+    return [*texts, *(gr.Markdown("", visible=False) for _ in range(missing)), *buttons]
+
+
+def _parting(current: Round) -> str:
+    """Where the answers part for the first time."""
+    words = [re.findall(r"\S+", text) for text in current.texts]
+    same = _common(words)
+    if all(len(each) == same for each in words):
+        return "All answers are the same."
+    rest = [
+        f"{letter}: **{as_markdown(' '.join(each[same : same + 6])) or '(ends here)'}**"
+        for letter, each in zip(_LETTERS, words, strict=False)
+    ]
+    return f"The answers are the same for {same} words, then · " + " · ".join(rest)
+
+
+def _common(words: Sequence[Sequence[str]]) -> int:
+    """How many words all begin with."""
+    count = 0
+    for each in zip(*words, strict=False):
+        if len(set(each)) > 1:
+            break
+        count += 1
+    return count

@@ -1,0 +1,159 @@
+"""The tab Runs: finished runs, their reports, two side by side, and how a model's speed went over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from ...errors import UserInputError
+from ...results.finished import FinishedRun, contrasts, gather
+from ...results.schema import ModelResult
+from ...verdict.candidates import candidate, verdict_concurrency
+from ...verdict.differences import differences
+from .. import verdicts
+from ..api import page_error
+from ..config import PATH, PageConfig
+from ..finished_runs import Run, find_run, list_runs, trust
+from ..parts import command_line
+from ..text import as_markdown, command
+
+_COLUMNS = ["run", "mode", "models", "prompts", "loads", "best", "trust"]
+
+
+def add(config: PageConfig, blocks: gr.Blocks) -> None:
+    """Add the tab."""
+    outputs = config.outputs
+    table = gr.Dataframe(
+        headers=_COLUMNS, datatype="str", interactive=False, wrap=True, label="Finished runs, newest first",
+        show_search="filter", elem_id="runs-table",
+    )  # fmt: skip
+    with gr.Row():
+        first = gr.Dropdown(label="Run", choices=[], elem_id="runs-first", scale=2)
+        second = gr.Dropdown(label="Beside", choices=[], elem_id="runs-second", scale=2)
+        refresh = gr.Button("Refresh list", min_width=90)
+    about = gr.Markdown(elem_id="runs-about")
+    figures = gr.Dataframe(
+        datatype="str", interactive=False, wrap=True, label="Figures", elem_id="runs-figures"
+    )
+    trend = gr.LinePlot(
+        x="started",
+        y="output tok/s",
+        color="model",
+        title="Output tok/s at the lowest load, over time",
+        height=260,
+    )
+    same = command_line("runs")
+
+    async def show() -> tuple[Any, ...]:
+        runs = list_runs(outputs)
+        ids = [run.id for run in runs]
+        return (
+            [_row(run) for run in runs],
+            gr.Dropdown(choices=ids),
+            gr.Dropdown(choices=["", *ids]),
+            _trend(runs),
+        )
+
+    async def select(event: gr.SelectData) -> str:
+        return str(event.row_value[0])
+
+    async def describe(one: str | None, other: str | None) -> tuple[str, Any, str]:
+        if not one:
+            return "", None, ""
+        runs = [_found(outputs, name) for name in (one, other) if name]
+        if len(runs) == 1:
+            return _about(runs[0]), _figures(runs[0].results.models), command("history")
+        line = command("mode=compare", f"runs=[{','.join(str(run.folder) for run in runs)}]")
+        try:
+            text, rows = _side_by_side(runs)
+        except UserInputError as error:
+            raise page_error(f"{error.message}\n{error.hint}") from None
+        return text, rows, line
+
+    shown = [about, figures, same]
+    table.select(select, None, first, api_visibility="private")
+    for chosen in (first, second):
+        chosen.change(describe, [first, second], shown, api_visibility="private")
+    refresh.click(show, None, [table, first, second, trend], api_visibility="private")
+    blocks.load(show, None, [table, first, second, trend], api_visibility="private")
+
+
+def _found(outputs: Path, name: str) -> Run:
+    run = find_run(outputs, name)
+    if run is None:
+        raise page_error(f"there is no run {name}")
+    return run
+
+
+def _row(run: Run) -> list[str]:
+    models = run.results.models
+    loads = dict.fromkeys(load.shape.key for model in models for load in model.loads)
+    winner = run.results.verdict.winner if run.results.verdict else None
+    names = ", ".join(model.name for model in models)
+    return [
+        run.id,
+        run.results.run.mode,
+        names,
+        run.prompts,
+        " ".join(loads),
+        winner or "",
+        trust(run) or "✓",
+    ]
+
+
+def _about(run: Run) -> str:
+    lines = []
+    if (run.folder / "report.html").exists():
+        lines.append(f"**[Open the report]({PATH}/runs/{run.id}/report.html)**")
+    if marks := trust(run):
+        lines.append(f"⚠ {as_markdown(marks)}")
+    verdict = run.results.verdict
+    if verdict is not None:
+        lines += [
+            f"**{as_markdown(verdict.headline)}**",
+            *map(as_markdown, verdict.sentences),
+            *map(as_markdown, verdict.cautions),
+        ]
+    if run.results.run.mlflow_run_id:
+        lines.append(f"In MLflow: run `{run.results.run.mlflow_run_id}`; `make ui` opens it on port 5000.")
+    return "\n\n".join(lines)
+
+
+def _figures(models: list[ModelResult]) -> pd.DataFrame:
+    return verdicts.table(models, verdict_concurrency(models, verdicts.NO_LIMITS))
+
+
+def _side_by_side(runs: list[Run]) -> tuple[str, pd.DataFrame]:
+    """What differs between two runs beyond noise, and the figures of both."""
+    finished = [FinishedRun(run.folder.name, run.results, run.config) for run in runs]
+    gathered = gather(finished)
+    models = [model for own in gathered for model in own]
+    users = verdict_concurrency(models, verdicts.NO_LIMITS)
+    lines = [f"⚠ {as_markdown(contrast.text)}" for contrast in contrasts(finished)]
+    names = [model.name for model in runs[0].results.models]
+    for model, plain in zip(gathered[1], runs[1].results.models, strict=True):
+        base = gathered[0][names.index(plain.name) if plain.name in names else 0] if gathered[0] else None
+        if base is not None:
+            found = differences(candidate(base, users), candidate(model, users))
+            lines += [
+                f"- {as_markdown(model.name)}: {as_markdown(each.text)}"
+                for each in found
+                if each.beyond_noise
+            ]
+    return "\n\n".join(lines) or "Nothing differs beyond noise.", _figures(models)
+
+
+def _trend(runs: list[Run]) -> pd.DataFrame:
+    points = []
+    for run in runs:
+        for model in run.results.models:
+            closed = [load for load in model.loads if load.shape.concurrency is not None]
+            lowest = min(closed, key=lambda load: load.shape.concurrency or 0, default=None)
+            if lowest is not None and lowest.output_tokens_per_s is not None:
+                points.append((run.results.run.started_at, model.name, lowest.output_tokens_per_s))
+    frame = pd.DataFrame(points, columns=["started", "model", "output tok/s"])
+    frame["started"] = pd.to_datetime(frame["started"], utc=True)
+    return frame

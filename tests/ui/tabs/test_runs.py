@@ -1,0 +1,60 @@
+"""The tab Runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lqmf_runner.results.files import write_results
+from lqmf_runner.results.schema import Results
+from lqmf_runner.ui.finished_runs import find_run, list_runs, trust
+
+from ...support.browser import visit
+from ...support.sample import sample_model, sample_results
+
+
+def leave_run(outputs: Path, time: str, results: Results) -> str:
+    folder = outputs / "2026-01-31" / time
+    folder.mkdir(parents=True)
+    write_results(results, folder)
+    (folder / "report.html").write_text("<h1>The report</h1>")
+    return f"2026-01-31/{time}"
+
+
+async def test_runs_are_listed_and_put_side_by_side_and_the_report_opens(tmp_path: Path):
+    leave_run(tmp_path, "10-00-00-compare", sample_results(sample_model("a"), sample_model("b")))
+    leave_run(tmp_path, "11-00-00-compare", sample_results(sample_model("a", speed=300.0)))
+    async with visit(tmp_path) as seen:
+        await seen.open_tab("Runs")
+        await (
+            seen.tab.locator("#runs-table")
+            .get_by_text("2026-01-31/10-00-00-compare")
+            .locator("visible=true")
+            .click()
+        )
+        await seen.shows("runs-first", "10-00-00")
+        async with seen.tab.context.expect_page() as opened:
+            await seen.tab.get_by_role("link", name="Open the report").click()
+        report = await opened.value
+        assert await report.locator("h1").inner_text() == "The report"
+        await report.close()
+        await seen.choose("runs-second", "2026-01-31/11-00-00-compare")
+        await seen.shows("runs-command", "runs=[")
+        await seen.says("tok/s", "#runs-about")
+
+
+def test_only_runs_in_the_folder_are_found(tmp_path: Path):
+    name = leave_run(tmp_path / "outputs", "10-00-00-compare", sample_results(sample_model("a")))
+    leave_run(tmp_path / "elsewhere", "10-00-00-compare", sample_results(sample_model("a")))
+    (tmp_path / "outputs" / "2026-01-31" / "torn").mkdir()
+    (tmp_path / "outputs" / "2026-01-31" / "torn" / "results.json").write_text("{")
+    assert [run.id for run in list_runs(tmp_path / "outputs")] == [name]
+    assert find_run(tmp_path / "outputs", name) is not None
+    assert find_run(tmp_path / "outputs", "../elsewhere/2026-01-31/10-00-00-compare") is None
+    assert find_run(tmp_path / "outputs", "../elsewhere") is None
+
+
+def test_a_run_with_few_requests_or_a_failed_model_is_marked(tmp_path: Path):
+    results = sample_results(sample_model("a"))
+    results.models[0].error = "it broke"
+    leave_run(tmp_path, "10-00-00-compare", results)
+    assert "a model failed" in trust(list_runs(tmp_path)[0])
