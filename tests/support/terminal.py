@@ -46,8 +46,10 @@ class Terminal:
         self._tmux("paste-buffer", "-p")
 
     def resize(self, columns: int, lines: int) -> None:
-        """Give the window another size."""
+        """Give the window another size, and wait until the program can see it."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
+        with open(self._tmux("display-message", "-p", "#{pane_tty}").strip()) as pane:
+            self.wait_for(lambda _: os.get_terminal_size(pane.fileno()) == (columns, lines))
 
     def terminate(self) -> None:
         """Send SIGTERM to the program."""

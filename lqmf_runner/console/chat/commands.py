@@ -171,7 +171,7 @@ async def _stats(session: ChatSession, _: str) -> None:
     totals, memory = session.totals, await session.engine.memory()
     speed = f", {totals.completion_tokens / totals.decode_s:.0f} tok/s" if totals.decode_s else ""
     session.show(f"model      {session.engine.info.name} ({session.engine.info.method})")
-    session.show(f"answers    {totals.answers} in {(time.monotonic() - session.began) / 60:.1f} min")
+    session.show(f"answers    {totals.answers} finished in {(time.monotonic() - session.began) / 60:.1f} min")
     session.show(
         f"tokens     {totals.prompt_tokens} of prompts, {totals.completion_tokens} of answers{speed}"
     )

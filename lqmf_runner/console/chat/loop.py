@@ -11,7 +11,8 @@ from typing import Any
 from ...errors import LqmfError
 from . import saved
 from .commands import ChatCompleter, run_command
-from .prompt import LeaveError, Prompt, hidden_keys
+from .keys import hidden_keys
+from .prompt import LeaveError, Prompt
 from .session import ChatSession, StoppedError
 
 _LEAVE = ("exit", "quit", "exit()", "quit()")

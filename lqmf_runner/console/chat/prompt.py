@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -104,7 +102,7 @@ class Prompt:
         @keys.add("c-c", filter=typing)
         def _(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
-                event.current_buffer.reset()
+                event.current_buffer.reset(append_to_history=True)
             else:
                 run_in_terminal(lambda: self._notice("Ctrl-D or /quit ends the chat."))
 
@@ -149,21 +147,3 @@ def _is_open(text: str) -> bool:
     """Whether a text in three quotation marks has not ended."""
     text = text.strip()
     return text.startswith(QUOTES) and (len(text) < 2 * len(QUOTES) or not text.endswith(QUOTES))
-
-
-@contextlib.contextmanager
-def hidden_keys() -> Iterator[None]:
-    """What is typed now is not shown in the answer that is printed; it waits for the next prompt."""
-    terminal = sys.stdin.fileno()
-    try:
-        before = termios.tcgetattr(terminal)
-    except termios.error:
-        yield
-        return
-    silent = [*before]
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(terminal, termios.TCSANOW, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(terminal, termios.TCSANOW, before)

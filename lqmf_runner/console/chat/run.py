@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from ...config import ChatMode
 from ...engine import EngineClient
 from ...errors import UserInputError
 from ...runs.context import RunContext
+from .keys import hidden_keys
 from .plain import PlainChat, play, script_turns
 from .targets import LocalModels, ServerModels, Target
 
@@ -29,21 +31,23 @@ def run_chat(context: RunContext) -> int:
     assert isinstance(mode, ChatMode)
     turns = script_turns(mode, context.config.prompts)
     target = _target(context)
+    talks = mode.message is None and not turns and _is_terminal()
     notices = Console(stderr=True, highlight=False)
     with asyncio.Runner() as runner:
-        with notices.status(f"loading {context.config.model.name}"):
+        hidden = hidden_keys() if talks else contextlib.nullcontext()
+        with hidden, notices.status(f"loading {context.config.model.name}"):
             engine = runner.run(target.load())
         try:
             for note in engine.info.notes:
                 notices.print(f"note: {note}", style="yellow", markup=False)
             system = mode.system or (context.config.prompts.system if turns else None)
-            message = mode.message
-            if message is None and not turns and not _is_terminal():
-                message = _piped()  # after the load, so that what writes it works meanwhile
-            if message is None and not turns:
+            if talks:
                 return runner.run(_talk(target, engine, mode, system))
             chat = PlainChat(engine, mode.sampling.params, system)
-            runner.run(play(chat, turns) if turns else chat.answer(message or ""))
+            if turns:
+                runner.run(play(chat, turns))
+            else:  # piped input is read after the load: what writes it works meanwhile
+                runner.run(chat.answer(_piped() if mode.message is None else mode.message))
         finally:
             runner.run(engine.close())
     return 0

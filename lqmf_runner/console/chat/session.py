@@ -137,13 +137,15 @@ class ChatSession:
         self, chunks: AsyncIterator[Chunk], view: AnswerView, parts: list[str], thoughts: list[str]
     ) -> str:
         """Show an answer as it comes, and keep its parts. Returns why it ended."""
-        began, tokens, ended = time.monotonic(), 0, BROKEN
+        first, tokens, ended = 0.0, 0, BROKEN
         async for chunk in chunks:
             tokens += len(chunk.token_ids) or bool(chunk.text)
             parts.append(chunk.text)
             thoughts.append(chunk.reasoning)
-            speed = tokens / max(time.monotonic() - began, 0.001)
-            status = f"{tokens} tokens · {speed:.0f} tok/s · Ctrl-C stops"
+            first = first or time.monotonic()
+            since = time.monotonic() - first
+            speed = f"{(tokens - 1) / since:.0f} tok/s · " if since > 1 else ""
+            status = f"{tokens} tokens · {speed}Ctrl-C stops"
             thinking = f"thinking: {' '.join(''.join(thoughts)[-200:].split())}"
             view.feed(without_controls(chunk.text), status if any(parts) or not any(thoughts) else thinking)
             if chunk.usage is not None:

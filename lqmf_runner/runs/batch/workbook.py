@@ -55,6 +55,7 @@ def read_workbook(path: Path) -> SheetText:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
         for sheet in sheets:
+            sheet.reset_dimensions()  # many programs write a wrong size, and rows beyond it would be missing
             text = _as_csv(sheet.iter_rows(values_only=True))
             if text is not None:
                 others = [other.title for other in sheets if other is not sheet]

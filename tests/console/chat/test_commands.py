@@ -274,7 +274,7 @@ async def test_a_failure_keeps_the_conversation_and_a_lost_model_is_loaded_again
 async def test_stats_count_what_was_used() -> None:
     chat = Chat(numbered)
     shown = await chat.say("a", "b", "/stats")
-    assert "answers    2 in" in shown
+    assert "answers    2 finished in" in shown
     assert "20 of prompts, 2 of answers" in shown
     assert "memory     200 MB" in shown
 

@@ -57,6 +57,19 @@ def test_one_column_is_enough(tmp_path: Path) -> None:
     assert [record for _, record in found.records()] == [{"prompt": "a; b, c|d"}]
 
 
+def test_a_wrong_size_in_the_file_hides_no_rows(tmp_path: Path) -> None:
+    honest = make(tmp_path / "honest.xlsx", [["id", "prompt"], [1, "a"], [2, "b"]])
+    wrong = tmp_path / "wrong.xlsx"
+    with zipfile.ZipFile(honest) as source, zipfile.ZipFile(wrong, "w") as target:
+        for name in source.namelist():
+            target.writestr(
+                name, source.read(name).replace(b'<dimension ref="A1:B3"', b'<dimension ref="A1"')
+            )
+    assert [record for _, record in open_batch(wrong).records()] == [
+        {"id": "1", "prompt": "a"}, {"id": "2", "prompt": "b"},
+    ]  # fmt: skip
+
+
 def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = make(tmp_path / "empty.xlsx", [[]])
     with pytest.raises(UserInputError, match="has no rows"):
