@@ -148,6 +148,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         prompt_tokens: tokens of the prompt, reused ones included.
         cached_tokens: how many of them came from a reused prefix.
         completion_tokens: tokens generated (the end-of-sequence token counts, as it took a step).
+        drafted_tokens: tokens that speculation proposed.
+        accepted_tokens: how many of them the model chose too, each of which saved a step.
         queue_s: from arrival at the worker to the first step that worked on it.
         prefill_s: from that first step to the first token.
         decode_s: from the first token to the last.
@@ -156,6 +158,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
@@ -328,8 +332,8 @@ class Embeddings(msgspec.Struct, frozen=True):
 class EngineStats(msgspec.Struct, kw_only=True):
     """Counters of a worker since its load; seconds, tokens and requests.
 
-    `prefill_*` count the steps that held prompt tokens only, `decode_*` those that held one token of each running
-    request only, `mixed_*` the rest. `decode_steps` is the number of pure decode steps.
+    `prefill_*` count the steps that held prompt tokens only, `decode_*` those that held no prompt tokens, `mixed_*` the
+    rest. `decode_steps` is the number of pure decode steps. Refused drafts are in no `*_tokens` but `drafted_tokens`.
     """
 
     running: int = 0
@@ -338,6 +342,8 @@ class EngineStats(msgspec.Struct, kw_only=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     prefill_tokens: int = 0
     prefill_s: float = 0.0
     decode_tokens: int = 0

@@ -40,6 +40,8 @@ class BackendConfig:
         prefix_reuse: reuse the KV cache of a common prompt prefix.
         batch_invariant: compute so that an answer does not depend on what else the engine computes. The default takes
             the fastest kernels. A format that has no such kernels then computes one request at a time.
+        speculation: "ngram" drafts next tokens from what the request holds, where few requests decode; "off" does not.
+            The answers are the same, but for rounding. `batch_invariant` turns it off.
         n_threads: null takes all cores this process may use.
         device: "auto", "cpu" or "cuda".
         fallback: when a load does not fit, try fewer GPU layers, the CPU, a shorter context, and say so.
@@ -54,6 +56,7 @@ class BackendConfig:
     n_batch: int = 512
     prefix_reuse: bool = True
     batch_invariant: bool = False
+    speculation: str = "ngram"
     n_threads: int | None = None
     device: str = "auto"
     fallback: bool = True
@@ -66,5 +69,6 @@ class BackendConfig:
             value = getattr(self, name)
             if value is not None:
                 at_least(f"backend.{name}", value, 1)
+        one_of("backend.speculation", self.speculation, ("ngram", "off"))
         one_of("backend.device", self.device, ("auto", "cpu", "cuda"))
         positive("backend.load_timeout_s", self.load_timeout_s)

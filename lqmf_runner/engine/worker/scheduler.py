@@ -5,6 +5,10 @@ arrival. While others decode, prompts get at most `prefill_chunk` tokens a step,
 them. If more prompts wait than requests decode and the prompts are short, they get proportionally more, so that
 requests that arrive together start together. A prompt that begins like one that is being computed waits for it and
 reuses its cache.
+
+A decode token may have a draft of the tokens after it in its step (`speculation.py`). The sampler then chooses at each
+position as it would without the draft, and goes on while it chooses what was drafted. So the text does not depend on
+drafts, but for the rounding of kernels that compute several rows.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from .request import Generating, Request, Scoring
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, token_logprob
 from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix, most_reusable
+from .speculation import MOST_DRAFTING, NgramDrafter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,16 @@ class SchedulerLimits:
         prefill_chunk: tokens of prompts in a step that also decodes.
         max_queue: requests that may wait.
         prefix_reuse: whether a prompt may reuse what a slot's KV cache holds.
+        speculation: "ngram" drafts tokens, "off" does not.
+        batch_invariant: no drafts, since several rows go through other kernels than one.
     """
 
     n_batch: int = 512
     prefill_chunk: int = 128
     max_queue: int = 512
     prefix_reuse: bool = True
+    speculation: str = "ngram"
+    batch_invariant: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +58,7 @@ class Running:
     Attributes:
         n_computed: how many of its tokens the slot's KV cache holds.
         n_cached: how many of them were there when it started.
+        drafter: proposes its next tokens.
         started: `time.perf_counter()` seconds.
     """
 
@@ -56,6 +66,7 @@ class Running:
     slot: Slot
     n_computed: int
     n_cached: int
+    drafter: NgramDrafter = field(default_factory=NgramDrafter)
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -76,6 +87,9 @@ class Scheduler:
         self._limits = limits
         self._emit = emit
         self._reuse = limits.prefix_reuse and runner.can_reuse_prefix
+        self._speculates = (
+            limits.speculation == "ngram" and runner.can_reuse_prefix and not limits.batch_invariant
+        )
         self._least = runner.least_chunk
         self._table = SlotTable(runner.info.max_slots, self._least)
         self._waiting: deque[Request] = deque()
@@ -147,8 +161,10 @@ class Scheduler:
         except Exception as error:
             self._fail(plan, error)
         else:
-            self._count_step(plan, time.perf_counter() - began)
+            seconds, decoding = time.perf_counter() - began, [r.decoding for r, _ in plan]
+            accepted = self._stats.accepted_tokens
             self._take_in(plan, logits)
+            self._count_step(plan, decoding, self._stats.accepted_tokens - accepted, seconds)
 
     def _drop_cancelled(self) -> None:
         if not self._cancelled:
@@ -204,14 +220,12 @@ class Scheduler:
 
     def _plan(self) -> list[Work]:
         """The spans of the next step, decode tokens first."""
-        plan: list[Work] = []
-        prompts: list[Running] = []
-        for running in self._running:
-            if running.decoding:
-                plan.append((running, _span(running, 1)))
-            else:
-                prompts.append(running)
-        budget = self._limits.n_batch - len(plan)
+        decoding = [running for running in self._running if running.decoding]
+        prompts = [running for running in self._running if not running.decoding]
+        drafts = self._speculates and len(decoding) <= MOST_DRAFTING
+        room = self._limits.n_batch // max(len(decoding), 1) - 1 if drafts else 0
+        plan = [(running, _decode_span(running, room)) for running in decoding]
+        budget = self._limits.n_batch - sum(len(span.tokens) for _, span in plan)
         if plan and prompts:
             left = [r.request.n_prompt - r.n_computed for r in prompts]
             short = sum(left) <= self._limits.prefill_chunk * len(left)
@@ -239,12 +253,33 @@ class Scheduler:
                 if isinstance(request, Scoring):
                     self._score(running, request, span, rows)
                 elif span.n_rows:
-                    self._generate(running, request, rows[0], now)
+                    self._generate(running, request, span, rows, now)
             except Exception as error:
                 self._events.append(failure(request.id, error))
                 self._leave(running)
 
-    def _generate(self, running: Running, request: Generating, logits: Logits, now: float) -> None:
+    def _generate(
+        self, running: Running, request: Generating, span: Span, rows: Logits, now: float
+    ) -> None:
+        """Choose the token after the span; with a draft in it, one after each position up to what is refused."""
+        draft, drafter = span.tokens[len(span.tokens) - span.n_rows + 1 :], running.drafter
+        drafter.drafted += len(draft)
+        self._stats.drafted_tokens += len(draft)
+        n_accepted, before = 0, drafter.accepted
+        while not self._choose(running, request, rows[n_accepted], now):
+            if n_accepted == len(draft) or request.tokens[-1] != draft[n_accepted]:
+                break
+            n_accepted += 1
+            drafter.accepted = before + n_accepted
+        if draft:
+            self._stats.accepted_tokens += n_accepted
+            drafter.verified(len(draft), n_accepted, len(request.tokens))
+            running.n_computed = span.end - len(draft) + n_accepted
+            del running.slot.tokens[running.n_computed :]
+            self._runner.truncate(running.slot.index, running.n_computed)
+
+    def _choose(self, running: Running, request: Generating, logits: Logits, now: float) -> bool:
+        """Choose a token and send it; True if the answer ends with it."""
         token = request.sampler.sample(logits)
         if not request.n_generated:
             request.first_token = now
@@ -281,6 +316,7 @@ class Scheduler:
         self._deliver(request, chunk)
         if finish_reason:
             self._leave(running)
+        return finish_reason is not None
 
     def _deliver(self, request: Generating, chunk: Chunk) -> None:
         if request.whole and request.n_generated > 1:
@@ -297,10 +333,13 @@ class Scheduler:
             self._events.append(Reply(request.id, request.sink.result(running.n_cached)))
             self._leave(running)
 
-    def _count_step(self, plan: Sequence[Work], seconds: float) -> None:
+    def _count_step(
+        self, plan: Sequence[Work], decoding: Sequence[bool], n_accepted: int, seconds: float
+    ) -> None:
+        """Count a step: `decoding` says which of its works did not belong to a prompt."""
         stats = self._stats
-        decoded = sum(running.decoding for running, _ in plan)
-        prompt = sum(len(span.tokens) for _, span in plan) - decoded
+        decoded = sum(decoding) + n_accepted
+        prompt = sum(len(span.tokens) for (_, span), d in zip(plan, decoding, strict=True) if not d)
         if not prompt:
             stats.decode_tokens += decoded
             stats.decode_steps += 1
@@ -343,6 +382,16 @@ def _span(running: Running, n: int) -> Span:
     return Span(running.slot.index, request.tokens[start:end], start, n_rows)
 
 
+def _decode_span(running: Running, room: int) -> Span:
+    """The last token of an answer, with a draft of at most `room` tokens behind it."""
+    request, start = running.request, running.n_computed
+    if not room or not isinstance(request, Generating):
+        return _span(running, 1)
+    left = request.max_tokens - request.n_generated - 1  # the step gives one token anyway
+    draft = running.drafter.propose(request.tokens, min(room, left))
+    return Span(running.slot.index, [*request.tokens[start:], *draft], start, 1 + len(draft))
+
+
 def chunk_size(left: int, most: int, least: int = 2) -> int:
     """How many of the `left` tokens of a prompt to compute now: at most `most`, and none if that is too few.
 
@@ -359,6 +408,8 @@ def _usage(running: Running, request: Generating) -> Usage:
         prompt_tokens=request.n_prompt,
         cached_tokens=running.n_cached,
         completion_tokens=request.n_generated,
+        drafted_tokens=running.drafter.drafted,
+        accepted_tokens=running.drafter.accepted,
         queue_s=running.started - request.arrived,
         prefill_s=request.first_token - running.started,
         decode_s=request.last_token - request.first_token,
