@@ -1,4 +1,4 @@
-"""N-gram speculation beside decoding without it: `python benchmarks/speculation.py [--json FILE] [--repeats N] MODEL...`.
+"""N-gram speculation beside decoding without it: `python benchmarks/speculation.py [--repeats N] MODEL...`.
 
 A MODEL is a GGUF or a folder. Both workers are loaded at once and alternate repeat by repeat; figures are medians of
 output tokens per second. "copy" asks for a text of 300 words again, "new" for stories that have nothing to copy.
@@ -27,12 +27,12 @@ SUBJECTS = (
 )  # fmt: skip
 
 
-def requests(task: str, n: int, round_number: int) -> list[GenerationRequest]:
+def requests(task: str, n: int, round_number: int, n_tokens: int) -> list[GenerationRequest]:
     """The requests of one round; every round asks for other stories, both contenders for the same."""
     if task == "copy":
-        return [_ask(f"{COPY}\n\nCopy number {round_number * 100 + i}.", 360) for i in range(n)]
+        return [_ask(f"{COPY}\n\nCopy number {round_number * 100 + i}.", n_tokens) for i in range(n)]
     subjects = [SUBJECTS[(round_number + i) % len(SUBJECTS)] for i in range(n)]
-    return [_ask(f"Write a story about {subject}, number {round_number}.", 128) for subject in subjects]
+    return [_ask(f"Write a story about {subject}, number {round_number}.", n_tokens) for subject in subjects]
 
 
 def _ask(text: str, n_tokens: int) -> GenerationRequest:
@@ -48,11 +48,15 @@ async def speed(engine: EngineClient, asked: list[GenerationRequest]) -> tuple[f
     usages = [answer.usage for answer in answers]
     seconds -= usages[0].queue_s + usages[0].prefill_s if len(asked) == 1 else 0.0
     n_tokens = sum(usage.completion_tokens for usage in usages)
-    drafted, accepted = (sum(getattr(u, f"{kind}_tokens") for u in usages) for kind in ("drafted", "accepted"))
+    drafted, accepted = (
+        sum(getattr(u, f"{kind}_tokens") for u in usages) for kind in ("drafted", "accepted")
+    )
     return n_tokens / seconds, drafted, accepted, [answer.token_ids for answer in answers]
 
 
-async def compare(path: Path, cases: list[tuple[str, int]], repeats: int) -> list[dict[str, Any]]:
+async def compare(
+    path: Path, cases: list[tuple[str, int]], repeats: int, n_tokens: int
+) -> list[dict[str, Any]]:
     """One row a case, of one model."""
     found = inspect_model(path)
     options = {"max_slots": 16, "n_ctx": 1024, "prefix_reuse": False}
@@ -73,7 +77,9 @@ async def compare(path: Path, cases: list[tuple[str, int]], repeats: int) -> lis
                 texts = []
                 order = list(contenders.items())
                 for kind, engine in order if repeat % 2 else reversed(order):
-                    figure, n_drafted, n_accepted, tokens = await speed(engine, requests(task, n, repeat))
+                    figure, n_drafted, n_accepted, tokens = await speed(
+                        engine, requests(task, n, repeat, n_tokens)
+                    )
                     speeds[kind].append(figure)
                     texts.append(tokens)
                     drafted, accepted = drafted + n_drafted, accepted + n_accepted
@@ -96,10 +102,11 @@ async def main() -> None:
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--cases", default="copy:1,new:1,new:4,new:8,new:16", help="task:requests, ...")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=256, help="of each answer")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     cases = [(task, int(n)) for task, n in (case.split(":") for case in asked.cases.split(","))]
-    rows = [row for path in asked.models for row in await compare(path, cases, asked.repeats)]
+    rows = [row for path in asked.models for row in await compare(path, cases, asked.repeats, asked.tokens)]
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -152,6 +152,8 @@ def load_result(
         prompt_tokens=prompt_tokens,
         cached_tokens=sum(r.cached_tokens for r in good),
         output_tokens=output_tokens,
+        drafted_tokens=sum(r.drafted_tokens for r in good),
+        accepted_tokens=sum(r.accepted_tokens for r in good),
         partial=partial,
     )
 

@@ -161,6 +161,7 @@ def fill_record(
     record.output_tokens = (usage.completion_tokens if usage else 0) or tokens
     if usage:
         record.prompt_tokens, record.cached_tokens = usage.prompt_tokens, usage.cached_tokens
+        record.drafted_tokens, record.accepted_tokens = usage.drafted_tokens, usage.accepted_tokens
         record.queue_s, record.prefill_s, record.decode_s = usage.queue_s, usage.prefill_s, usage.decode_s
     if stamps:
         record.e2e_s = stamps[-1] - since

@@ -104,6 +104,8 @@ def total_usage(usages: Mapping[int, Usage], per_prompt: int) -> Usage:
         prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
         cached_tokens=sum(usage.cached_tokens for usage in prompts),
         completion_tokens=sum(usage.completion_tokens for usage in usages.values()),
+        drafted_tokens=sum(usage.drafted_tokens for usage in usages.values()),
+        accepted_tokens=sum(usage.accepted_tokens for usage in usages.values()),
         queue_s=max(usage.queue_s for usage in usages.values()),
         prefill_s=max(usage.prefill_s for usage in usages.values()),
         decode_s=max(usage.decode_s for usage in usages.values()),

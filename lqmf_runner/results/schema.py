@@ -82,6 +82,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         bandwidth_utilisation: bytes of weights read by decode steps / decode time / measured memory bandwidth.
         goodput_rps: requests per second that met every objective; null without objectives.
         prompt_tokens, cached_tokens, output_tokens: totals; cached ones are prompt tokens whose prefix was reused.
+        drafted_tokens, accepted_tokens: next tokens that speculation proposed, and those that the model chose too.
         partial: the load was cut short.
         repeats: of a load that was repeated, the headline metrics as mean and interval over the repeats. All else is
             pooled over them.
@@ -107,6 +108,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     partial: bool = False
     repeats: dict[str, Estimate] = {}
 
@@ -247,6 +250,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     queue_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None

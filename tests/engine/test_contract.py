@@ -54,6 +54,20 @@ async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(engine: LocalEng
     assert len(set(alone)) > 4, "the prompts must matter"
 
 
+async def test_drafts_change_no_greedy_answer(engine: LocalEngine) -> None:
+    drafted = 0
+    for prompt in ("one two three. " * 6, "ababab", "x" * 70):
+        answer = await engine.complete(greedy(prompt, 48))
+        prompt_tokens = await engine.tokenize(prompt, special=True)
+        score = await engine.score([*prompt_tokens, *answer.token_ids])
+        assert all(score.greedy[len(prompt_tokens) :]), "each token is the most likely one in a plain pass"
+        drafted += answer.usage.drafted_tokens
+        assert answer.usage.accepted_tokens <= answer.usage.drafted_tokens
+    stats = await engine.stats()
+    assert drafted > 0
+    assert stats.drafted_tokens >= drafted
+
+
 async def test_a_reused_prefix_changes_no_answer(specs: dict[str, ModelSpec], engine: LocalEngine) -> None:
     first = await engine.complete(greedy("one shared beginning, " * 4 + "then this"))
     again = await engine.complete(greedy("one shared beginning, " * 4 + "then this"))

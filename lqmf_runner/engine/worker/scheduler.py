@@ -222,7 +222,7 @@ class Scheduler:
         """The spans of the next step, decode tokens first."""
         decoding = [running for running in self._running if running.decoding]
         prompts = [running for running in self._running if not running.decoding]
-        drafts = self._speculates and len(decoding) <= MOST_DRAFTING
+        drafts = self._speculates and len(self._running) + len(self._waiting) <= MOST_DRAFTING
         room = self._limits.n_batch // max(len(decoding), 1) - 1 if drafts else 0
         plan = [(running, _decode_span(running, room)) for running in decoding]
         budget = self._limits.n_batch - sum(len(span.tokens) for _, span in plan)
@@ -258,19 +258,20 @@ class Scheduler:
                 self._events.append(failure(request.id, error))
                 self._leave(running)
 
-    def _generate(
-        self, running: Running, request: Generating, span: Span, rows: Logits, now: float
-    ) -> None:
+    def _generate(self, running: Running, request: Generating, span: Span, rows: Logits, now: float) -> None:
         """Choose the token after the span; with a draft in it, one after each position up to what is refused."""
         draft, drafter = span.tokens[len(span.tokens) - span.n_rows + 1 :], running.drafter
         drafter.drafted += len(draft)
         self._stats.drafted_tokens += len(draft)
         n_accepted, before = 0, drafter.accepted
-        while not self._choose(running, request, rows[n_accepted], now):
-            if n_accepted == len(draft) or request.tokens[-1] != draft[n_accepted]:
-                break
+        chunks = [self._choose(running, request, rows[0], now)]
+        while not chunks[-1].finish_reason and request.tokens[-1:] == draft[n_accepted : n_accepted + 1]:
             n_accepted += 1
             drafter.accepted = before + n_accepted
+            chunks.append(self._choose(running, request, rows[n_accepted], now))
+        self._deliver(request, chunks)
+        if chunks[-1].finish_reason:
+            self._leave(running)
         if draft:
             self._stats.accepted_tokens += n_accepted
             drafter.verified(len(draft), n_accepted, len(request.tokens))
@@ -278,8 +279,8 @@ class Scheduler:
             del running.slot.tokens[running.n_computed :]
             self._runner.truncate(running.slot.index, running.n_computed)
 
-    def _choose(self, running: Running, request: Generating, logits: Logits, now: float) -> bool:
-        """Choose a token and send it; True if the answer ends with it."""
+    def _choose(self, running: Running, request: Generating, logits: Logits, now: float) -> Chunk:
+        """Choose a token; the chunk has a finish reason if the answer ends with it."""
         token = request.sampler.sample(logits)
         if not request.n_generated:
             request.first_token = now
@@ -306,25 +307,21 @@ class Scheduler:
             # A stop string may be complete only with the last, until now incomplete, character.
             if request.answer.stopped:
                 finish_reason = "stop"
-        chunk = Chunk(
+        return Chunk(
             text=text,
             token_ids=(token,),
             logprobs=logprobs,
             finish_reason=finish_reason,
             usage=_usage(running, request) if finish_reason else None,
         )
-        self._deliver(request, chunk)
-        if finish_reason:
-            self._leave(running)
-        return finish_reason is not None
 
-    def _deliver(self, request: Generating, chunk: Chunk) -> None:
+    def _deliver(self, request: Generating, chunks: list[Chunk]) -> None:
         if request.whole and request.n_generated > 1:
-            request.held.append(chunk)
-            if chunk.finish_reason is None:
+            request.held += chunks
+            if chunks[-1].finish_reason is None:
                 return
-            chunk = joined(request.held)
-        self._events.append(Delta(request.id, chunk))
+            chunks = request.held
+        self._events.append(Delta(request.id, chunks[0] if len(chunks) == 1 else joined(chunks)))
 
     def _score(self, running: Running, request: Scoring, span: Span, rows: Logits) -> None:
         if span.n_rows:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-MOST_DRAFTING = 4  # decoding requests; with more of them a step is full without drafts
+MOST_DRAFTING = 4  # requests that run or wait; with more of them a step is full without drafts
 _NGRAMS = (3, 2)  # tokens that have to match, the longer match first
 _FIRST_DRAFT, _LONGEST_DRAFT = 3, 12  # tokens
 _FIRST_PAUSE, _LONGEST_PAUSE = 16, 512  # tokens

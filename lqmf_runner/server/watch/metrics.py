@@ -49,6 +49,8 @@ class ModelMetrics:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Metrics:
@@ -95,6 +97,8 @@ class Metrics:
         if usage := request.usage:
             model.prompt_tokens += usage.prompt_tokens
             model.cached_tokens += usage.cached_tokens
+            model.drafted_tokens += usage.drafted_tokens
+            model.accepted_tokens += usage.accepted_tokens
             model.queue_s.add((usage.queue_s,))
         request.counted = True
 
@@ -129,6 +133,8 @@ class Metrics:
                 "prompt_tokens": counted.prompt_tokens,
                 "cached_tokens": counted.cached_tokens,
                 "output_tokens": counted.output_tokens,
+                "drafted_tokens": counted.drafted_tokens,
+                "accepted_tokens": counted.accepted_tokens,
                 **{
                     name: _summary(getattr(counted, name))
                     for name in ("ttft_s", "itl_s", "queue_s", "duration_s")

@@ -27,6 +27,8 @@ _TOKENS = {
     "prompt_tokens": "Prompt tokens, reused ones included.",
     "cached_tokens": "Prompt tokens whose prefix was reused.",
     "output_tokens": "Tokens generated.",
+    "drafted_tokens": "Next tokens that speculation proposed.",
+    "accepted_tokens": "Drafted tokens that the model chose too.",
 }
 _TIMES = {
     "ttft_s": ("time_to_first_token", "From the request to its first token."),

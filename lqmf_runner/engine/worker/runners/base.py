@@ -23,7 +23,7 @@ _MIN_CTX = 512
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive tokens of one slot in a step: a chunk of a prompt or a single decode token.
+    """Consecutive tokens of one slot in a step: a chunk of a prompt, or a decode token with a draft of the next.
 
     Attributes:
         slot: the sequence they belong to.
