@@ -6,6 +6,7 @@ So roles, limits, statistics and errors are those of any other client.
 from __future__ import annotations
 
 import asyncio
+import base64
 import html
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -49,7 +50,7 @@ class Api:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The events of a streamed answer."""
         try:
-            async with self._client.stream("POST", path, json=body, headers=_key_of(visitor)) as answer:
+            async with self._client.stream("POST", path, json=body, headers=_key_headers(visitor)) as answer:
                 if answer.is_error:
                     await answer.aread()
                     raise _error(answer)
@@ -65,7 +66,7 @@ class Api:
 
     async def _call(self, method: str, path: str, visitor: gr.Request, body: Mapping[str, Any] | None) -> Any:
         try:
-            answer = await self._client.request(method, path, json=body, headers=_key_of(visitor))
+            answer = await self._client.request(method, path, json=body, headers=_key_headers(visitor))
         except httpx.HTTPError as error:
             raise page_error("the server does not answer") from error
         if answer.is_error:
@@ -108,7 +109,15 @@ def page_error(message: str) -> gr.Error:
     return gr.Error(html.escape(message), duration=12, print_exception=False)
 
 
-def _key_of(visitor: gr.Request) -> dict[str, str]:
+def key_of(visitor: gr.Request) -> str | None:
+    """The visitor's key, however it was sent."""
+    scheme, _, given = visitor.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        return base64.b64decode(given).decode().partition(":")[2]
+    return given or visitor.headers.get("x-api-key")
+
+
+def _key_headers(visitor: gr.Request) -> dict[str, str]:
     return {name: visitor.headers[name] for name in _KEY_HEADERS if name in visitor.headers}
 
 

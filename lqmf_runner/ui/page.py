@@ -17,7 +17,7 @@ from .api import Api
 from .config import PATH, PageConfig
 from .finished_runs import find_run
 from .jobs import Jobs
-from .tabs import arena, chat, compare, models, runs, server
+from .tabs import arena, batch, chat, compare, models, runs, server
 
 _FONT = ["system-ui", "sans-serif"]  # the default ones come from another machine
 _MONO = ["ui-monospace", "monospace"]
@@ -39,6 +39,8 @@ def create_page(config: PageConfig) -> FastAPI:
             arena.add(api, config, blocks)
         with gr.Tab("Compare", id="compare"):
             compare.add(api, config, jobs, blocks)
+        with gr.Tab("Batch", id="batch"):
+            batch.add(api, config, jobs, blocks)
         with gr.Tab("Runs", id="runs"):
             runs.add(config, blocks)
         with gr.Tab("Server", id="server"):
