@@ -47,7 +47,10 @@ class Setting:
         shown: the same without secrets.
         server: address of the running server; empty if there is none.
         port: of the server that runs, or of one that would be started.
+        configured: models with a configuration of their own; others lie in the models folder only.
+        loaded: the models that the running server has loaded.
         several: why no server is the one that is meant, where several run.
+        present: gives the configured models whose weights are on this machine.
         runs: gives the finished runs that a recommendation is made from.
         report: gives the newest report, of a model if one is named.
     """
@@ -56,7 +59,10 @@ class Setting:
     shown: tuple[str, ...] = ()
     server: str = ""
     port: int = 8000
+    configured: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
     several: UserInputError | None = None
+    present: Callable[[], Sequence[str]] = list
     runs: Callable[[], Sequence[str]] = list
     report: Callable[[str | None], str] = field(default=lambda model: "")
 
@@ -84,6 +90,19 @@ def _literal(text: str) -> str:
     return quoted(text) if text[:1] in ("@", "-", "'", '"') or text == "null" else text
 
 
+def _models(names: Sequence[str], setting: Setting) -> list[str]:
+    """The settings that choose these models."""
+    unknown = [name for name in names if setting.configured and name not in setting.configured]
+    if len(names) == 1:
+        return ["model=local", f"model.name={names[0]}"] if unknown else [f"model={names[0]}"]
+    if unknown:
+        raise UserInputError(
+            f"{unknown[0]} has no configuration of its own, which several models at once need",
+            hint="name it alone, or give it a YAML file (docs/guide.md)",
+        )
+    return [f"models=[{','.join(names)}]"]
+
+
 def _request(step: Step, setting: Setting, method: str, path: str, **more: Any) -> Command:
     if setting.several is not None:
         raise setting.several
@@ -100,7 +119,7 @@ def _load(step: Step, setting: Setting) -> Command:
     if setting.server or setting.several:
         return _request(step, setting, "POST", f"/models/{name}/load")
     return _program(
-        step, setting, "mode=serve", f"model={name}", "server.background=true",
+        step, setting, "mode=serve", *_models([name], setting), "server.background=true",
         consent=f"{NO_SERVER}: this starts one with {name}",
     )  # fmt: skip
 
@@ -112,11 +131,10 @@ def _unload(step: Step, setting: Setting) -> Command:
 
 
 def _start(step: Step, setting: Setting) -> Command:
-    names = step.models
-    models = f"models=[{','.join(names)}]" if len(names) > 1 else f"model={names[0] if names else 'null'}"
+    models = _models(step.models, setting) if step.models else ["model=null"]
     port = step.arguments.get("port")
     own = [f"server.port={port}"] if port else []
-    return _program(step, setting, "mode=serve", models, "server.background=true", *own)
+    return _program(step, setting, "mode=serve", *models, "server.background=true", *own)
 
 
 def _stop(step: Step, setting: Setting) -> Command:
@@ -129,31 +147,40 @@ def _stop(step: Step, setting: Setting) -> Command:
 
 
 def _chat(step: Step, setting: Setting) -> Command:
-    return _program(step, setting, "mode=chat", f"model={step.arguments['model']}", is_interactive=True)
+    name = step.arguments["model"]
+    return _program(
+        step, setting, "mode=chat", *_models([name], setting), *_where(name, setting), is_interactive=True
+    )
+
+
+def _where(name: str, setting: Setting) -> list[str]:
+    """The server, if it has the model loaded: it need not be loaded twice."""
+    return [f"server.url={setting.server}"] if name in setting.loaded else []
 
 
 def _experiment(step: Step, setting: Setting) -> Command:
     kind, names = step.arguments["kind"], step.models
     users = step.arguments.get("users")
     load = [f"mode.concurrency=[{users}]"] if users else []
-    models = f"models=[{','.join(names)}]" if len(names) > 1 else f"model={names[0]}" if names else ""
     if kind in ("single", "batch") and len(names) != 1:
         raise UserInputError(
             f"a {kind} experiment takes one model", hint="name one, or say benchmark or compare"
         )
+    if step.arguments.get("all"):
+        names = list(setting.present())
+    models = _models(names, setting)
     if kind == "single":
-        return _program(
-            step, setting, "mode=chat", models, f"mode.message={quoted(step.arguments['message'])}"
-        )
+        message = f"mode.message={_literal(step.arguments['message'])}"
+        return _program(step, setting, "mode=chat", *models, *_where(names[0], setting), message)
     long: dict[str, Any] = {"consent": "this may take minutes", "is_long": True}
     if kind == "batch":
-        return _program(step, setting, "mode=batch", models, f"mode.input={step.arguments['file']}", **long)
+        return _program(step, setting, "mode=batch", *models, f"mode.input={step.arguments['file']}", **long)
     if kind == "compare":
         reference = step.arguments.get("reference")
         own = [f"reference={reference}"] if reference else []
-        return _program(step, setting, "mode=compare", f"models=[{','.join(names)}]", *own, *load, **long)
+        return _program(step, setting, "mode=compare", *models, *own, *load, **long)
     prompts = ["prompts=conversation"] if kind == "conversation" else []
-    return _program(step, setting, "mode=benchmark", models, *prompts, *load, **long)
+    return _program(step, setting, "mode=benchmark", *models, *prompts, *load, **long)
 
 
 def _list_models(step: Step, setting: Setting) -> Command:
@@ -210,7 +237,7 @@ def _quantize(step: Step, setting: Setting) -> Command:
     elif bits and method != "bf16":
         own += [f"mode.bits={bits}"]
     return _program(
-        step, setting, "mode=quantize", f"model={said['model']}", *own,
+        step, setting, "mode=quantize", *_models([said["model"]], setting), *own,
         consent="this takes minutes and makes a new model", is_long=True,
     )  # fmt: skip
 

@@ -102,7 +102,9 @@ class Dialogue:
                 port = step.arguments.get("port", setting.port)
                 setting = replace(setting, server=setting.server or f"http://127.0.0.1:{port}")
             elif step.intent == steps.STOP:
-                setting = replace(setting, server="")
+                setting = replace(setting, server="", loaded=())
+            if step.intent in (steps.LOAD, steps.START):
+                setting = replace(setting, loaded=(*setting.loaded, *step.models))
         return plan
 
     def _agreed(self, plan: Sequence[Command]) -> bool:

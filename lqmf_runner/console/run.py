@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserInputError
+from ..errors import LqmfError, UserInputError
 from ..models import discover
+from ..models.configured import configured_model
 from ..redaction import redact, secrets_in
 from ..runs.context import RunContext
+from ..server.process.registry import ServerRecord
 from .actions import Actions
 from .commands import Setting
 from .dialogue import NOT_UNDERSTOOD, SUCCESS, Dialogue, sessions_folder
 from .records import newest_report, runs_to_recommend_from
-from .server_link import find_server
+from .server_link import ServerLink, find_server
 from .session import open_session
 from .terminal import Lines, Terminal, one_shot_screen
 from .third_layer import Understander
@@ -24,6 +27,7 @@ from .understanding.steps import Step
 from .understanding.understand import Understanding
 
 _OWN = ("mode", "model", "models", "~model", "experiment", "server.background", "hydra")
+_LOOK_S = 5.0
 _WELCOME = 'Say what is to be done, in plain English; "help" has examples, "exit" leaves.'
 
 
@@ -134,10 +138,41 @@ def _setting(context: RunContext, arguments: Sequence[str]) -> Setting:
         shown=tuple(redact(word, secrets) for word in kept),
         server=server.url if server else "",
         port=server.port if server else config.server.port,
+        configured=context.model_names,
+        present=lambda: _present(context),
+        loaded=_loaded(server, config.console.timeout_s),
         several=several,
         runs=lambda: runs_to_recommend_from(output_dir),
         report=lambda model: str(newest_report(output_dir, model)),
     )
+
+
+def _present(context: RunContext) -> list[str]:
+    """The configured models whose weights are on this machine.
+
+    Raises:
+        UserInputError: there are none.
+    """
+    found = []
+    for name in context.model_names:
+        if name in ("local", "openai"):
+            continue
+        with contextlib.suppress(LqmfError):
+            if configured_model(name, context.compose(name)).present:
+                found.append(name)
+    if not found:
+        raise UserInputError(
+            "no configured model is on this machine", hint='say "list models" to see what is'
+        )
+    return found
+
+
+def _loaded(server: ServerRecord | None, timeout_s: float) -> tuple[str, ...]:
+    """What the server has loaded; nothing if it does not say."""
+    try:
+        return tuple(ServerLink(server.url, min(timeout_s, _LOOK_S)).loaded()) if server else ()
+    except LqmfError:
+        return ()
 
 
 def _is_own(word: str) -> bool:

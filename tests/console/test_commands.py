@@ -59,6 +59,14 @@ def test_what_a_running_server_does(sentence: str, line: str) -> None:
     assert _line(sentence, SERVED) == line
 
 
+def test_a_model_that_the_server_has_loaded_is_not_loaded_again() -> None:
+    loaded = Setting(server="http://127.0.0.1:9", port=9, loaded=("mistral_gptq4",))
+    where = "server.url=http://127.0.0.1:9"
+    assert _line("chat with mistral", loaded) == f"lqmf mode=chat model=mistral_gptq4 {where}"
+    assert _line("ask mistral why", loaded) == f"lqmf mode=chat model=mistral_gptq4 {where} mode.message=why"
+    assert _line("chat with llama", loaded) == "lqmf mode=chat model=llama32_bnb4"
+
+
 @pytest.mark.parametrize(
     ("sentence", "settings"),
     [

@@ -62,10 +62,12 @@ def test_the_whole_workflow_is_typed_in_plain_english(console: Tmux, port: int, 
     console.wait_for("smollm2_gguf: ready")
 
     console.type("chat with it")
-    console.wait_for("tokens of context")
+    shown = console.wait_for("tokens of context")
+    assert f"server.url=http://127.0.0.1:{port}" in shown  # not loaded twice
     console.type("Say hello.")
     console.wait_for("tok/s")
-    console.press("C-d")
+    console.type("/quit")
+    console.wait_for("lqmf>", 7)
 
     console.type("benchmark it with 2 users")
     console.wait_for("Go on? [y/N]", 2)

@@ -107,10 +107,15 @@ class NameIndex:
         return (corrected[0], 1, corrected[1]) if corrected else None
 
     def _closest(self, candidates: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
-        """The one whose whole name is said, else all."""
+        """The one whose whole name is said, else all; of names for the same the first."""
         exact = [name for name in candidates if _plain(name) in words]
         exact = exact or [name for name in candidates if set(_parts(name)) <= set(words)]
-        return (exact[0],) if exact else candidates
+        if exact:
+            return (exact[0],)
+        different: dict[str, str] = {}
+        for name in candidates:
+            different.setdefault(_same(name), name)
+        return tuple(different.values())
 
 
 def is_format(word: str) -> bool:
@@ -124,6 +129,11 @@ def _plain(text: str) -> str:
 
 def _parts(name: str) -> list[str]:
     return [_plain(part) for part in re.split(r"[_\s/-]+", name) if part]
+
+
+def _same(name: str) -> str:
+    """What is equal of names that differ in signs only: `m_bnb4`, `m_bnb_4bit`, `M-bnb-4bit`."""
+    return re.sub(r"[^a-z0-9]", "", name.lower()).replace("bit", "")
 
 
 def _spoken(name: str) -> frozenset[str]:

@@ -95,3 +95,21 @@ def test_no_input_breaks_it(text: str, console: Understanding) -> None:
 )
 def test_a_word_that_is_not_understood_stops_everything(text: str, console: Understanding) -> None:
     assert [step.intent for step in console.steps(text)] == [UNKNOWN]
+
+
+def test_names_that_differ_in_signs_only_are_one_model() -> None:
+    console = Understanding(["mini_bnb4", "mini_gptq4", "mini_bnb_4bit", "mini_gptq_4bit"])
+    (part,), (whole,), (all_of_them,) = map(
+        console.steps, ("chat with mini gptq", "chat with mini_gptq_4bit", "compare all mini models")
+    )
+    assert part.arguments == {"model": "mini_gptq4"}
+    assert whole.arguments == {"model": "mini_gptq_4bit"}
+    assert all_of_them.arguments["models"] == ["mini_bnb4", "mini_gptq4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [("is qwen bnb4 loaded?", "LIST_MODELS"), ("are there any servers running?", "SHOW_API_STATUS")],
+)
+def test_a_question_does_nothing(text: str, intent: str, console: Understanding) -> None:
+    assert [step.intent for step in console.steps(text)] == [intent]
