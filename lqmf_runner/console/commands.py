@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.texts import quoted
 from ..errors import UserInputError
 from .understanding import steps
 from .understanding.steps import Step
 
 PROGRAM = "lqmf"
+_APOSTROPHE = re.compile(r"[\w\s.,:;?()=/-]*'[\w\s.,:;?()=/'-]*", re.ASCII)
 NO_SERVER = "no server is running"
 
 
@@ -47,7 +48,6 @@ class Setting:
         shown: the same without secrets.
         server: address of the running server; empty if there is none.
         port: of the server that runs, or of one that would be started.
-        configured: models with a configuration of their own; others lie in the models folder only.
         loaded: the models that the running server has loaded.
         several: why no server is the one that is meant, where several run.
         present: gives the configured models whose weights are on this machine.
@@ -59,7 +59,6 @@ class Setting:
     shown: tuple[str, ...] = ()
     server: str = ""
     port: int = 8000
-    configured: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
     several: UserInputError | None = None
     present: Callable[[], Sequence[str]] = list
@@ -76,31 +75,23 @@ def command_of(step: Step, setting: Setting) -> Command:
     return _MAKERS[step.intent](step, setting)
 
 
-def _program(step: Step, setting: Setting, *own: str, **more: Any) -> Command:
-    """A run of the program. Its own settings come last and win."""
+def _program(step: Step, setting: Setting, *own: str, text: str | None = None, **more: Any) -> Command:
+    """A run of the program. Its own settings win over those of the console.
+
+    Args:
+        own: its words and settings, the mode first.
+        text: what stands last, as it is.
+    """
     keys = {word.partition("=")[0] for word in own}
     kept = [word for word in setting.overrides if word.partition("=")[0] not in keys]
     shown = [word for word in setting.shown if word.partition("=")[0] not in keys]
-    line = shlex.join([PROGRAM, *own, *shown])
-    return Command(step, line, (*own, *kept), **more)
+    last = [] if text is None else ["--", text] if text[:1] == "-" or "=" in text else [text]
+    return Command(step, shell_line(PROGRAM, *own, *shown, *last), (*own, *kept, *last), **more)
 
 
-def _literal(text: str) -> str:
-    """The text as the command line takes it for itself: not for a file, standard input or a quoted text."""
-    return quoted(text) if text[:1] in ("@", "-", "'", '"') or text == "null" else text
-
-
-def _models(names: Sequence[str], setting: Setting) -> list[str]:
-    """The settings that choose these models."""
-    unknown = [name for name in names if setting.configured and name not in setting.configured]
-    if len(names) == 1:
-        return ["model=local", f"model.name={names[0]}"] if unknown else [f"model={names[0]}"]
-    if unknown:
-        raise UserInputError(
-            f"{unknown[0]} has no configuration of its own, which several models at once need",
-            hint="name it alone, or give it a YAML file (docs/guide.md)",
-        )
-    return [f"models=[{','.join(names)}]"]
+def shell_line(*words: str) -> str:
+    """The words as a shell reads them, in double quotes where that is easier to read."""
+    return " ".join(f'"{word}"' if _APOSTROPHE.fullmatch(word) else shlex.quote(word) for word in words)
 
 
 def _request(step: Step, setting: Setting, method: str, path: str, **more: Any) -> Command:
@@ -119,7 +110,7 @@ def _load(step: Step, setting: Setting) -> Command:
     if setting.server or setting.several:
         return _request(step, setting, "POST", f"/models/{name}/load")
     return _program(
-        step, setting, "mode=serve", *_models([name], setting), "server.background=true",
+        step, setting, "serve", name, "server.background=true",
         consent=f"{NO_SERVER}: this starts one with {name}",
     )  # fmt: skip
 
@@ -131,26 +122,24 @@ def _unload(step: Step, setting: Setting) -> Command:
 
 
 def _start(step: Step, setting: Setting) -> Command:
-    models = _models(step.models, setting) if step.models else ["model=null"]
+    models = step.models or ["model=null"]
     port = step.arguments.get("port")
     own = [f"server.port={port}"] if port else []
-    return _program(step, setting, "mode=serve", *models, "server.background=true", *own)
+    return _program(step, setting, "serve", *models, "server.background=true", *own)
 
 
 def _stop(step: Step, setting: Setting) -> Command:
     if step.arguments.get("all"):
-        return _program(step, setting, "mode=stop", "mode.all=true", consent="this stops all servers")
+        return _program(step, setting, "stop", "all", consent="this stops all servers")
     port = step.arguments.get("port", setting.port)
     return _program(
-        step, setting, "mode=stop", f"server.port={port}", consent=f"this stops the server on port {port}"
+        step, setting, "stop", f"server.port={port}", consent=f"this stops the server on port {port}"
     )
 
 
 def _chat(step: Step, setting: Setting) -> Command:
     name = step.arguments["model"]
-    return _program(
-        step, setting, "mode=chat", *_models([name], setting), *_where(name, setting), is_interactive=True
-    )
+    return _program(step, setting, "chat", name, *_where(name, setting), is_interactive=True)
 
 
 def _where(name: str, setting: Setting) -> list[str]:
@@ -168,32 +157,32 @@ def _experiment(step: Step, setting: Setting) -> Command:
         )
     if step.arguments.get("all"):
         names = list(setting.present())
-    models = _models(names, setting)
     if kind == "single":
-        message = f"mode.message={_literal(step.arguments['message'])}"
-        return _program(step, setting, "mode=chat", *models, *_where(names[0], setting), message)
+        where = _where(names[0], setting)
+        return _program(step, setting, "chat", *names, *where, text=step.arguments["message"])
     long: dict[str, Any] = {"consent": "this may take minutes", "is_long": True}
     if kind == "batch":
-        return _program(step, setting, "mode=batch", *models, f"mode.input={step.arguments['file']}", **long)
+        return _program(step, setting, "batch", *names, step.arguments["file"], **long)
     if kind == "compare":
         reference = step.arguments.get("reference")
         own = [f"reference={reference}"] if reference else []
-        return _program(step, setting, "mode=compare", *models, *own, *load, **long)
+        return _program(step, setting, "compare", *names, *own, *load, **long)
     prompts = ["prompts=conversation"] if kind == "conversation" else []
-    return _program(step, setting, "mode=benchmark", *models, *prompts, *load, **long)
+    return _program(step, setting, "benchmark", *names, *prompts, *load, **long)
 
 
 def _list_models(step: Step, setting: Setting) -> Command:
     if step.arguments.get("scope") == "loaded":
         return _request(step, setting, "GET", "/models")
-    return _program(step, setting, "mode=models")
+    return _program(step, setting, "models")
 
 
 def _history(step: Step, setting: Setting) -> Command:
     show = [] if step.intent == steps.LIST_EXPERIMENTS else ["mode.show=trend"]
-    own = [f"mode.{key}={value}" for key in ("model", "since") if (value := step.arguments.get(key))]
+    own = [model] if (model := step.arguments.get("model")) else []
+    own += [f"mode.since={since}"] if (since := step.arguments.get("since")) else []
     own += ["mode.regressions=true"] if step.arguments.get("regressions") else []
-    return _program(step, setting, "mode=history", *show, *own)
+    return _program(step, setting, "history", *own, *show)
 
 
 def _report(step: Step, setting: Setting) -> Command:
@@ -216,13 +205,13 @@ def _recommend(step: Step, setting: Setting) -> Command:
     own += [f"verdict.max_memory_mb={limit}"] if limit else []
     own += [f"verdict.concurrency={users}"] if users else []
     own += _WEIGHTS.get(step.arguments.get("optimize", ""), ())
-    return _program(step, setting, "mode=compare", *own, "tracking=none")
+    return _program(step, setting, "compare", *own, "tracking=none")
 
 
 def _quantize(step: Step, setting: Setting) -> Command:
     said = step.arguments
     method, bits, kind = said.get("method", "bnb"), said.get("bits"), said.get("type")
-    own = [f"mode.method={method}"]
+    own = [method]
     if method == "gguf":
         kind = kind or {
             None: "Q4_0",
@@ -233,11 +222,11 @@ def _quantize(step: Step, setting: Setting) -> Command:
             5: "Q5_K_M",
             6: "Q6_K",
         }.get(bits)
-        own += [f"mode.type={kind}"]
+        own += [str(kind)]
     elif bits and method != "bf16":
-        own += [f"mode.bits={bits}"]
+        own += [str(bits)]
     return _program(
-        step, setting, "mode=quantize", *_models([said["model"]], setting), *own,
+        step, setting, "quantize", said["model"], *own,
         consent="this takes minutes and makes a new model", is_long=True,
     )  # fmt: skip
 
@@ -258,7 +247,7 @@ _MAKERS: dict[str, Callable[[Step, Setting], Command]] = {
     steps.UNLOAD: _unload,
     steps.START: _start,
     steps.STOP: _stop,
-    steps.STATUS: lambda step, setting: _program(step, setting, "mode=status"),
+    steps.STATUS: lambda step, setting: _program(step, setting, "status"),
     steps.CHAT: _chat,
     steps.EXPERIMENT: _experiment,
     steps.LIST_MODELS: _list_models,

@@ -138,7 +138,6 @@ def _setting(context: RunContext, arguments: Sequence[str]) -> Setting:
         shown=tuple(redact(word, secrets) for word in kept),
         server=server.url if server else "",
         port=server.port if server else config.server.port,
-        configured=context.model_names,
         present=lambda: _present(context),
         loaded=_loaded(server, config.console.timeout_s),
         several=several,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import pytest
 
 from lqmf_runner.app.arguments import typed_arguments
+from lqmf_runner.app.cli import OPTIONS, OPTIONS_WITH_VALUE
+from lqmf_runner.app.words import from_words
 from lqmf_runner.config import BatchMode, BenchmarkMode, ChatMode, CompareMode, HistoryMode, QuantizeMode
 from lqmf_runner.console.commands import Setting, command_of
 from lqmf_runner.console.understanding.understand import Understanding
@@ -18,6 +21,11 @@ UNDERSTANDING = Understanding(NAMES)
 SERVED = Setting(server="http://127.0.0.1:9", port=9)
 
 
+def _typed(arguments: Sequence[str]) -> list[str]:
+    """As the command line reads them."""
+    return typed_arguments(from_words(arguments, OPTIONS, OPTIONS_WITH_VALUE), sweep=False)
+
+
 def _line(sentence: str, setting: Setting | None = None) -> str:
     (step,) = UNDERSTANDING.steps(sentence)
     return command_of(step, setting or Setting()).shown
@@ -26,20 +34,19 @@ def _line(sentence: str, setting: Setting | None = None) -> str:
 @pytest.mark.parametrize(
     ("sentence", "line"),
     [
-        ("start the server on port 9000", "lqmf mode=serve model=null server.background=true server.port=9000"),
-        ("serve qwen gguf and mistral", "lqmf mode=serve 'models=[qwen_gguf,mistral_gptq4]' server.background=true"),
-        ("stop all servers", "lqmf mode=stop mode.all=true"),
-        ("chat with llama", "lqmf mode=chat model=llama32_bnb4"),
+        ("start the server on port 9000", "lqmf serve model=null server.background=true server.port=9000"),
+        ("serve qwen gguf and mistral", "lqmf serve qwen_gguf mistral_gptq4 server.background=true"),
+        ("stop all servers", "lqmf stop all"),
+        ("chat with llama", "lqmf chat llama32_bnb4"),
         ("compare llama and mistral with smollm2 bf16 as reference",
-         "lqmf mode=compare 'models=[llama32_bnb4,mistral_gptq4]' reference=smollm2_bf16"),
+         "lqmf compare llama32_bnb4 mistral_gptq4 reference=smollm2_bf16"),
         ("run a conversation experiment with mistral",
-         "lqmf mode=benchmark model=mistral_gptq4 prompts=conversation"),
-        ("answer all lines of q.csv with mistral", "lqmf mode=batch model=mistral_gptq4 mode.input=q.csv"),
-        ("list experiments", "lqmf mode=history"),
+         "lqmf benchmark mistral_gptq4 prompts=conversation"),
+        ("answer all lines of q.csv with mistral", "lqmf batch mistral_gptq4 q.csv"),
+        ("list experiments", "lqmf history"),
         ("what got worse since last week?",
-         "lqmf mode=history mode.show=trend mode.since=7d mode.regressions=true"),
-        ("quantize smollm2 bf16 to 8 bit bnb",
-         "lqmf mode=quantize model=smollm2_bf16 mode.method=bnb mode.bits=8"),
+         "lqmf history mode.since=7d mode.regressions=true mode.show=trend"),
+        ("quantize smollm2 bf16 to 8 bit bnb", "lqmf quantize smollm2_bf16 bnb 8"),
     ],
 )  # fmt: skip
 def test_a_sentence_and_its_command_line(sentence: str, line: str) -> None:
@@ -52,7 +59,7 @@ def test_a_sentence_and_its_command_line(sentence: str, line: str) -> None:
         ("load mistral", "curl -X POST http://127.0.0.1:9/models/mistral_gptq4/load"),
         ("unload mistral", "curl -X POST http://127.0.0.1:9/models/mistral_gptq4/unload"),
         ("which models are loaded?", "curl http://127.0.0.1:9/models"),
-        ("stop the server", "lqmf mode=stop server.port=9"),
+        ("stop the server", "lqmf stop server.port=9"),
     ],
 )
 def test_what_a_running_server_does(sentence: str, line: str) -> None:
@@ -62,9 +69,9 @@ def test_what_a_running_server_does(sentence: str, line: str) -> None:
 def test_a_model_that_the_server_has_loaded_is_not_loaded_again() -> None:
     loaded = Setting(server="http://127.0.0.1:9", port=9, loaded=("mistral_gptq4",))
     where = "server.url=http://127.0.0.1:9"
-    assert _line("chat with mistral", loaded) == f"lqmf mode=chat model=mistral_gptq4 {where}"
-    assert _line("ask mistral why", loaded) == f"lqmf mode=chat model=mistral_gptq4 {where} mode.message=why"
-    assert _line("chat with llama", loaded) == "lqmf mode=chat model=llama32_bnb4"
+    assert _line("chat with mistral", loaded) == f"lqmf chat mistral_gptq4 {where}"
+    assert _line("ask mistral why", loaded) == f"lqmf chat mistral_gptq4 {where} why"
+    assert _line("chat with llama", loaded) == "lqmf chat llama32_bnb4"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_the_program_takes_the_command_line(
     sentence: str, settings: dict[str, object], compose_config: Compose
 ) -> None:
     (step,) = UNDERSTANDING.steps(sentence)
-    config = compose_config(*typed_arguments(command_of(step, Setting()).arguments, sweep=False))
+    config = compose_config(*_typed(command_of(step, Setting()).arguments))
     assert isinstance(
         config.mode, (BatchMode, BenchmarkMode, ChatMode, CompareMode, HistoryMode, QuantizeMode)
     )
@@ -106,7 +113,7 @@ def test_a_question_reaches_the_model_as_it_was_said(text: str, compose_config: 
     (step,) = UNDERSTANDING.steps(f'ask mistral "{text}"')
     command = command_of(step, Setting())
     for arguments in (command.arguments, shlex.split(command.shown)[1:]):
-        config = compose_config(*typed_arguments(arguments, sweep=False))
+        config = compose_config(*_typed(arguments))
         assert isinstance(config.mode, ChatMode)
         assert config.mode.message == text
 
@@ -115,10 +122,7 @@ def test_settings_of_the_console_hold_for_what_it_starts() -> None:
     setting = Setting(
         overrides=("server.port=1", "backend.n_ctx=512"), shown=("server.port=1", "backend.n_ctx=512")
     )
-    assert (
-        _line("chat with llama", setting)
-        == "lqmf mode=chat model=llama32_bnb4 server.port=1 backend.n_ctx=512"
-    )
+    assert _line("chat with llama", setting) == "lqmf chat llama32_bnb4 server.port=1 backend.n_ctx=512"
     assert _line("start the server on port 7", setting).endswith("server.port=7 backend.n_ctx=512")
 
 

@@ -59,7 +59,7 @@ def test_a_dry_run_needs_a_sentence(run_program: Run) -> None:
 def test_the_command_line_that_does_the_same_is_shown(say: Run, tmp_path: Path) -> None:
     result = say("is the server running?", "server.port=8393")
     assert result.returncode == 0
-    assert result.stdout.splitlines() == ["→ lqmf mode=status server.port=8393", "no server is running"]
+    assert result.stdout.splitlines() == ["→ lqmf status server.port=8393", "no server is running"]
     (entry,) = _entries(tmp_path)
     assert (entry["say"], entry["intent"]) == ("is the server running?", "SHOW_API_STATUS")
 
@@ -74,12 +74,12 @@ def test_what_is_not_understood_is_named_and_nothing_is_done(say: Run, tmp_path:
 @pytest.mark.parametrize(
     ("sentence", "shown"),
     [
-        ("benchmark qwen bnb4 with 8 users", "→ lqmf mode=benchmark model=qwen_bnb4 'mode.concurrency=[8]'"),
-        ("stop the server on port 9000", "→ lqmf mode=stop server.port=9000"),
-        ("load mistral", "→ lqmf mode=serve model=mistral_gptq4 server.background=true"),
+        ("benchmark qwen bnb4 with 8 users", "→ lqmf benchmark qwen_bnb4 'mode.concurrency=[8]'"),
+        ("stop the server on port 9000", "→ lqmf stop server.port=9000"),
+        ("load mistral", "→ lqmf serve mistral_gptq4 server.background=true"),
         (
             "quantize smollm2 bf16 to 8 bit gguf",
-            "→ lqmf mode=quantize model=smollm2_bf16 mode.method=gguf mode.type=Q8_0",
+            "→ lqmf quantize smollm2_bf16 gguf Q8_0",
         ),
     ],
 )
@@ -121,7 +121,7 @@ def test_lines_are_read_where_there_is_no_terminal(tmp_path: Path) -> None:
         env=os.environ | {"LQMF_RUNTIME_DIR": str(tmp_path / "runtime")},
     )  # fmt: skip
     assert result.returncode == 2, result.stderr  # the last thing that was refused
-    assert "model=qwen_gguf" in result.stdout
+    assert "lqmf serve qwen_gguf" in result.stdout
     outcomes = [(entry["intent"], entry.get("outcome", "done")) for entry in _entries(tmp_path, "work")]
     assert outcomes == [("STOP_API_SERVER", "refused"), ("LOAD_MODEL_API", "refused"), ("EXIT", "done")]
 
