@@ -192,10 +192,8 @@ class ChatSession:
         if dropped and not self._said_full:
             self._said_full = True
             kept = " The system prompt stays." if self.conversation.system else ""
-            self.warn(
-                f"The context is full: the oldest turns are no longer sent, beginning with {dropped}.{kept} "
-                "/reset starts over."
-            )
+            gone = "turn is" if dropped == 1 else f"{dropped} turns are"
+            self.warn(f"The context is full: the oldest {gone} no longer sent.{kept} /reset starts over.")
 
     # -- models --------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from ...config.texts import quoted
 from ...engine import EngineClient, load_engine
 from ...errors import RemoteEngineError
 from ...formats.openai import OPENAI, OpenAIBackend
@@ -49,13 +48,7 @@ class LocalModels(Target):
         self._context = context
 
     async def load(self, name: str | None = None) -> EngineClient:
-        context = self._context
-        if name is None:
-            config = context.config
-        elif name in context.model_names:
-            config = context.compose(name)
-        else:
-            config = context.compose("local", f"model.name={quoted(name)}")
+        config = self._context.config if name is None else self._context.compose(name)
         return await load_engine(locate(config.model, config.backend, Path(config.models_dir)))
 
     async def names(self) -> list[str]:
