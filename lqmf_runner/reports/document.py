@@ -13,6 +13,7 @@ from ..results.schema import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
 from .columns import LOAD_COLUMNS, best_cells, summary_columns
+from .glossary import GLOSSARY
 from .side_by_side import Comparison, compare_answers, marked_against
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def run_document(
     blocks += _answers(results, records, config, judgements)
     blocks += _loads(results)
     blocks += _failures(records)
+    blocks += [Facts("What the words mean", GLOSSARY, folded=True)]
     blocks += [Heading(2, "Run it again"), Command(run.command)]
     blocks += _run_blocks(results, config)
     return blocks
@@ -236,7 +238,21 @@ def _fidelity(models: Sequence[ModelResult]) -> list[Block]:
         "differs at token",
         "never differ",
     )
-    return [Heading(2, "Fidelity"), Table(heads, rows), *_how_computed(models)] if rows else []
+    if not rows:
+        return []
+    return [Heading(2, "Fidelity"), *_in_plain_words(models), Table(heads, rows), *_how_computed(models)]
+
+
+def _in_plain_words(models: Sequence[ModelResult]) -> list[Block]:
+    """How often each model agrees with its reference: the figure that needs no explanation."""
+    return [
+        Paragraph(
+            f"Of 100 next tokens, {model.name} chooses {model.quality.top1_agreement * 100:.0f} as "
+            f"{model.quality.reference.name} does."
+        )
+        for model in models
+        if model.quality.top1_agreement is not None and model.quality.reference is not None
+    ]
 
 
 def _how_computed(models: Sequence[ModelResult]) -> list[Block]:

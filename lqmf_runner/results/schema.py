@@ -136,6 +136,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
         batch_invariant: whether the engine computed answers that do not depend on other requests.
         memory: of the worker process alone, after the last load.
         ramp: the rate at which it saturates; null unless asked for.
+        other_cores: cores that other programs kept busy during the loads, on average; null of an endpoint.
         notes: what the load did differently from what was asked.
         error: why this model's run ended early; null when it did not.
     """
@@ -155,6 +156,7 @@ class ModelResult(msgspec.Struct, kw_only=True):
     memory: MemoryUse | None = None
     loads: list[LoadResult] = []
     ramp: RampResult | None = None
+    other_cores: float | None = None
     quality: Quality = Quality()
     notes: list[str] = []
     error: str | None = None

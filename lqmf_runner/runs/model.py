@@ -22,6 +22,7 @@ from ..results.request_log import RequestLog
 from ..types import ModelSpec
 from .loads import Measured, ModelLoads
 from .observer import Observer
+from .other_work import OtherWork
 from .recorder import ModelRecorder
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ async def benchmark_model(
         elif reference is not None:
             await reference.check(client)
         loads = ModelLoads(client, plan, record, measured, observer, log, memory_bandwidth_gb_s, clock)
+        others = OtherWork()
         await loads.run_all()
+        if not endpoint:  # it may run on this machine
+            record.other_work(others.cores())
         if reference is not None:
             if not endpoint:
                 record.fidelity(await reference.compare(client, record.name, observer))

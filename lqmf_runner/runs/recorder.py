@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from ..models.lineage import read_origins
-from ..results.broken import LEAST_HEURISTIC, why_broken
+from ..results.broken import BUSY_CORES, LEAST_HEURISTIC, why_broken
 from ..results.files import write_results
 from ..results.lineage import why_uncounted
 from ..results.quality import Quality
@@ -68,6 +69,17 @@ class ModelRecorder:
     def note(self, text: str) -> None:
         """Something that the reader of the results should know."""
         self.result.notes.append(text)
+        self._save()
+
+    def other_work(self, cores: float) -> None:
+        """How many cores other programs kept busy during the loads. That it is too many becomes a note."""
+        worst = max(cores, self.result.other_cores or 0.0)
+        if worst >= BUSY_CORES > (self.result.other_cores or 0.0):
+            self.result.notes.append(
+                f"other programs used {worst:.1f} of {psutil.cpu_count()} cores during its loads: "
+                "its speeds may be too low"
+            )
+        self.result.other_cores = worst
         self._save()
 
     def memory(self, use: MemoryUse) -> None:

@@ -81,6 +81,7 @@ def candidate(model: ModelResult, concurrency: int | None, *, interleaved: bool 
         error=model.error,
         broken=why_broken(quality),
         uncounted=quality.uncounted,
+        other_cores=model.other_cores,
         requests=None if load is None or load.repeats else load.succeeded,
     )
 

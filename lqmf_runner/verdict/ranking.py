@@ -44,6 +44,7 @@ class Candidate:
         broken: why its figures are those of no working quantization; such a model is judged and never qualifies.
         uncounted: why its fidelity is left out.
         requests: that the speed was taken from, if the load ran once.
+        other_cores: that other programs kept busy while its speed was measured.
         parts_after: tokens after which half of the greedy answers have parted from the reference's.
     """
 
@@ -55,6 +56,7 @@ class Candidate:
     broken: str | None = None
     uncounted: str | None = None
     requests: int | None = None
+    other_cores: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config import VerdictConfig
-from ..results.broken import LEAST_HEURISTIC
+from ..results.broken import BUSY_CORES, LEAST_HEURISTIC
 from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from .ranking import DIMENSIONS, ENOUGH_REQUESTS, Candidate, Measure, Ranked, missing
 
@@ -130,6 +130,11 @@ def _cautions_of(case: Case, row: Ranked) -> list[str]:
         said.append(f"The fidelity of {row.name} does not count: {row.candidate.uncounted}{ranked}.")
     elif lacking:
         said.append(f"{row.name} is not ranked: {_join(lacking)} not measured.")
+    if "speed" in case.sources and (row.candidate.other_cores or 0.0) >= BUSY_CORES:
+        said.append(
+            f"Other programs used {row.candidate.other_cores:.1f} cores while {row.name} was measured: its speed may "
+            "be too low. Repeat it on a quiet machine."
+        )
     answered = measures.get("success_rate")
     if answered is not None and answered.value < 1:
         said.append(

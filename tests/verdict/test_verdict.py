@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -156,3 +157,12 @@ def test_every_model_is_judged_once_whatever_the_figures(
     assert sorted(m.name for m in verdict.models) == sorted(c.name for c in made)
     assert all(m.score is None or 0 <= m.score <= 1 for m in verdict.models)
     assert verdict.pareto
+
+
+def test_a_machine_that_was_busy_with_other_things_is_a_caution() -> None:
+    busy = dataclasses.replace(Q4, other_cores=0.8)
+    said = choose_model([busy, NF4], PLAIN).cautions
+    assert (
+        f"Other programs used 0.8 cores while {busy.name} was measured: its speed may be too low." in said[0]
+    )
+    assert choose_model([dataclasses.replace(Q4, other_cores=0.2), NF4], PLAIN).cautions == []
