@@ -16,18 +16,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from ...errors import QueueFullError
-from ...types import Chunk, EngineStats, TokenLogprob, Usage, joined
+from ...types import Chunk, EngineStats, TokenLogprob, joined
 from ..protocol import Delta, Event, Reply, failure
-from .request import Generating, Request, Scoring
+from .request import Generating, Request, Running, Scoring, decode_span, next_span, usage_of
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, token_logprob
 from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix, most_reusable
-from .speculation import MOST_DRAFTING, NgramDrafter
+from .speculation import MOST_DRAFTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +49,6 @@ class SchedulerLimits:
     prefix_reuse: bool = True
     speculation: str = "ngram"
     batch_invariant: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """A request in its slot.
-
-    Attributes:
-        n_computed: how many of its tokens the slot's KV cache holds.
-        n_cached: how many of them were there when it started.
-        drafter: proposes its next tokens.
-        started: `time.perf_counter()` seconds.
-    """
-
-    request: Request
-    slot: Slot
-    n_computed: int
-    n_cached: int
-    drafter: NgramDrafter = field(default_factory=NgramDrafter)
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def decoding(self) -> bool:
-        return self.n_computed >= self.request.n_prompt
 
 
 Work = tuple[Running, Span]
@@ -224,7 +201,7 @@ class Scheduler:
         prompts = [running for running in self._running if not running.decoding]
         drafts = self._speculates and len(self._running) + len(self._waiting) <= MOST_DRAFTING
         room = self._limits.n_batch // max(len(decoding), 1) - 1 if drafts else 0
-        plan = [(running, _decode_span(running, room)) for running in decoding]
+        plan = [(running, decode_span(running, room)) for running in decoding]
         budget = self._limits.n_batch - sum(len(span.tokens) for _, span in plan)
         if plan and prompts:
             left = [r.request.n_prompt - r.n_computed for r in prompts]
@@ -237,7 +214,7 @@ class Scheduler:
                 request = running.request
                 most = min(budget, request.sink.chunk) if isinstance(request, Scoring) else budget
                 if n := chunk_size(request.n_prompt - running.n_computed, most, self._least):
-                    plan.append((running, _span(running, n)))
+                    plan.append((running, next_span(running, n)))
                     budget -= n
         return plan
 
@@ -312,7 +289,7 @@ class Scheduler:
             token_ids=(token,),
             logprobs=logprobs,
             finish_reason=finish_reason,
-            usage=_usage(running, request) if finish_reason else None,
+            usage=usage_of(running, request) if finish_reason else None,
         )
 
     def _deliver(self, request: Generating, chunks: list[Chunk]) -> None:
@@ -368,27 +345,6 @@ def _can_share(request: Request) -> bool:
     return request.sink.can_share if isinstance(request, Scoring) else True
 
 
-def _span(running: Running, n: int) -> Span:
-    """The next `n` tokens of a request, with the rows of logits that it needs of them."""
-    request, start = running.request, running.n_computed
-    end = start + n
-    if isinstance(request, Scoring):
-        n_rows = min(n, max(end - request.sink.first_row, 0))
-    else:
-        n_rows = int(end == len(request.tokens))
-    return Span(running.slot.index, request.tokens[start:end], start, n_rows)
-
-
-def _decode_span(running: Running, room: int) -> Span:
-    """The last token of an answer, with a draft of at most `room` tokens behind it."""
-    request, start = running.request, running.n_computed
-    if not room or not isinstance(request, Generating):
-        return _span(running, 1)
-    left = request.max_tokens - request.n_generated - 1  # the step gives one token anyway
-    draft = running.drafter.propose(request.tokens, min(room, left))
-    return Span(running.slot.index, [*request.tokens[start:], *draft], start, 1 + len(draft))
-
-
 def chunk_size(left: int, most: int, least: int = 2) -> int:
     """How many of the `left` tokens of a prompt to compute now: at most `most`, and none if that is too few.
 
@@ -398,16 +354,3 @@ def chunk_size(left: int, most: int, least: int = 2) -> int:
     if 0 < left - n < least:
         n = left - least
     return n if n >= min(least, left) else 0
-
-
-def _usage(running: Running, request: Generating) -> Usage:
-    return Usage(
-        prompt_tokens=request.n_prompt,
-        cached_tokens=running.n_cached,
-        completion_tokens=request.n_generated,
-        drafted_tokens=running.drafter.drafted,
-        accepted_tokens=running.drafter.accepted,
-        queue_s=running.started - request.arrived,
-        prefill_s=request.first_token - running.started,
-        decode_s=request.last_token - request.first_token,
-    )
