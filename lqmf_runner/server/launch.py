@@ -62,9 +62,9 @@ def launch(context: RunContext, keys: KeyRing) -> int:
         )
         record = new_record(config.host, port, url, run_dir, preload)
         record.enter(STARTING)
-        on_ready = partial(announce, url, preload, with_key=keys.required)
+        page = _page(context, url, keys)
+        on_ready = partial(announce, url, preload, with_key=keys.required, with_page=page is not None)
         with open_access_log(config, run_dir) as log, contextlib.suppress(KeyboardInterrupt):
-            page = _page(context, url, keys)
             lifespan: list[Lifespan] = [lambda app: session.running()]
             if page is not None:
                 lifespan.append(lambda app: page.running())

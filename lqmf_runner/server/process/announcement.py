@@ -10,9 +10,9 @@ READY_VARIABLE = "LQMF_READY_FD"
 """Environment variable with the pipe of the process that waits for the announcement."""
 
 
-def announce(url: str, models: list[str], *, with_key: bool) -> None:
+def announce(url: str, models: list[str], *, with_key: bool, with_page: bool) -> None:
     """Print how the server is reached, and pass it on to the process that waits for it."""
-    text = _announcement(url, models, with_key=with_key)
+    text = _announcement(url, models, with_key=with_key, with_page=with_page)
     print(text, flush=True)
     descriptor = os.environ.pop(READY_VARIABLE, None)
     if descriptor is not None:
@@ -20,13 +20,14 @@ def announce(url: str, models: list[str], *, with_key: bool) -> None:
             pipe.write(text)
 
 
-def _announcement(url: str, models: list[str], *, with_key: bool) -> str:
+def _announcement(url: str, models: list[str], *, with_key: bool, with_page: bool) -> str:
     body = json.dumps(
         {"model": models[0] if models else "<name>", "messages": [{"role": "user", "content": "Hello"}]}
     )
     key = " -H 'Authorization: Bearer <key>'" if with_key else ""
+    page = f"page: {url}/ui · " if with_page else ""
     loaded = ", ".join(models) or "nothing yet, loaded on request"
     return (
         f"lqmf-runner serves {loaded} on {url} · try: "
-        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}' · more: {url}/docs"
+        f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}' · {page}more: {url}/docs"
     )
