@@ -53,7 +53,19 @@ ui: setup ## open MLflow on the runs of this folder
 	@# where litellm is installed too, MLflow imports it, and its download of a price list can block the start for ever
 	MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
 
-peers: $(PEERS)/.installed ## set up the programs that benchmarks compare with, in an environment of their own
+peers: $(PEERS)/.installed $(PEERS)/llama-server ## set up the programs that benchmarks compare with (15 minutes)
+
+# llama.cpp's own server, of the sources and with the flags that our llama-cpp-python is compiled with.
+$(PEERS)/llama-server: | $(STAMP)
+	mkdir -p $(PEERS)/native
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-binary :all: --no-deps \
+		--dest $(PEERS)/native llama-cpp-python==$$($(BIN)/python -c 'import llama_cpp; print(llama_cpp.__version__)')
+	tar -xzf $(PEERS)/native/llama_cpp_python-*.tar.gz -C $(PEERS)/native --strip-components=1
+	cmake -S $(PEERS)/native/vendor/llama.cpp -B $(PEERS)/native/build -DCMAKE_BUILD_TYPE=Release \
+		-DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF \
+		-DLLAMA_BUILD_TESTS=OFF > $(PEERS)/native/cmake.log
+	nice cmake --build $(PEERS)/native/build --target llama-server --parallel 2 > $(PEERS)/native/make.log
+	cp $(PEERS)/native/build/bin/llama-server $@
 
 # After setup, which has built and cached the llama-cpp-python that is needed here too.
 $(PEERS)/.installed: benchmarks/peers.txt | $(STAMP)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from table import HERE, ROOT, THREADS
+from table import ROOT, THREADS
 
 PEERS = ROOT / ".venv-peers" / "bin"
 MAX_SLOTS = 16
@@ -100,16 +100,21 @@ def ours(model: str, folder: Path = ROOT, *settings: str) -> Server:
     return Server("ours", command, model, {"ignore_eos": True, **NO_END}, folder)
 
 
-def native(path: str) -> Server:
-    """llama.cpp's own server, from the package xllamacpp."""
+def native(path: str, threads: int = THREADS) -> Server:
+    """llama.cpp's own server, of the same sources and with the same flags as our llama-cpp-python."""
     command = (
-        str(PEERS / "python"),
-        str(HERE / "native_server.py"),
-        path,
-        "{port}",
-        str(MAX_SLOTS),
-        "1024",
-        str(THREADS),
+        str(PEERS.parent / "llama-server"),
+        *(
+            "--model",
+            path,
+            "--port",
+            "{port}",
+            "--parallel",
+            str(MAX_SLOTS),
+            "--ctx-size",
+            str(MAX_SLOTS * 1024),
+        ),
+        *("--threads", str(threads), "--threads-batch", str(threads)),
     )
     return Server("native llama.cpp server", command, "model", {"ignore_eos": True, "cache_prompt": True})
 

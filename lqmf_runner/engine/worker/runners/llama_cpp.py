@@ -1,7 +1,8 @@
 """GGUF through llama.cpp's low-level API: many sequences in one context.
 
-Every slot is its own stream in the KV cache (`kv_unified` off), and on a CPU flash attention is off. Only then are the
-logits of a sequence the same, bit for bit, at every concurrency and with every division of its prompt into chunks.
+Every slot is its own stream in the KV cache (`kv_unified` off), so that a sequence attends to its own keys only. With
+`batch_invariant` flash attention is off too. Only then are the logits of a sequence the same, bit for bit, at every
+concurrency and with every division of its prompt into chunks.
 Streams have a fixed size. When a slot outgrows it, a new context is made that is twice as large.
 """
 
@@ -34,6 +35,7 @@ from .llama_loading import (
 from .llama_metadata import chat_templates, special_tokens
 
 _FIRST_STREAM = 256
+_FLASH_AUTO, _FLASH_OFF, _FLASH_ON = -1, 0, 1
 _K_QUANT_ROWS = 8  # with so many and more, llama.cpp takes other kernels for K-quants than with fewer
 _KV_TYPES = {"f32": (0, 4.0), "f16": (1, 2.0), "q8_0": (8, 34 / 32)}  # enum ggml_type, bytes a value
 
@@ -227,13 +229,14 @@ class LlamaCppRunner(ModelRunner):
         return np.concatenate([rows[span.slot] for span in batch])
 
     @property
-    def _flash_attention(self) -> bool:
+    def _flash_attention(self) -> int:
+        """As enum llama_flash_attn_type; llama.cpp itself leaves it out where a model or device cannot have it."""
         asked: bool | None = self._options.get("flash_attn")
-        return (
-            asked
-            if asked is not None
-            else self.info.device == "gpu" or self._options.get("kv_type") == "q8_0"
-        )
+        if asked is not None:
+            return int(asked)
+        if self._options.get("kv_type") == "q8_0":
+            return _FLASH_ON
+        return _FLASH_OFF if self.info.batch_invariant and self.info.device == "cpu" else _FLASH_AUTO
 
     def copy_prefix(self, src: int, dst: int, n: int) -> None:
         self.truncate(dst, 0)
@@ -292,7 +295,7 @@ class LlamaCppRunner(ModelRunner):
         params.no_perf = True
         kv_type = self._options.get("kv_type", "f16")
         params.type_k = params.type_v = _KV_TYPES[kv_type][0]
-        params.flash_attn_type = int(self._flash_attention)
+        params.flash_attn_type = self._flash_attention
         needed, free = _kv_bytes(self._model, kv_type, params.n_ctx), psutil.virtual_memory().available
         context = llama_cpp.llama_init_from_model(self._model, params) if needed < free else None
         if not context:
