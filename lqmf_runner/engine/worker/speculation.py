@@ -51,7 +51,7 @@ class NgramDrafter:
             self._length = min(2 * self._length, _LONGEST_DRAFT)
         else:
             self._length = max(n_accepted, _FIRST_DRAFT)
-        if n_accepted:
+        if 2 * n_accepted >= n_drafted:  # a row can cost most of a step, as with llama.cpp on a CPU
             self._pause = _FIRST_PAUSE
         else:
             self._resume_at = n_tokens + self._pause
