@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+CLIENTS := .venv-clients
+OPENAI_JS := openai@6.49.0
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 # torch is named first: a plain requirement elsewhere would bring the build with several GB of CUDA libraries.
@@ -12,7 +14,7 @@ TORCH ?= torch==2.13.0
 CONVERTER := $(VENV)/share/lqmf/gguf-converter
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo-models demo test lint ui bench soak peers clean
+.PHONY: help setup demo-models demo test clients lint ui bench soak peers clean
 
 help: ## list what one can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,7 +42,21 @@ demo-models: setup ## make the demo models that are missing
 demo: demo-models ## set up and decide which of five formats of one model to run
 	$(BIN)/python -m lqmf_runner experiment=demo
 
+clients: $(CLIENTS)/.installed $(CLIENTS)/npm/package/package.json ## clients that the tests try, in an environment of their own
+
+$(CLIENTS)/.installed: tests/clients/requirements.txt
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	@touch $@
+
+$(CLIENTS)/npm/package/package.json:
+	@command -v npm >/dev/null || { echo "npm is missing: the test of the JavaScript SDK will skip"; exit 2; }
+	mkdir -p $(CLIENTS)/npm
+	cd $(CLIENTS)/npm && tar xzf "$$(npm pack --silent $(OPENAI_JS))"
+	@touch $@
+
 test: demo-models $(DEV_STAMP) ## set up and run the whole test suite
+	-@$(MAKE) --keep-going --no-print-directory clients
 	$(BIN)/python -m pytest
 
 lint: $(DEV_STAMP) ## ruff, mypy and the layers of packages, as in CI
@@ -82,4 +98,4 @@ soak: demo-models ## 200 clients on a server for five minutes: errors, memory, /
 	$(BIN)/python benchmarks/soak.py
 
 clean: ## remove environments and caches, keep models and results
-	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache
