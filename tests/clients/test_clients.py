@@ -12,6 +12,7 @@ import http.server
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -60,14 +61,15 @@ def client_program(name: str) -> str:
     return str(path)
 
 
-async def test_openai_3():
-    python = client_program("python")
+@pytest.mark.parametrize("major", [2, 3])
+async def test_openai(major: int):
+    python = sys.executable if major == 2 else client_program("python")
     async with guarded_server(script) as server:
         base = f"http://127.0.0.1:{server.port}/v1"
         code, out, err = await run(python, str(PROGRAMS / "openai_sdk.py"), base)
     assert code == 0, err
     got = json.loads(out)
-    assert got.pop("version").startswith("3.")
+    assert got.pop("version").startswith(f"{major}.")
     assert got == {
         "chat": "Hello", "stream": "Hello", "usage": 2, "tools": ["weather", CITY], "after_tools": "Hello",
         "json": CITY, "error": [404, "model_not_found"], "param": "temperature",
