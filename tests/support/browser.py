@@ -15,7 +15,7 @@ import pytest
 from .fakes import Script, hello
 from .guarded import Guarded, guarded_server
 
-WAIT_MS = 30_000  # the machine may be busy; nothing waits so long that works
+WAIT_MS = 90_000  # the machine may be busy; nothing waits so long that works
 
 
 @dataclass
@@ -82,7 +82,8 @@ async def visit(
         )
         await tab.goto(f"http://127.0.0.1:{server.port}/")
         if not key or await tab.get_by_role("tab").count():
-            await tab.get_by_role("tab", name="Chat").wait_for()
+            # The lists arrive when all is wired; what is typed before can be lost.
+            await tab.wait_for_function("document.querySelector('#chat-model input')?.value")
         yield seen
         await browser.close()
 
