@@ -20,6 +20,9 @@ from .config_errors import SCHEMA_SUFFIX, missing, translate, unknown, unknown_k
 from .model_choice import NO_MODEL, model_overrides, name_by_place
 from .schema import Place, place_of
 
+_CHOICE = ("model", "models", "model.name", "model.path", "model.hub_id", "model.file")
+"""What chooses the run's own model, and no other one."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -123,7 +126,7 @@ class Composer:
         self._overrides = [
             override
             for override in _raw(settings.overrides.task)
-            if _key(override) not in ("model", "models") and override not in NO_MODEL
+            if _key(override) not in _CHOICE and override not in NO_MODEL
         ]
 
     def __call__(self, name: str, *more: str) -> RunConfig:

@@ -179,7 +179,7 @@ class StatusMode(ModeConfig):
 
 @dataclass(frozen=True)
 class StopMode(ModeConfig):
-    """Stop the server on `server.port`.
+    """Stop the server on `server.port`, or without a port the only one there is.
 
     Attributes:
         all: stop every server of this user instead.
@@ -204,17 +204,16 @@ class KeysMode(ModeConfig):
 
     Attributes:
         add: make a key with this name and print it. It cannot be shown again.
-        role: role of the new key, "use" or "admin"; null is both.
+        role: role of the new key, "use", "admin" (load and unload) or "both".
         remove: remove the key with this name.
     """
 
     name: str = "keys"
     add: Name | None = None
-    role: str | None = None
+    role: str = "use"
     remove: Name | None = None
 
     def __post_init__(self) -> None:
-        if self.role is not None:
-            one_of("mode.role", self.role, ("use", "admin"))
+        one_of("mode.role", self.role, ("use", "admin", "both"))
         if self.add is not None and self.remove is not None:
             raise UserInputError("mode.add and mode.remove cannot go together", hint="run it twice")

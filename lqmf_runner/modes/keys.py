@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ..config import KeysMode
@@ -21,12 +22,20 @@ def run(context: RunContext) -> int:
     assert isinstance(mode, KeysMode)
     path = Path(context.config.server.keys_file or DEFAULT_FILE)
     if mode.add is not None:
-        print(add_key(path, mode.add, (mode.role,) if mode.role else ROLES))
+        print(add_key(path, mode.add, ROLES if mode.role == "both" else (mode.role,)))
         return 0
     if mode.remove is not None:
         remove_key(path, mode.remove)
+        if not read_key_file(path):
+            print(
+                f"no key is left in {path}: servers that read it let nobody in; delete the file to serve without keys",
+                file=sys.stderr,
+            )
         return 0
-    for key in read_key_file(path) if path.exists() else ():
+    keys = read_key_file(path) if path.exists() else []
+    if not keys:
+        print("no keys yet", file=sys.stderr)
+    for key in keys:
         print(f"{key.name}\t{','.join(key.roles)}")
     return 0
 

@@ -11,7 +11,7 @@ from .base import Mode
 
 
 def run(context: RunContext) -> int:
-    """Stop the server on `server.port`, or all with `mode.all=true`. Nothing to stop is no error.
+    """Stop the server on `server.port`, the only one without a port, or all. Nothing to stop is no error.
 
     Raises:
         UserInputError: there is none on that port, but there are others.
@@ -22,7 +22,8 @@ def run(context: RunContext) -> int:
     mode = context.config.mode
     assert isinstance(mode, StopMode)
     running, port = running_servers(), context.config.server.port
-    chosen = running if mode.all else [record for record in running if record.port == port]
+    only = len(running) == 1 and "server.port=" not in context.command
+    chosen = running if mode.all or only else [record for record in running if record.port == port]
     if running and not chosen:
         others = ", ".join(f"server.port={record.port}" for record in running)
         raise UserInputError(f"no server runs on port {port}", hint=f"there are: {others}")

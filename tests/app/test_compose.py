@@ -68,3 +68,13 @@ def test_a_reference_that_is_not_there_is_named_with_those_that_are(run_program:
     assert done.returncode == 2
     assert "smollm3" in done.stderr
     assert "smollm2_bf16" in done.stderr
+
+
+def test_the_place_of_the_chosen_model_is_not_that_of_others(compose_config: Compose) -> None:
+    compose_config("mode=serve")
+    task = ["mode=serve", "model=local", "model.path=/x/y.gguf", "model.file=z"]
+    settings = SimpleNamespace(
+        job=SimpleNamespace(config_name="config"), overrides=SimpleNamespace(task=task)
+    )
+    other = Composer(settings)("smollm2_bnb4").model  # type: ignore[arg-type]
+    assert (other.name, other.path, other.file) == ("smollm2_bnb4", "smollm2_bnb_4bit", None)
