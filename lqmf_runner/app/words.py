@@ -246,9 +246,11 @@ def _batch(words: Words) -> list[str]:
 
 def _quantize(words: Words) -> list[str]:
     """A model, a method, and bits or a type: `m gguf Q4_K_M`, `m gptq 4bit`, `m Q8_0`."""
+    from ..models.quantize.methods import METHODS
+
     settings = [_model(name) for name in words.bare[:1]]
     for word in words.bare[1:]:
-        if word.lower() in ("bnb", "gptq", "gguf", "bf16"):
+        if word.lower() in METHODS:
             settings.append(f"mode.method={word.lower()}")
         elif bits := re.fullmatch(r"(\d)(-?bits?)?", word, re.IGNORECASE):
             settings.append(f"mode.bits={bits[1]}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UserInputError
+from ..formats import find_format
 from .understanding import steps
 from .understanding.steps import Step
 
@@ -208,22 +209,18 @@ def _recommend(step: Step, setting: Setting) -> Command:
     return _program(step, setting, "compare", *own, "tracking=none")
 
 
+# The GGUF type of so many bits, if no type is named.
+_TYPES = {None: "Q4_0", 4: "Q4_0", 8: "Q8_0", 2: "Q2_K", 3: "Q3_K_M", 5: "Q5_K_M", 6: "Q6_K"}
+
+
 def _quantize(step: Step, setting: Setting) -> Command:
     said = step.arguments
-    method, bits, kind = said.get("method", "bnb"), said.get("bits"), said.get("type")
+    method, bits = said.get("method", "bnb"), said.get("bits")
+    format = find_format(method)
     own = [method]
-    if method == "gguf":
-        kind = kind or {
-            None: "Q4_0",
-            4: "Q4_0",
-            8: "Q8_0",
-            2: "Q2_K",
-            3: "Q3_K_M",
-            5: "Q5_K_M",
-            6: "Q6_K",
-        }.get(bits)
-        own += [str(kind)]
-    elif bits and method != "bf16":
+    if format is not None and format.single_file:
+        own += [said.get("type") or _TYPES[bits]]
+    elif format is not None and bits:
         own += [str(bits)]
     return _program(
         step, setting, "quantize", said["model"], *own,

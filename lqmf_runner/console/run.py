@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import LqmfError, UserInputError
+from ..formats import is_remote
 from ..models import discover
 from ..models.configured import configured_model
 from ..redaction import redact, secrets_in
@@ -154,10 +155,9 @@ def _present(context: RunContext) -> list[str]:
     """
     found = []
     for name in context.model_names:
-        if name in ("local", "openai"):
-            continue
         with contextlib.suppress(LqmfError):
-            if configured_model(name, context.compose(name)).present:
+            config = context.compose(name)
+            if not is_remote(config.backend.format) and configured_model(name, config).present:
                 found.append(name)
     if not found:
         raise UserInputError(

@@ -14,6 +14,7 @@ _FORMATS: dict[str, tuple[str, ...]] = {
     "bf16": ("bfloat16", "unquantized", "original", "16bit"), "f16": ("fp16", "16bit"), "f32": ("fp32", "32bit"),
 }  # fmt: skip
 _BITS = {"4": ("4bit", "nf4"), "8": ("8bit", "int8"), "2": ("2bit",), "3": ("3bit",)}
+_WITH_BITS = frozenset(["bnb", "gptq"])
 _GGUF_TYPE = re.compile(r"i?q[1-8](?:_\w+)*")
 _LINKS = frozenset(["version", "model", "variant", "in", "of", "with", "the", "one", "build"])
 _PREFIX = 4
@@ -150,7 +151,7 @@ def _spoken(name: str) -> frozenset[str]:
             words.add(stem)
         if part in _FORMATS or stem in _FORMATS:
             words |= {part, *_FORMATS.get(part, ()), *_FORMATS.get(stem, ())}
-            words |= set(_BITS.get(part.removeprefix(stem), ()) if stem in ("bnb", "gptq") else ())
+            words |= set(_BITS.get(part.removeprefix(stem), ()) if stem in _WITH_BITS else ())
     if not any(part.startswith("bnb") for part in parts):
         words -= {"nf4", "int8"} - set(parts)
     return frozenset(word for word in words if len(word) > 1)
