@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from ..config import BackendConfig
@@ -11,6 +11,7 @@ from ..config.checks import positive
 from ..config.texts import Name
 from ..errors import UserInputError
 from ..redaction import redact_text
+from ..types import ModelSpec
 from .base import Format
 
 
@@ -55,3 +56,11 @@ OPENAI = Format(
     client="lqmf_runner.engine.remote:RemoteEngine",
     overhead_mb=0.0,
 )
+
+
+def endpoint(model: str, base_url: str, *, api_key_env: str, timeout_s: float) -> ModelSpec:
+    """A model of an endpoint that nobody has configured; see `OpenAIBackend` for the arguments."""
+    backend = OpenAIBackend(
+        base_url=base_url, api_key_env=api_key_env, remote_model=model, timeout_s=timeout_s
+    )
+    return ModelSpec(name=model, format=OPENAI.name, path="", options=asdict(backend))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 
 from ...engine import EngineClient, load_engine
 from ...errors import RemoteEngineError
-from ...formats.openai import OPENAI, OpenAIBackend
+from ...formats.openai import endpoint
 from ...models import discover, locate
 from ...runs.context import RunContext
 from ...types import ModelSpec
@@ -83,10 +82,7 @@ class ServerModels(Target):
                 ) from error
 
     def _spec(self, model: str) -> ModelSpec:
-        backend = OpenAIBackend(
-            base_url=f"{self._url}/v1", api_key_env=KEY_VARIABLE, remote_model=model, timeout_s=_TIMEOUT_S
-        )
-        return ModelSpec(name=model, format=OPENAI.name, path="", options=dataclasses.asdict(backend))
+        return endpoint(model, f"{self._url}/v1", api_key_env=KEY_VARIABLE, timeout_s=_TIMEOUT_S)
 
     def _client(self) -> httpx.AsyncClient:
         key = os.environ.get(KEY_VARIABLE, "").strip()
