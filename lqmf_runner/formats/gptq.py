@@ -15,6 +15,7 @@ from .transformers import NUMERIC_OPTIONS, PACKAGES, RUNNER, TransformersBackend
 # What GPTQ stores beside a packed weight.
 _STATE = re.compile(r"\.(qzeros|scales|g_idx)$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.qweight$")
+_LAYER = re.compile(r"\.\d+\.")
 V1, V2 = "gptq", "gptq_v2"
 """Layouts of the zero points: less one, and as they are."""
 
@@ -60,7 +61,7 @@ def count_parameters(tensors: Mapping[str, Tensor], bits: float) -> int:
 def check_stored(
     tensors: Mapping[str, Tensor], quantization: Mapping[str, Any], read: Callable[[str], bytes]
 ) -> None:
-    """Refuse packed weights that are incomplete, mis-shaped, a packed head, and zero points of the other layout.
+    """Refuse packed weights that are incomplete, mis-shaped or not in all layers, a packed head, wrong zero points.
 
     Raises:
         ModelUnusableError: it names the tensors.
@@ -85,10 +86,26 @@ def check_stored(
     bits = int(quantization["bits"])
     if odd := [base for base in packed if not _fits(tensors, base, bits, quantization.get("group_size"))]:
         raise ModelUnusableError(
-            f"the shapes of {len(odd)} packed weights contradict each other or the settings: {named(odd)}",
+            f"the shapes of {len(odd)} packed weights contradict each other or the settings: {named(odd)}"
+            + _own_rules(quantization),
             hint="fetch the model's files again, or convert it again",
         )
+    kinds = {_LAYER.sub(".N.", base) for base in packed}
+    plain = [name for name in tensors if _LAYER.sub(".N.", name.removesuffix(".weight")) in kinds]
+    if plain:
+        raise ModelUnusableError(
+            f"{len(plain)} weights are plain that are packed in other layers: {named(plain)}{_own_rules(quantization)}",
+            hint="use a version that is quantized alike in all layers; others cannot be loaded",
+        )
     _check_zeros(tensors, f"{packed[0]}.qzeros", bits, quantization, read)
+
+
+def _own_rules(quantization: Mapping[str, Any]) -> str:
+    return (
+        "; its settings have rules of their own for some modules (dynamic)"
+        if quantization.get("dynamic")
+        else ""
+    )
 
 
 def _fits(tensors: Mapping[str, Tensor], base: str, bits: int, group: object) -> bool:

@@ -3,7 +3,8 @@
 Nothing that the architecture needs is made up, and nothing that it does not need keeps a good model from running. See
 the reports AutoGPTQ #22, GPTQModel #1080 (old GPTQ taken for plain weights), vllm #53019, transformers #43429 (missing
 tensors), bitsandbytes #970, transformers #41415 (packed bytes stored as floats), LLaVA #1850, transformers #24037
-(quantized heads), vllm #38966 and #26343 (zero points of the other GPTQ layout).
+(quantized heads), vllm #38966 and #26343 (zero points of the other GPTQ layout), GPTQModel #904 and #905, vllm #15665
+(layers that are not quantized, or in another way).
 """
 
 from __future__ import annotations
@@ -259,6 +260,28 @@ def test_gptq_gives_what_its_weights_say(made: dict[str, Path], tmp_path: Path, 
 def test_a_gptq_head_is_refused_by_name(made: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelUnusableError, match=r"output head is quantized \(lm_head\.qweight\)"):
         inspect_model(make_gptq(made["untied"], tmp_path / "model", head=True)[0])
+
+
+def test_gptq_layers_that_are_not_quantized_alike_are_named(made: dict[str, Path], tmp_path: Path) -> None:
+    settings = json.loads((made["gptq"] / "config.json").read_text())["quantization_config"]
+    plain = {name: tensor for name, tensor in read_tensors(made["untied"]).items() if ".layers.1." in name}
+    skipped = changed(
+        made["gptq"],
+        tmp_path / "skipped",
+        lambda tensors: {**without(".layers.1.")(tensors), **plain},
+        quantization_config=settings | {"dynamic": {r"-:.*\.layers\.1\..*": {}}},
+    )
+    with pytest.raises(ModelUnusableError, match=r"7 weights are plain .*layers\.1\.mlp.* \(dynamic\)"):
+        inspect_model(skipped)
+    other = read_tensors(make_gptq(made["untied"], tmp_path / "8", bits=8)[0])
+    mixed = changed(
+        made["gptq"],
+        tmp_path / "mixed",
+        lambda tensors: tensors | {name: tensor for name, tensor in other.items() if ".layers.1." in name},
+        quantization_config=settings | {"dynamic": {r"+:.*\.layers\.1\..*": {"bits": 8}}},
+    )
+    with pytest.raises(ModelUnusableError, match=r"7 packed weights contradict .* \(dynamic\)"):
+        inspect_model(mixed)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -52,13 +52,15 @@ def openai_exchange(record: Mapping[str, Any], sampling: SamplingParams) -> Exch
         UnicodeEncodeError: the line is not valid UTF-8.
     """
     if not isinstance(record.get("custom_id"), str):
-        raise BadLineError("it has no 'custom_id'")
+        raise BadLineError(
+            "its 'custom_id' is not a text" if "custom_id" in record else "it has no 'custom_id'"
+        )
     url = record.get("url")
     if record.get("method", "POST") != "POST" or url not in (CHAT, COMPLETIONS):
         raise BadLineError(f"only POST to {CHAT} and {COMPLETIONS} can be answered")
     given = record.get("body")
     if not isinstance(given, dict):
-        raise BadLineError("it has no 'body'")
+        raise BadLineError("its 'body' is not an object" if given is not None else "it has no 'body'")
     body = {name: value for name, value in given.items() if value is not None} | {"model": ""}
     try:
         if body.get("stream"):
