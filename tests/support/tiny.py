@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def make_gguf(
     pooling: int | None = None,
     template: str | list[dict[str, str]] = TEMPLATE,
     add_bos: bool = False,
+    eos: int = 2,
+    leave_out: Sequence[str] = (),
 ) -> Path:
     """A GGUF that llama.cpp and transformers can load, in float32 or Q8_0.
 
@@ -88,6 +91,8 @@ def make_gguf(
         pooling: makes it a model for embeddings: 1 is the mean, 3 the last token, 4 a reranker.
         template: the chat template, or several, each with "name" and "template".
         add_bos: texts are to begin with the BOS.
+        eos: the token that ends an answer.
+        leave_out: keys of the metadata that the file is to lack.
     """
     import gguf
 
@@ -114,12 +119,14 @@ def make_gguf(
     writer.add_token_types([3] * len(SPECIAL) + [1] * (len(tokens) - len(SPECIAL)))
     writer.add_token_merges(["t h"])
     writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    writer.add_eos_token_id(eos)
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
     writer.add_chat_template(template)
     if add_bos:
         writer.add_add_bos_token(True)
+    for key in leave_out:
+        del writer.kv_data[0][key]
 
     def add(name: str, *shape: int) -> None:
         weights = random.normal(0, 0.08, shape) if len(shape) > 1 else np.ones(shape)

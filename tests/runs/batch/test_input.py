@@ -159,7 +159,7 @@ def test_one_bad_line_is_told_with_its_number(file: Path, line: str | bytes, why
         (openai("x", stream=True), "body.stream"),
         (openai("x", temperature="hot"), "body.temperature: "),
         (openai("r1"), "line 1"),
-        ('{"custom_id": 5, "url": "/v1/completions", "body": {"prompt": "x"}}', "no 'custom_id'"),
+        ('{"custom_id": 5, "url": "/v1/completions", "body": {"prompt": "x"}}', "'custom_id' is not a text"),
         ('{"custom_id": "x", "url": "/v1/completions", "body": {"prompt": ["x", 1]}}', "body.prompt: "),
         ('{"custom_id": "x", "url": "/v1/completions"}', "no 'body'"),
         (openai("x", messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "is not a text part"),

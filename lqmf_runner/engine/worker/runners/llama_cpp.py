@@ -32,7 +32,7 @@ from .llama_loading import (
     prepared,
     why_one_at_a_time,
 )
-from .llama_metadata import chat_templates, special_tokens
+from .llama_metadata import chat_templates, end_tokens, special_tokens, vocabulary_notes
 
 _FIRST_STREAM = 256
 _FLASH_AUTO, _FLASH_OFF, _FLASH_ON = -1, 0, 1
@@ -46,9 +46,7 @@ class LlamaCppTokenizer(Tokenizer):
     def __init__(self, model: Any) -> None:
         self._vocab = llama_cpp.llama_model_get_vocab(model)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.eos_ids = frozenset(
-            t for t in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t)
-        )
+        self.eos_ids = end_tokens(model)
         self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
         bos = llama_cpp.llama_vocab_bos(self._vocab)
         self.bos_id = bos if bos >= 0 else None
@@ -205,6 +203,7 @@ class LlamaCppRunner(ModelRunner):
             psutil.virtual_memory().available,
             notes,
         )
+        notes += vocabulary_notes(model)
         info = model_info(spec, model, found, n_ctx, max_slots, on_gpu, notes)
         return cls(model, info, options, few_rows=few_rows, alone=bool(alone))
 

@@ -1,4 +1,4 @@
-"""What a loaded GGUF says for chat templates: their sources, and the special tokens they may name.
+"""What a loaded GGUF says of its vocabulary and chat templates.
 
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. llama.cpp's own getters are not asked, as they make up
 what the file does not say: a template for some models, the tokens of GPT-2 for a vocabulary without special ones.
@@ -12,6 +12,7 @@ from typing import Any
 import llama_cpp
 
 _TEMPLATE = "tokenizer.chat_template"
+_SPLIT = "tokenizer.ggml.pre"
 _TOKENS = {
     "bos_token": "bos",
     "eos_token": "eos",
@@ -53,6 +54,40 @@ def special_tokens(model: Any) -> dict[str, str]:
         for name, token in ids.items()
         if token < size
     }
+
+
+def end_tokens(model: Any) -> frozenset[int]:
+    """The tokens that end an answer.
+
+    Where a file names none, or one that is not in its vocabulary, llama.cpp takes the one with GPT-2's number. It is an
+    ordinary token, and those end nothing unless the file names them.
+    """
+    vocab = llama_cpp.llama_model_get_vocab(model)
+    named = {_value(model, key) for key in _keys(model) if key.startswith("tokenizer.ggml.eo")}
+    return frozenset(
+        token
+        for token in range(llama_cpp.llama_vocab_n_tokens(vocab))
+        if llama_cpp.llama_vocab_is_eog(vocab, token)
+        and (
+            str(token) in named
+            or not llama_cpp.llama_vocab_get_attr(vocab, token) & llama_cpp.LLAMA_TOKEN_ATTR_NORMAL
+        )
+    )
+
+
+def vocabulary_notes(model: Any) -> list[str]:
+    """What the file leaves open of how its model reads and ends texts."""
+    vocab, keys, notes = llama_cpp.llama_model_get_vocab(model), _keys(model), []
+    if llama_cpp.llama_vocab_type(vocab) == llama_cpp.LLAMA_VOCAB_TYPE_BPE and _SPLIT not in keys:
+        notes.append(
+            f"its file does not say how the model splits text ({_SPLIT}): llama.cpp's default may give other tokens"
+            " than the model knows; convert it again"
+        )
+    if not end_tokens(model):
+        notes.append(
+            "its file names no token that ends an answer: answers end at max_tokens or a stop string"
+        )
+    return notes
 
 
 def _keys(model: Any) -> list[str]:
