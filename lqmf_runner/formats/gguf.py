@@ -19,6 +19,7 @@ class GgufBackend(BackendConfig):
         flash_attn: None turns it on, except on a CPU with `batch_invariant`: a prompt's logits would depend on how it
             is cut into chunks.
         kv_type: of the KV cache, "f16", "f32" or "q8_0".
+        speculation: off, since llama.cpp's rows on a CPU cost most of a step each; worth a try on a GPU.
     """
 
     format: str = "gguf"
@@ -27,6 +28,7 @@ class GgufBackend(BackendConfig):
     flash_attn: bool | None = None
     kv_type: str = "f16"
     use_mmap: bool = True
+    speculation: str = "off"
 
     def __post_init__(self) -> None:
         super().__post_init__()
