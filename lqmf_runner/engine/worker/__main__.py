@@ -20,7 +20,7 @@ from typing import NoReturn
 import msgspec
 
 from ...errors import LqmfError
-from ...formats import get_format
+from ...formats import find_format
 from .. import protocol
 from ..protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache
 from .embedding import EmbeddingQueue
@@ -66,7 +66,8 @@ def main() -> None:
     intake = Intake(connection)
     began = time.perf_counter()
     try:
-        if "torch" in get_format(spec.format).packages:
+        format = find_format(spec.format)
+        if format is not None and "torch" in format.packages:
             prepare_torch()
         runner = load_model(spec, lambda share: connection.send([Loading(share)]))
     except Exception as error:
