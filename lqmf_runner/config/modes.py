@@ -141,12 +141,16 @@ class ChatMode(ModeConfig):
         message: answer this and end.
         script: answer the turns of the prompt set's entry with this id and end.
         system: system prompt; null is the script's, if it has one.
+        json: print the answer to a message as a JSON object with its tokens, times and finish reason.
+        schema: a file with a JSON schema that the answer to a message must match.
     """
 
     name: str = "chat"
     message: Text | None = None
     script: Name | None = None
     system: OptionalText | None = None
+    json: bool = False
+    schema: FilePath | None = None
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(max_tokens=512, temperature=0.7, top_p=0.95, seed=None)
     )

@@ -23,7 +23,7 @@ def script(request: GenerationRequest) -> Sequence[str]:
         return ["<tool_call>", json.dumps(call), "</tool_call>"]
     constraint = request.sampling.constraint
     if constraint is not None:
-        return [json.dumps(example(getattr(constraint, "schema", None) or JOKE))]
+        return [json.dumps(example(json.loads(constraint.value or "null") or JOKE))]
     return ["Hello", ", ", "you"]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
+import time
+from pathlib import Path
 
 from ...config import ChatMode, PromptsConfig
 from ...engine import EngineClient
 from ...errors import UserInputError
-from ...types import GenerationRequest, Message, SamplingParams
+from ...types import Constraint, GenerationRequest, Message, SamplingParams
 from .markdown import without_controls
 
 
@@ -20,17 +23,39 @@ class PlainChat:
         self._sampling = sampling
         self._messages = [Message("system", system)] if system else []
 
-    async def answer(self, text: str) -> None:
-        """Stream the answer to the next user turn. A turn that fails is not remembered."""
+    async def answer(self, text: str, *, as_json: bool = False) -> None:
+        """Stream the answer to the next user turn, or print it whole. A turn that fails is not remembered.
+
+        Args:
+            as_json: print an object with the answer, its tokens, its times in seconds and why it ended.
+        """
         turn = [*self._messages, Message("user", text)]
         parts = []
+        began, first = time.perf_counter(), None
+        usage, reason = None, None
         async with contextlib.aclosing(self._engine.generate(self._request(turn))) as chunks:
             async for chunk in chunks:
+                first = first or time.perf_counter()
                 parts.append(chunk.text)
-                sys.stdout.write(_shown(chunk.text))
-                sys.stdout.flush()
+                usage, reason = chunk.usage or usage, chunk.finish_reason or reason
+                if not as_json:
+                    sys.stdout.write(_shown(chunk.text))
+                    sys.stdout.flush()
+        answer = "".join(parts)
+        if as_json:
+            ended = time.perf_counter()
+            found = {
+                "answer": answer,
+                "model": self._engine.info.name,
+                "prompt_tokens": usage.prompt_tokens if usage else None,
+                "completion_tokens": usage.completion_tokens if usage else None,
+                "time_to_first_token_s": None if first is None else round(first - began, 4),
+                "time_s": round(ended - began, 4),
+                "finish_reason": reason,
+            }
+            sys.stdout.write(json.dumps(found, ensure_ascii=False))
         sys.stdout.write("\n")
-        self._messages = [*turn, Message("assistant", "".join(parts))]
+        self._messages = [*turn, Message("assistant", answer)]
 
     def _request(self, turn: list[Message]) -> GenerationRequest:
         if not self._engine.info.chat_template:
@@ -63,6 +88,27 @@ def script_turns(mode: ChatMode, prompts: PromptsConfig) -> list[str]:
     raise UserInputError(
         f"the prompt set '{prompts.name}' has no entry '{mode.script}'", hint=f"choose one of: {names}"
     )
+
+
+def constraint_of(mode: ChatMode) -> Constraint | None:
+    """What the answer must match; None if it may be anything.
+
+    Raises:
+        UserInputError: the schema cannot be read, or nothing is asked that it could be for.
+    """
+    if mode.schema is None:
+        return None
+    if mode.script is not None:
+        raise UserInputError("mode.schema is for one message, not for a script", hint="leave one of them out")
+    try:
+        schema = json.loads(Path(mode.schema).expanduser().read_bytes())
+    except OSError as error:
+        raise UserInputError(f"mode.schema={mode.schema} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserInputError(f"mode.schema={mode.schema} is not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise UserInputError(f"mode.schema={mode.schema} is not a JSON schema: it has to be an object")
+    return Constraint("json_schema", json.dumps(schema))
 
 
 def _shown(text: str) -> str:

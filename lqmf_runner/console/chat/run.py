@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+import msgspec
 from rich.console import Console
 
 from ...config import ChatMode
@@ -15,7 +16,7 @@ from ...engine import EngineClient
 from ...errors import UserInputError
 from ...runs.context import RunContext
 from .keys import hidden_keys
-from .plain import PlainChat, play, script_turns
+from .plain import PlainChat, constraint_of, play, script_turns
 from .targets import LocalModels, ServerModels, Target
 
 
@@ -30,8 +31,9 @@ def run_chat(context: RunContext) -> int:
     mode = context.config.mode
     assert isinstance(mode, ChatMode)
     turns = script_turns(mode, context.config.prompts)
+    constraint = constraint_of(mode)
     target = _target(context)
-    talks = mode.message is None and not turns and _is_terminal()
+    talks = mode.message is None and not turns and not mode.json and constraint is None and _is_terminal()
     notices = Console(stderr=True, highlight=False)
     with asyncio.Runner() as runner:
         hidden = hidden_keys() if talks else contextlib.nullcontext()
@@ -43,11 +45,13 @@ def run_chat(context: RunContext) -> int:
             system = mode.system or (context.config.prompts.system if turns else None)
             if talks:
                 return runner.run(_talk(target, engine, mode, system))
-            chat = PlainChat(engine, mode.sampling.params, system)
+            sampling = msgspec.structs.replace(mode.sampling.params, constraint=constraint)
+            chat = PlainChat(engine, sampling, system)
             if turns:
                 runner.run(play(chat, turns))
             else:  # piped input is read after the load: what writes it works meanwhile
-                runner.run(chat.answer(_piped() if mode.message is None else mode.message))
+                message = _piped() if mode.message is None else mode.message
+                runner.run(chat.answer(message, as_json=mode.json))
         finally:
             runner.run(engine.close())
     return 0

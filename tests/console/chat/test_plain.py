@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,38 @@ def test_an_answer_does_not_steer_the_terminal(
     engine = ScriptedEngine(lambda *_: [Say(0.0, "a\x1b]0;x\x07\x9b\x1b[2J\rb\n\tc")])
     asyncio.run(PlainChat(engine, SamplingParams()).answer("hi"))
     assert out.getvalue() == shown
+
+
+def test_an_answer_as_json_that_matches_a_schema(run_program: Run, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    (tmp_path / "city.json").write_text(json.dumps(schema))
+    with serve(lambda prompt: '{"city": "Paris"}') as endpoint:
+        result = run_program(
+            "chat",
+            "openai",
+            "Where?",
+            "--json",
+            "--schema",
+            "city.json",
+            f"backend.base_url={endpoint.url}",
+            env=HERE,
+        )
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert json.loads(said["answer"]) == {"city": "Paris"}
+    assert (said["finish_reason"], said["prompt_tokens"], said["completion_tokens"]) == ("stop", 4, 2)
+    assert 0 < said["time_to_first_token_s"] <= said["time_s"]
+    assert endpoint.bodies[0]["response_format"]["json_schema"]["schema"] == schema
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("[1]", "it has to be an object"), ("{", "is not JSON"), (None, "cannot be read")]
+)
+def test_a_schema_that_is_none_is_refused(
+    text: str | None, why: str, run_program: Run, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "s.json").write_text(text)
+    result = run_program("chat", "openai", "Where?", "--schema", "s.json")
+    assert result.returncode == 2
+    assert why in result.stderr
