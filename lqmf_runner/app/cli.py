@@ -62,8 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
+    if args[:1] == ["--complete"]:  # before --help, which is a word that may be completed
+        return _complete(args)
     if not args or "--help" in args or "-h" in args:
         return _help(args)
+    if args[0] == "--completion":
+        return _complete(args)
     if "--version" in args:
         print(f"lqmf-runner {__version__}")
         return 0
@@ -104,6 +108,20 @@ def _help(args: Sequence[str]) -> int:
     from .mode_help import mode_help
 
     print(mode_help(mode))
+    return 0
+
+
+def _complete(args: Sequence[str]) -> int:
+    """The completion script of a shell, or the words that the one before the cursor may become."""
+    from .completion import candidates, completion_script
+
+    if args[0] == "--complete":
+        print("\n".join(candidates(args[1:])))
+        return 0
+    try:
+        print(completion_script(args[1] if len(args) > 1 else ""))
+    except UserInputError as error:
+        return report(error)
     return 0
 
 
@@ -152,6 +170,7 @@ choices (YAML files in conf/, or in a folder of your own with --config-dir):
 more:
   <mode> --help       the options of a mode
   <mode> ... --show   the same line in settings
+  --completion bash   (zsh, fish) what to put into the shell's start-up file for completion
   -m model=a,b,c      one run for each value (a sweep)
   models=[a,b,c]      several models in one run
   --cfg job           print the composed configuration and stop

@@ -1,0 +1,66 @@
+"""Completion of the command line in bash, zsh and fish: modes, then models and options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import RunConfig
+from ..errors import UserInputError
+from ..modes import MODES
+from .conf import conf_names
+from .words import ALIASES, LINES, flags
+
+# Each asks the program itself: `lqmf --complete <words before the cursor> <the word that is typed>`.
+SCRIPTS = {
+    "bash": """_lqmf() {
+    local IFS=$'\\n'
+    COMPREPLY=($(lqmf --complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+}
+complete -o default -F _lqmf lqmf""",
+    "zsh": """_lqmf() {
+    local -a found
+    found=("${(@f)$(lqmf --complete "${words[@]:1:$((CURRENT - 1))}" 2>/dev/null)}")
+    [[ -n "$found" ]] && compadd -a found || _files
+}
+compdef _lqmf lqmf""",
+    "fish": """complete -c lqmf -a '(lqmf --complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'""",
+}
+
+
+def completion_script(shell: str) -> str:
+    """What a shell's start-up file evaluates.
+
+    Raises:
+        UserInputError: there is none for this shell.
+    """
+    if shell not in SCRIPTS:
+        raise UserInputError(f"no completion for '{shell}'", hint=f"choose one of: {', '.join(SCRIPTS)}")
+    return SCRIPTS[shell]
+
+
+def candidates(words: Sequence[str]) -> list[str]:
+    """What the last of the words may become; nothing where it is a file or a text."""
+    *before, typed = words or [""]
+    if not before:
+        found = [*MODES, *ALIASES]
+    else:
+        mode = ALIASES.get(before[0], before[0])
+        if mode not in MODES:
+            return []
+        if typed.startswith("-"):
+            found = [f"--{name.replace('_', '-')}" for name in flags(mode)]
+        else:
+            found = [*_models(mode, before[1:])]
+    return sorted({word for word in found if word.startswith(typed)})
+
+
+def _models(mode: str, before: Sequence[str]) -> list[str]:
+    """The names of models, where one may stand."""
+    given = [word for word in before if not word.startswith("-")]
+    line = LINES.get(mode, "")
+    if "model" not in line or (given and "..." not in line):
+        return []
+    root = Path(RunConfig.models_dir)
+    lying = [p.name for p in root.iterdir() if p.is_dir() or p.suffix == ".gguf"] if root.is_dir() else []
+    return [*conf_names("model"), *lying]
