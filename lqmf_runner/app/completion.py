@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,6 @@ def _models(mode: str, before: Sequence[str]) -> list[str]:
     line = LINES.get(mode, "")
     if "model" not in line or (given and "..." not in line):
         return []
-    root = Path(RunConfig.models_dir)
+    root = Path(os.environ.get("LQMF_MODELS", RunConfig.models_dir))
     lying = [p.name for p in root.iterdir() if p.is_dir() or p.suffix == ".gguf"] if root.is_dir() else []
     return [*conf_names("model"), *lying]

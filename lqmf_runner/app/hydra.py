@@ -35,7 +35,7 @@ from .arguments import typed_arguments
 from .compose import Prepared, plain, prepare
 from .conf import conf_dir, conf_names
 from .config_errors import SCHEMA_SUFFIX
-from .model_choice import choose_model
+from .model_choice import choose_model, default_models_dir
 from .schema import group_schemas
 from .terminal import discard_output, report
 
@@ -99,7 +99,7 @@ def _own_folders(options: Sequence[str]) -> list[str]:
 def _models_dir(overrides: Sequence[str]) -> str:
     """Where models lie, as far as that is known before anything is composed."""
     given = [value for key, _, value in (o.partition("=") for o in overrides) if key == "models_dir"]
-    return given[-1] if given else RunConfig.models_dir
+    return given[-1] if given else default_models_dir()
 
 
 def register_schemas() -> None:

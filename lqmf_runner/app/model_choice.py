@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from ..config import RunConfig
 from ..config.texts import quoted
 from ..errors import UserInputError
 from .config_errors import unknown
@@ -18,6 +20,11 @@ NO_MODEL = ("~model", "model.name=''")
 _PLACES = ("model.name", "model.path", "model.hub_id")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PART_OF_SPLIT = re.compile(r"-\d{5}-of-\d{5}\Z")
+
+
+def default_models_dir() -> str:
+    """Where models lie if nothing else is said; the same stands in conf/config.yaml."""
+    return os.environ.get("LQMF_MODELS", RunConfig.models_dir)
 
 
 def model_overrides(name: str, configured: Collection[str], models_dir: str | Path) -> list[str]:

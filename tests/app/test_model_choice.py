@@ -59,6 +59,13 @@ def test_the_name_is_that_of_the_run(run_program: Run, tmp_path: Path) -> None:
     assert (model["name"], model["package"]) == ("b", None)
 
 
+def test_the_models_folder_comes_from_the_environment(run_program: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    env = {"LQMF_MODELS": str(tmp_path / "mine")}
+    assert f"no models in {tmp_path}/mine" in run_program("models", env=env).stdout
+    assert "no models in elsewhere" in run_program("models", "models_dir=elsewhere", env=env).stdout
+
+
 def test_a_name_is_a_name_everywhere(tmp_path: Path) -> None:
     models_dir = tmp_path / "models"
     (models_dir / "plain").mkdir(parents=True)
