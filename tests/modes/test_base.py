@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from lqmf_runner.app.arguments import typed_arguments
+from lqmf_runner.app.cli import OPTIONS, OPTIONS_WITH_VALUE
 from lqmf_runner.app.conf import conf_names
 from lqmf_runner.app.schema import group_schemas
+from lqmf_runner.app.words import from_words
 from lqmf_runner.modes import MODES
 
 from ..conftest import Compose
@@ -127,7 +130,7 @@ def test_entries_are_registered_under_their_schemas_names() -> None:
     for name, mode in MODES.items():
         assert mode.name == name
         assert mode.schema().name == name
-        assert mode.example.startswith(f"mode={name}")
+        assert mode.example.split()[0] == name
 
 
 def test_modes_schemas_and_yaml_are_the_same_set() -> None:
@@ -141,5 +144,5 @@ def test_every_mode_can_be_imported() -> None:
 
 def test_examples_in_the_registry_compose(compose_config: Compose) -> None:
     for name, mode in MODES.items():
-        assert mode.example.startswith(f"mode={name}")
-        compose_config(*shlex.split(mode.example)[:2])
+        line = from_words(shlex.split(mode.example), OPTIONS, OPTIONS_WITH_VALUE)
+        assert compose_config(*typed_arguments(line, sweep=False)).mode.name == name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import gradio as gr
@@ -69,9 +70,17 @@ def add(api: Api, blocks: gr.Blocks) -> None:
         return str(event.row_value[0])
 
     table.select(select, None, name, api_visibility="private")
+
+    def and_show(act: Callable[[str, gr.Request], Awaitable[tuple[str, str]]]) -> Callable[..., Any]:
+        """One event: with a second one behind it, a click that comes between the two can be lost."""
+
+        async def both(chosen: str, visitor: gr.Request) -> tuple[Any, ...]:
+            return (*await act(chosen, visitor), *await show(visitor, chosen))
+
+        return both
+
     for button, act in ((load, on_load), (unload, on_unload), (pin, on_pin), (unpin, on_unpin)):
-        done = button.click(act, name, [outcome, same], api_visibility="private")
-        done.then(show, name, shown, api_visibility="private")
+        button.click(and_show(act), name, [outcome, same, *shown], api_visibility="private")
     refresh.click(show, name, shown, api_visibility="private")
     blocks.load(show, name, shown, api_visibility="private")
 
