@@ -64,11 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     if args[:1] == ["--complete"]:  # before --help, which is a word that may be completed
         return _complete(args)
-    if not args or "--help" in args or "-h" in args:
+    before_text = args[: args.index("--")] if "--" in args else args
+    if not args or "--help" in before_text or "-h" in before_text:
         return _help(args)
     if args[0] == "--completion":
         return _complete(args)
-    if "--version" in args:
+    if "--version" in before_text:
         print(f"lqmf-runner {__version__}")
         return 0
     signal.signal(signal.SIGTERM, _end_like_ctrl_c)
@@ -76,10 +77,11 @@ def _run(args: list[str]) -> int:
     logging.raiseExceptions = False
     try:
         _check_log_level()
-        show = "--show" in args and are_words(args)
+        show = "--show" in before_text and are_words(args)
         if are_words(args):
-            words = [word for word in args if word != "--show"] if show else args
-            args = from_words(words, OPTIONS, OPTIONS_WITH_VALUE, piped=str if show else piped_text)
+            if show:
+                args.remove("--show")
+            args = from_words(args, OPTIONS, OPTIONS_WITH_VALUE, piped=str if show else piped_text)
         if show:
             print(shown(args))
             return 0

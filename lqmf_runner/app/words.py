@@ -87,7 +87,19 @@ def from_words(
     settings = (
         _chat(words, piped()) if words.mode == "chat" else _TRANSLATIONS.get(words.mode, _no_words)(words)
     )
+    _check_said_once(settings)
     return [f"mode={words.mode}", *settings, *words.overrides, *options]
+
+
+def _check_said_once(settings: Sequence[str]) -> None:
+    """Refuse two words for one setting, of which the last would win."""
+    values: dict[str, str] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if values.setdefault(key, value) != value:
+            raise UserInputError(
+                f"'{values[key]}' and '{_cut(value)}' are both {key}", hint="give one of them"
+            )
 
 
 def are_words(args: Sequence[str]) -> bool:

@@ -42,7 +42,7 @@ class BatchMode(ModeConfig):
     input: FilePath | None = None
     input_format: str | None = None
     output: FilePath | None = None
-    prompt_field: Name | None = None
+    prompt_field: OptionalText | None = None
     dry_run: bool = False
     system: OptionalText | None = None
     concurrency: int = 8

@@ -210,7 +210,7 @@ def _recommend(step: Step, setting: Setting) -> Command:
 
 
 # The GGUF type of so many bits, if no type is named.
-_TYPES = {None: "Q4_0", 4: "Q4_0", 8: "Q8_0", 2: "Q2_K", 3: "Q3_K_M", 5: "Q5_K_M", 6: "Q6_K"}
+_TYPES = {None: "Q4_0", 4: "Q4_0", 8: "Q8_0", 2: "Q2_K", 3: "Q3_K_M", 5: "Q5_K_M", 6: "Q6_K", 16: "F16"}
 
 
 def _quantize(step: Step, setting: Setting) -> Command:
@@ -219,6 +219,11 @@ def _quantize(step: Step, setting: Setting) -> Command:
     format = find_format(method)
     own = [method]
     if format is not None and format.single_file:
+        if not said.get("type") and bits not in _TYPES:
+            there = ", ".join(str(number) for number in _TYPES if number)
+            raise UserInputError(
+                f"there is no GGUF type of {bits} bits", hint=f"there are types of {there} bits"
+            )
         own += [said.get("type") or _TYPES[bits]]
     elif format is not None and bits:
         own += [str(bits)]

@@ -139,10 +139,16 @@ def _said(text: str) -> tuple[str, str]:
 
 
 class _ctrl_c_is_the_childs(contextlib.AbstractContextManager[None]):  # noqa: N801 (reads as a function)
-    """This process passes over Ctrl-C. The child does not inherit that, because a handler is not inherited."""
+    """This process passes over Ctrl-C. The child does not inherit that, because a handler is not inherited.
+
+    Only the main thread may say so. In another one the user has the prompt, and Ctrl-C is the prompt's.
+    """
 
     def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, lambda *_: None)
+        self._in_main = threading.current_thread() is threading.main_thread()
+        if self._in_main:
+            self._before = signal.signal(signal.SIGINT, lambda *_: None)
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        if self._in_main:
+            signal.signal(signal.SIGINT, self._before)

@@ -19,7 +19,7 @@ def page_route(page: App) -> ASGIRouteHandler:
     async def handler(scope: Any, receive: Any, send: Any) -> None:
         """The web page."""
         # Litestar cuts off the mount's path and puts a slash at the end; only `raw_path` stays as it came.
-        path = unquote(scope["raw_path"].decode("ascii"))
+        path = unquote(scope["raw_path"].decode("latin-1"))
         own = {**scope, "path": path, "root_path": "", "app": None}
         await page(cast(Scope, own), receive, send)
 

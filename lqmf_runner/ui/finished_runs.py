@@ -48,6 +48,8 @@ def list_runs(outputs: Path, *, mode: str | None = None) -> list[Run]:
 
 def find_run(outputs: Path, name: str) -> Run | None:
     """The run with this id, if it is in the folder of outputs."""
+    if "\0" in name:
+        return None
     folder = (outputs / name).resolve()
     if len(Path(name).parts) != 2 or not folder.is_relative_to(outputs.resolve()):
         return None

@@ -9,8 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..errors import UserInputError
+
 _LINES = 12
 _END_S = 30.0
+_AT_ONCE = 2
 
 
 class Job:
@@ -26,6 +29,11 @@ class Job:
     def output(self) -> str:
         """The last lines that it printed."""
         return "\n".join(self._lines)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
 
     async def ended(self, within_s: float) -> int | None:
         """The exit code; None if it still runs after so many seconds."""
@@ -50,6 +58,11 @@ class Job:
             self._lines = [*self._lines, line.decode("utf-8", "replace").rstrip()][-_LINES:]
 
 
+def _environment() -> dict[str, str]:
+    """The server's own, without its keys: what a run prints is shown to a visitor."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LQMF_API_KEY")}
+
+
 class Jobs:
     """The jobs of a page, which end with it."""
 
@@ -59,11 +72,17 @@ class Jobs:
     async def start(
         self, words: Sequence[str], *, folder: Path | None = None, env: Mapping[str, str] | None = None
     ) -> Job:
-        """Start `lqmf` with these words."""
+        """Start `lqmf` with these words.
+
+        Raises:
+            UserInputError: as many as may run at the same time run already.
+        """
+        if sum(job.running for job in self._jobs) >= _AT_ONCE:
+            raise UserInputError(f"{_AT_ONCE} runs are in progress already", hint="wait until one has ended")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "lqmf_runner", *words, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, limit=1 << 20,
-            env={**os.environ, "NO_COLOR": "1", **(env or {})}, start_new_session=True,
+            env={**_environment(), "NO_COLOR": "1", **(env or {})}, start_new_session=True,
         )  # fmt: skip
         job = Job(process)
         self._jobs.append(job)

@@ -59,6 +59,8 @@ def test_words_are_settings(line: str, same: str) -> None:
         ("chatt a", "unknown mode 'chatt' (did you mean chat?)"), ("models x", "cannot read 'x'"),
         ("chat a --max-token 3", "unknown option '--max-token' (did you mean --max-tokens?)"),
         ("serve a --port", "--port needs a value"), ("batch a b c", "cannot read 'c'"),
+        ("stop 8000 8001", "'8000' and '8001' are both server.port"),
+        ("quantize m bnb Q4_K_M", "'bnb' and 'gguf' are both mode.method"),
         ("quantize m int5", "cannot read 'int5'"), ("stop now", "cannot read 'now'"),
     ],
 )  # fmt: skip
@@ -110,3 +112,12 @@ def test_help_has_defaults_and_meanings(run_program: Run) -> None:
     assert "--concurrency  mode.concurrency [8]\n      lines in progress at the same time." in said
     assert dict(attributes(BatchMode))["input"].startswith("JSONL, CSV")
     assert run_program("nonsense", "--help").returncode == 2
+
+
+def test_what_follows_two_dashes_is_no_option(run_program: Run) -> None:
+    with serve(lambda prompt: prompt) as endpoint:
+        line = ("chat", "openai", f"backend.base_url={endpoint.url}", "--", "what is --help --version --show")
+        done = run_program(*line, env={"NO_PROXY": "127.0.0.1"})
+    assert (done.returncode, done.stdout) == (0, "what is --help --version --show\n"), done.stderr
+    words = ("chat", "openai", f"backend.base_url={endpoint.url}", "--show", "--", "--version")
+    assert "'--version'" in run_program(*words).stdout

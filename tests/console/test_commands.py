@@ -136,3 +136,9 @@ def test_of_several_servers_none_is_guessed() -> None:
     for sentence in ("load mistral", "unload mistral", "which models are loaded?"):
         with pytest.raises(UserInputError, match="several servers run"):
             _line(sentence, several)
+
+
+def test_bits_without_a_gguf_type_are_named() -> None:
+    assert _line("convert smollm2 bf16 to 16 bit gguf") == "lqmf quantize smollm2_bf16 gguf F16"
+    with pytest.raises(UserInputError, match="no GGUF type of 7 bits"):
+        _line("convert smollm2 bf16 to 7 bit gguf")

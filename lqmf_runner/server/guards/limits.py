@@ -28,6 +28,7 @@ from .encoding import encoding_of, inflated
 
 STATUS_PATHS = ("/health", "/ready")
 _PAGE = "/ui"
+_UPLOADS = f"{_PAGE}/gradio_api/upload"
 _MOST_CLIENTS, _SWEEP_S = 10_000, 1.0
 
 
@@ -126,7 +127,7 @@ class Limits:
             return
         if scope["path"] == _PAGE or scope["path"].startswith(f"{_PAGE}/"):
             # Its streams stay open as long as the page. What it asks of the server is counted where it arrives.
-            await self._app(scope, receive, send)
+            await self._page(scope, receive, send)
             return
         response = _Response(scope, send, self._errors)
         try:
@@ -138,6 +139,18 @@ class Limits:
                     await self._answer(scope, receive, response)
             else:
                 await self._answer(scope, receive, response)
+        except LqmfError as error:
+            await response.fail(error)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The web page: bodies are limited, except for files, whose size the page limits itself."""
+        response = _Response(scope, send, self._errors)
+        try:
+            if scope["path"].startswith(_UPLOADS):
+                await self._app(scope, receive, send)
+                return
+            self._check_length(scope)
+            await self._app(scope, self._limited(receive), response.send)
         except LqmfError as error:
             await response.fail(error)
 

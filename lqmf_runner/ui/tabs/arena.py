@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import os
 import random
 import re
@@ -101,12 +102,12 @@ def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
         finally:
             for task in answering:
                 task.cancel()
-        kld = measured_kld(config.outputs)
         for index, task in enumerate(answering):
             if (error := task.exception()) is not None:
-                current.lines[index] = f"⚠ {error}"
-            elif (model := order[index]) in kld:
-                current.lines[index] += f" · measured KLD {kld[model]:.3f}"
+                text = html.unescape(error.message) if isinstance(error, gr.Error) else str(error)
+                current.lines[index] = f"⚠ {text}"
+        if not current.blind:
+            _add_kld(current, config)
         yield current, _parting(current), lines, "", *_shown(current)
 
     async def vote(current: Round, choice: str) -> tuple[Any, ...]:
@@ -125,6 +126,8 @@ def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
             )
         except OSError as error:
             raise page_error(f"the vote cannot be kept: {os.strerror(error.errno or 0)}") from None
+        if current.blind and not current.voted:
+            _add_kld(current, config)  # before the vote it would name the model
         current.voted = True
         text = "Counted." if new else "This round has its vote already; it is counted once."
         return current, text, count_votes(config.outputs), *_shown(current)
@@ -142,6 +145,14 @@ def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
     for button in (*votes, tie, none):
         button.click(vote, [state, button], [state, outcome, counted, *shown], api_visibility="private")
     blocks.load(fill, None, [models, counted], api_visibility="private")
+
+
+def _add_kld(current: Round, config: PageConfig) -> None:
+    """The measured KL divergence beside each answer."""
+    kld = measured_kld(config.outputs)
+    for index, model in enumerate(current.models):
+        if model in kld and not current.lines[index].startswith("⚠"):
+            current.lines[index] += f" · measured KLD {kld[model]:.3f}"
 
 
 async def _answer(api: Api, visitor: gr.Request, current: Round, index: int, most: int) -> None:

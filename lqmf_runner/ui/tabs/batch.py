@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from ...config.texts import quoted
 from ...errors import UserInputError
 from ...runs.batch.columns import ColumnNotClearError
 from ...runs.batch.input import BadLine, BatchFile, open_batch
@@ -67,12 +69,15 @@ def add(api: Api, config: PageConfig, jobs: Jobs, blocks: gr.Blocks) -> None:
     ) -> AsyncIterator[tuple[Any, ...]]:
         if path is None or not column:
             raise page_error("upload a file and choose the column of the prompts")
+        if model not in await model_names(api, visitor):
+            raise page_error("choose one of the models")
         total = sum(1 for _ in _opened(path, column).records())
-        settings = [f"mode.prompt_field={column}", f"mode.sampling.max_tokens={most}"]
+        # A visitor's words are quoted: nothing in them is resolved, and no file of this machine is read.
+        settings = [f"mode.prompt_field={quoted(column)}", f"mode.sampling.max_tokens={int(most)}"]
         line = command("batch", model, Path(path).name, *settings)
         with tempfile.TemporaryDirectory(prefix="lqmf-batch-") as temporary:
             folder = Path(temporary)
-            source = folder / Path(path).name
+            source = folder / re.sub(r"[^\w.-]", "_", Path(path).name)
             shutil.copyfile(path, source)
             # Through the server: the model is not loaded a second time, and the key's limits hold.
             where = [
@@ -80,7 +85,10 @@ def add(api: Api, config: PageConfig, jobs: Jobs, blocks: gr.Blocks) -> None:
                 f"backend.api_key_env={_KEY_VARIABLE}", "tracking=none", f"output_dir={folder}/runs",
             ]  # fmt: skip
             env = {_KEY_VARIABLE: key_of(visitor) or "none"}
-            job = await jobs.start(["mode=batch", f"mode.input={source}", *settings, *where], env=env)
+            try:
+                job = await jobs.start(["mode=batch", f"mode.input={source}", *settings, *where], env=env)
+            except UserInputError as error:
+                raise page_error(error.message) from None
             yield job, f"0 of {total:,} answered", None, line
             while (code := await job.ended(0.5)) is None:
                 yield job, f"{_answered(folder):,} of {total:,} answered", None, line

@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..api import Api, paced
 from ..parts import command_line, model_names
-from ..text import as_markdown, command
+from ..text import as_markdown, command, from_markdown
 
 Messages = list[dict[str, str]]
 _SHOW_EVERY_S = 0.05
@@ -86,7 +86,7 @@ def add(api: Api, blocks: gr.Blocks) -> None:
         return "", past, _bubbles(past)
 
     async def edit(past: Messages, event: gr.EditData) -> tuple[Messages, Any]:
-        past = [*past[: event.index], {"role": "user", "content": str(event.value)}]
+        past = [*past[: event.index], {"role": "user", "content": from_markdown(str(event.value))}]
         return past, _bubbles(past)
 
     async def retry(past: Messages, event: gr.RetryData) -> tuple[Messages, Any]:

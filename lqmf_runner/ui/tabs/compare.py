@@ -71,7 +71,7 @@ def add(api: Api, config: PageConfig, jobs: Jobs, blocks: gr.Blocks) -> None:
         if not all(word.isascii() and word.isdigit() and 0 < int(word) <= 1024 for word in numbers):
             raise page_error("users at once are numbers from 1 to 1024, with commas between them")
         settings = [
-            f"models=[{','.join(names)}]", f"mode.concurrency=[{','.join(numbers)}]", f"mode.requests={requests}",
+            f"models=[{','.join(names)}]", f"mode.concurrency=[{','.join(numbers)}]", f"mode.requests={int(requests)}",
             *([f"reference={reference}"] if reference else []),
         ]  # fmt: skip
         run_id = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f-compare")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 from ...support.browser import visit
 
 ROWS = [["id", "Customer", "Question"], ["1", "Ann", "Where is it?"], ["2", "Bob", "=1+1, why?"]]
@@ -51,3 +53,19 @@ async def test_a_file_that_is_no_text_and_one_that_is_too_large_are_refused(tmp_
         await seen.open_tab("Batch")
         await seen.tab.locator("#batch-file input[type=file]").set_input_files(large)
         await seen.says("exceed", ".toast-wrap")
+
+
+async def test_the_name_of_a_column_is_nothing_but_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SECRET_WORD", "hunter2")
+    column, source = "${oc.env:SECRET_WORD}", tmp_path / "questions.csv"
+    source.write_text(f"id,{column}\n1,Where is it?\n")
+    async with visit(tmp_path / "outputs") as seen:
+        await seen.open_tab("Batch")
+        await seen.shows("batch-model", "m")
+        await seen.tab.locator("#batch-file input[type=file]").set_input_files(source)
+        await seen.shows("batch-column", "")
+        await seen.choose("batch-column", column)
+        await seen.says("Where is it?", "#batch-preview")
+        await seen.click("Answer all")
+        await seen.says("1 of 1 answered.", "#batch-progress")
+        assert "hunter2" not in await seen.tab.content()
