@@ -151,7 +151,8 @@ class Dialogue:
         result = CANCELLED if cancelled else DONE if outcome.code == 0 else FAILED
         if command.step.intent == steps.STATUS and not outcome.error:
             result = DONE  # 1 says that no server runs, which is an answer
-        requests, tokens = self._actions.measured(outcome.seconds)
+        experiment = command.step.intent == steps.EXPERIMENT  # others end while one runs in the background
+        requests, tokens = self._actions.measured(outcome.seconds) if experiment else (0, 0)
         entry = self._keep(
             sentence, command, outcome=result, seconds=round(outcome.seconds, 2), error=outcome.error,
             hint=outcome.hint, requests=requests, tokens=tokens,

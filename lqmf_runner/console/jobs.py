@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .server_link import KEY, server_key
+
 _MODULE = "lqmf_runner"
 _END_TIMEOUT_S = 20.0
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -42,6 +44,7 @@ def run_in_foreground(arguments: Sequence[str], *, interactive: bool) -> Outcome
             _command(arguments),
             stdin=None if interactive else subprocess.DEVNULL,
             stderr=None if interactive else subprocess.PIPE,
+            env=os.environ | {KEY: server_key()},
         )
         said = bytearray()
         if process.stderr is not None:
