@@ -67,7 +67,8 @@ def main() -> None:
     began = time.perf_counter()
     try:
         format = find_format(spec.format)
-        if format is not None and "torch" in format.packages:
+        # Code that comes with a model may want any package.
+        if format is not None and "torch" in format.packages and not spec.options.get("trust_remote_code"):
             prepare_torch()
         runner = load_model(spec, lambda share: connection.send([Loading(share)]))
     except Exception as error:
