@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 CLIENTS := .venv-clients
+DEPLOY := .venv-deploy
 OPENAI_JS := openai@6.49.0
+DCLINT := dclint@3.1.0
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 # torch is named first: a plain requirement elsewhere would bring the build with several GB of CUDA libraries.
@@ -14,7 +16,7 @@ TORCH ?= torch==2.13.0
 CONVERTER := $(VENV)/share/lqmf/gguf-converter
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo-models demo test clients lint ui bench soak peers clean
+.PHONY: help setup demo-models demo test clients lint deploy-check image-check ui bench soak peers clean
 
 help: ## list what one can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,7 +59,7 @@ $(CLIENTS)/npm/package/package.json:
 
 test: demo-models $(DEV_STAMP) ## set up and run the whole test suite
 	-@$(MAKE) --keep-going --no-print-directory clients
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(DEV_STAMP) ## ruff, mypy and the layers of packages, as in CI
 	$(BIN)/ruff check .
@@ -65,7 +67,20 @@ lint: $(DEV_STAMP) ## ruff, mypy and the layers of packages, as in CI
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 
+deploy-check: $(DEPLOY)/.installed ## lint the files for containers and clusters, as in CI
+	deploy/check.sh $(abspath $(DEPLOY))
+
+$(DEPLOY)/.installed: deploy/requirements.txt
+	test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements.txt
+	! command -v npm >/dev/null || npm install --silent --no-fund --no-audit --prefix $(DEPLOY) $(DCLINT)
+	@touch $@
+
+image-check: ## build the image for CPUs with buildah and have it serve (as root, ten minutes)
+	deploy/image-check.sh
+
 ui: setup ## open MLflow on the runs of this folder
+	@test ! -f mlruns/mlflow.db || $(BIN)/python -m lqmf_runner.tracking --view
 	@# where litellm is installed too, MLflow imports it, and its download of a price list can block the start for ever
 	MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
 
@@ -95,7 +110,7 @@ bench: demo-models ## our engine beside the raw ones, and what our experiments c
 	$(BIN)/python benchmarks/experiments.py
 
 soak: demo-models ## 200 clients on a server for five minutes: errors, memory, /health
-	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/soak/soak.py
 
 clean: ## remove environments and caches, keep models and results
-	rm -rf $(VENV) $(PEERS) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) $(DEPLOY) .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""A benchmark's child process: it loads something once, then answers one JSON job a line.
+"""A benchmark's child process (`children/`): it loads something once, then answers one JSON job a line.
 
 Keeping the contenders loaded side by side lets their repeats alternate, so that drift of the machine hits both.
 """
@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+CHILDREN = Path(__file__).parent / "children"
 
 
 class Child:
-    """Runs `python script args` and exchanges JSON lines with it."""
+    """Runs `python children/script args` and exchanges JSON lines with it."""
 
     def __init__(self, python: str, script: str, *args: str) -> None:
         self._process = subprocess.Popen(
-            [python, script, *args],
+            [python, str(CHILDREN / script), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -40,10 +41,3 @@ class Child:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
-
-
-def answer_jobs(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The child's side: answer each line until the parent closes the pipe."""
-    for line in sys.stdin:
-        job = json.loads(line)
-        print(json.dumps(work(job) if job else {}), flush=True)

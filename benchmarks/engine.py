@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 from child import Child
 from omegaconf import OmegaConf
-from table import HERE, ROOT, THREADS, Row, row, run_sections
+from table import ROOT, THREADS, Row, row, run_sections
 
 from lqmf_runner.config import ModelConfig
 from lqmf_runner.engine import EngineClient, load_engine
@@ -58,7 +58,7 @@ async def gguf(repeats: int) -> AsyncIterator[Row]:
     reuse_spec = _gguf_spec(prefix_reuse=True)
     engine, reusing = await load_engine(spec), await load_engine(reuse_spec)
     raw = {
-        label: Child(sys.executable, str(HERE / "raw_llama.py"), spec.path, str(THREADS), *label.split())
+        label: Child(sys.executable, "raw_llama.py", spec.path, str(THREADS), *label.split())
         for label in ("split 0", "split 1", "unified 1")
     }
     try:
@@ -90,9 +90,7 @@ async def transformers(repeats: int) -> AsyncIterator[Row]:
         engine = await load_engine(spec)
         dtypes = ("auto", "float32")
         children = {
-            f"generate {dtype}": Child(
-                sys.executable, str(HERE / "raw_generate.py"), spec.path, str(THREADS), dtype
-            )
+            f"generate {dtype}": Child(sys.executable, "raw_generate.py", spec.path, str(THREADS), dtype)
             for dtype in dtypes
         }
         try:

@@ -23,7 +23,7 @@ from agreement import agreement
 from child import Child
 from omegaconf import OmegaConf
 from rich.console import Console
-from table import HERE, ROOT, THREADS, Row, row, run_sections
+from table import ROOT, THREADS, Row, row, run_sections
 
 from lqmf_runner.config import (
     BenchmarkMode,
@@ -34,16 +34,16 @@ from lqmf_runner.config import (
     SamplingConfig,
 )
 from lqmf_runner.engine import EngineClient, load_engine
-from lqmf_runner.evaluation.fidelity.text import load_text
+from lqmf_runner.evaluation.fidelity.evaluation_text import load_text
 from lqmf_runner.evaluation.fidelity.windows import WindowProtocol, compare_with_reference, record_reference
 from lqmf_runner.formats.gguf import GgufBackend
 from lqmf_runner.formats.transformers import TransformersBackend
 from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.models import locate
 from lqmf_runner.reports.display import BenchmarkDisplay
-from lqmf_runner.results.request_log import RequestLog
+from lqmf_runner.results.logs.request_log import RequestLog
 from lqmf_runner.results.schema import ModelResult
-from lqmf_runner.runs.model import benchmark_model
+from lqmf_runner.runs.measuring.model import benchmark_model
 from lqmf_runner.runs.recorder import ModelRecorder
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec
 
@@ -154,7 +154,7 @@ async def fidelity(repeats: int) -> AsyncIterator[Row]:
         kind = "gguf" if spec.format == "gguf" else "transformers"
         engine = await load_engine(spec)
         dtype = engine.info.dtype  # the bare pass computes in the same
-        child = Child(sys.executable, str(HERE / "raw_forward.py"), kind, spec.path, str(THREADS), dtype)
+        child = Child(sys.executable, "raw_forward.py", kind, spec.path, str(THREADS), dtype)
         try:
             async for found in _passes(label, engine, child, repeats):
                 yield found

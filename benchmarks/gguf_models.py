@@ -50,6 +50,41 @@ def large_model() -> Path:
     return path
 
 
+def stretched(path: Path, times: int) -> Path:
+    """A GGUF that says what `path` says and costs `times` as much: its layers, with others that change nothing."""
+    out = MODELS / f"{path.parent.name}_x{times}" / f"{path.stem}.gguf"
+    if not out.exists():
+        out.parent.mkdir(exist_ok=True)
+        part = out.with_suffix(".part")
+        _stretch(part, gguf.GGUFReader(path), times)
+        part.rename(out)
+    return out
+
+
+def _stretch(out: Path, known: gguf.GGUFReader, times: int) -> None:
+    writer = gguf.GGUFWriter(out, "llama")
+    for name, field in known.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            value = field.contents() * times if name == "llama.block_count" else field.contents()
+            writer.add_key_value(
+                name, value, field.types[0], field.types[-1] if len(field.types) > 1 else None
+            )
+    for tensor in known.tensors:
+        _, number, rest = tensor.name.split(".", 2) if tensor.name.startswith("blk.") else ("", "", "")
+        if not number:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            continue
+        nothing = rest in ("attn_output.weight", "ffn_down.weight")  # adds zeros to the residual stream
+        for copy in range(times):
+            data = np.zeros_like(tensor.data) if nothing and copy else tensor.data
+            name = f"blk.{int(number) * times + copy}.{rest}"
+            writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def _make_large(out: Path, vocabulary: Path) -> None:
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "f16.gguf"

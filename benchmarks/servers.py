@@ -23,6 +23,8 @@ MAX_SLOTS = 16
 READY_TIMEOUT_S = 300
 # The demo model's special tokens: none of them is to end an answer, or to take the place of a token with text.
 NO_END = {"logit_bias": {"0": -100, "1": -100, "2": -100}}
+# `transformers serve` samples them, and goes on: no token has this number.
+_NO_END_TRANSFORMERS = {"eos_token_id": -1, "pad_token_id": 2, "do_sample": False}
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,12 @@ def ours(model: str, folder: Path = ROOT, *settings: str) -> Server:
     return Server("ours", command, model, {"ignore_eos": True, **NO_END}, folder)
 
 
-def native(path: str, threads: int = THREADS) -> Server:
-    """llama.cpp's own server, of the same sources and with the same flags as our llama-cpp-python."""
+def native(path: str, *more: str, threads: int = THREADS) -> Server:
+    """llama.cpp's own server, of the same sources and with the same flags as our llama-cpp-python.
+
+    Args:
+        more: options beside the ones that all comparisons have.
+    """
     command = (
         str(PEERS.parent / "llama-server"),
         *(
@@ -115,6 +121,7 @@ def native(path: str, threads: int = THREADS) -> Server:
             str(MAX_SLOTS * 1024),
         ),
         *("--threads", str(threads), "--threads-batch", str(threads)),
+        *more,
     )
     return Server("native llama.cpp server", command, "model", {"ignore_eos": True, "cache_prompt": True})
 
@@ -154,7 +161,8 @@ def transformers_serve(path: str, *, continuous: bool) -> Server:
         "{port}",
         *batching,
     )
-    return Server(f"transformers serve{' --continuous-batching' if continuous else ''}", command, path)
+    name = f"transformers serve{' --continuous-batching' if continuous else ''}"
+    return Server(name, command, path, {"generation_config": json.dumps(_NO_END_TRANSFORMERS)})
 
 
 def _free_port() -> int:

@@ -24,7 +24,7 @@ from child import Child
 from engine import SHARED_SYSTEM, questions
 from gguf_models import demo_as, demo_gguf, large_model
 from servers import Server, llama_cpp_python, native, ours, transformers_serve
-from table import HERE, ROOT, Row, row, run_sections
+from table import ROOT, Row, row, run_sections
 
 from lqmf_runner.engine import load_engine
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
@@ -40,6 +40,7 @@ async def main() -> None:
         "types": types,
         "large": large,
         "prefix": prefix,
+        "conversation": conversation,
         "nf4": nf4,
         "gptq": gptq,
         "cost": cost,
@@ -86,6 +87,46 @@ async def prefix(repeats: int) -> AsyncIterator[Row]:
         yield found
 
 
+async def conversation(repeats: int) -> AsyncIterator[Row]:
+    """Conversations that are taken up again after 40 others had the slots: first token of their second turn.
+
+    The native server keeps prompts in main memory too. Ours runs a second time without that.
+    """
+    settings = ("model=smollm2_gguf", "backend.prompt_cache_mb=0")
+    without = dataclasses.replace(ours("smollm2_gguf", ROOT, *settings), name="ours, prompt_cache_mb=0")
+    servers = [ours("smollm2_gguf"), native(str(demo_gguf()), "--cache-ram", "8192"), without]
+    asked, number = _questions(), itertools.count()
+    measured: dict[str, list[float]] = {server.name: [] for server in servers}
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(_client())
+        urls = [stack.enter_context(server.run()) for server in servers]
+        for repeat in range(-1, repeats):  # the first one warms up
+            stories = [_body(f"Story {next(number)}. {_long_system()}", next(asked), 1) for _ in range(4)]
+            # They begin differently, so that none goes on from another's slot.
+            others = [_body(f"{next(number)} is your guest.", "Which hall is open?", 1) for _ in range(40)]
+            again = [
+                body | {"messages": [*body["messages"], *_second_turn(next(asked))], "max_tokens": 8}
+                for body in stories
+            ]
+            for server, url in zip(servers, urls, strict=True):
+                own = server.extra | {"model": server.model}
+                for bodies, concurrency in ((stories, 1), (others, 8)):
+                    _ask(client, url, [body | own for body in bodies], concurrency)
+                figures = _figures(_ask(client, url, [body | own for body in again], 1))
+                if repeat >= 0:
+                    measured[server.name].append(figures["TTFT p50 ms"])
+    mine, *others_medians = ((name, statistics.median(values)) for name, values in measured.items())
+    for name, theirs in others_medians:
+        yield _beside("a conversation taken up again, TTFT p50", mine[1], "ms", theirs, name, all=measured)
+
+
+def _second_turn(question: str) -> list[dict[str, str]]:
+    return [
+        {"role": "assistant", "content": "There are three exhibits of that kind."},
+        {"role": "user", "content": question},
+    ]
+
+
 async def nf4(repeats: int) -> AsyncIterator[Row]:
     """NF4 on `transformers serve`, with and without continuous batching."""
     for found in _transformers("NF4", "smollm2_bnb4", "smollm2_bnb_4bit", repeats):
@@ -101,7 +142,7 @@ async def gptq(repeats: int) -> AsyncIterator[Row]:
 async def cost(repeats: int) -> AsyncIterator[Row]:
     """What the server itself costs: a model of a few hundred kilobytes on one thread, one token an answer."""
     sys.path.insert(0, str(ROOT))
-    from tests.support.tiny import make_gguf
+    from tests.support.models.tiny import make_gguf
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "quantized-models" / "tiny" / "model.gguf"
@@ -153,9 +194,7 @@ async def _in_process(spec: ModelSpec, repeats: int) -> float:
 
 def _transformers(label: str, model: str, folder: str, repeats: int) -> Iterator[Row]:
     path = str(ROOT / "quantized-models" / folder)
-    # `transformers serve` cannot be told to go on past the end of an answer, so ours ends there too.
-    us = dataclasses.replace(ours(model), extra={})
-    servers = [us, *(transformers_serve(path, continuous=on) for on in (True, False))]
+    servers = [ours(model), *(transformers_serve(path, continuous=on) for on in (True, False))]
     yield from _compare(label, servers, min(repeats, 3), rounds=1)
 
 
@@ -224,7 +263,7 @@ def _ask(client: Child, url: str, bodies: Sequence[Row], concurrency: int) -> di
 
 @contextlib.contextmanager
 def _client() -> Iterator[Child]:
-    client = Child(sys.executable, str(HERE / "http_client.py"))
+    client = Child(sys.executable, "http_client.py")
     try:
         yield client
     finally:

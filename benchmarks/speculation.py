@@ -1,6 +1,6 @@
-"""N-gram speculation beside decoding without it: `python benchmarks/speculation.py [--repeats N] MODEL...`.
+"""Speculation beside decoding without it: `python benchmarks/speculation.py [--repeats N] [--draft MODEL] MODEL...`.
 
-A MODEL is a GGUF or a folder. Both workers are loaded at once and alternate repeat by repeat; figures are medians of
+A MODEL is a GGUF or a folder. All workers are loaded at once and alternate repeat by repeat; figures are medians of
 output tokens per second. "copy" asks for a text of 300 words again, "new" for stories that have nothing to copy.
 """
 
@@ -13,6 +13,8 @@ import statistics
 import time
 from pathlib import Path
 from typing import Any
+
+from gguf_models import stretched
 
 from lqmf_runner.engine import EngineClient, load_engine
 from lqmf_runner.models import inspect_model
@@ -55,42 +57,54 @@ async def speed(engine: EngineClient, asked: list[GenerationRequest]) -> tuple[f
 
 
 async def compare(
-    path: Path, cases: list[tuple[str, int]], repeats: int, n_tokens: int
+    path: Path,
+    cases: list[tuple[str, int]],
+    repeats: int,
+    n_tokens: int,
+    *,
+    draft: Path | None,
+    n_threads: int | None,
 ) -> list[dict[str, Any]]:
     """One row a case, of one model."""
     found = inspect_model(path)
-    options = {"max_slots": 16, "n_ctx": 1024, "prefix_reuse": False}
+    plain = {"max_slots": 16, "n_ctx": 1024, "prefix_reuse": False, "n_threads": n_threads}
+    kinds = {
+        "off": {"speculation": "off"},
+        "ngram": {},
+        **({"draft": {"draft_model": str(draft)}} if draft else {}),
+    }
     contenders = {
         kind: await load_engine(
-            ModelSpec(
-                name=path.name, format=found.format, path=str(path), options={**options, "speculation": kind}
-            )
+            ModelSpec(name=path.name, format=found.format, path=str(path), options={**plain, **options})
         )
-        for kind in ("off", "ngram")
+        for kind, options in kinds.items()
     }
     rows = []
     try:
         for task, n in cases:
             speeds: dict[str, list[float]] = {kind: [] for kind in contenders}
-            drafted = accepted = same = 0
+            counts = {kind: [0, 0, 0] for kind in contenders}
             for repeat in range(repeats):
-                texts = []
+                texts: dict[str, list[Any]] = {}
                 order = list(contenders.items())
                 for kind, engine in order if repeat % 2 else reversed(order):
-                    figure, n_drafted, n_accepted, tokens = await speed(
+                    figure, drafted, accepted, texts[kind] = await speed(
                         engine, requests(task, n, repeat, n_tokens)
                     )
                     speeds[kind].append(figure)
-                    texts.append(tokens)
-                    drafted, accepted = drafted + n_drafted, accepted + n_accepted
-                same += texts[0] == texts[1]
-            off, ngram = (statistics.median(speeds[kind]) for kind in contenders)
-            ratio = statistics.median(b / a for a, b in zip(*speeds.values(), strict=True))
-            rows.append(
-                {"model": path.name, "task": task, "requests": n, "off": round(off, 1), "ngram": round(ngram, 1),
-                 "ratio": round(ratio, 3), "drafted": drafted, "accepted": accepted, "same": f"{same}/{repeats}"}
-            )  # fmt: skip
-            print(json.dumps(rows[-1]), flush=True)
+                    counts[kind][0] += drafted
+                    counts[kind][1] += accepted
+                for kind, text in texts.items():
+                    counts[kind][2] += text == texts["off"]
+            for kind in list(contenders)[1:]:
+                ratio = statistics.median(b / a for a, b in zip(speeds["off"], speeds[kind], strict=True))
+                drafted, accepted, same = counts[kind]
+                rows.append(
+                    {"model": path.name, "task": task, "requests": n, "off": round(statistics.median(speeds["off"]), 1),
+                     kind: round(statistics.median(speeds[kind]), 1), "ratio": round(ratio, 3), "drafted": drafted,
+                     "accepted": accepted, "same": f"{same}/{repeats}"}
+                )  # fmt: skip
+                print(json.dumps(rows[-1]), flush=True)
     finally:
         for engine in contenders.values():
             await engine.close()
@@ -103,10 +117,19 @@ async def main() -> None:
     parser.add_argument("--cases", default="copy:1,new:1,new:4,new:8,new:16", help="task:requests, ...")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=256, help="of each answer")
+    parser.add_argument("--draft", type=Path, help="a draft model, as a third contender")
+    parser.add_argument("--stretch", type=int, default=1, help="make a GGUF so many times as costly")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     cases = [(task, int(n)) for task, n in (case.split(":") for case in asked.cases.split(","))]
-    rows = [row for path in asked.models for row in await compare(path, cases, asked.repeats, asked.tokens)]
+    rows = [
+        row
+        for path in (stretched(p, asked.stretch) if asked.stretch > 1 else p for p in asked.models)
+        for row in await compare(
+            path, cases, asked.repeats, asked.tokens, draft=asked.draft, n_threads=asked.threads
+        )
+    ]
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 

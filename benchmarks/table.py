@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-HERE = Path(__file__).parent
 THREADS = len(os.sched_getaffinity(0))
 
 Row = dict[str, Any]

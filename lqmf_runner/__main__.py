@@ -2,7 +2,16 @@
 
 import sys
 
-from .app.cli import main
+from .install import missing_package
+
+try:
+    from .app.cli import main
+except ModuleNotFoundError as error:  # another Python than the one that the program was installed into
+    if (error.name or "").startswith(__package__):
+        raise
+    message, hint = missing_package(error)
+    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,10 +17,12 @@
     ├── MissingDependencyError *     501   a package; the hint has the pip line
     ├── UnavailableError             503   loading, draining, waiting
     ├── RequestTimeoutError          504   longer than the server allows
-    ├── DoesNotFitError              507   memory
+    ├── DoesNotFitError              507   memory, or a node's disk
+    │   └── NoRoomOnNodesError       507   no node of the cluster has what a worker needs
     ├── EngineError                  500   the engine failed at a request
     │   ├── EngineLostError          503   its process died
     │   └── RemoteEngineError        502   an endpoint failed
+    │       ├── EndpointLostError    502   it cannot be reached, or broke off
     │       └── EndpointUnavailableError 503
     ├── QuantizationError            500
     └── TrackingError                500   MLflow; the run's folder is complete
@@ -160,15 +162,23 @@ class EngineLostError(EngineError):
 
 
 class DoesNotFitError(LqmfError):
-    """The model does not fit into the memory there is."""
+    """The model does not fit into the memory or onto the disk there is."""
 
     status = 507
+
+
+class NoRoomOnNodesError(DoesNotFitError):
+    """No node of the cluster has enough free of what a worker needs; one with its labels would, if it were idle."""
 
 
 class RemoteEngineError(EngineError):
     """A remote endpoint answered with an error or not at all."""
 
     status = 502
+
+
+class EndpointLostError(RemoteEngineError):
+    """A remote endpoint cannot be reached, or broke off in the middle of an answer."""
 
 
 class EndpointUnavailableError(RemoteEngineError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -12,7 +12,18 @@ _PIPE_WIDTH = 10_000
 
 
 class OutputConsole(Console):
-    """Rich's console; when its stream is closed, the program continues without output."""
+    """Rich's console, but when its stream is closed, the program continues without output.
+
+    Its width in a terminal is the terminal's own. COLUMNS, which some shells and programs leave in the environment,
+    would hold the size that the terminal had once; it counts where there is no terminal.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        stream = settings.get("file") or (sys.stderr if settings.get("stderr") else sys.stdout)
+        if stream.isatty():
+            environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+            settings = {"_environ": environment, **settings}
+        super().__init__(**settings)
 
     def on_broken_pipe(self) -> None:
         """Rich's own ends the program."""

@@ -26,6 +26,16 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 Compose = Callable[..., RunConfig]
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Leave the environment as it was: `mlflow.set_tracking_uri`, for one, writes a variable that configs read."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture
 def run_program(tmp_path: Path) -> Run:
     """Run `python -m lqmf_runner` with arguments in an empty folder."""

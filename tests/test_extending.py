@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from .support.processes import Server
-from .support.tiny import make_checkpoint
+from .support.models.tiny import make_checkpoint
+from .support.server.processes import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 Grown = Callable[..., subprocess.CompletedProcess[str]]
@@ -81,7 +81,7 @@ class SixthRunner(TransformersRunner):
     """Loads a copy without the label."""
 
     @classmethod
-    def load(cls, spec: ModelSpec, progress: Progress) -> TransformersRunner:
+    def load(cls, spec: ModelSpec, progress: Progress, reserved: int = 0) -> TransformersRunner:
         with tempfile.TemporaryDirectory() as place:
             plain = Path(shutil.copytree(spec.path, Path(place) / "plain"))
             config = json.loads((plain / "config.json").read_text())
@@ -93,16 +93,16 @@ class SixthRunner(TransformersRunner):
 ''',
     "conf/model/six.yaml": "defaults:\n  - model_schema\n  - override /backend@_global_.backend: sixth\n\nname: six\n",
     "conf/backend/sixth.yaml": "defaults:\n  - sixth_schema\n\nformat: sixth\nsoftness: 6\n",
-    "lqmf_runner/modes/greet.py": '''
+    "lqmf_runner/modes/terminal/greet.py": '''
 """mode=greet: say hello."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import ModeConfig
-from ..runs.context import RunContext
-from .base import Mode
+from ...config import ModeConfig
+from ...runs.context import RunContext
+from ..base import Mode
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,14 @@ LINES = (
         "from .transformers import TRANSFORMERS",
         "from .sixth import SIXTH\nfrom .transformers import TRANSFORMERS",
     ),
-    ("lqmf_runner/formats/__init__.py", "TRANSFORMERS, OPENAI)", "TRANSFORMERS, OPENAI, SIXTH)"),
-    ("lqmf_runner/modes/__init__.py", "import batch,", "import greet, batch,"),
+    ("lqmf_runner/formats/__init__.py", "VLLM, SGLANG)", "VLLM, SGLANG, SIXTH)"),
+    ("lqmf_runner/modes/__init__.py", "import chat, console", "import chat, console, greet"),
     ("lqmf_runner/modes/__init__.py", "        keys.MODE,", "        keys.MODE,\n        greet.MODE,"),
-    ("lqmf_runner/server/routes/__init__.py", "    tokens,\n)", "    tokens,\n    shout,\n)"),
+    (
+        "lqmf_runner/server/routes/__init__.py",
+        "    tokens,\n    versions,",
+        "    tokens,\n    shout,\n    versions,",
+    ),
     (
         "lqmf_runner/server/routes/__init__.py",
         "    tokens.tokenize,",

@@ -6,6 +6,7 @@ What a user has put in Hydra's single quotes already keeps its meaning: it is th
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -22,6 +23,7 @@ _PLAIN = re.compile(
     r"(?!(?:true|false|null|nan|inf)$)[a-z_/](?:[\w./-]|:(?=[\w/]))*", re.IGNORECASE | re.ASCII
 )
 _SPECIAL_IN_DOUBLE_QUOTES = re.compile(r'["$`!\n]|\\(?:\\|\Z)')
+_NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.IGNORECASE)
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -35,6 +37,8 @@ def typed_arguments(overrides: Iterable[str], sweep: bool) -> list[str]:
         UserInputError: a text can be meant in two ways, or its file cannot be read.
     """
     done: list[str] = []
+    overrides = list(overrides)
+    mode = next((value for key, _, value in (o.partition("=") for o in overrides) if key == "mode"), None)
     for override in overrides:
         found = _OVERRIDE.fullmatch(override)
         if found is None:
@@ -42,7 +46,7 @@ def typed_arguments(overrides: Iterable[str], sweep: bool) -> list[str]:
             done.append(override)
             continue
         plus, key, value = found.groups()
-        done.append(f"{plus}{key}={_write(key, value, sweep)}")
+        done.append(f"{plus}{key}={_write(key, value, place_of(key, mode), sweep)}")
     return done
 
 
@@ -69,8 +73,17 @@ def _check_is_override(word: str, before: Sequence[str]) -> None:
     )
 
 
-def _write(key: str, value: str, sweep: bool) -> str:
-    place = place_of(key)
+def _write(key: str, value: str, place: Place, sweep: bool) -> str:
+    items = place.items
+    typed = items.typed if items is not None and value != "null" else None
+    if typed is not None and value[:1] == "[" and not (typed.is_path and value[-1:] != "]"):
+        typed = None  # a list, or what was meant as one; but a file may be called `[a].csv`
+    # Names with commas are left to Hydra, which refuses them: they may be several models, or a sweep.
+    if items is not None and typed is not None and (typed.is_path or "," not in value):
+        return _write_single(value, items, sweep)
+    numbers = value.split(",") if sweep else [value]
+    if place.is_list and all(map(_NUMBER.fullmatch, numbers)):
+        return ",".join(f"[{number}]" for number in numbers)  # with -m one run for each
     if place.typed is None:
         return "null" if value == "null" else _write_inner(value, place)
     if not sweep:
@@ -89,6 +102,14 @@ def _write(key: str, value: str, sweep: bool) -> str:
             hint=f"one text: {line_to_type(key, value)}; one run for each: {shlex.quote(f'{key}={several}')}",
         )
     return _write_text(key, value, place.typed)
+
+
+def _write_single(value: str, items: Place, sweep: bool) -> str:
+    """A list of one text, or with `-m` one run for each."""
+    if sweep and _SWEEP.fullmatch(value):
+        return value
+    words = (_split(value) if sweep else None) or [value]
+    return ",".join(f"[{_write_inner(word, items)}]" for word in words)
 
 
 def _write_text(key: str, value: str, typed: Typed) -> str:
@@ -172,6 +193,14 @@ def _read(key: str, value: str) -> str:
         where = "the standard input" if value == "-" else f"the file {name}"
         raise UserInputError(f"{key}: {where} is not UTF-8 text") from error
     return re.sub(r"\r?\n\Z", "", text)
+
+
+def typed_items(value: str) -> list[str]:
+    """The texts of a list as it is typed, `[a, 'b c']`, or of a single one."""
+    inner = value.strip()
+    words = _split(inner[1:-1]) if inner[:1] == "[" and inner[-1:] == "]" else [inner]
+    plain = [(unquoted(word.strip()), word.strip()) for word in words or ()]
+    return [os.path.expanduser(word if text is None else text) for text, word in plain]
 
 
 def _cut(value: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import stat
 import sys
@@ -17,7 +18,7 @@ from ..errors import INTERRUPTED, UserInputError
 from . import PROGRAM
 from .conf import conf_names
 from .terminal import discard_output, report
-from .words import are_words, from_words, mode_of, shown
+from .words import are_words, from_words, mode_first, mode_of, shown
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Hydra's options. Its parser answers a wrong one with a page of usage, so that they are checked here first.
@@ -48,6 +49,8 @@ OPTIONS_WITH_VALUE = {
     ),
     "--experimental-rerun",
 }
+_SILENCE_S = 3.0  # of a pipe, until the user is told that it is waited for
+_ONE_OF = {"-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     if args[:1] == ["--complete"]:  # before --help, which is a word that may be completed
         return _complete(args)
+    args = mode_first(args)
     before_text = args[: args.index("--")] if "--" in args else args
     if not args or "--help" in before_text or "-h" in before_text:
         return _help(args)
@@ -72,7 +76,7 @@ def _run(args: list[str]) -> int:
     if "--version" in before_text:
         print(f"lqmf-runner {__version__}")
         return 0
-    signal.signal(signal.SIGTERM, _end_like_ctrl_c)
+    signal.signal(signal.SIGTERM, end_like_ctrl_c)
     # A log that cannot be written, on a full disk, is no reason for a traceback.
     logging.raiseExceptions = False
     try:
@@ -99,12 +103,13 @@ def _run(args: list[str]) -> int:
 
 
 def _help(args: Sequence[str]) -> int:
-    """All modes, or the options of the mode that the first word names."""
-    if not are_words(args):
+    """All modes, or the options of the mode that the first word or `mode=` names."""
+    named = [args[0]] if are_words(args) else [word[5:] for word in args if word.startswith("mode=")]
+    if not named:
         print(help_text())
         return 0
     try:
-        mode = mode_of(args[0])
+        mode = mode_of(named[0])
     except UserInputError as error:
         return report(error)
     from .mode_help import mode_help
@@ -137,6 +142,8 @@ def piped_text() -> str:
         kind = os.fstat(sys.stdin.fileno()).st_mode
         if not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)):
             return ""
+        if stat.S_ISFIFO(kind) and not select.select([sys.stdin], [], [], _SILENCE_S)[0]:
+            print("reading the standard input to its end; < /dev/null gives none", file=sys.stderr)
         return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise UserInputError("the standard input is not UTF-8 text") from None
@@ -167,6 +174,7 @@ choices (YAML files in conf/, or in a folder of your own with --config-dir):
   prompts   {", ".join(conf_names("prompts"))}
   backend   {", ".join(sorted({*conf_names("backend"), *backend_schemas()}))}
   tracking  {", ".join(conf_names("tracking"))}
+  placement {", ".join(conf_names("placement"))}
   experiment  {", ".join(conf_names("experiment"))}
 
 more:
@@ -180,7 +188,8 @@ more:
 """
 
 
-def _end_like_ctrl_c(*_: object) -> None:
+def end_like_ctrl_c(*_: object) -> None:
+    """A handler of SIGTERM: the run ends as with Ctrl-C, and keeps what was done."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
@@ -222,4 +231,9 @@ def _sort_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
             if value is None:
                 raise UserInputError(f"{name} needs a value", hint="see --help")
             options.append(value)
+    what = [option for option in options if option.partition("=")[0] in _ONE_OF]
+    if len(what) > 1:
+        raise UserInputError(
+            f"{what[0]} and {what[1]} do not go together", hint="--cfg job shows the configuration of one run"
+        )
     return overrides, options

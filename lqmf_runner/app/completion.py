@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import RunConfig
 from ..errors import UserInputError
 from ..modes import MODES
+from .choices.model import default_models_dir
 from .conf import conf_names
 from .words import ALIASES, LINES, flags
 
@@ -62,6 +61,6 @@ def _models(mode: str, before: Sequence[str]) -> list[str]:
     line = LINES.get(mode, "")
     if "model" not in line or (given and "..." not in line):
         return []
-    root = Path(os.environ.get("LQMF_MODELS", RunConfig.models_dir))
-    lying = [p.name for p in root.iterdir() if p.is_dir() or p.suffix == ".gguf"] if root.is_dir() else []
+    roots = [root for root in map(Path, default_models_dir()) if root.is_dir()]
+    lying = [p.name for root in roots for p in root.iterdir() if p.is_dir() or p.suffix == ".gguf"]
     return [*conf_names("model"), *lying]

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import MISSING, BackendConfig, GraderConfig, RunConfig
+from ..config import MISSING, BackendConfig, GraderConfig, RunConfig, TrackingConfig
+from ..config.run import MODELS_DIR
 from ..errors import LqmfError, UserInputError
 from ..formats import check_backend, is_remote
 from ..modes import MODES, Mode
+from ..tracking import check_driver
+from .choices.model import NO_MODEL, fill_models_dir, model_overrides, name_by_place
 from .config_errors import SCHEMA_SUFFIX, missing, translate, unknown, unknown_key
-from .model_choice import NO_MODEL, model_overrides, name_by_place
 from .schema import Place, place_of
 
-_CHOICE = ("model", "models", "model.name", "model.path", "model.hub_id", "model.file")
+if TYPE_CHECKING:
+    from ..models.registered import WeightsVersion
+
+_CHOICE = (
+    *("model", "models", "model.name", "model.path", "model.hub_id", "model.file"),
+    *("model.version", "model.digest"),
+)
 """What chooses the run's own model, and no other one."""
 
 
@@ -47,7 +57,7 @@ class Prepared:
 
 
 def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
-    """Compose, check and plan a run. Nothing is made, loaded or looked for on the disk.
+    """Compose, check and plan a run. Nothing is made or loaded, and nothing but versions is looked up.
 
     Args:
         settings: Hydra's own settings, the group `hydra`.
@@ -58,11 +68,14 @@ def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
     """
     config = to_run_config(composed)
     mode = _check(config)
-    compose = Composer(settings, config.models_dir)
+    compose = Composer(settings, config.models_dir, config.tracking)
+    if config.server.url is None:  # else that server knows which files a version means
+        config = compose.resolved(config)
     models: list[RunConfig] = []
     for name in config.models:
         with _naming(name):
             models.append(compose(name))
+    _check_differ(config.models, models)
     models = models or [config]
     plans: list[object] = []
     if mode.plan is not None:
@@ -79,6 +92,16 @@ def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
         model_names=model_names(),
         compose=compose,
     )
+
+
+def _check_differ(typed: Sequence[str], models: Sequence[RunConfig]) -> None:
+    """Refuse two names for one version: an alias, and the number that it is on."""
+    seen: dict[str, str] = {}
+    for name, model in zip(typed, models, strict=True):
+        if model.model.digest is not None and seen.setdefault(model.model.name, name) != name:
+            raise UserInputError(
+                f"{seen[model.model.name]} and {name} are both {model.model.name}", hint="give each once"
+            )
 
 
 @contextmanager
@@ -106,6 +129,7 @@ def to_run_config(composed: DictConfig) -> RunConfig:
         if key not in names and key != "hydra":
             raise unknown_key(str(key), names)
     name_by_place(composed)
+    fill_models_dir(composed)
     config = RunConfig(**{name: plain(composed, name) for name in names})
     check_backend(config.backend)
     return config
@@ -120,9 +144,16 @@ class Composer:
         LqmfError: the configuration is wrong.
     """
 
-    def __init__(self, settings: HydraConf, models_dir: str = RunConfig.models_dir) -> None:
+    def __init__(
+        self,
+        settings: HydraConf,
+        models_dir: Sequence[str] = (MODELS_DIR,),
+        tracking: TrackingConfig | None = None,
+    ) -> None:
+        self._tracking = tracking or TrackingConfig()
         self._config_name = settings.job.config_name
         self._models_dir = models_dir
+        self._drafts: dict[str, str] = {}
         self._overrides = [
             override
             for override in _raw(settings.overrides.task)
@@ -155,7 +186,10 @@ class Composer:
 
         It keeps its own model and backend. Of the run's overrides of `backend` it takes those that every backend has.
         """
-        common = {f"backend.{f.name}" for f in fields(BackendConfig)} - {"backend.format"}
+        common = {f"backend.{f.name}" for f in fields(BackendConfig)} - {
+            "backend.format",
+            "backend.draft_model",
+        }
         shared = [
             override
             for override in self._overrides
@@ -163,7 +197,56 @@ class Composer:
         ]
         return self._compose(name, [*shared, *more])
 
+    def resolved(self, config: RunConfig) -> RunConfig:
+        """The configuration with the files of the version that its model names, and the place of its draft model.
+
+        Raises:
+            LqmfError: there is no such version, its files are gone or have changed, or the draft model is not here.
+        """
+        config = self._of_version(config)
+        if config.backend.draft_model is None:
+            return config
+        place = self._draft_place(config.backend.draft_model)
+        return replace(config, backend=replace(config.backend, draft_model=place))
+
+    def _draft_place(self, name: str) -> str:
+        """Where the draft model is that a user calls by this name."""
+        if name not in self._drafts:
+            from ..models.locate import find
+
+            own = [
+                override
+                for override in self._overrides
+                if not _key(override).startswith(("backend", "model."))
+            ]
+            try:
+                model = self._of_version(self._composed(name, own)).model
+                found = find(model, self._models_dir, download=False)
+            except LqmfError as error:
+                error.message = f"backend.draft_model={name}: {error.message}"
+                raise
+            path = Path(found.path)  # of the only file in a folder, the folder, whose name it has
+            self._drafts[name] = str(path.parent if path.parent.name == found.name else path)
+        return self._drafts[name]
+
+    def _of_version(self, config: RunConfig) -> RunConfig:
+        if config.model.version is None:
+            return config
+        from ..runs.versions.resolve import resolve_version
+
+        return resolve_version(config, self._versions)
+
+    @functools.cached_property
+    def _versions(self) -> Sequence[WeightsVersion]:
+        """All that the registry has, read once in a run."""
+        from ..tracking.versions import read_versions
+
+        return read_versions(self._tracking)
+
     def _compose(self, name: str, own: Sequence[str]) -> RunConfig:
+        return self.resolved(self._composed(name, own))
+
+    def _composed(self, name: str, own: Sequence[str]) -> RunConfig:
         overrides = [*own, *model_overrides(name, model_names(), self._models_dir), "models=[]"]
         try:
             return to_run_config(hydra.compose(self._config_name, overrides=overrides))
@@ -207,6 +290,8 @@ def _check(config: RunConfig) -> Mode:
     others = (config.reference, config.judge.model, config.similarity.model)
     for name in (*config.models, *filter(None, others)):
         model_overrides(name, valid, config.models_dir)
+    if mode.leaves_folder:
+        check_driver(config.tracking)
     if mode.check is not None:
         mode.check(config)
     return mode

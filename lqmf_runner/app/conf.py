@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import LqmfError
+from ..install import install_line
 
 
 def conf_dir() -> Path:
@@ -13,9 +14,7 @@ def conf_dir() -> Path:
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
             return folder
-    raise LqmfError(
-        "the folder conf/ is missing", hint="install lqmf-runner again: pip install --force-reinstall ."
-    )
+    raise LqmfError("the folder conf/ is missing", hint=f"install it again: {install_line()}")
 
 
 def conf_names(group: str, *folders: str) -> list[str]:

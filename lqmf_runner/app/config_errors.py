@@ -166,6 +166,8 @@ def _missing_config(error: MissingConfigException) -> UserInputError:
     result = unknown(group, name, hint_names)
     if group == "model":
         result.hint += "; for one in quantized-models/ without a YAML use model=local model.name=<name>"
+    if group == "prompts":
+        result.hint += "; or give a file: prompts=questions.csv"
     return result
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ import hydra
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
@@ -31,11 +32,12 @@ from ..redaction import redact, redact_files, secrets_in
 from ..runs.context import RunContext
 from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
 from . import PROGRAM, yaml_texts
-from .arguments import typed_arguments
+from .arguments import typed_arguments, typed_items
+from .choices.model import choose_model, default_models_dir
+from .choices.prompts import choose_prompts, name_of_own_entries
 from .compose import Prepared, plain, prepare
 from .conf import conf_dir, conf_names
 from .config_errors import SCHEMA_SUFFIX
-from .model_choice import choose_model, default_models_dir
 from .schema import group_schemas
 from .terminal import discard_output, report
 
@@ -44,10 +46,15 @@ log = logging.getLogger(__name__)
 CONFIG_NAME = "config"
 NO_FOLDER = "no_folder"  # conf/no_folder.yaml
 _SWEEP_OPTIONS = {"-m", "--multirun"}
+_LAUNCHER_LOGS = ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins.hydra_joblib_launcher._core")
 
 
 class JobError(Exception):
-    """A job of a sweep has failed and said so."""
+    """A job of a sweep has failed and said so; with the exit code that it has as a program."""
+
+    def __init__(self, exit_code: int = 1) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 def run(overrides: Sequence[str], options: Sequence[str] = ()) -> int:
@@ -62,11 +69,16 @@ def run(overrides: Sequence[str], options: Sequence[str] = ()) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its exceptions, and `terminal` words them
     register_schemas()
-    chosen = choose_model(overrides, conf_names("model", *_own_folders(options)), _models_dir(overrides))
-    typed = typed_arguments(chosen, sweep=not _SWEEP_OPTIONS.isdisjoint(options))
+    folders, sweep = _own_folders(options), not _SWEEP_OPTIONS.isdisjoint(options)
+    chosen = choose_model(overrides, conf_names("model", *folders), _models_dir(overrides))
+    known, files = choose_prompts(chosen, conf_names("prompts", *folders), sweep=sweep)
+    typed = typed_arguments(known, sweep=sweep)
     BeforeRun.typed = [*overrides, *options]
+    BeforeRun.options = options
+    BeforeRun.files = files
+    BeforeRun.written = {**dict(zip(typed, chosen, strict=True)), **files}
     BeforeRun.sweep = None
-    sys.argv = [sys.argv[0], *typed, *options]
+    sys.argv = [sys.argv[0], *typed, *name_of_own_entries(typed), *options]
     exit_code = 0
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
@@ -96,10 +108,10 @@ def _own_folders(options: Sequence[str]) -> list[str]:
     return [folder for name, folder in pairwise(parts) if name in ("-cd", "--config-dir")]
 
 
-def _models_dir(overrides: Sequence[str]) -> str:
+def _models_dir(overrides: Sequence[str]) -> list[str]:
     """Where models lie, as far as that is known before anything is composed."""
     given = [value for key, _, value in (o.partition("=") for o in overrides) if key == "models_dir"]
-    return given[-1] if given else default_models_dir()
+    return (typed_items(given[-1]) if given else []) or default_models_dir()
 
 
 def register_schemas() -> None:
@@ -134,13 +146,22 @@ def run_job(composed: DictConfig) -> None:
     if exit_code == INTERRUPTED and sweep:
         raise KeyboardInterrupt  # Hydra would go on with the next job
     if exit_code:
-        raise JobError if sweep else SystemExit(exit_code)
+        raise JobError(exit_code) if sweep else SystemExit(exit_code)
 
 
 def _job_name(settings: HydraConf) -> str:
     """ "job 1 (model=b)": the overrides that the sweep varies. The others are on the command line."""
     varied = [override for override in settings.overrides.task if override not in sys.argv]
     return f"job {settings.job.num} ({', '.join(varied)})"
+
+
+class _SecretFilter(logging.Filter):
+    """Takes secrets out of what a launcher logs: it lists the overrides of its jobs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true; the record is changed."""
+        record.msg, record.args = redact(record.getMessage(), BeforeRun.secrets), ()
+        return True
 
 
 class BeforeRun(Callback):
@@ -153,11 +174,21 @@ class BeforeRun(Callback):
         prepared: the single run that is about to begin.
         sweep: the configuration of the sweep that has begun.
         typed: the arguments as the user has typed them; None in a process that a launcher has started.
+        options: Hydra's options among them.
+        written: the overrides as Hydra has got them, and as the user has typed them.
+        files: those of them that are the name of a file's content, and the file that the user has typed.
+        secrets: those of the sweep's configuration.
+        sends: whether this process sends its runs to MLflow; our launchers do it for their jobs.
     """
 
     prepared: ClassVar[Prepared | None] = None
     sweep: ClassVar[DictConfig | None] = None
     typed: ClassVar[Sequence[str] | None] = None
+    options: ClassVar[Sequence[str]] = ()
+    written: ClassVar[Mapping[str, str]] = {}
+    files: ClassVar[Mapping[str, str]] = {}
+    sends: ClassVar[bool] = True
+    secrets: ClassVar[Sequence[str]] = ()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the run, then claim `hydra.run.dir`."""
@@ -173,8 +204,16 @@ class BeforeRun(Callback):
             _check_one_mode(config)
             _claim_folder(config, "sweep")
             BeforeRun.sweep = config
+            BeforeRun.secrets = secrets_in(OmegaConf.to_container(config))
+            for name in _LAUNCHER_LOGS:
+                logging.getLogger(name).addFilter(_SecretFilter())
         except Exception as error:
             raise SystemExit(report(error)) from None
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Take secrets out of the overrides: Hydra prints those of a job that has failed."""
+        secrets = secrets_in(OmegaConf.to_container(config))
+        job_return.overrides = redact(list(job_return.overrides or ()), secrets)
 
 
 def _check_one_mode(sweep: DictConfig) -> None:
@@ -204,6 +243,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         resolved=resolved,
         run_dir=run_dir,
         command=redact(_command(), secrets),
+        arguments=tuple(BeforeRun.files.get(word, word) for word in sys.argv[1:]),
         sweep_dir=sweep_dir,
         config=prepared.config,
         models=prepared.models,
@@ -213,6 +253,7 @@ def _run_mode(composed: DictConfig, settings: HydraConf, sweep: bool) -> int:
         embedder=prepared.embedder,
         model_names=prepared.model_names,
         compose=prepared.compose,
+        sends=BeforeRun.sends,
     )
     log.info("lqmf-runner %s: %s", __version__, context.command)
     return prepared.mode.run(context)
@@ -245,6 +286,12 @@ def _conclude(sweep: DictConfig) -> None:
         plain(sweep, "verdict"),
         plain(sweep, "tracking"),
     )
+
+
+def job_words(overrides: Sequence[str]) -> list[str]:
+    """The words of the command line that does one job of this sweep alone."""
+    options = [option for option in BeforeRun.options if option not in _SWEEP_OPTIONS]
+    return [*(BeforeRun.written.get(override, override) for override in overrides), *options]
 
 
 def _command() -> str:
@@ -285,6 +332,8 @@ def _schema_node(schema: type) -> DictConfig:
     def thaw(value: Any) -> None:
         if isinstance(value, (DictConfig, ListConfig)):
             OmegaConf.set_readonly(value, None)
+            if OmegaConf.get_type(value) is dict:
+                OmegaConf.set_struct(value, False)  # its keys are the user's
             if isinstance(value, DictConfig) and not value._is_missing() and not value._is_none():
                 for key in value:
                     thaw(value._get_node(key))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from ..config import RunConfig
+from ..errors import UserInputError
 from ..modes import MODES
 from . import PROGRAM
 from .words import LINES, flags
@@ -35,6 +37,7 @@ def mode_help(mode: str) -> str:
             else f" [{str(default).lower() if isinstance(default, bool) else default}]"
         )
         lines.append(f"  --{name.replace('_', '-')}  {key}{shown}")
+        meaning = " ".join(filter(None, (meaning, _allowed(mode, key))))
         lines += textwrap.wrap(meaning, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += ["", "  --show  print the equal line of settings and stop", "  --      all that follows is text"]
     return "\n".join(lines)
@@ -42,6 +45,28 @@ def mode_help(mode: str) -> str:
 
 def _describe(mode: str, key: str) -> tuple[Any, str]:
     """The default of a setting, None if there is none, and its meaning, empty if it is not described."""
+    holder, name = _holder(mode, key)
+    schema = holder if isinstance(holder, type) else type(holder)
+    return getattr(holder, name, None), dict(attributes(schema)).get(name, "")
+
+
+def _allowed(mode: str, key: str) -> str:
+    """What a setting may be, in the words of its schema when that refuses a value; empty if it refuses nothing."""
+    holder, name = _holder(mode, key)
+    schema: Any = holder if isinstance(holder, type) else type(holder)
+    for refused in (-math.inf, "\0"):
+        try:
+            schema(**{name: refused})
+        except UserInputError as error:
+            if error.hint.startswith(("it must", "choose ")):
+                return f"({error.hint.removeprefix('it must be ')})"
+        except (TypeError, ValueError, AttributeError):  # the value is of another type than the setting
+            continue
+    return ""
+
+
+def _holder(mode: str, key: str) -> tuple[Any, str]:
+    """The schema that has a setting, or its defaults in a mode, and the setting's own name."""
     *groups, name = key.split(".")
     holder: Any = RunConfig
     for group in groups:
@@ -51,8 +76,7 @@ def _describe(mode: str, key: str) -> tuple[Any, str]:
             holder = get_type_hints(holder)[group]
         else:
             holder = getattr(holder, group)
-    schema = holder if isinstance(holder, type) else type(holder)
-    return getattr(holder, name, None), dict(attributes(schema)).get(name, "")
+    return holder, name
 
 
 def attributes(schema: type) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ def group_schemas() -> dict[str, dict[str, type]]:
         "backend": {**backend_schemas()},
         "prompts": {"prompts": schemas.PromptsConfig},
         "mode": {name: mode.schema for name, mode in MODES.items()},
+        "placement": {"placement": schemas.PlacementConfig},
         "server": {"server": schemas.ServerConfig},
         "tracking": {"mlflow": schemas.TrackingConfig},
     }
@@ -53,6 +54,11 @@ class Place:
         return _place(found) if found else None
 
     @property
+    def is_list(self) -> bool:
+        """Whether nothing but a list stands here."""
+        return bool(self.hints) and all(get_origin(hint) is list for hint in self.hints)
+
+    @property
     def has_keys(self) -> bool:
         """Whether a group of keys stands here."""
         return any(map(is_dataclass, self.hints))
@@ -67,12 +73,19 @@ class Place:
         return _place(known[key] for known in fields if key in known)
 
 
-def place_of(key: str) -> Place:
-    """The place of a key such as `mode.message`; the empty key is the root."""
+def place_of(key: str, mode: str | None = None) -> Place:
+    """The place of a key such as `mode.message`; the empty key is the root.
+
+    Args:
+        mode: the one that is chosen, if that is known: keys of the same name are of different types in other modes.
+    """
     if key in _FOLDERS:
         return Place((FilePath,))
+    parts = [part for part in key.split(".") if part]
     place = Place((RunConfig,))
-    for part in filter(None, key.split(".")):
+    if parts[:1] == ["mode"] and mode in MODES:
+        place, parts = Place((MODES[mode].schema,)), parts[1:]
+    for part in parts:
         place = place.child(part)
     return place
 

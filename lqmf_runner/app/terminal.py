@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 
-from ..errors import LqmfError
+from ..errors import LqmfError, MissingDependencyError
+from ..install import missing_package
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ def _translate(error: Exception) -> LqmfError | None:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f": {error.filename}" if error.filename else ""
         return LqmfError(f"{error.strerror}{where}", hint="make room, or name another place with output_dir=")
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("lqmf_runner"):
+        message, hint = missing_package(error)
+        return MissingDependencyError(message, hint=hint)
     from .config_errors import translate
 
     return translate(error)

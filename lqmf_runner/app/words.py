@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ..config import RunConfig
+from ..config.prompts import PROMPT_FILES
 from ..config.texts import quoted
 from ..errors import UserInputError
 from ..modes import MODES
+from ..results.files import RESULTS
 from .arguments import shell_word
 from .schema import place_of
 
@@ -23,13 +25,15 @@ ALIASES = {"run": "chat", "list": "models", "ls": "models", "ps": "status"}
 """What other programs call a mode."""
 LINES = {
     "serve": "serve [model ...]",
-    "benchmark": "benchmark <model ...>",
-    "compare": "compare <model> <model> ...",
+    "benchmark": "benchmark <model ...> [file of prompts]",
+    "compare": "compare <model> <model> ... [file of prompts] (or folders of finished runs)",
     "chat": "chat [model] [question]",
     "batch": "batch [model] <file>",
+    "pull": "pull <owner/name, owner/name:type or configured model>",
     "quantize": "quantize <model> <bnb|gptq|gguf|bf16> [bits or GGUF type]",
     "stop": "stop [port | all]",
     "history": "history [model]",
+    "versions": "versions [model | model@version ...]",
     "console": "console [what is to be done]",
 }
 """What may stand behind the mode's name."""
@@ -41,9 +45,14 @@ _GROUPS = {
     "compare": ("verdict", "fidelity", "backend"),
     "benchmark": ("fidelity", "backend"),
     "console": ("console",),
+    "pull": ("model",),
     "chat": ("backend",),
     "batch": ("backend",),
 }
+_CHOICES = {
+    "benchmark": ("model", "prompts"), "compare": ("prompts",), "chat": ("model", "prompts"), "batch": ("model",),
+    "serve": ("model",), "quantize": ("model",), "pull": ("model",),
+}  # fmt: skip
 _OVERRIDE = re.compile(r"(?:\+{1,2}|~)?([A-Za-z_]+)(?:[.@][\w.@/]+)?(?:=.*)?", re.DOTALL)
 _TAKE_TEXT = ("chat", "console")
 _SAFE = re.compile(r"[A-Za-z_][\w./-]*")
@@ -100,6 +109,17 @@ def _check_said_once(settings: Sequence[str]) -> None:
             raise UserInputError(
                 f"'{values[key]}' and '{_cut(value)}' are both {key}", hint="give one of them"
             )
+
+
+def mode_first(args: Sequence[str]) -> list[str]:
+    """The arguments with the mode's word in front, where settings stand before it: `tracking=none chat m`."""
+    for at, word in enumerate(args):
+        key = word.partition("=")[0].partition(".")[0]
+        if at and word in {*MODES, *ALIASES}:
+            return [word, *args[:at], *args[at + 1 :]]
+        if "=" not in word or key not in _KEYS - {"mode"}:
+            break
+    return list(args)
 
 
 def are_words(args: Sequence[str]) -> bool:
@@ -183,6 +203,7 @@ def flags(mode: str) -> dict[str, tuple[str, Any]]:
     for prefix, schema in places:
         for name, (key, hint) in _leaves(prefix, schema).items():
             found.setdefault(name, (key, hint))
+    found |= {group: (group, str) for group in _CHOICES.get(mode, ()) if group not in found}
     found.pop("name", None)
     return found
 
@@ -229,12 +250,34 @@ def _models(words: Words) -> list[str]:
     return [f"models=[{','.join(_item(name) for name in words.bare)}]"]
 
 
+def _benchmark(words: Words) -> list[str]:
+    """Models, and a file with the prompts."""
+    files = [word for word in words.bare if _is_prompt_file(word)]
+    models = [word for word in words.bare if word not in files]
+    return [*_models(Words(words.mode, models, words.overrides)), *(f"prompts={file}" for file in files)]
+
+
+def _is_prompt_file(word: str) -> bool:
+    return Path(word).suffix.lower() in PROMPT_FILES and Path(word).expanduser().is_file()
+
+
 def _item(name: str) -> str:
     return name if _SAFE.fullmatch(name) else quoted(name)
 
 
 def _compare(words: Words) -> list[str]:
-    return [f"models=[{','.join(_item(name) for name in words.bare)}]"] if words.bare else []
+    """Models and a file with the prompts, or folders of finished runs."""
+    runs = [word for word in words.bare if _is_run(Path(word).expanduser())]
+    files = [word for word in words.bare if _is_prompt_file(word)]
+    models = [word for word in words.bare if word not in (*runs, *files)]
+    lists = (("models", models), ("runs", runs))
+    settings = [f"{key}=[{','.join(map(_item, names))}]" for key, names in lists if names]
+    return [*settings, *(f"prompts={file}" for file in files)]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it is the folder of a run, or of a sweep, whose jobs are in it."""
+    return (folder / RESULTS).is_file() or any(folder.glob(f"[0-9]*/{RESULTS}"))
 
 
 def _chat(words: Words, piped: str) -> list[str]:
@@ -279,6 +322,12 @@ def _quantize(words: Words) -> list[str]:
     return settings
 
 
+def _pull(words: Words) -> list[str]:
+    if len(words.bare) > 1:
+        raise UserInputError(f"cannot read '{_cut(words.bare[1])}'", hint="lqmf pull <hub id>, one at a time")
+    return [_model(name) for name in words.bare]
+
+
 def _stop(words: Words) -> list[str]:
     settings = []
     for word in words.bare:
@@ -294,18 +343,27 @@ def _history(words: Words) -> list[str]:
     return [_setting("mode.model", word) for word in words.bare]
 
 
+def _versions(words: Words) -> list[str]:
+    """One model or version, or several versions to compare."""
+    if len(words.bare) < 2:
+        return [_setting("mode.model", word) for word in words.bare]
+    return [f"mode.compare=[{','.join(_item(name) for name in words.bare)}]"]
+
+
 def _console(words: Words) -> list[str]:
     return [f"console.say={quoted(' '.join(words.bare))}"] if words.bare else []
 
 
 _TRANSLATIONS = {
     "serve": _models,
-    "benchmark": _models,
+    "benchmark": _benchmark,
     "compare": _compare,
     "batch": _batch,
+    "pull": _pull,
     "quantize": _quantize,
     "stop": _stop,
     "history": _history,
+    "versions": _versions,
     "console": _console,
 }
 

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
 from ..config.texts import stored
+from ..errors import UserInputError
 from .schema import Place, place_of
 
 _NULL = "tag:yaml.org,2002:null"
@@ -52,6 +53,20 @@ def install() -> None:
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
+def load_texts(path: Path, group: str) -> Any:
+    """What a YAML file holds that stands for a group, or for a list in one, texts as OmegaConf stores them.
+
+    Raises:
+        UserInputError: it cannot be read as UTF-8 text.
+        YAMLError: it is no YAML.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            return _load(stream, place_of(group))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserInputError(f"{path} cannot be read: {error}", hint="save it as text in UTF-8") from error
+
+
 def _load(stream: TextIO, root: Place) -> Any:
     loader = get_yaml_loader()(stream)
     try:
@@ -81,5 +96,14 @@ def _scalars(
         for item in node.value:
             yield from _scalars(item, place.items, seen, required=True)
     elif isinstance(node, yaml.MappingNode) and place.has_keys:
+        node.value = [(key, _as_list(value, place.child(str(key.value)))) for key, value in node.value]
         for key, value in node.value:
             yield from _scalars(value, place if key.value == "<<" else place.child(str(key.value)), seen)
+
+
+def _as_list(node: yaml.Node, place: Place) -> yaml.Node:
+    """A single text where a list of them belongs is a list of one."""
+    is_list = place.items is not None and place.items.typed is not None
+    if not (is_list and isinstance(node, yaml.ScalarNode)) or node.tag == _NULL or "${" in node.value:
+        return node
+    return yaml.SequenceNode("tag:yaml.org,2002:seq", [node], node.start_mark, node.end_mark)

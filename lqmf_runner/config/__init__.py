@@ -9,8 +9,6 @@ from __future__ import annotations
 from .benchmark import BenchmarkMode, CompareMode, ObjectivesConfig, RampConfig, SyntheticConfig
 from .checks import MISSING
 from .console import ConsoleConfig
-from .fidelity import FidelityConfig
-from .judge import GraderConfig, JudgeConfig, SimilarityConfig
 from .model import BackendConfig, ModelConfig
 from .modes import (
     BatchMode,
@@ -20,12 +18,16 @@ from .modes import (
     KeysMode,
     ModeConfig,
     ModelsMode,
+    PullMode,
     QuantizeMode,
     ServeMode,
     StatusMode,
     StopMode,
+    VersionsMode,
 )
+from .placement import PlacementConfig, RayConfig
 from .prompts import Prompt, PromptsConfig, SamplingConfig
+from .quality import FidelityConfig, GraderConfig, JudgeConfig, SimilarityConfig
 from .run import RunConfig, TrackingConfig
 from .server import LimitsConfig, ServerConfig
 from .verdict import VerdictConfig, WeightsConfig
@@ -49,10 +51,13 @@ __all__ = [
     "ModelConfig",
     "ModelsMode",
     "ObjectivesConfig",
+    "PlacementConfig",
     "Prompt",
     "PromptsConfig",
+    "PullMode",
     "QuantizeMode",
     "RampConfig",
+    "RayConfig",
     "RunConfig",
     "SamplingConfig",
     "ServeMode",
@@ -63,5 +68,6 @@ __all__ = [
     "SyntheticConfig",
     "TrackingConfig",
     "VerdictConfig",
+    "VersionsMode",
     "WeightsConfig",
 ]

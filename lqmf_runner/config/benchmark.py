@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from .checks import at_least, one_of, within
+from .checks import alias_name, at_least, one_of, within
 from .modes import ModeConfig
 from .prompts import SamplingConfig
-from .texts import FilePath
+from .texts import FilePath, Name
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,22 @@ class BenchmarkMode(ModeConfig):
 class CompareMode(BenchmarkMode):
     """The loads of a benchmark for each of `models`, their fidelity to `reference`, and a verdict.
 
-    With `runs` nothing is measured: the verdict is over the results of finished runs.
+    With `runs` nothing is measured: the verdict is over the results of finished runs. Nor is anything with `served`:
+    the verdict is over the versions of a model that share the requests for its name, by what they have served.
 
     Attributes:
         allow_different: compare finished runs although their prompts or sampling differ; the report says so.
+        served: the name whose versions are judged, in the servers that run here, or in those of `runs`: folders of
+            servers, or the ids of their runs in MLflow.
+        promote: give the winner this alias in MLflow's registry, "champion", if it beats the version that has it by
+            more than noise. "chat@champion" makes the winner a version of the name "chat", whatever it is called.
     """
 
     name: str = "compare"
     allow_different: bool = False
+    served: Name | None = None
+    promote: Name | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        alias_name("mode.promote", self.promote and self.promote.rpartition("@")[2])

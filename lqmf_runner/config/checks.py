@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..errors import UserInputError
@@ -32,3 +33,13 @@ def at_least(name: str, value: int, low: int) -> None:
     """Refuse a number below `low`."""
     if value < low:
         raise UserInputError(f"{name}={value} is too small", hint=f"it must be at least {low}")
+
+
+def alias_name(name: str, value: str | None) -> None:
+    """Refuse what MLflow takes as no alias, and what would be taken for a number of a version."""
+    if value is not None and (
+        not re.fullmatch(r"(?!latest\Z|v?\d+\Z)[\w-]+", value, re.ASCII | re.IGNORECASE)
+    ):
+        raise UserInputError(
+            f"{name}={value} is no alias", hint="use letters, digits, - and _; not latest, and no number"
+        )

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .checks import MISSING, at_least, one_of, positive
+from ..errors import UserInputError
+from .checks import MISSING, at_least, one_of, positive, within
 from .texts import FilePath, Name
+
+HUB_ID_HINT = (
+    "give a hub id, <owner>/<name>: lqmf pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M (a model of conf/model/ works "
+    "if it has a hub_id)"
+)
+"""What to type where a model is to come from the hub."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,9 @@ class ModelConfig:
         path: folder or file; relative paths are looked up in `models_dir`.
         package: an installed Python package that holds `file`.
         hub_id: `owner/name` on the Hugging Face hub, with `revision`, and `file` (a glob) for a GGUF.
+        version: number or alias of a version in MLflow's registry, as `model=name@champion` sets it. The files must be
+            those of the version, wherever they lie.
+        digest: the content version that the files must have; null takes any.
     """
 
     name: Name = MISSING
@@ -24,6 +34,8 @@ class ModelConfig:
     file: Name | None = None
     hub_id: Name | None = None
     revision: Name | None = None
+    version: Name | None = None
+    digest: Name | None = None
 
 
 @dataclass(frozen=True)
@@ -38,10 +50,15 @@ class BackendConfig:
         prefill_chunk: most prompt tokens in one step while other requests are decoding.
         n_batch: most tokens in one step.
         prefix_reuse: reuse the KV cache of a common prompt prefix.
+        prompt_cache_mb: main memory for prompts that have left their slot, in MB of 10^6 bytes. null is a tenth of the
+            machine's or container's memory, at most 8 GiB, divided among the replicas there, and nothing in a
+            benchmark; 0 keeps none.
         batch_invariant: compute so that an answer does not depend on what else the engine computes. The default takes
             the fastest kernels. A format that has no such kernels then computes one request at a time.
         speculation: "ngram" drafts next tokens from what the request holds, where few requests decode; "off" does not.
             The answers are the same, but for rounding. `batch_invariant` turns it off.
+        draft_model: a second, smaller model with the same vocabulary, which drafts where n-grams do not: a name, a path
+            or a hub id, as of a model. It is loaded beside the model. null: none.
         n_threads: null takes all cores this process may use.
         device: "auto", "cpu" or "cuda".
         fallback: when a load does not fit, try fewer GPU layers, the CPU, a shorter context, and say so.
@@ -55,8 +72,10 @@ class BackendConfig:
     prefill_chunk: int = 128
     n_batch: int = 512
     prefix_reuse: bool = True
+    prompt_cache_mb: float | None = None
     batch_invariant: bool = False
     speculation: str = "ngram"
+    draft_model: Name | None = None
     n_threads: int | None = None
     device: str = "auto"
     fallback: bool = True
@@ -69,6 +88,26 @@ class BackendConfig:
             value = getattr(self, name)
             if value is not None:
                 at_least(f"backend.{name}", value, 1)
+        if self.prompt_cache_mb is not None:
+            within("backend.prompt_cache_mb", self.prompt_cache_mb, 0)
         one_of("backend.speculation", self.speculation, ("ngram", "off"))
+        if self.draft_model is not None:
+            self._check_draft_model(self.draft_model)
         one_of("backend.device", self.device, ("auto", "cpu", "cuda"))
         positive("backend.load_timeout_s", self.load_timeout_s)
+
+    def _check_draft_model(self, name: str) -> None:
+        """Refuse it where it would be loaded for nothing."""
+        if not name:
+            raise UserInputError("backend.draft_model is empty", hint="name a model, or leave it at null")
+        drafts = (
+            ("speculation", self.speculation, "ngram"),
+            ("batch_invariant", self.batch_invariant, False),
+        )
+        for key, value, needed in drafts:
+            if value != needed:
+                shown, wanted = str(value).lower(), str(needed).lower()
+                raise UserInputError(
+                    f"backend.draft_model={name} does nothing with backend.{key}={shown}",
+                    hint=f"leave out one of them, or set backend.{key}={wanted}",
+                )

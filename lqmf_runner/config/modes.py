@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import UserInputError
-from .checks import MISSING, at_least, one_of, within
+from .checks import MISSING, alias_name, at_least, one_of, within
 from .prompts import SamplingConfig
 from .texts import FilePath, Name, OptionalText, Text
 
@@ -25,8 +25,8 @@ class BatchMode(ModeConfig):
         input: JSONL, CSV, XLSX, text with one prompt a line, or OpenAI's batch format.
         input_format: which of them: "jsonl", "csv", "text" or "openai"; null looks at the content and the suffix.
         output: JSONL with an answer a line, in OpenAI's format if the input is; null is `questions.answers.jsonl` for
-            `questions.txt`. Lines that it already answers are not asked again. A name that ends in .csv or .tsv is a
-            table of the input and its answers; the lines of JSON are beside it. For a table, null is
+            `questions.txt`. Lines that it already answers are not asked again. A name that ends in .csv, .tsv or
+            .xlsx is a table of the input and its answers; the lines of JSON are beside it. For a table, null is
             `sheet.answers.csv`.
         prompt_field: name of the prompt in JSONL and tables; null is "prompt", or the one that is clear from the names
             and the values. In a terminal the user is asked where it is not clear.
@@ -90,6 +90,31 @@ class QuantizeMode(ModeConfig):
 
 
 @dataclass(frozen=True)
+class PullMode(ModeConfig):
+    """Fetch `model` from the hub into the models folder.
+
+    Attributes:
+        output: name of its folder there; null is the model's own path, or the repository's name.
+        dry_run: say what it takes, and fetch nothing.
+        pickles: fetch weights in pickles (.bin) where there are no others. They do not run here.
+        overwrite: replace files that came from an older commit.
+    """
+
+    name: str = "pull"
+    output: Name | None = None
+    dry_run: bool = False
+    pickles: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output is not None and ("/" in self.output or self.output[:1] in ("", ".")):
+            raise UserInputError(
+                f"mode.output={self.output} is not the name of a folder",
+                hint="models_dir=<folder> puts it elsewhere",
+            )
+
+
+@dataclass(frozen=True)
 class ModelsMode(ModeConfig):
     """List the models there are. `format`: "table" or "json"."""
 
@@ -114,6 +139,7 @@ class HistoryMode(ModeConfig):
         regressions: show only runs that are worse than those before them.
         limit: the number of lines; the newest runs are shown.
         output: "table" or "json".
+        send: first send the runs in output_dir that could not be sent when they ended.
     """
 
     name: str = "history"
@@ -126,11 +152,43 @@ class HistoryMode(ModeConfig):
     regressions: bool = False
     limit: int = 30
     output: str = "table"
+    send: bool = False
 
     def __post_init__(self) -> None:
         one_of("mode.show", self.show, ("all", "latest", "best", "trend"))
         one_of("mode.output", self.output, ("table", "json"))
         at_least("mode.limit", self.limit, 1)
+
+
+@dataclass(frozen=True)
+class VersionsMode(ModeConfig):
+    """Versions of weights that were measured or served, from MLflow's registry.
+
+    Attributes:
+        model: show only this one, "qwen" or "qwen@3"; `*` stands for any characters.
+        compare: two or more versions whose last figures are laid side by side.
+        alias: put this alias on the version that `model` names.
+        remove: take this alias away, "qwen@candidate".
+        format: "table" or "json".
+    """
+
+    name: str = "versions"
+    model: Name | None = None
+    compare: list[Name] = field(default_factory=list)
+    alias: Name | None = None
+    remove: Name | None = None
+    format: str = "table"
+
+    def __post_init__(self) -> None:
+        one_of("mode.format", self.format, ("table", "json"))
+        alias_name("mode.alias", self.alias)
+        for name, value in (("mode.remove", self.remove), ("mode.model", self.alias and (self.model or ""))):
+            if value is not None and "@" not in value:
+                raise UserInputError(
+                    f"{name}={value} names no version", hint="write model@number or model@alias"
+                )
+        if len(self.compare) == 1:
+            raise UserInputError(f"mode.compare=[{self.compare[0]}] is one version", hint="name two or more")
 
 
 @dataclass(frozen=True)

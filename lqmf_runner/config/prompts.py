@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 
 from ..errors import UserInputError
 from ..types import SAMPLING_RANGES, SamplingParams
 from .checks import MISSING, within
 from .texts import Name, OptionalText, Text
+
+PROMPT_FILES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".yaml", ".yml"})
+"""Suffixes of files that may be a prompt set."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,28 @@ class PromptsConfig:
                 f"the prompt set '{self.name}' is empty",
                 hint="add entries: [{id: ..., prompt: ...}], or choose another set with prompts=",
             )
-        ids = [entry.id for entry in self.entries]
-        for entry_id in ids:
-            if ids.count(entry_id) > 1:
+        for entry_id, times in Counter(entry.id for entry in self.entries).items():
+            if times > 1:
                 raise UserInputError(f"the prompt set '{self.name}' has the id '{entry_id}' more than once")
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults for the requests of an experiment; see `types.SamplingParams`."""
+    """Defaults for the requests of an experiment; see `types.SamplingParams`.
+
+    Attributes:
+        max_tokens: longest answer, in tokens.
+        temperature: 0 always takes the likeliest token; higher is more varied.
+        top_k: choose among so many of the likeliest tokens; 0 is all.
+        top_p: choose among the likeliest tokens that together have this probability.
+        min_p: choose among tokens that have at least this share of the likeliest one's probability.
+        repetition_penalty: above 1 makes tokens that were used less likely.
+        presence_penalty: above 0 makes tokens of the answer less likely, once.
+        frequency_penalty: above 0 makes tokens of the answer less likely each time that they come.
+        seed: the same seed gives the same answer; null takes another one each time.
+        stop: texts that end the answer.
+        ignore_eos: go on when the model ends its answer.
+    """
 
     max_tokens: int = 64
     temperature: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from ..errors import UserInputError
-from .checks import at_least, one_of, positive
+from .checks import at_least, one_of, positive, within
 from .origins import browser_origin
 from .texts import FilePath, Name
 
@@ -49,14 +49,18 @@ class ServerConfig:
         url: mode=chat talks to this running server instead of loading the model, "http://127.0.0.1:8000".
         autoload: load a model when a request names it.
         max_models: most models loaded at the same time.
-        max_memory_mb: memory limit of all loaded models together, in MB of 10^6 bytes.
+        max_memory_mb: memory limit of all models that are loaded on this machine, in MB of 10^6 bytes.
         idle_timeout_s: unload a model after this time without a request; null keeps it.
         pin: models that are never unloaded to make room for others.
+        split: versions that share the requests for the first model of the start, by number or alias, each with its
+            share: {champion: 90, candidate: 10}. Only ratios count.
         background: return when the server is ready, and leave it running.
         max_body_mb: size limit of a request body.
         max_sessions: native conversations kept; the least recently used one is dropped first.
-        session_timeout_s: drop a conversation after this time without use.
+        session_timeout_s: drop a conversation, or a response, after this time without use.
         session_messages: most messages of a conversation, answers included.
+        max_responses: responses kept for the Responses API; the key that has most loses its least recently used one.
+        responses_mb: memory limit of their JSON, in MB of 10^6 bytes.
         keys_file: hashed API keys, made by mode=keys; null is api-keys.json if that exists.
         allow_without_keys: accept clients of other machines although there are no keys.
         allowed_hosts: further names under which the server is reached, `name` or `name:port`; "*" is any.
@@ -66,6 +70,7 @@ class ServerConfig:
         keepalive_s: a stream that was silent for so long sends a comment, so that proxies keep it; null sends none.
         drain_timeout_s: time for running requests after the signal to stop.
         access_log: "plain", "json" or "off"; access.log in the run's folder.
+        verbose: show requests, loads and unloads in the terminal, or in server.log in the background.
         access_log_mb: start a new file at this size, and keep five old ones.
         tracking_interval_s: time between two summaries to MLflow; one more is sent at the end.
         ui: the web page at /ui, if its extra is installed.
@@ -82,11 +87,14 @@ class ServerConfig:
     max_memory_mb: float = 8192.0
     idle_timeout_s: float | None = None
     pin: list[Name] = field(default_factory=list)
+    split: dict[str, float] = field(default_factory=dict)
     background: bool = False
     max_body_mb: float = 10.0
     max_sessions: int = 256
     session_timeout_s: float = 3600.0
     session_messages: int = 200
+    max_responses: int = 1000
+    responses_mb: float = 64.0
     keys_file: FilePath | None = None
     allow_without_keys: bool = False
     allowed_hosts: list[Name] = field(default_factory=list)
@@ -97,6 +105,7 @@ class ServerConfig:
     drain_timeout_s: float = 30.0
     access_log: str = "plain"
     access_log_mb: float = 10.0
+    verbose: bool = False
     tracking_interval_s: float = 600.0
     ui: bool = True
     tracing: bool = False
@@ -110,7 +119,7 @@ class ServerConfig:
             raise UserInputError(
                 f"server.port={self.port} is not a port", hint="choose 1 to 65535, or 0 for any free one"
             )
-        for name in ("max_models", "max_sessions", "session_messages"):
+        for name in ("max_models", "max_sessions", "session_messages", "max_responses"):
             at_least(f"server.{name}", getattr(self, name), 1)
         for name in (
             "max_memory_mb",
@@ -118,11 +127,16 @@ class ServerConfig:
             "max_body_mb",
             "keepalive_s",
             "session_timeout_s",
+            "responses_mb",
             "access_log_mb",
             "tracking_interval_s",
             "tracing_per_minute",
         ):
             positive(f"server.{name}", getattr(self, name))
+        for version, share in self.split.items():
+            within(f"server.split.{version}", share, 0)
+        if self.split and not any(self.split.values()):
+            raise UserInputError("all shares of server.split are 0", hint="give one version more")
         for origin in self.cors_origins:
             browser_origin(origin)
         if self.tracing_content and not self.tracing:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserInputError
+from ..server.process.status import ready_of, shares
 from .commands import Command
 from .help import help_text
 from .jobs import Outcome, run_in_foreground, without_controls
@@ -41,7 +42,7 @@ class Actions:
             LqmfError: the server refuses, or there is nothing to show.
         """
         step = command.step
-        if command.request is not None:
+        if command.requests or step.intent == steps.UNLOAD:
             self._ask_server(command)
         elif step.intent in (steps.REPORT, steps.RECOMMEND):
             self._screen.say(newest_report(self._output_dir, _about(command)).read_text("utf-8"))
@@ -68,18 +69,20 @@ class Actions:
         server = find_server(self._port)
         if server is None:
             raise UserInputError("no server is running", hint='say "start the server" first')
-        link = ServerLink(server.url, self._timeout_s)
-        method, path = command.request or ("GET", "/")
-        if path == "/models/*/unload":
-            names = link.loaded()
-            for name in names:
-                self._say_model(link.ask(method, f"/models/{name}/unload"))
-            if not names:
-                self._screen.say("no model is loaded")
-        elif path == "/models":
-            self._say_loaded(link.ask(method, path))
-        else:
-            self._say_model(link.ask(method, path))
+        link = ServerLink(server, self._timeout_s)
+        if not command.requests:
+            if names := link.loaded():
+                raise UserInputError(f"now there is {', '.join(names)}", hint="say it again")
+            self._screen.say("no model is loaded")
+        for request in command.requests:
+            answer = link.ask(request.method, request.path, request.body)
+            if request.path == "/models":
+                self._say_loaded(answer)
+            elif "now" in answer:
+                now, before = shares(answer["now"]), shares(answer["before"])
+                self._screen.say(f"{answer['name']}: {now} answers now, before {before}", "green")
+            else:
+                self._say_model(answer)
 
     def _say_model(self, answer: dict[str, Any]) -> None:
         state = answer["state"]
@@ -88,7 +91,7 @@ class Actions:
         elif answer.get("was_loaded") is False:
             state = "not loaded"
         memory = f", {answer['memory_mb']:.0f} MB" if answer.get("memory_mb") else ""
-        self._screen.say(f"{answer['name']}: {state}{memory}", "green")
+        self._screen.say(f"{answer['name']}: {state}{memory}{_replicas(answer)}", "green")
         for note in answer.get("notes", []):
             self._screen.say(f"note: {note}", "yellow")
 
@@ -96,7 +99,8 @@ class Actions:
         if not answer["models"]:
             self._screen.say("no model is loaded")
         for model in answer["models"]:
-            self._screen.say(f"{model['name']}: {model['state']}, {model['memory_mb']:.0f} MB")
+            memory = f"{model['memory_mb']:.0f} MB"
+            self._screen.say(f"{model['name']}: {model['state']}, {memory}{_replicas(model)}")
 
     def _statistics(self, session: Session) -> None:
         figures = session.statistics()
@@ -109,13 +113,19 @@ class Actions:
             return
         if server is None:
             return
-        stats = ServerLink(server.url, self._timeout_s).ask("GET", "/stats")
+        stats = ServerLink(server, self._timeout_s).ask("GET", "/stats")
         self._screen.say(f"server {server.url}")
         flat = {key: value for key, value in stats.items() if isinstance(value, (int, float, str))}
         width = max(map(len, flat), default=0)
         self._screen.say(
             "\n".join(f"  {key:<{width}}  {without_controls(str(v))}" for key, v in flat.items())
         )
+
+
+def _replicas(answer: dict[str, Any]) -> str:
+    """ ", replicas: 2 of 3 ready (local)" of a model that has some."""
+    replicas = answer.get("replicas")
+    return f", replicas: {ready_of(replicas)}" if replicas else ""
 
 
 def _about(command: Command) -> str | None:

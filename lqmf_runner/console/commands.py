@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import UserInputError
 from ..formats import find_format
@@ -19,13 +21,22 @@ NO_SERVER = "no server is running"
 
 
 @dataclass(frozen=True)
+class Request:
+    """A request to the running server; `body` is sent as JSON."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Command:
     """What does a step.
 
     Attributes:
         shown: the command line that does the same, ready to be pasted.
         arguments: of the program, for a step that is a run of it.
-        request: method and path, for a step that asks the running server.
+        requests: for a step that asks the running server.
         consent: why the user is asked first; empty if not.
         is_long: it takes minutes.
         is_interactive: it needs the terminal.
@@ -34,7 +45,7 @@ class Command:
     step: Step
     shown: str = ""
     arguments: tuple[str, ...] = ()
-    request: tuple[str, str] | None = None
+    requests: tuple[Request, ...] = ()
     consent: str = ""
     is_long: bool = False
     is_interactive: bool = False
@@ -48,8 +59,10 @@ class Setting:
         overrides: the settings of the console itself, which each run of the program takes over.
         shown: the same without secrets.
         server: address of the running server; empty if there is none.
+        key: what a shell replaces by the server's key, "$LQMF_API_KEY"; empty without a key.
         port: of the server that runs, or of one that would be started.
         loaded: the models that the running server has loaded.
+        split: gives the names whose requests several versions share on the running server.
         several: why no server is the one that is meant, where several run.
         present: gives the configured models whose weights are on this machine.
         runs: gives the finished runs that a recommendation is made from.
@@ -59,8 +72,10 @@ class Setting:
     overrides: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     server: str = ""
+    key: str = ""
     port: int = 8000
     loaded: tuple[str, ...] = ()
+    split: Callable[[], Sequence[str]] = list
     several: UserInputError | None = None
     present: Callable[[], Sequence[str]] = list
     runs: Callable[[], Sequence[str]] = list
@@ -95,21 +110,35 @@ def shell_line(*words: str) -> str:
     return " ".join(f'"{word}"' if _APOSTROPHE.fullmatch(word) else shlex.quote(word) for word in words)
 
 
-def _request(step: Step, setting: Setting, method: str, path: str, **more: Any) -> Command:
+def _request(step: Step, setting: Setting, *requests: Request, **more: Any) -> Command:
     if setting.several is not None:
         raise setting.several
     if not setting.server:
         raise UserInputError(NO_SERVER, hint='say "start the server" first')
-    verb = [] if method == "GET" else ["-X", method]
-    return Command(
-        step, shlex.join(["curl", *verb, f"{setting.server}{path}"]), request=(method, path), **more
-    )
+    shown = "; ".join(_curl(setting, request) for request in requests)
+    return Command(step, shown, requests=requests, **more)
+
+
+def _curl(setting: Setting, request: Request) -> str:
+    """The request in a shell. The key is not shown: the shell takes it from where the console has it."""
+    verb = [] if request.method == "GET" or request.body is not None else ["-X", request.method]
+    insecure = ["-k"] if setting.server.startswith("https:") else []  # the certificate is the server's own
+    key = f' -H "Authorization: Bearer {setting.key}"' if setting.key else ""
+    curl = f"{shlex.join(['curl', *insecure, *verb])}{key} {shlex.quote(setting.server + request.path)}"
+    if request.body is None:
+        return curl
+    return f"{curl} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request.body))}"
+
+
+def _post(name: str, action: str, **body: Any) -> Request:
+    """What a model is to do."""
+    return Request("POST", f"/models/{quote(name, safe='')}/{action}", body or None)
 
 
 def _load(step: Step, setting: Setting) -> Command:
     name = step.arguments["model"]
     if setting.server or setting.several:
-        return _request(step, setting, "POST", f"/models/{name}/load")
+        return _request(step, setting, _post(name, "load"))
     return _program(
         step, setting, "serve", name, "server.background=true",
         consent=f"{NO_SERVER}: this starts one with {name}",
@@ -118,14 +147,17 @@ def _load(step: Step, setting: Setting) -> Command:
 
 def _unload(step: Step, setting: Setting) -> Command:
     if step.arguments.get("all"):
-        return _request(step, setting, "POST", "/models/*/unload", consent="this unloads all models")
-    return _request(step, setting, "POST", f"/models/{step.arguments['model']}/unload")
+        each = [_post(name, "unload") for name in setting.loaded]
+        consent = f"this unloads {', '.join(setting.loaded)}" if each else ""
+        return _request(step, setting, *each, consent=consent)
+    return _request(step, setting, _post(step.arguments["model"], "unload"))
 
 
 def _start(step: Step, setting: Setting) -> Command:
     models = step.models or ["model=null"]
     port = step.arguments.get("port")
     own = [f"server.port={port}"] if port else []
+    own += [f"placement.replicas={replicas}"] if (replicas := step.arguments.get("replicas")) else []
     return _program(step, setting, "serve", *models, "server.background=true", *own)
 
 
@@ -152,6 +184,8 @@ def _experiment(step: Step, setting: Setting) -> Command:
     kind, names = step.arguments["kind"], step.models
     users = step.arguments.get("users")
     load = [f"mode.concurrency=[{users}]"] if users else []
+    file = str(step.arguments.get("file") or "")
+    asked = [f"prompts={file}"] if file else []
     if kind in ("single", "batch") and len(names) != 1:
         raise UserInputError(
             f"a {kind} experiment takes one model", hint="name one, or say benchmark or compare"
@@ -163,18 +197,18 @@ def _experiment(step: Step, setting: Setting) -> Command:
         return _program(step, setting, "chat", *names, *where, text=step.arguments["message"])
     long: dict[str, Any] = {"consent": "this may take minutes", "is_long": True}
     if kind == "batch":
-        return _program(step, setting, "batch", *names, step.arguments["file"], **long)
+        return _program(step, setting, "batch", *names, file, **long)
     if kind == "compare":
         reference = step.arguments.get("reference")
         own = [f"reference={reference}"] if reference else []
-        return _program(step, setting, "compare", *names, *own, *load, **long)
-    prompts = ["prompts=conversation"] if kind == "conversation" else []
+        return _program(step, setting, "compare", *names, *own, *asked, *load, **long)
+    prompts = ["prompts=conversation"] if kind == "conversation" else asked
     return _program(step, setting, "benchmark", *names, *prompts, *load, **long)
 
 
 def _list_models(step: Step, setting: Setting) -> Command:
     if step.arguments.get("scope") == "loaded":
-        return _request(step, setting, "GET", "/models")
+        return _request(step, setting, Request("GET", "/models"))
     return _program(step, setting, "models")
 
 
@@ -234,10 +268,72 @@ def _quantize(step: Step, setting: Setting) -> Command:
 
 
 def _pull(step: Step, setting: Setting) -> Command:
-    raise UserInputError(
-        "the console does not download models yet",
-        hint=f"hf download {step.arguments['id']} --local-dir quantized-models/{step.arguments['id'].split('/')[-1]}",
+    return _program(
+        step, setting, "pull", step.arguments["id"],
+        consent="this downloads a model, perhaps of gigabytes; --dry-run says how much", is_long=True,
+    )  # fmt: skip
+
+
+def _versions(step: Step, setting: Setting) -> Command:
+    model = step.arguments.get("model")
+    return _program(step, setting, "versions", *([model] if model else []))
+
+
+def _promote(step: Step, setting: Setting) -> Command:
+    """On the running server, where the version is loaded and takes over; without one in the registry alone."""
+    name, which = step.arguments["model"], step.arguments["version"]
+    if setting.server or setting.several:
+        request = _post(name, "promote", version=which)
+        return _request(step, setting, request, consent=f"{which} of {name} then answers its requests")
+    return _program(
+        step, setting, "versions", f"{name}@{which}", "mode.alias=champion",
+        consent=f"{NO_SERVER}: this only puts the alias champion of {name} on {which}",
+    )  # fmt: skip
+
+
+def _roll_back(step: Step, setting: Setting) -> Command:
+    name = step.arguments["model"]
+    if not setting.server and not setting.several:
+        raise UserInputError(
+            NO_SERVER, hint=f'say "which versions of {name} are there?", then "promote version 1 of {name}"'
+        )
+    return _request(
+        step, setting, _post(name, "rollback"),
+        consent=f"the champion of {name} before the present one then answers its requests",
+    )  # fmt: skip
+
+
+def _judge(step: Step, setting: Setting) -> Command:
+    if not setting.server and not setting.several:
+        raise nothing_split(setting)
+    return _program(step, setting, "compare", f"mode.served={step.arguments['model']}")
+
+
+def nothing_split(setting: Setting) -> UserInputError:
+    """That there are no versions that could be judged by what they serve, and what to do."""
+    if setting.server:
+        return UserInputError(
+            "no name on this server has several versions that share its requests",
+            hint="server.split= or POST /models/<name>/split begins a split (docs/serving.md)",
+        )
+    return UserInputError(
+        f"{NO_SERVER}, and versions are judged by what one serves",
+        hint="for a server that has ended: lqmf compare --served <name> 'runs=[outputs/<date>/<time>-serve]'",
     )
+
+
+def _scale(step: Step, setting: Setting) -> Command:
+    name, said = step.arguments["model"], str(step.arguments["replicas"])
+    if not said.isdecimal() or int(said) < 1:
+        raise UserInputError(f"'{said}' is no number of replicas", hint="say how many, from 1 on")
+    replicas = int(said)
+    consent = f"{name} then has {replicas} replica{'s' * (replicas > 1)}, each with memory of its own"
+    if setting.server or setting.several:
+        return _request(step, setting, _post(name, "scale", replicas=replicas), consent=consent)
+    return _program(
+        step, setting, "serve", name, "server.background=true", f"placement.replicas={replicas}",
+        consent=f"{NO_SERVER}: this starts one; {consent}",
+    )  # fmt: skip
 
 
 def _built_in(step: Step, setting: Setting) -> Command:
@@ -260,6 +356,11 @@ _MAKERS: dict[str, Callable[[Step, Setting], Command]] = {
     steps.RECOMMEND: _recommend,
     steps.QUANTIZE: _quantize,
     steps.PULL: _pull,
+    steps.VERSIONS: _versions,
+    steps.PROMOTE: _promote,
+    steps.ROLL_BACK: _roll_back,
+    steps.JUDGE: _judge,
+    steps.SCALE: _scale,
     steps.PROGRESS: _built_in,
     steps.CANCEL: _built_in,
     steps.HELP: _built_in,

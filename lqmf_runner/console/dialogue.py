@@ -9,9 +9,9 @@ from pathlib import Path
 from ..errors import LqmfError, UserInputError
 from .actions import Actions
 from .advice import way_out
-from .commands import Command, Setting, command_of
+from .commands import Command, Setting, command_of, nothing_split
 from .jobs import Job, Outcome, without_controls
-from .questions import Screen, consents, open_points, settle
+from .questions import Screen, among, consents, open_points, settle
 from .session import CANCELLED, DONE, FAILED, REFUSED, Entry, Session, all_entries, entry_at_now, models_of
 from .understanding import steps
 from .understanding.steps import PURPOSES, Step
@@ -69,7 +69,11 @@ class Dialogue:
             return NOT_UNDERSTOOD
         settled = []
         for step in found:
-            done = settle(step, self._screen)
+            try:
+                done = settle(self._narrowed(step), self._screen)
+            except LqmfError as error:
+                self._fail(sentence, step, error)
+                return FAILURE
             if done is None:
                 self._refuse(sentence, step, f"Nothing is done: {open_points(step) or 'it was not said'}.")
                 return NOT_UNDERSTOOD
@@ -89,6 +93,21 @@ class Dialogue:
         if self.job is not None and self.job.running:
             self._screen.say(f"cancelling {self.job.title}", "yellow")
             self.job.cancel()
+
+    def _narrowed(self, step: Step) -> Step:
+        """Only what is loaded is unloaded, and only versions that share requests are judged by them.
+
+        Raises:
+            UserInputError: the step is about such versions, names none, and there are none.
+        """
+        if not step.choices or step.intent not in (steps.UNLOAD, steps.JUDGE):
+            return step
+        setting = self._setting()
+        if step.intent == steps.UNLOAD:
+            return among(step, setting.loaded)
+        if setting.several is None and not setting.split():
+            raise nothing_split(setting)
+        return among(step, setting.split())
 
     def _plan(self, settled: Sequence[Step]) -> list[Command]:
         """What will be done, as far as can be said now. Later steps find the server that an earlier one starts."""

@@ -65,6 +65,16 @@ def settle(step: Step, screen: Screen) -> Step | None:
     return msgspec.structs.replace(step, confidence=1.0, choices={}, others=())
 
 
+def among(step: Step, names: Sequence[str]) -> Step:
+    """Of the models that an unclear name fits, only those are meant that the step can be about, if there are such."""
+    fitting = [name for name in step.choices.get("model", []) if name in names]
+    if not fitting:
+        return step
+    if len(fitting) > 1:
+        return msgspec.structs.replace(step, choices={"model": fitting})
+    return msgspec.structs.replace(_with(step, model=fitting[0]), choices={}, confidence=1.0)
+
+
 def open_points(step: Step) -> str:
     """What would be asked, in a few words; empty if nothing."""
     if step.others:
@@ -72,7 +82,9 @@ def open_points(step: Step) -> str:
     for names in step.choices.values():
         return "it may be any of the models " + ", ".join(names)
     for argument, _ in _missing(step):
-        return f"the {argument} is not said"
+        return (
+            f"it is not said how many {argument}" if argument == "replicas" else f"the {argument} is not said"
+        )
     return "it is not sure" if step.confidence < steps.SURE else ""
 
 
@@ -82,6 +94,11 @@ def _missing(step: Step) -> list[tuple[str, str]]:
         return [("message", "What shall I ask it? ")]
     if kind == "batch" and not step.arguments.get("file"):
         return [("file", "Which file has the prompts? ")]
+    name = step.arguments.get("model")
+    if step.intent == steps.PROMOTE and not step.arguments.get("version"):
+        return [("version", f"Which version of {name}, a number or an alias? ")]
+    if step.intent == steps.SCALE and not step.arguments.get("replicas"):
+        return [("replicas", f"How many replicas of {name}? ")]
     return []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from ..models.configured import configured_model
 from ..redaction import redact, secrets_in
 from ..runs.context import RunContext
 from ..server.process.registry import ServerRecord
+from ..server.process.status import examine, shown_models
+from ..tracking.versions import local_names
 from .actions import Actions
 from .commands import Setting
 from .dialogue import NOT_UNDERSTOOD, SUCCESS, Dialogue, sessions_folder
 from .records import newest_report, runs_to_recommend_from
-from .server_link import ServerLink, find_server
+from .server_link import ServerLink, find_server, shown_key
 from .session import open_session
 from .terminal import Lines, Terminal, one_shot_screen
 from .third_layer import Understander
@@ -29,6 +32,7 @@ from .understanding.understand import Understanding
 
 _OWN = ("mode", "model", "models", "~model", "experiment", "server.background", "hydra")
 _LOOK_S = 5.0
+_NAMES_S = 1.0  # what each sentence waits for a server that does not answer
 _WELCOME = 'Say what is to be done, in plain English; "help" has examples, "exit" leaves.'
 
 
@@ -42,8 +46,9 @@ def run_console(context: RunContext, arguments: Sequence[str]) -> int:
         0; with `console.say`, 1 if a step has failed and 2 if it is not understood or needs an answer.
     """
     settings = context.config.console
-    understanding = Understanding(model_names(context))
-    understander = Understander(context, understanding)
+    names = model_names(context)
+    understanding = Understanding([*names, *versioned_names(context)])
+    understander = Understander(context, understanding, lambda: [*names, *versioned_names(context)])
     try:
         if settings.dry_run:
             return _dry_run(understander.steps(settings.say or ""))
@@ -62,7 +67,8 @@ def _converse(
     session = open_session(folder, settings.session, one_shot=one_shot)
     output_dir = Path(config.output_dir)
     actions = Actions(screen, output_dir, config.server.port, settings.timeout_s)
-    lines = None if one_shot else _lines(understanding, session.folder)
+    status = StatusLine(session.name, config.server.port)
+    lines = None if one_shot else _lines(understanding, session.folder, status)
     dialogue = Dialogue(
         understander.steps,
         session,
@@ -75,14 +81,25 @@ def _converse(
     )
     if lines is None:
         return dialogue.hear(settings.say or "")
-    return _talk(dialogue, lines, screen, session.name)
+    return _talk(dialogue, lines, screen, status)
 
 
 def model_names(context: RunContext) -> list[str]:
     """The names of models that can be said: the configured ones, and those that lie in the models folder."""
     configured = [name for name in context.model_names if name != "local"]
-    found = [model.name for model in discover(Path(context.config.models_dir)) if not model.problem]
+    found = [model.name for model in discover(context.config.models_dir) if not model.problem]
     return [*configured, *(name for name in found if name not in configured)]
+
+
+def versioned_names(context: RunContext) -> list[str]:
+    """The names that have versions in a local registry, and those that the running server answers with versions."""
+    config = context.config
+    served: list[str] = []
+    with contextlib.suppress(LqmfError):
+        server = find_server(config.server.port)
+        if server is not None:
+            served = list(ServerLink(server, min(config.console.timeout_s, _NAMES_S)).versioned())
+    return [*served, *local_names(config.tracking)]
 
 
 def described(step: Step) -> dict[str, object]:
@@ -102,17 +119,49 @@ def _dry_run(steps: Sequence[Step]) -> int:
     return SUCCESS
 
 
-def _lines(understanding: Understanding, folder: Path) -> Lines:
+class StatusLine:
+    """What stands below the prompt: the session, and what the running server serves."""
+
+    def __init__(self, session: str, port: int) -> None:
+        self.session = session
+        self._port = port
+        self._server = ""
+
+    def __call__(self) -> str:
+        """The line as it was when a look at the server last ended."""
+        return f" session {self.session}{self._server}"
+
+    def look(self) -> None:
+        """Look at the server again, in the background: the prompt does not wait for it."""
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        try:
+            record = find_server(self._port)
+        except UserInputError:
+            self._server = " · several servers run"
+            return
+        if record is None:
+            self._server = " · no server"
+            return
+        server = examine(record)
+        answers = shown_models(server) if server["health_ms"] is not None else "does not answer"
+        self._server = f" · server {record.port}: {answers}"
+
+
+def _lines(understanding: Understanding, folder: Path, status: StatusLine) -> Lines:
     words = sorted({*understanding.names.names, *SPELLED})
-    return Lines(folder / "history", words, lambda: f" session {folder.name}")
+    return Lines(folder / "history", words, status)
 
 
-def _talk(dialogue: Dialogue, lines: Lines, screen: Terminal, name: str) -> int:
+def _talk(dialogue: Dialogue, lines: Lines, screen: Terminal, status: StatusLine) -> int:
     """Hear sentence after sentence. Without a terminal the exit code is that of the last one that did not go well."""
-    screen.say(f"session {name}. {_WELCOME}", "dim")
+    screen.say(f"session {status.session}. {_WELCOME}", "dim")
     worst = SUCCESS
     try:
         while not dialogue.left:
+            if lines.is_terminal:
+                status.look()
             with lines.beside():
                 sentence = lines.read()
             if sentence is None:
@@ -138,9 +187,11 @@ def _setting(context: RunContext, arguments: Sequence[str]) -> Setting:
         overrides=kept,
         shown=tuple(redact(word, secrets) for word in kept),
         server=server.url if server else "",
+        key=shown_key(),
         port=server.port if server else config.server.port,
         present=lambda: _present(context),
         loaded=_loaded(server, config.console.timeout_s),
+        split=lambda: _split(server, config.console.timeout_s),
         several=several,
         runs=lambda: runs_to_recommend_from(output_dir),
         report=lambda model: str(newest_report(output_dir, model)),
@@ -169,9 +220,17 @@ def _present(context: RunContext) -> list[str]:
 def _loaded(server: ServerRecord | None, timeout_s: float) -> tuple[str, ...]:
     """What the server has loaded; nothing if it does not say."""
     try:
-        return tuple(ServerLink(server.url, min(timeout_s, _LOOK_S)).loaded()) if server else ()
+        return tuple(ServerLink(server, min(timeout_s, _LOOK_S)).loaded()) if server else ()
     except LqmfError:
         return ()
+
+
+def _split(server: ServerRecord | None, timeout_s: float) -> list[str]:
+    """The names whose requests several versions share; none if the server does not say."""
+    try:
+        return ServerLink(server, min(timeout_s, _LOOK_S)).split() if server else []
+    except LqmfError:
+        return []
 
 
 def _is_own(word: str) -> bool:

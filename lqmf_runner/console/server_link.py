@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 from ..errors import LqmfError, UserInputError
 from ..server.process.registry import ServerRecord, running_servers
+from ..tls import trust
 
 KEY = "LQMF_API_KEY"
 """The variable that holds a key of the server."""
@@ -39,42 +41,57 @@ def server_key() -> str:
     return (os.environ.get(KEY) or keys).strip()
 
 
-class ServerLink:
-    """Asks a server."""
+def shown_key() -> str:
+    """What a shell replaces by `server_key()`; empty without a key."""
+    if os.environ.get(KEY, "").strip():
+        return f"${KEY}"
+    return f"${{{_KEYS}%%[:,]*}}" if server_key() else ""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self.url = url
+
+class ServerLink:
+    """Asks a server of this machine."""
+
+    def __init__(self, server: ServerRecord, timeout_s: float) -> None:
+        self.url = server.url
         key = server_key()
-        # The server is on this machine, in the records of this user: its certificate need not be known.
         self._client = httpx.Client(
-            base_url=url,
+            base_url=server.url,
             timeout=timeout_s,
-            verify=False,
+            verify=trust(server.certfile),
             trust_env=False,
             headers={"authorization": f"Bearer {key}"} if key else {},
         )
 
-    def ask(self, method: str, path: str) -> Any:
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The server's answer, as plain values.
 
         Raises:
             LqmfError: it refuses, or does not answer.
         """
         try:
-            answer = self._client.request(method, path)
-            body = answer.json()
+            answer = self._client.request(method, path, json=body)
+            answered = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise LqmfError(
                 f"the server on {self.url} does not answer: {type(error).__name__}",
                 hint='say "status" to see it',
             ) from error
         if answer.is_error:
-            raise _refused(body, answer.status_code)
-        return body
+            raise _refused(answered, answer.status_code)
+        return answered
 
     def loaded(self) -> list[str]:
         """The names of the models that it has loaded."""
         return [str(model["name"]) for model in self.ask("GET", "/models")["models"]]
+
+    def versioned(self) -> dict[str, dict[str, float]]:
+        """The names that versions stand behind, each version with its share of the requests."""
+        names: dict[str, dict[str, float]] = self.ask("GET", "/versions")["names"]
+        return names
+
+    def split(self) -> list[str]:
+        """The names whose requests several versions share."""
+        return [name for name, shares in self.versioned().items() if len(shares) > 1]
 
 
 def _refused(body: Any, status: int) -> LqmfError:

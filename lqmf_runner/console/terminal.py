@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
-from rich.console import Console
 from rich.text import Text
 
+from ..output import OutputConsole
 from .jobs import without_controls
 
 PROMPT = "lqmf> "
@@ -21,7 +21,7 @@ class Terminal:
 
     def say(self, text: str, style: str = "") -> None:
         """Show some lines, without what would steer the terminal."""
-        Console(highlight=False, soft_wrap=True).print(Text(without_controls(text), style=style))
+        OutputConsole(highlight=False, soft_wrap=True).print(Text(without_controls(text), style=style))
 
     def ask(self, question: str) -> str | None:
         """Ask, and return the answer; None at the end of the input."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from ..config.texts import quoted
 from ..engine import EngineClient, load_engine
@@ -21,19 +20,26 @@ from .understanding.understand import Understanding
 class Understander:
     """All three layers. The model is loaded at its first use and stays until `close`.
 
+    Args:
+        names: gives the models that there are now; a server that starts, or a run, brings more.
+
     Attributes:
         problem: why no model could be asked the last time; empty if one was, or none is wanted.
     """
 
-    def __init__(self, context: RunContext, understanding: Understanding) -> None:
+    def __init__(
+        self, context: RunContext, understanding: Understanding, names: Callable[[], Sequence[str]]
+    ) -> None:
         self._context = context
         self._understanding = understanding
+        self._names = names
         self._runner = asyncio.Runner()
         self._engine: EngineClient | None = None
         self.problem = ""
 
     def steps(self, sentence: str, models: Sequence[str] = ()) -> list[Step]:
         """What a sentence asks for; see `Understanding.steps`."""
+        self._understanding.know(self._names())
         found = self._understanding.steps(sentence, models)
         settings = self._context.config.console
         self.problem = ""
@@ -68,14 +74,14 @@ class Understander:
 
     def _load(self, name: str, *overrides: str) -> EngineClient:
         config = self._context.compose(name, *overrides)
-        spec = locate(config.model, config.backend, Path(config.models_dir))
+        spec = locate(config.model, config.backend, config.models_dir, placement=config.placed)
         return self._runner.run(load_engine(spec))
 
     def _connect(self) -> EngineClient | None:
         """A model that a running server has loaded; None if there is none."""
         settings = self._context.config
         server = find_server(settings.server.port)
-        loaded = ServerLink(server.url, settings.console.timeout_s).loaded() if server else []
+        loaded = ServerLink(server, settings.console.timeout_s).loaded() if server else []
         if server is None or not loaded:
             return None
         if key := server_key():

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from ..errors import InvalidRequestError, LqmfError, UserInputError
+from ..errors import ConflictError, InvalidRequestError, LqmfError, UserInputError
 from ..types import (
     Chunk,
     Completion,
@@ -16,6 +16,8 @@ from ..types import (
     MemoryUse,
     ModelInfo,
     OptionLogprobs,
+    PromptCacheUse,
+    ReplicaState,
     Score,
     Window,
     WindowScore,
@@ -29,6 +31,8 @@ class EngineClient(ABC):
     """
 
     info: ModelInfo
+    place: str = ""
+    """Where it runs, for people: a node of a cluster, or an endpoint's host and port. Empty is this machine."""
     on_lost: Callable[[LqmfError], None] | None = None
     """Called once when the engine dies by itself (not by `close`)."""
 
@@ -118,9 +122,31 @@ class EngineClient(ABC):
     async def memory(self) -> MemoryUse:
         """Memory the engine uses now and at most so far (zeros where it cannot be known)."""
 
+    def replicas(self) -> list[ReplicaState]:
+        """The engines that this one spreads requests over; none where it is a single one."""
+        return []
+
+    async def scale(self, count: int) -> None:
+        """Spread requests over so many engines; returns when the new ones answer.
+
+        Raises:
+            ConflictError: there cannot be so many.
+            LqmfError: what a start failed with; the number is then what it was.
+        """
+        raise ConflictError(f"'{self.info.name}' is a single engine and has no replicas")
+
     async def reset_prefix_cache(self) -> bool:
         """Forget the prompts that were cached for reuse; False where an engine has no such call."""
         return False
+
+    @property
+    def prompt_cache(self) -> PromptCacheUse:
+        """What the engine keeps of earlier prompts in main memory, as it last reported."""
+        return PromptCacheUse()
+
+    async def shrink_prompt_cache(self, mb: float) -> None:
+        """Drop prompts from main memory until they take at most `mb`. Returns before the engine has done so."""
+        return
 
     @abstractmethod
     async def close(self) -> None:

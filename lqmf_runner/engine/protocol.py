@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import EngineError, LqmfError, error_types
-from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec, Window
+from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec, PromptCacheUse, Window
 
 HEADER = struct.Struct("<I")
 
@@ -98,9 +98,19 @@ class GetStats(msgspec.Struct, frozen=True, tag=True):
 
 
 class ResetPrefixCache(msgspec.Struct, frozen=True, tag=True):
-    """Answered with a `Reply` that holds True, once no idle slot holds a prompt any more."""
+    """Answered with a `Reply` that holds True, once no idle slot and no main memory holds a prompt any more."""
 
     id: int
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Answered at once with a `Pong`, whatever the worker is doing."""
+
+
+class ShrinkPromptCache(msgspec.Struct, frozen=True, tag=True):
+    """Drop prompts from main memory until they take at most so many bytes; `PromptCacheChanged` says what is left."""
+
+    n_bytes: int
 
 
 Command = (
@@ -116,6 +126,8 @@ Command = (
     | Embed
     | GetStats
     | ResetPrefixCache
+    | Ping
+    | ShrinkPromptCache
 )
 
 
@@ -154,7 +166,17 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str
 
 
-Event = Loading | Loaded | Delta | Reply | Failed
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    """The worker is there."""
+
+
+class PromptCacheChanged(msgspec.Struct, frozen=True, tag=True):
+    """How the cache of prompts in main memory is used from now on."""
+
+    use: PromptCacheUse
+
+
+Event = Loading | Loaded | Delta | Reply | Failed | Pong | PromptCacheChanged
 
 encoder = msgspec.msgpack.Encoder()
 command_decoder = msgspec.msgpack.Decoder(list[Command])

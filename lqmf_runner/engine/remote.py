@@ -10,12 +10,12 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
 
-from ..errors import EndpointSetupError, LqmfError, RemoteEngineError
+from ..errors import EndpointLostError, EndpointSetupError, LqmfError, RemoteEngineError
 from ..openai_api.client.answers import (
     StreamReader,
     choose_model,
@@ -27,6 +27,7 @@ from ..openai_api.client.bodies import embeddings_body, generation_body, score_b
 from ..openai_api.client.errors import read_error, read_unfinished
 from ..openai_api.client.events import EventParser
 from ..redaction import redact_text
+from ..tls import trust
 from ..types import (
     Chunk,
     Embeddings,
@@ -51,11 +52,12 @@ class RemoteEngine(EngineClient):
     def __init__(self, client: httpx.AsyncClient, info: ModelInfo, model: str) -> None:
         self._client = client
         self._model = model
+        self.place = client.base_url.netloc.decode()
         self._stats = EngineStats()
         self.info = info
 
     @classmethod
-    async def connect(cls, spec: ModelSpec) -> RemoteEngine:
+    async def connect(cls, spec: ModelSpec) -> Self:
         """Ask the endpoint which models it has and choose `remote_model`, or the only one.
 
         An endpoint that keeps no list is believed to have the model that was named.
@@ -64,15 +66,21 @@ class RemoteEngine(EngineClient):
             RemoteEngineError: it cannot be reached, or answers with something else than a list of models.
             EndpointSetupError: the model is not there, or there are several and none was named.
         """
+        return await cls.open(spec, _read_key(spec.options.get("api_key_env") or ""))
+
+    @classmethod
+    async def open(cls, spec: ModelSpec, key: str, *, trust_env: bool = True) -> Self:
+        """`connect` with this key; none if it is empty. `trust_env`: go through the proxy of the environment."""
         options = spec.options
         base_url = str(options["base_url"]).rstrip("/")
         shown = redact_text(base_url)  # errors are kept in results and logs
-        key = _read_key(options.get("api_key_env") or "")
         client = httpx.AsyncClient(
             base_url=base_url,
             timeout=httpx.Timeout(options.get("timeout_s", 120.0), connect=5.0),
             headers={"Authorization": f"Bearer {key}"} if key else {},
             limits=httpx.Limits(max_connections=None),
+            verify=trust(options.get("certfile")),
+            trust_env=trust_env,
         )
         began = time.perf_counter()
         try:
@@ -111,6 +119,11 @@ class RemoteEngine(EngineClient):
         )
         return cls(client, info, model)
 
+    @property
+    def served(self) -> str:
+        """The name that the model has at the endpoint."""
+        return self._model
+
     async def stream(
         self, request: GenerationRequest, *, whole: bool = False
     ) -> AsyncGenerator[list[Chunk], None]:
@@ -131,7 +144,7 @@ class RemoteEngine(EngineClient):
                             first = first or last
                         yield [chunk]
         except httpx.HTTPError as error:
-            raise RemoteEngineError(
+            raise EndpointLostError(
                 f"the endpoint broke off: {type(error).__name__}", hint="is it still running?"
             ) from error
         if not reader.ended:
@@ -233,7 +246,7 @@ async def _answered(call: Any, base_url: str) -> httpx.Response:
     try:
         response: httpx.Response = await call
     except httpx.HTTPError as error:
-        raise RemoteEngineError(
+        raise EndpointLostError(
             f"cannot reach {base_url}: {type(error).__name__}",
             hint="start the server, or correct backend.base_url",
         ) from error

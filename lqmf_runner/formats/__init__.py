@@ -16,7 +16,10 @@ from .bnb import BNB
 from .gguf import GGUF
 from .gptq import GPTQ
 from .openai import OPENAI
+from .pool import POOL
+from .sglang import SGLANG
 from .transformers import TRANSFORMERS
+from .vllm import VLLM
 
 __all__ = [
     "AUTO",
@@ -27,6 +30,7 @@ __all__ = [
     "find_format",
     "format_of_file",
     "get_format",
+    "is_endpoint",
     "is_remote",
     "labels",
     "load_target",
@@ -40,7 +44,7 @@ __all__ = [
 AUTO = "auto"
 """The value of `backend.format` that leaves the format to the model's files."""
 
-FORMATS: tuple[Format, ...] = (GGUF, BNB, GPTQ, TRANSFORMERS, OPENAI)
+FORMATS: tuple[Format, ...] = (GGUF, BNB, GPTQ, TRANSFORMERS, OPENAI, POOL, VLLM, SGLANG)
 
 
 def find_format(name: str) -> Format | None:
@@ -81,6 +85,12 @@ def is_remote(name: str) -> bool:
     """Whether models of the format run behind an endpoint. A format that is not known is local."""
     format = find_format(name)
     return format is not None and format.remote
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether models of the format run behind an endpoint that this program does not start."""
+    format = find_format(name)
+    return format is not None and format.remote and format.program is None
 
 
 def overhead_mb(name: str) -> float:

@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from ..config import BackendConfig
+from ..install import install_line
+from .program import Program
 
 
 class Tensor(Protocol):
@@ -70,6 +72,7 @@ class Format:
         runner: "module:Class" of its `ModelRunner`, which the worker process imports.
         embedder: "module:Class" that the worker loads instead of the runner if the model is made for embeddings.
         client: "module:Class" of its `EngineClient`, whose `connect(spec)` connects to an endpoint.
+        program: how the client starts the server of the model itself; None if that runs elsewhere.
         recognise: tells whether a Hugging Face folder is of this format; None for a format that is no such folder.
         count_parameters: counts the weights of a Hugging Face folder of this format.
         check_stored: refuses tensors that are incomplete or not what the settings say; see `CheckStored`.
@@ -90,6 +93,7 @@ class Format:
     runner: str = ""
     embedder: str = ""
     client: str = ""
+    program: Program | None = None
     recognise: Recognise | None = None
     count_parameters: CountParameters = count_elements
     check_stored: CheckStored | None = None
@@ -121,7 +125,7 @@ class Format:
     @property
     def install(self) -> str:
         """The command that installs what it needs."""
-        return f"pip install 'lqmf-runner[{self.extra}]'" if self.extra else "pip install lqmf-runner"
+        return install_line(self.extra)
 
 
 def load_target(target: str) -> Any:

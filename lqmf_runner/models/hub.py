@@ -34,8 +34,11 @@ def fetch(model: ModelConfig, *, download: bool = True) -> Path:
     if cached is not None:
         return cached
     if not download:
-        raise ModelNotFoundError(f"the weights of {model.name} are not on this machine")
-    _require_hub(model)
+        raise ModelNotFoundError(
+            f"the weights of {model.name} are not on this machine",
+            hint=f"fetch them first: lqmf pull {hub_id}",
+        )
+    require_hub(model)
     return _chosen(_download(model), model)
 
 
@@ -89,8 +92,12 @@ def _download(model: ModelConfig) -> Path:
         raise _unavailable(model, str(error).splitlines()[0]) from error
 
 
-def _require_hub(model: ModelConfig) -> None:
-    """Ask the hub for the model with a bound on the whole wait, name resolution included."""
+def require_hub(model: ModelConfig) -> None:
+    """Ask the hub for the model with a bound on the whole wait, name resolution included.
+
+    Raises:
+        ModelNotFoundError: the hub has it not, keeps it behind a login, or cannot be reached.
+    """
     status = hub_status(f"models/{model.hub_id}/revision/{model.revision or 'main'}")
     if isinstance(status, str):
         raise _unavailable(model, status)

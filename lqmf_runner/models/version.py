@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import ModelUnusableError
-from .files.checkpoint import OLD_SETTINGS
+from .files.checkpoint import OLD_SETTINGS, PICKLE_SUFFIXES
 from .files.gguf import read_header, split_parts
 from .files.safetensors import read_tensors, weight_files
 
@@ -42,8 +42,13 @@ def content_version(path: str | Path) -> str:
                 if (place / name).is_file():
                     digest.update(name.encode() + b"\0" + (place / name).read_bytes())
             digest.update(tokenizer_version(place).encode())
-            for file in weight_files(place):
+            files = weight_files(place)
+            for file in files:
                 _add_file(digest, file, _safetensors_header(file))
+            # vLLM and SGLang load these where a checkpoint has no others.
+            for file in [] if files else _pickles_in(place):
+                digest.update(file.name.encode())
+                _add_file(digest, file, 0)
         else:
             for file in split_parts(place, read_header(place)):
                 _add_file(digest, file, read_header(file).data_start)
@@ -77,6 +82,10 @@ def _described_in(folder: Path) -> list[str]:
     config = folder / "config.json"
     own = config.is_file() and b'"quantization_config"' in config.read_bytes()
     return ["config.json", *([] if own else [OLD_SETTINGS]), "model.safetensors.index.json"]
+
+
+def _pickles_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES and file.is_file())
 
 
 def _safetensors_header(path: Path) -> int:

@@ -1,12 +1,15 @@
-"""What the program can do. A mode is a file in this package with an entry `MODE`, and a line here.
+"""What the program can do. A mode is a file in one of these packages with an entry `MODE`, and a line here.
 
 The files import nothing heavy before they run, so that `--help` can list all modes at once.
 """
 
 from __future__ import annotations
 
-from . import batch, benchmark, chat, compare, console, history, keys, models, quantize, serve, status, stop
 from .base import Mode
+from .runs import batch, benchmark, compare, history
+from .server import keys, serve, status, stop
+from .terminal import chat, console
+from .weights import models, pull, quantize, versions
 
 __all__ = ["MODES", "Mode"]
 
@@ -23,7 +26,9 @@ MODES: dict[str, Mode] = {
         benchmark.MODE,
         compare.MODE,
         quantize.MODE,
+        pull.MODE,
         models.MODE,
         history.MODE,
+        versions.MODE,
     )
 }

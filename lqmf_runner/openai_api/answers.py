@@ -41,6 +41,6 @@ def _bytes(text: str, own: bytes | None) -> list[int]:
     return list(text.encode() if own is None else own)
 
 
-def new_id(prefix: str) -> str:
+def new_id(prefix: str, mark: str = "-") -> str:
     """An id no other answer has."""
-    return f"{prefix}-{random.getrandbits(96):024x}"
+    return f"{prefix}{mark}{random.getrandbits(96):024x}"

@@ -12,7 +12,7 @@ import msgspec
 from ..errors import FieldError
 from ..types import Chunk, Completion, GenerationRequest, SamplingParams, Usage
 from .answers import choice_logprobs, new_id, usage_counts
-from .bodies.constraints import answer_constraint, chosen_tools
+from .bodies.answer_constraint import answer_constraint, chosen_tools
 from .bodies.messages import to_message
 from .bodies.sampling import OPENAI_DEFAULTS, most_tokens, sampling_params
 from .exchange import Exchange, Scorer, choices
@@ -46,6 +46,7 @@ class ChatExchange(Exchange):
         """`chat.completion.chunk` objects."""
         options: dict[str, Any] = {
             "model": self.model,
+            "fingerprint": self.fingerprint,
             "n": self.n,
             "include_usage": self._include_usage,
             "logprobs": self._logprobs,
@@ -61,6 +62,7 @@ class ChatExchange(Exchange):
             model=self.model,
             choices=[self._choice(index, completion) for index, completion in enumerate(completions)],
             usage=usage_counts(usage),
+            system_fingerprint=self.fingerprint,
         )
 
     def key(self) -> list[Any]:
@@ -142,7 +144,7 @@ class ToolEvents(ChatEvents):
 def _generation_request(data: ChatCompletionRequest, defaults: SamplingParams) -> GenerationRequest:
     if data.top_logprobs and not data.logprobs:
         raise FieldError("top_logprobs needs logprobs=true", param="top_logprobs")
-    tools, call = chosen_tools(data)
+    tools, call = chosen_tools(data.tools or [], data.tool_choice, data.parallel_tool_calls)
     constraint = answer_constraint(data)
     if call and constraint:
         raise FieldError("a required tool call cannot have a response_format", param="tool_choice")

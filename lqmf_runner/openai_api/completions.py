@@ -12,8 +12,8 @@ import msgspec
 from ..errors import FieldError
 from ..types import Chunk, Completion, GenerationRequest, SamplingParams, TokenLogprob, Usage
 from .answers import new_id, usage_counts
+from .bodies.answer_constraint import answer_constraint
 from .bodies.body import NO_LIMIT
-from .bodies.constraints import answer_constraint
 from .bodies.sampling import OPENAI_DEFAULTS, sampling_params
 from .exchange import Exchange, Scorer, choices
 from .schemas import CompletionChoice, CompletionLogprobs, CompletionRequest, TextCompletion
@@ -61,6 +61,7 @@ class CompletionExchange(Exchange):
         return CompletionEvents(
             [self._echoes[index // self.n] for index in range(self.n_choices)],
             model=self.model,
+            fingerprint=self.fingerprint,
             n=self.n_choices,
             include_usage=self._include_usage,
             logprobs=self._n_top is not None,
@@ -81,6 +82,7 @@ class CompletionExchange(Exchange):
             model=self.model,
             choices=found,
             usage=usage_counts(usage),
+            system_fingerprint=self.fingerprint,
         )
 
     def key(self) -> list[Any]:

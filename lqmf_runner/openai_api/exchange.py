@@ -37,6 +37,7 @@ class Exchange(ABC):
         model: name of the model that is asked.
         stream: whether the answer is to be streamed.
         keep_alive_s: how long the model is to stay loaded afterwards; None leaves that to the server.
+        fingerprint: which version of the model answers, where that is known.
         n: choices for each prompt.
         n_choices: choices of the whole answer.
         requests: what to generate, the `n` of a prompt one after the other; empty where prompts are only echoed.
@@ -47,6 +48,7 @@ class Exchange(ABC):
 
     def __init__(self, data: Sampled) -> None:
         self.model = data.model
+        self.fingerprint: str | None = None
         self.stream = bool(data.stream)
         self.keep_alive_s = keep_alive_seconds(data.keep_alive)
         self.n = data.n or 1
@@ -106,6 +108,8 @@ def total_usage(usages: Mapping[int, Usage], per_prompt: int) -> Usage:
         completion_tokens=sum(usage.completion_tokens for usage in usages.values()),
         drafted_tokens=sum(usage.drafted_tokens for usage in usages.values()),
         accepted_tokens=sum(usage.accepted_tokens for usage in usages.values()),
+        draft_model_drafted_tokens=sum(usage.draft_model_drafted_tokens for usage in usages.values()),
+        draft_model_accepted_tokens=sum(usage.draft_model_accepted_tokens for usage in usages.values()),
         queue_s=max(usage.queue_s for usage in usages.values()),
         prefill_s=max(usage.prefill_s for usage in usages.values()),
         decode_s=max(usage.decode_s for usage in usages.values()),

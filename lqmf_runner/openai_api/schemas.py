@@ -194,6 +194,9 @@ class NamedToolChoice(msgspec.Struct):
     type: Literal["function"] = "function"
 
 
+ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
+
+
 class Constrained(AnswerBody, kw_only=True):
     """What the answer must match; one of these."""
 
@@ -242,7 +245,7 @@ class ChatCompletionRequest(Sampled, kw_only=True):
     max_tokens: MaxTokens | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: ToolChoice | None = None
     tools: Annotated[list[GivenTool], Meta(max_length=128)] | None = None
     top_logprobs: TopLogprobs | None = None
 

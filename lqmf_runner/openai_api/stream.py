@@ -24,7 +24,9 @@ class ChoiceEvents(ABC):
     opening: bytes
     closing: bytes
 
-    def __init__(self, *, model: str, n: int, include_usage: bool, logprobs: bool) -> None:
+    def __init__(
+        self, *, model: str, n: int, include_usage: bool, logprobs: bool, fingerprint: str | None = None
+    ) -> None:
         self._include_usage = include_usage
         self._logprobs = logprobs
         self._begun: set[int] = set()
@@ -33,7 +35,7 @@ class ChoiceEvents(ABC):
             "object": self.kind,
             "created": int(time.time()),
             "model": model,
-            "system_fingerprint": None,
+            "system_fingerprint": fingerprint,
         }
         head = encode_json(self._head)[:-1]
         usage = b',"usage":null' if include_usage else b""

@@ -41,6 +41,8 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
     Latency and bandwidth are those of the first load.
     """
     shapes = [shape for shape in load_shapes(results) if shape.kind != "ramp"]
+    if [shape.kind for shape in shapes] == ["served"]:
+        return _served_columns(shapes[0])
     repeated = any(load.repeats for model in results.models for load in model.loads)
     interval = " ± 95 %" if repeated else ""
     columns: list[Column[ModelResult]] = [
@@ -89,6 +91,25 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
         elif metric.column:
             columns.append(_figure_column(key))
     return columns
+
+
+def _served_columns(shape: Shape) -> list[Column[ModelResult]]:
+    """What versions have served. None is marked as the best: the verdict says which differences are more than noise."""
+    columns: tuple[tuple[str, Callable[[LoadResult], str]], ...] = (
+        ("requests", lambda load: str(load.requests)),
+        ("answered", lambda load: fig.percent(load.success_rate)),
+        ("client left", lambda load: str(load.cancelled)),
+        ("TTFT ms\np50 / p99", lambda load: fig.pair(load.ttft_s)),
+        ("ITL ms\nmean", lambda load: fig.milliseconds(load.itl_s.mean)),
+        ("TPOT ms\np50 / p99", lambda load: fig.pair(load.tpot_s)),
+        ("E2E ms\np50 / p99", lambda load: fig.pair(load.e2e_s)),
+        ("output\ntokens", lambda load: f"{load.output_tokens:,}"),
+    )
+    return [
+        Column("version", lambda model: model.name, is_number=False),
+        Column("format", fig.format_name, is_number=False),
+        *(Column(head, _of_load(shape, cell)) for head, cell in columns),
+    ]
 
 
 def _latency_columns(shape: Shape) -> list[Column[ModelResult]]:

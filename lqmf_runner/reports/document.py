@@ -163,21 +163,30 @@ def _verdict(results: Results) -> list[Block]:
     box = VerdictBox(
         verdict.headline, verdict.sentences, verdict.cautions, qualifies=verdict.winner is not None
     )
-    judged = [
-        (
-            model.name,
-            "yes" if model.qualifies else "no",
-            model.why,
-            "yes" if model.on_front else "no",
-            fig.UNKNOWN if model.rank is None else str(model.rank),
-            fig.UNKNOWN if model.score is None else f"{model.score:.2f}",
-        )
-        for model in verdict.models
-    ]
     blocks: list[Block] = [box]
-    if judged:
-        heads = ("model", "qualifies", "why", "on the Pareto front", "rank", "score")
-        blocks.append(Table(heads, judged, text_columns=4))
+    if verdict.models:
+        ranks: list[tuple[str, ...]] = [
+            (
+                "yes" if model.on_front else "no",
+                fig.UNKNOWN if model.rank is None else str(model.rank),
+                fig.UNKNOWN if model.score is None else f"{model.score:.2f}",
+            )
+            for model in verdict.models
+        ]
+        why: list[tuple[str, ...]] = [
+            ("yes" if model.qualifies else "no", model.why) for model in verdict.models
+        ]
+        heads: tuple[str, ...] = ("qualifies", "why")
+        if len(why) > 1 and len(set(why)) == 1:  # said of all, it tells nothing
+            heads, why = (), [()] * len(why)
+        places: tuple[str, ...] = ("on the Pareto front", "rank", "score")
+        if all(model.score is None for model in verdict.models):  # nobody was ranked
+            places, ranks = (), [()] * len(ranks)
+        rows = [
+            (model.name, *own, *rank) for model, own, rank in zip(verdict.models, why, ranks, strict=True)
+        ]
+        heads = ("model", *heads, *places)
+        blocks.append(Table(heads, rows, text_columns=len(heads) - 2 * bool(places)))
     if verdict.differences:
         found = [
             (f"{d.model} against {d.baseline}", d.text, "yes" if d.beyond_noise else "no")

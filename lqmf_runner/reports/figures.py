@@ -76,8 +76,10 @@ def pair(summary: Summary) -> str:
 
 
 def load_label(shape: Shape) -> str:
-    """A load in a table's head: "@8", "poisson 2/s"."""
-    return f"@{shape.concurrency}" if shape.rate is None else f"{shape.kind} {shape.rate:g}/s"
+    """A load in a table's head: "@8", "poisson 2/s", "served"."""
+    if shape.concurrency is not None:
+        return f"@{shape.concurrency}"
+    return shape.kind if shape.rate is None else f"{shape.kind} {shape.rate:g}/s"
 
 
 def estimated(load: LoadResult, metric: Metric) -> str:

@@ -33,7 +33,7 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
     """How requests were sent. `kind` "closed": `concurrency` users, each sends its next request when it has its answer.
 
     The open-loop kinds "constant", "poisson", "burst" (of `burst` requests) and "ramp" (a step of it, evenly spaced)
-    have a `rate`: arrivals per second.
+    have a `rate`: arrivals per second. "served" is what the users of a server sent.
     """
 
     kind: str
@@ -83,6 +83,9 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         goodput_rps: requests per second that met every objective; null without objectives.
         prompt_tokens, cached_tokens, output_tokens: totals; cached ones are prompt tokens whose prefix was reused.
         drafted_tokens, accepted_tokens: next tokens that speculation proposed, and those that the model chose too.
+        draft_model_drafted_tokens, draft_model_accepted_tokens: those of them that a draft model proposed.
+        cancelled: requests whose client left before the end; they are not among `requests`.
+        finish_reasons: why answers ended, and how many did so; of what was served only.
         partial: the load was cut short.
         repeats: of a load that was repeated, the headline metrics as mean and interval over the repeats. All else is
             pooled over them.
@@ -110,6 +113,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    draft_model_drafted_tokens: int = 0
+    draft_model_accepted_tokens: int = 0
+    cancelled: int = 0
+    finish_reasons: dict[str, int] = {}
     partial: bool = False
     repeats: dict[str, Estimate] = {}
 
@@ -131,9 +138,11 @@ class ModelResult(msgspec.Struct, kw_only=True):
     Attributes:
         name: name of its configuration; `format` and `method` ("Q4_1", "NF4") say what it is.
         version: digest of the weights.
+        path: where they lay on this machine; null of an endpoint.
         origins: what it was made from, the nearest first; empty where nobody says.
         load_time_s: from the request to load to a client that answers.
         batch_invariant: whether the engine computed answers that do not depend on other requests.
+        draft_model: the draft model that it was measured with, and what that is; null without one.
         memory: of the worker process alone, after the last load.
         ramp: the rate at which it saturates; null unless asked for.
         other_cores: cores that other programs kept busy during the loads, on average; null of an endpoint.
@@ -147,11 +156,13 @@ class ModelResult(msgspec.Struct, kw_only=True):
     bits: float | None = None
     bits_per_weight: float | None = None
     version: str | None = None
+    path: str | None = None
     origins: list[Origin] = []
     size_mb: float | None = None
     parameters: int | None = None
     device: str | None = None
     batch_invariant: bool | None = None
+    draft_model: str | None = None
     load_time_s: float | None = None
     memory: MemoryUse | None = None
     loads: list[LoadResult] = []
@@ -254,6 +265,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     output_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    draft_model_drafted_tokens: int = 0
+    draft_model_accepted_tokens: int = 0
     queue_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None

@@ -80,6 +80,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         headline: the answer in one line.
         sentences: the reasons in plain words, the most important first.
         cautions: what failed, was not measured, or makes the verdict weaker.
+        doubts: those cautions for which nobody should act on it; no alias is moved.
         ties: models whose score differs from the winner's by less than the noise.
         models: one entry a model, in order of rank, those that failed at the end.
         pareto: models that no other one beats in all of speed, memory and fidelity.
@@ -95,6 +96,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     headline: str
     sentences: list[str] = []
     cautions: list[str] = []
+    doubts: list[str] = []
     ties: list[str] = []
     models: list[ModelVerdict] = []
     pareto: list[str] = []

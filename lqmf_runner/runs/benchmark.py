@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..config import BenchmarkMode, RunConfig
 from ..engine.on_demand import LoadEngine
 from ..errors import INTERRUPTED, LqmfError
@@ -19,15 +21,16 @@ from ..evaluation.grading.answers import Opponent
 from ..formats import is_remote
 from ..load.plan import BenchmarkPlan
 from ..results.files import clear_results
+from ..results.logs.request_log import RequestLog
+from ..results.logs.system_log import SystemLog
 from ..results.machine import memory_bandwidth_gb_s
-from ..results.request_log import RequestLog
 from ..results.schema import Results
-from ..results.system_log import SystemLog
-from .graders import Graders
+from ..types import ModelSpec
 from .lifecycle import begin, leave, track
-from .loads import Measured
 from .locate import Locate, locate_model
-from .model import benchmark_model
+from .measuring.graders import Graders
+from .measuring.loads import Measured
+from .measuring.model import benchmark_model
 from .recorder import ModelRecorder, RunRecorder
 
 if TYPE_CHECKING:
@@ -188,7 +191,7 @@ class _Pipeline:
                 self.display.failed(record.name, error)
 
     def _measure(self, model: _Model, record: ModelRecorder, reference: Reference | None) -> None:
-        spec = self.locate(model.config)
+        spec = _without_prompt_cache(self.locate(model.config))
         self.system_log.model = record.name
         record.located(spec)
         system = self.recorder.results.system
@@ -213,3 +216,10 @@ class _Pipeline:
 def _mode(config: RunConfig) -> BenchmarkMode:
     assert isinstance(config.mode, BenchmarkMode)
     return config.mode
+
+
+def _without_prompt_cache(spec: ModelSpec) -> ModelSpec:
+    """The spec without prompts in main memory unless they are asked for: a model's memory is to be its own."""
+    if spec.options.get("prompt_cache_mb") is None and not is_remote(spec.format):
+        return msgspec.structs.replace(spec, options={**spec.options, "prompt_cache_mb": 0})
+    return spec

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ..config import BenchmarkMode, RunConfig
+from dataclasses import fields
+from typing import Any
+
+from ..config import BenchmarkMode, CompareMode, RunConfig, VerdictConfig
 from ..errors import UserInputError
 from ..results.metrics import bounds
 
@@ -44,6 +47,15 @@ def check_compare(config: RunConfig) -> None:
     Raises:
         UserInputError: it is one.
     """
+    assert isinstance(config.mode, CompareMode)
+    if config.mode.promote is not None and not config.tracking.enabled:
+        raise UserInputError(
+            "mode.promote moves an alias in MLflow's registry, and tracking=none is off",
+            hint="leave one of them out",
+        )
+    if config.mode.served is not None:
+        _check_served(config)
+        return
     if not config.runs:
         check_benchmark(config)
     if config.models and config.runs:
@@ -59,6 +71,41 @@ def check_compare(config: RunConfig) -> None:
             "there is nothing to compare",
             hint="name models, models=[a,b,c], or finished runs, runs=[outputs/...,outputs/...]",
         )
+
+
+def _check_served(config: RunConfig) -> None:
+    if config.models:
+        raise UserInputError(
+            "mode.served judges what was served, and models are given to be measured",
+            hint="leave one of them out",
+        )
+    for key, given in (("reference", config.reference), ("judge.model", config.judge.model)):
+        if given:
+            raise UserInputError(
+                f"mode.served measures nothing, and {key}={given} has to be run", hint="leave one of them out"
+            )
+    if config.verdict.bounds:
+        raise UserInputError(
+            f"verdict.{next(iter(config.verdict.bounds))} bounds what is measured, and mode.served measures nothing",
+            hint="leave one of them out",
+        )
+    assert isinstance(config.mode, CompareMode)
+    takes = CompareMode(served=config.mode.served, promote=config.mode.promote)
+    changed = [*_changed("mode", config.mode, takes), *_changed("verdict", config.verdict, VerdictConfig())]
+    if changed:
+        raise UserInputError(
+            f"mode.served measures nothing and ranks by what was served, so {changed[0]} would change nothing",
+            hint="leave one of them out",
+        )
+
+
+def _changed(prefix: str, given: Any, default: Any) -> list[str]:
+    """The keys of the settings in which two configurations of one type differ."""
+    return [
+        f"{prefix}.{field.name}"
+        for field in fields(default)
+        if getattr(given, field.name) != getattr(default, field.name)
+    ]
 
 
 def _check_against(config: RunConfig) -> None:

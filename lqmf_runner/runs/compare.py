@@ -16,7 +16,7 @@ import msgspec
 
 from ..config import CompareMode, RunConfig, TrackingConfig
 from ..engine.on_demand import LoadEngine
-from ..errors import UserInputError
+from ..errors import INTERRUPTED, UserInputError
 from ..results.finished import FinishedRun, contrasts, gather, read_finished
 from ..results.schema import ModelResult, Results
 from ..results.verdict import Difference
@@ -52,15 +52,32 @@ def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
     """The same for models, with the given ways to find one and to load it."""
     config = context.config
 
+    found: list[Results] = []
+
     def conclude(results: Results) -> None:
         assert isinstance(config.mode, CompareMode)
         results.verdict = draw_verdict(results.models, config.verdict, interleaved=config.mode.interleave)
+        found.append(results)
 
-    return benchmark.run_with(context, locate=locate, load=load, conclude=conclude)
+    exit_code = benchmark.run_with(context, locate=locate, load=load, conclude=conclude)
+    if found and exit_code != INTERRUPTED:
+        _promote(found[0], config)
+    return exit_code
+
+
+def _promote(results: Results, config: RunConfig) -> None:
+    """Let the verdict promote, if it is to."""
+    assert isinstance(config.mode, CompareMode)
+    if config.mode.promote is not None:
+        from .versions.promote import promote_winner
+
+        print(promote_winner(results, config.tracking, config.mode.promote))
 
 
 def compare_runs(context: RunContext) -> int:
     """Lay finished runs side by side: the verdict over all their models, and whether differences are more than noise.
+
+    One run of several models is judged again, by other limits or weights.
 
     Raises:
         UserInputError: a run is not there, the runs differ in what makes figures comparable, or a constraint is about
@@ -95,15 +112,16 @@ def compare_runs(context: RunContext) -> int:
     display = BenchmarkDisplay(["compare", f"{len(runs)} finished runs", f"{len(results.models)} models"])
     with display:
         problems = leave(context, results, display)
+    _promote(results, config)
     return 1 if problems else 0
 
 
 def _finished_runs(config: RunConfig) -> list[FinishedRun]:
     runs = [run for name in config.runs for run in _read(name, config.tracking)]
-    if len(runs) < 2:
+    if len(runs) < 2 and sum(len(run.results.models) for run in runs) < 2:
         raise UserInputError(
             f"runs=[{','.join(config.runs)}] is not enough: {len(runs) or 'none'} with results",
-            hint="give at least two runs, or a sweep with two jobs that left results",
+            hint="give two runs, a run of several models, or a sweep with two jobs that left results",
         )
     if not any(run.results.models for run in runs):
         raise UserInputError(

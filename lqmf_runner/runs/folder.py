@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ..errors import UserInputError
 
+MARK_NAME = ".sweep"
+"""A file in the folder of a sweep, by which its jobs on all machines know it."""
+
 
 def make_run_folder(wanted: str) -> Path:
     """Make it. Where another run has taken the name, `-2`, `-3`, ... is appended.
@@ -40,7 +43,7 @@ def sweep_name(folder: Path) -> str:
     Raises:
         OSError: the disk is full or gone.
     """
-    with (folder / ".sweep").open("a+") as file:
+    with (folder / MARK_NAME).open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # jobs may run at the same time
         file.seek(0)
         mark = file.read()
@@ -52,9 +55,10 @@ def sweep_name(folder: Path) -> str:
 
 def remove_refused_sweep(folder: Path) -> bool:
     """Remove it if no job of the sweep was run, and its parents if that leaves them empty. True if it was removed."""
-    if not {path.name for path in folder.glob("*")} <= {"multirun.yaml"}:
+    if not {path.name for path in folder.glob("*")} <= {"multirun.yaml", MARK_NAME}:
         return False
-    (folder / "multirun.yaml").unlink(missing_ok=True)
+    for name in ("multirun.yaml", MARK_NAME):
+        (folder / name).unlink(missing_ok=True)
     for empty in (folder, *folder.parents[:2]):
         try:
             empty.rmdir()

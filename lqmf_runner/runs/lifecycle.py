@@ -73,27 +73,31 @@ def leave(
 def track(context: RunContext, results: Results, tell: Callable[[str | None], None]) -> None:
     """Send the run to MLflow.
 
-    `tell` is called with one line that says what went wrong and how to send the run later, or with None if all is well.
+    `tell` is called with one line that says what went wrong and how to send the run later, or where its artifacts are
+    if not all can read them; with None if all is well.
 
     Raises:
         KeyboardInterrupt: the user, or the machine's scheduler, ends the program. `tell` was called.
     """
     from ..tracking import create_tracker, send_later_command
 
-    tracking = context.config.tracking
+    if not context.sends:
+        tell(None)
+        return
+    tracking, notes = context.config.tracking, list[str]()
 
     def not_sent(why: str) -> str:
         return f"not sent to MLflow ({why}); send it later: {send_later_command(context.run_dir, tracking)}"
 
     try:
-        results.run.mlflow_run_id = create_tracker(tracking).send(context.run_dir)
+        results.run.mlflow_run_id = create_tracker(tracking).send(context.run_dir, notes.append)
     except LqmfError as error:
         tell(not_sent(f"{error.message}; {error.hint}" if error.hint else error.message))
     except KeyboardInterrupt:
         tell(not_sent("interrupted"))
         raise
     else:
-        tell(None)
+        tell("; ".join(notes) or None)
 
 
 def _save_config(context: RunContext) -> None:

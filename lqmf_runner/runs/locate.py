@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from ..config import RunConfig
 from ..types import ModelSpec
@@ -19,4 +18,4 @@ def locate_model(config: RunConfig) -> ModelSpec:
     """
     from ..models import locate
 
-    return locate(config.model, config.backend, Path(config.models_dir))
+    return locate(config.model, config.backend, config.models_dir, placement=config.placed)

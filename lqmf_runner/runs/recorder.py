@@ -53,6 +53,7 @@ class ModelRecorder:
     def located(self, spec: ModelSpec) -> None:
         """The weights are found."""
         self.result.format, self.result.version = spec.format, spec.version or None
+        self.result.path = spec.path or None
         self.result.origins = read_origins(spec.path) if spec.path else []
 
     def loaded(self, info: ModelInfo, spec: ModelSpec, load_time_s: float) -> None:
@@ -64,6 +65,7 @@ class ModelRecorder:
         result.parameters, result.size_mb = info.parameters or None, info.size_mb or None
         result.version = info.version or spec.version or None
         result.batch_invariant = info.batch_invariant
+        result.draft_model = info.draft_model or None
         result.notes = list(info.notes)
 
     def note(self, text: str) -> None:

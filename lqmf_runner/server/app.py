@@ -13,6 +13,7 @@ from .. import __version__
 from .asgi import App
 from .docs import docs_routes
 from .docs.openapi import OpenAPIDocument
+from .guards.hosts import HostPolicy
 from .page import page_route
 from .state import ServerState
 
@@ -35,8 +36,9 @@ def create_app(state: ServerState, *, lifespan: Sequence[Lifespan] = (), page: A
         finally:
             await state.pool.close()
 
+    hosts = HostPolicy(state.config.host, state.config.allowed_hosts)
     return Litestar(
-        route_handlers=[*state.routes, *docs_routes(document), *([page_route(page)] if page else [])],
+        route_handlers=[*state.routes, *docs_routes(document), *([page_route(page, hosts)] if page else [])],
         exception_handlers={Exception: state.errors.handle},
         lifespan=[pool_lifespan, *lifespan],
         state=State({"server": state}),

@@ -1,4 +1,7 @@
-"""The only place where errors become HTTP responses: in OpenAI's shape on its routes, in ours on the others."""
+"""The only place where errors become HTTP responses.
+
+They are in OpenAI's or Ollama's shape on their routes, in ours on the others.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import HTTPRouteHandler
 
 from ..errors import FieldError, LqmfError
+from ..ollama_api.answers import ollama_error
+from ..ollama_api.schemas import OllamaError
 from ..openai_api.errors import OpenAIError, error_code, public_error, without_places
 from ..openai_api.errors import error_body as openai_error
 from .asgi import Scope, Send
-from .route import OPENAI, about
+from .route import NATIVE, OLLAMA, OPENAI, ErrorShape, about
 
 _LONGEST_MISTYPED = 100
 log = logging.getLogger(__name__)
@@ -50,18 +55,31 @@ class NativeError(msgspec.Struct):
     hint: str
 
 
+ERROR_BODIES: dict[ErrorShape, type[msgspec.Struct]] = {
+    OPENAI: OpenAIError,
+    OLLAMA: OllamaError,
+    NATIVE: NativeError,
+}
+"""The bodies of errors by their shape."""
+
+
 class ErrorShapes:
     """Errors in the shape of their route. A path without a route takes the shape of routes with the same beginning."""
 
     def __init__(self, routes: Iterable[HTTPRouteHandler] = ()) -> None:
         known = [about(handler) for handler in routes]
         self._shapes = [(_pattern(route.path), route.errors) for route in known]
-        self._openai_beginnings = tuple({_beginning(route.path) for route in known if route.errors == OPENAI})
+        self._beginnings = {_beginning(route.path): route.errors for route in known if route.errors != NATIVE}
         self._by_rest = {_rest(route.path): route.path for route in known}
 
-    def body(self, error: Exception, path: str) -> OpenAIError | NativeError:
+    def body(self, error: Exception, path: str) -> OpenAIError | OllamaError | NativeError:
         """The body that belongs to an error at this path."""
-        return openai_error(as_known(error)) if self._is_openai(path) else native_error(error)
+        shape = self._shape(path)
+        if shape == OPENAI:
+            return openai_error(as_known(error))
+        if shape == OLLAMA:
+            return ollama_error(as_known(error))
+        return native_error(error)
 
     async def send(self, error: Exception, scope: Scope, send: Send) -> None:
         """Answer with an error from a middleware."""
@@ -89,15 +107,17 @@ class ErrorShapes:
             media_type="application/json",
         )
 
-    def _is_openai(self, path: str) -> bool:
+    def _shape(self, path: str) -> ErrorShape:
         for pattern, shape in self._shapes:
             if pattern.fullmatch(path):
-                return shape == OPENAI
-        near = self._openai_beginnings and "v1" in path.lower().split("/")
-        if near or path.startswith(self._openai_beginnings):
-            return True
+                return shape
+        if OPENAI in self._beginnings.values() and "v1" in path.lower().split("/"):
+            return OPENAI
+        for beginning, shape in self._beginnings.items():
+            if path.startswith(beginning):
+                return shape
         meant = self._by_rest.get(_rest(path))
-        return meant is not None and self._is_openai(meant)
+        return NATIVE if meant is None else self._shape(meant)
 
     def _no_route(self, path: str) -> HttpError:
         """The error for a path without a route. It names the route that was meant, where one is like it."""

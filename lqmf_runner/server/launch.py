@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 import uvloop
 
 from ..config import RunConfig, ServerConfig
+from ..config.texts import quoted
 from ..models import locate
 from ..runs.context import RunContext
 from ..ui.config import PageConfig, is_installed
@@ -31,7 +33,12 @@ from .process.registry import STARTING, new_record
 from .process.run import serve
 from .routes import ROUTES
 from .state import ServerState, create_state
+from .versions.catalog import VersionedCatalog
+from .versions.registry import Registry
+from .versions.start import names_to_load, names_to_pin, shares_of_the_start
 from .watch.access_log import AccessLog, AccessLogFile, open_access_log
+from .watch.screen import shown_loads
+from .watch.served import ServedLog
 from .watch.session import create_session
 from .watch.traces import TraceRecorder
 
@@ -45,14 +52,24 @@ def launch(context: RunContext, keys: KeyRing) -> int:
     """
     config, run_dir = context.config.server, context.run_dir
     chosen = [model for model in context.models if model.model.name]
-    preload = [model.model.name for model in chosen]
+    tracking = context.config.tracking
+    shares = shares_of_the_start(chosen, config.split, tracking)
+    preload = names_to_load([model.model.name for model in chosen], shares)
     with contextlib.closing(bind(config)) as sock:
         port, url = sock.getsockname()[1], url_of(sock, tls=config.certfile is not None)
-        recorder = _recorder(config)
-        state = create_state(config, _pool(context, chosen), ROUTES, recorder=recorder)
+        recorder, served = _recorder(config), ServedLog(run_dir, max_mb=config.access_log_mb)
+        registry = Registry(tracking) if tracking.enabled else None
+        state = create_state(
+            config,
+            _pool(context, chosen, registry, pin=names_to_pin(config.pin, shares)),
+            ROUTES,
+            watchers=[served, recorder] if recorder else [served],
+            registry=registry,
+            shares=shares,
+        )
         session = create_session(
             config,
-            context.config.tracking,
+            tracking,
             state.metrics,
             recorder,
             run_dir=run_dir,
@@ -60,12 +77,17 @@ def launch(context: RunContext, keys: KeyRing) -> int:
             resolved=context.resolved,
             models=preload,
         )
-        record = new_record(config.host, port, url, run_dir, preload)
+        record = new_record(config.host, port, url, run_dir, preload, config.certfile)
         record.enter(STARTING)
         page = _page(context, url, keys)
         on_ready = partial(announce, url, preload, with_key=keys.required, with_page=page is not None)
-        with open_access_log(config, run_dir) as log, contextlib.suppress(KeyboardInterrupt):
-            lifespan: list[Lifespan] = [lambda app: session.running()]
+        with (
+            open_access_log(config, run_dir) as log,
+            shown_loads(config.verbose),
+            contextlib.suppress(KeyboardInterrupt),
+        ):
+            # The last one ends first: what was served is written before the session is sent.
+            lifespan: list[Lifespan] = [lambda app: session.running(), lambda app: served.running()]
             if page is not None:
                 lifespan.append(lambda app: page.running())
             app = create_app(state, lifespan=lifespan, page=page)
@@ -104,20 +126,25 @@ def _page(context: RunContext, url: str, keys: KeyRing) -> Page | None:
         PageConfig(
             url=url,
             outputs=Path(config.output_dir),
-            models_dir=str(config.models_dir),
+            folder=context.run_dir,
+            models_dir=f"[{','.join(map(quoted, config.models_dir))}]",
             tracking=config.tracking.enabled,
             keys_file=keys.file,
             with_key=keys.required,
             max_upload_bytes=int(config.server.max_body_mb * 1e6),
+            certfile=config.server.certfile,
         )
     )
 
 
-def _pool(context: RunContext, chosen: list[RunConfig]) -> ModelPool:
+def _pool(
+    context: RunContext, chosen: list[RunConfig], registry: Registry | None, *, pin: list[str]
+) -> ModelPool:
     for model in chosen:  # downloaded if need be, so that whoever starts the server sees what is wrong
         locate(model.model, model.backend, model.models_dir)
     catalog = create_catalog(chosen, context.model_names, context.compose, context.config.models_dir)
-    return ModelPool(catalog, context.config.server)
+    found = catalog if registry is None else VersionedCatalog(catalog, registry, context.config.models_dir)
+    return ModelPool(found, dataclasses.replace(context.config.server, pin=pin))
 
 
 def _recorder(config: ServerConfig) -> TraceRecorder | None:

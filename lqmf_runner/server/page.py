@@ -9,18 +9,34 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
 from .asgi import App, Receive, Scope, Send, header
+from .guards.hosts import HostPolicy
 
 PAGE = "/ui"
+_FORWARDED = b"x-forwarded-host"
+_GRADIO_SERVER = b"x-gradio-server"
 
 
-def page_route(page: App) -> ASGIRouteHandler:
-    """Hands all that is under `PAGE` to the page, which sees whole paths."""
+def page_route(page: App, hosts: HostPolicy) -> ASGIRouteHandler:
+    """Hands all that is under `PAGE` to the page, which sees whole paths.
+
+    Gradio writes the host that a proxy names (X-Forwarded-Host) into the page, as its own address. One that is none
+    of `hosts` does not get there: anybody can send that header. X-Gradio-Server, which Gradio reads in the same way,
+    never gets there.
+    """
+
+    def permitted(given: bytes) -> bool:
+        return all(hosts.permits(host.strip()) for host in given.decode("latin-1").split(","))
 
     async def handler(scope: Any, receive: Any, send: Any) -> None:
         """The web page."""
         # Litestar cuts off the mount's path and puts a slash at the end; only `raw_path` stays as it came.
         path = unquote(scope["raw_path"].decode("latin-1"))
-        own = {**scope, "path": path, "root_path": "", "app": None}
+        headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != _GRADIO_SERVER and (name != _FORWARDED or permitted(value))
+        ]
+        own = {**scope, "path": path, "root_path": "", "app": None, "headers": headers}
         await page(cast(Scope, own), receive, send)
 
     return asgi(PAGE, is_mount=True, copy_scope=True)(handler)

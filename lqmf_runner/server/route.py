@@ -22,8 +22,9 @@ from litestar.types import Guard
 from .body import json_body
 
 Method = Literal["GET", "POST", "DELETE"]
-ErrorShape = Literal["openai", "native"]
+ErrorShape = Literal["openai", "ollama", "native"]
 OPENAI: ErrorShape = "openai"
+OLLAMA: ErrorShape = "ollama"
 NATIVE: ErrorShape = "native"
 
 MODEL = "name-of-a-model"
@@ -56,14 +57,14 @@ class About:
         path: its template, such as "/models/{name}/chat".
         errors: the shape of its errors.
         parameters: examples of path parameters, by name.
-        streams: whether it can answer with server-sent events.
+        streams: the media type of its stream; empty if it has none.
     """
 
     path: str
     errors: ErrorShape = NATIVE
     body: Body | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    streams: bool = False
+    streams: str = ""
 
 
 def route(
@@ -74,7 +75,7 @@ def route(
     errors: ErrorShape = NATIVE,
     body: Body | None = None,
     parameters: Mapping[str, Any] | None = None,
-    streams: bool = False,
+    streams: str | bool = False,
     media_type: str | None = None,
     guards: Sequence[Guard] = (),
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:
@@ -85,11 +86,12 @@ def route(
         tag: the heading under which the route is documented; `docs/openapi.py` describes those there are.
         body: left out if the route takes none; the function's argument `data` is of its kind.
         parameters: an example of each path parameter.
-        streams: whether it can answer with server-sent events.
+        streams: whether it can answer with a stream: server-sent events, or of the media type that is given.
         media_type: of the answer; JSON by default.
         guards: Litestar's, called before the body is read.
     """
-    declared = About(re.sub(r":\w+}", "}", path), errors, body, parameters or {}, streams)
+    stream = "text/event-stream" if streams is True else streams or ""
+    declared = About(re.sub(r":\w+}", "}", path), errors, body, parameters or {}, stream)
     more: dict[str, Any] = {"dto": json_body(body.kind), "return_dto": None} if body else {}
     return _DECORATORS[method](
         path,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,13 +12,18 @@ from litestar import Request
 from litestar.handlers import HTTPRouteHandler
 
 from ..config import ServerConfig
+from ..engine import EngineClient
 from ..errors import LqmfError
 from .errors import ErrorShapes
 from .pool.pool import ModelPool
+from .pool.pooled_model import PooledModel
+from .responses import KeptResponses
 from .sessions import Sessions
+from .versions.promotion import Promotions
+from .versions.registry import Registry
+from .versions.traffic import Traffic
 from .watch.metrics import Metrics
-from .watch.observe import Observer, Observers
-from .watch.traces import TraceRecorder
+from .watch.observe import Observer, Observers, Watcher
 
 
 @dataclass
@@ -63,8 +69,11 @@ class ServerState:
     Attributes:
         pool: the loaded models.
         metrics: what was counted since the start.
-        observer: is told about every request for an answer: the metrics, and the recorder of traces if there is one.
+        observer: is told about every request for an answer: the metrics, then the others.
+        traffic: which model answers which name.
+        promotions: puts another version in place.
         sessions: conversations that are kept for clients.
+        responses: kept for clients of the Responses API.
         routes: what the server answers.
         errors: the shape of an error on each path.
         lifecycle: loading, ready or draining, and the requests being answered.
@@ -74,10 +83,20 @@ class ServerState:
     pool: ModelPool
     metrics: Metrics
     observer: Observer
+    traffic: Traffic
+    promotions: Promotions
     sessions: Sessions
+    responses: KeptResponses
     routes: tuple[HTTPRouteHandler, ...]
     errors: ErrorShapes
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+    @contextlib.asynccontextmanager
+    async def lease(self, name: str) -> AsyncGenerator[tuple[PooledModel, EngineClient], None]:
+        """Hold the model that answers a name; raises like `ModelPool.lease`."""
+        target = await self.traffic.target(name)
+        async with self.pool.lease(target) as held:
+            yield held
 
 
 def create_state(
@@ -85,18 +104,43 @@ def create_state(
     pool: ModelPool,
     routes: Iterable[HTTPRouteHandler],
     *,
-    recorder: TraceRecorder | None = None,
+    watchers: Sequence[Watcher] = (),
+    registry: Registry | None = None,
+    shares: Mapping[str, Mapping[str, float]] | None = None,
 ) -> ServerState:
-    """The state of a server that has answered nothing yet."""
+    """The state of a server that has answered nothing yet.
+
+    Args:
+        watchers: are told about requests after the metrics.
+        registry: of versions; None where nothing is tracked.
+        shares: which versions answer a name at the start, see `Traffic`.
+    """
     routes = tuple(routes)
-    metrics = Metrics(lambda: pool.models)
+    metrics = Metrics(lambda: pool.names)
     sessions = Sessions(
         limit=config.max_sessions,
         max_messages=config.session_messages,
         timeout_s=config.session_timeout_s,
     )
-    observer = Observers(metrics, recorder) if recorder else metrics
-    return ServerState(config, pool, metrics, observer, sessions, routes, ErrorShapes(routes))
+    responses = KeptResponses(
+        limit=config.max_responses,
+        max_bytes=config.responses_mb * 1e6,
+        timeout_s=config.session_timeout_s,
+    )
+    observer = Observers(metrics, *watchers) if watchers else metrics
+    traffic = Traffic(registry, shares)
+    return ServerState(
+        config=config,
+        pool=pool,
+        metrics=metrics,
+        observer=observer,
+        traffic=traffic,
+        promotions=Promotions(pool, traffic, registry),
+        sessions=sessions,
+        responses=responses,
+        routes=routes,
+        errors=ErrorShapes(routes),
+    )
 
 
 def state_of(request: Request[Any, Any, Any]) -> ServerState:

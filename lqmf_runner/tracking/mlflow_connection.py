@@ -1,19 +1,19 @@
-"""Reaching MLflow: a client whose errors are ours, the experiment, and a lock against other processes of ours."""
+"""Reaching MLflow: a client whose errors are ours, and the experiment."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import TrackingConfig
 from ..errors import TrackingError
+from ..install import install_line, pip_line
 from ..redaction import redact_text
 from . import URI_VARIABLE
+from .artifacts import artifact_location
+from .store_lock import database_words, locked_database
 from .values import shorten
 
 if TYPE_CHECKING:
@@ -27,10 +27,14 @@ def connected(config: TrackingConfig) -> Iterator[MlflowClient]:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     except ImportError as error:
-        raise TrackingError(f"MLflow cannot be imported: {error}", hint="pip install mlflow") from None
+        raise TrackingError(f"MLflow cannot be imported: {error}", hint=install_line()) from None
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        yield MlflowClient(tracking_uri=config.uri)
-    except MlflowException as error:
+        with locked_database(config):  # in an empty one, the client makes the tables
+            client = MlflowClient(tracking_uri=config.uri)
+        yield client
+    except (MlflowException, SQLAlchemyError) as error:
         if "database schema" in str(error):
             raise _other_version(config) from error
         raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
@@ -55,35 +59,22 @@ def find_experiment(client: MlflowClient, config: TrackingConfig) -> str | None:
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig) -> str:
-    """Id of the experiment. A local store keeps its artifacts where the configuration says, a server where it likes.
+    """Id of the experiment, which is made if it is not there.
 
     Raises:
         TrackingError: it is deleted.
     """
+    from mlflow.exceptions import MlflowException
+
     found = find_experiment(client, config)
     if found is not None:
         return found
-    remote = config.uri.startswith(("http://", "https://", "databricks"))
-    location = None if remote else Path(config.artifacts).resolve().as_uri()
-    return str(client.create_experiment(config.experiment, artifact_location=location))
-
-
-@contextlib.contextmanager
-def locked_store(config: TrackingConfig, folder: Path) -> Iterator[None]:
-    """Hold the store against other processes of ours, so that one makes it and the others find it.
-
-    Args:
-        folder: held where the store is not a SQLite file, whose own folder is made if it is not there.
-    """
-    if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
-        folder = Path(config.uri.removeprefix("sqlite:///")).parent
-        folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return str(client.create_experiment(config.experiment, artifact_location=artifact_location(config)))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return find_experiment(client, config) or ""  # another process has made it meanwhile
 
 
 def _other_version(config: TrackingConfig) -> TrackingError:
@@ -92,7 +83,7 @@ def _other_version(config: TrackingConfig) -> TrackingError:
     return TrackingError(
         f"the store {redact_text(config.uri)} was made by another version of MLflow than {__version__}",
         hint=f"an older one: keep a copy, then mlflow db upgrade {shlex.quote(redact_text(config.uri))}; "
-        "a newer one: pip install --upgrade mlflow",
+        f"a newer one: {pip_line('--upgrade', 'mlflow')}",
     )
 
 
@@ -103,7 +94,7 @@ def _mlflow(config: TrackingConfig) -> str:
 
 def _why(error: Exception) -> str:
     """An error in a few words: MLflow's own quote the whole chain of causes."""
-    text = redact_text(" ".join(str(error).split()))
+    text = database_words(error)
     if "Max retries exceeded" in text:
         return "it cannot be reached" if "timed out" not in text else "it does not answer"
     return shorten(text, 300)

@@ -9,26 +9,33 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..config import TrackingConfig
+from ..models.registered import Weights
 from ..redaction import redact_text
 from ..results.files import read_lines, write_whole
-from .mlflow_connection import connected, experiment_id, locked_store
+from ..results.served import SERVED
+from . import Say, say_nothing
+from .artifacts import artifact_note
+from .mlflow_connection import connected, experiment_id
 from .mlflow_traces import send_traces
-from .session import SESSION_NAME, SUMMARIES_NAME, TRACES_NAME, Session, SessionSummary
+from .model_registry import register_served
+from .session import (
+    SENT_NAME,
+    SESSION_NAME,
+    SUMMARIES_NAME,
+    TRACES_NAME,
+    WEIGHTS_NAME,
+    SentSession,
+    Session,
+    SessionSummary,
+    read_sent,
+)
+from .store_lock import locked_store
 from .values import TAG_LENGTH, shorten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_SENT_NAME = "mlflow.json"
 _BATCH = 100
-
-
-class _Sent(msgspec.Struct):
-    """How far a session has been sent: summaries, and bytes of the file of traces."""
-
-    run_id: str
-    summaries: int = 0
-    traces: int = 0
 
 
 def is_session(folder: Path) -> bool:
@@ -36,7 +43,7 @@ def is_session(folder: Path) -> bool:
     return (folder / SESSION_NAME).is_file()
 
 
-def send_session(folder: Path, config: TrackingConfig) -> str:
+def send_session(folder: Path, config: TrackingConfig, say: Say = say_nothing) -> str:
     """Send what is new of a session; returns the id of its MLflow run.
 
     Raises:
@@ -46,31 +53,41 @@ def send_session(folder: Path, config: TrackingConfig) -> str:
     with connected(config) as client:
         with locked_store(config, folder):  # several servers may start at the same time
             experiment = experiment_id(client, config)
-            sent = _read_sent(folder) or _begin_run(client, experiment, session, folder)
+            sent = read_sent(folder) or _begin_run(client, experiment, session, folder)
+            if note := artifact_note(client, config, experiment):
+                say(note)
         _send_summaries(client, folder, sent)
+        _register(client, folder, sent)
         _send_traces(client, folder, sent, config, experiment)
     return sent.run_id
 
 
-def _begin_run(client: MlflowClient, experiment: str, session: Session, folder: Path) -> _Sent:
+def _begin_run(client: MlflowClient, experiment: str, session: Session, folder: Path) -> SentSession:
+    """The session's run. One that a sender has made, and did not live to note, is taken up."""
     from mlflow.entities import Param
 
     tags = {"mode": "serve", "lqmf.run_id": session.id, "command": redact_text(session.command)}
-    run = client.create_run(
-        experiment,
-        start_time=session.started_at,
-        run_name=shorten(session.name, 200),
-        tags={key: shorten(value, TAG_LENGTH) for key, value in tags.items()},
+    which = f"tags.`lqmf.run_id` = '{session.id}' and attributes.start_time = {session.started_at}"
+    found = client.search_runs([experiment], which)
+    run = (
+        found[0]
+        if found
+        else client.create_run(
+            experiment,
+            start_time=session.started_at,
+            run_name=shorten(session.name, 200),
+            tags={key: shorten(value, TAG_LENGTH) for key, value in tags.items()},
+        )
     )
-    sent = _Sent(run.info.run_id)
-    _write_sent(folder, sent)
     params = [Param(key, value) for key, value in session.params.items()]
     for start in range(0, len(params), _BATCH):
-        client.log_batch(sent.run_id, params=params[start : start + _BATCH])
+        client.log_batch(run.info.run_id, params=params[start : start + _BATCH])
+    sent = SentSession(run.info.run_id)
+    _write_sent(folder, sent)
     return sent
 
 
-def _send_summaries(client: MlflowClient, folder: Path, sent: _Sent) -> None:
+def _send_summaries(client: MlflowClient, folder: Path, sent: SentSession) -> None:
     from mlflow.entities import Metric
 
     summaries = read_lines(folder / SUMMARIES_NAME, SessionSummary)
@@ -79,14 +96,30 @@ def _send_summaries(client: MlflowClient, folder: Path, sent: _Sent) -> None:
         for start in range(0, len(metrics), _BATCH):
             client.log_batch(sent.run_id, metrics=metrics[start : start + _BATCH])
         if summary.final:
-            client.log_artifact(sent.run_id, str(folder / SUMMARIES_NAME))
+            for path in (
+                folder / SUMMARIES_NAME,
+                *folder.glob(WEIGHTS_NAME),
+                *sorted(folder.glob(f"{SERVED}*")),
+            ):
+                client.log_artifact(sent.run_id, str(path))
             client.set_terminated(sent.run_id, "FINISHED", summary.time)
         sent.summaries = step + 1
         _write_sent(folder, sent)
 
 
+def _register(client: MlflowClient, folder: Path, sent: SentSession) -> None:
+    """Note which weights have answered. A server without a registry costs nothing."""
+    from mlflow.exceptions import MlflowException
+
+    path = folder / WEIGHTS_NAME
+    weights = msgspec.json.decode(path.read_bytes(), type=list[Weights]) if path.exists() else []
+    with contextlib.suppress(MlflowException):
+        for each in weights:
+            register_served(client, sent.run_id, each)
+
+
 def _send_traces(
-    client: MlflowClient, folder: Path, sent: _Sent, config: TrackingConfig, experiment: str
+    client: MlflowClient, folder: Path, sent: SentSession, config: TrackingConfig, experiment: str
 ) -> None:
     """What does not get through in time is sent with the next summary, or by hand."""
     path = folder / TRACES_NAME
@@ -100,11 +133,5 @@ def _send_traces(
         _write_sent(folder, sent)
 
 
-def _read_sent(folder: Path) -> _Sent | None:
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((folder / _SENT_NAME).read_bytes(), type=_Sent)
-    return None
-
-
-def _write_sent(folder: Path, sent: _Sent) -> None:
-    write_whole(folder / _SENT_NAME, msgspec.json.encode(sent))  # a torn one would send everything twice
+def _write_sent(folder: Path, sent: SentSession) -> None:
+    write_whole(folder / SENT_NAME, msgspec.json.encode(sent))  # a torn one would send everything twice

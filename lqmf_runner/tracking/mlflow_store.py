@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,22 @@ from ..config import TrackingConfig
 from ..errors import UserInputError
 from ..redaction import redact_text
 from ..reports.document import summary_document
+from ..reports.figures import format_name
+from ..reports.in_short import in_short
 from ..reports.markdown import render_markdown
 from ..results.files import REQUESTS, RESULTS, encode_results, read_config, read_results, write_results
 from ..results.history import PastRun
+from ..results.logs.system_log import read_system_log
 from ..results.schema import ModelResult, Results
-from ..results.system_log import read_system_log
+from ..results.served import SERVED
 from ..results.times import to_ms
-from .mlflow_connection import connected, experiment_id, find_experiment, locked_store
+from . import Say, say_nothing
+from .artifacts import ARTIFACTS_TAG, artifact_note
+from .mlflow_connection import connected, experiment_id, find_experiment
 from .model_registry import register_model
 from .reader import read_runs
+from .session import WEIGHTS_NAME
+from .store_lock import locked_store
 from .values import (
     ROLE,
     ROLE_GROUP,
@@ -43,7 +50,7 @@ if TYPE_CHECKING:
 _BATCH = 100
 
 
-def send_folder(folder: Path, config: TrackingConfig) -> str:
+def send_folder(folder: Path, config: TrackingConfig, say: Say = say_nothing) -> str:
     """Send a run's folder from this process; returns the id of its MLflow run. A folder sent before stays as it is.
 
     Raises:
@@ -56,7 +63,10 @@ def send_folder(folder: Path, config: TrackingConfig) -> str:
         sender = _Sender(client, folder, results)
         if results.run.mlflow_run_id and sender.is_sent(results.run.mlflow_run_id):
             return results.run.mlflow_run_id
-        return sender.send(experiment_id(client, config))
+        experiment = experiment_id(client, config)
+        if note := artifact_note(client, config, experiment):
+            say(note)
+        return sender.send(experiment, {ARTIFACTS_TAG: note} if note else {})
 
 
 def read_past_runs(config: TrackingConfig, most: int) -> list[PastRun]:
@@ -72,6 +82,8 @@ def read_past_runs(config: TrackingConfig, most: int) -> list[PastRun]:
 def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
     """Bring the results of a run back into a folder. Of a run that is one model of several, that model's.
 
+    Of a server's session it is what versions behind one name have served, and their weights.
+
     Raises:
         UserInputError: there is no such run, or more than one whose id begins so, or it holds no results.
         TrackingError: MLflow cannot be reached.
@@ -83,11 +95,12 @@ def fetch_folder(run_id: str, config: TrackingConfig, target: Path) -> None:
         if RESULTS not in files and "mlflow.parentRunId" in run.data.tags:
             holder, model = run.data.tags["mlflow.parentRunId"], run.data.tags.get("model")
             files = {file.path for file in client.list_artifacts(holder)}
-        if RESULTS not in files:
+        served = {name for name in files if name.startswith(SERVED)}
+        if RESULTS not in files and not served:
             raise UserInputError(
                 f"the MLflow run {run_id} holds no results.json", hint="was it made by this program?"
             )
-        for name in files & {RESULTS, REQUESTS, ".hydra"}:
+        for name in files & {RESULTS, REQUESTS, ".hydra", WEIGHTS_NAME} | served:
             client.download_artifacts(holder, name, str(target))
     if model is not None:
         results = read_results(target)
@@ -156,8 +169,9 @@ class _Sender:
             return False
         return bool(tags.get("lqmf.run_id") == self._results.run.id)
 
-    def send(self, experiment: str) -> str:
-        """Make the run, and a child for each model if there are several."""
+    def send(self, experiment: str, tags: Mapping[str, str]) -> str:
+        """Make the run, and a child for each model if there are several. All get these tags too."""
+        self._tags.update(tags)
         results, models = self._results, self._results.models
         params = run_params(self._config)
         self._delete(experiment, f"tags.`lqmf.run_id` = '{results.run.id}'")
@@ -166,7 +180,7 @@ class _Sender:
             sweep = self._sweep(experiment)
             if sweep is not None and results.run.compares:
                 top = sweep  # the sweep's own table and verdict
-                for key, text in self._conclusion(None).items():
+                for key, text in {**self._conclusion(None), **tags}.items():
                     self._client.set_tag(top, key, text)
             else:
                 top = self._make(experiment, results.run.name, params, only, parent=sweep)
@@ -179,12 +193,17 @@ class _Sender:
             results.run.mlflow_run_id = top
             self._log_files(top)
             self._end_run(top)
+            # An MLflow client repeats a request whose answer did not come, and the server may have made both runs.
+            self._delete(experiment, f"tags.`lqmf.run_id` = '{results.run.id}'", but=self._made)
             write_results(results, self._folder)
         except BaseException:
             self._undo()
             raise
         if sweep is not None and top != sweep:
-            self._supersede(experiment, sweep, top)
+            parent = self._one_parent(experiment)
+            if parent != sweep:
+                self._client.set_tag(top, "mlflow.parentRunId", parent)
+            self._supersede(experiment, parent, top)
         self._register()
         return top
 
@@ -213,7 +232,7 @@ class _Sender:
             tags["mlflow.parentRunId"] = parent
         tags = {key: shorten(value, TAG_LENGTH) for key, value in tags.items()} | self._conclusion(model)
         run = self._client.create_run(
-            experiment, start_time=self._start, tags=tags, run_name=shorten(name, 200)
+            experiment, start_time=self._start, tags=tags, run_name=shorten(self._title(name, model), 200)
         )
         run_id: str = run.info.run_id
         self._made.append(run_id)
@@ -225,9 +244,14 @@ class _Sender:
             self._measured.append((run_id, model))
         return run_id
 
+    def _title(self, name: str, model: ModelResult | None) -> str:
+        """ "benchmark smollm2 GGUF Q4_1": what a list of runs can be read by."""
+        return " ".join([self._results.run.mode, name, *([format_name(model)] if model else [])])
+
     def _conclusion(self, model: ModelResult | None) -> dict[str, str]:
         """The tags that tell how it came out: the table as the description, and of several models the verdict."""
-        tags = {"mlflow.note.content": render_markdown(summary_document(self._results, model))}
+        short = in_short(self._results, model)
+        tags = {"mlflow.note.content": short + render_markdown(summary_document(self._results, model))}
         if model is None and self._results.verdict is not None:
             tags["verdict"] = self._results.verdict.headline
         return {key: shorten(value, TAG_LENGTH) for key, value in tags.items()}
@@ -257,10 +281,15 @@ class _Sender:
     def _log_prompts(self, run_id: str) -> None:
         """The prompt set as a dataset of the run, by which runs can be told apart and found."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         if fields := prompts_dataset(self._config):
             context = InputTag("mlflow.data.context", self._results.run.mode)
-            self._client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
+            inputs = [DatasetInput(Dataset(**fields), [context])]
+            try:
+                self._client.log_inputs(run_id, inputs)
+            except MlflowException:  # another process made the same dataset at this moment; now it is found
+                self._client.log_inputs(run_id, inputs)
 
     def _log_files(self, run_id: str) -> None:
         """The files of the folder; `results.json` with the run's id, which the folder does not have yet."""
@@ -289,20 +318,40 @@ class _Sender:
         """The parent run of the sweep that this run is one job of; made by the first job that comes by."""
         if self._results.run.sweep is None:
             return None
-        sweep = self._results.run.sweep.replace("'", "")
-        found = self._client.search_runs([experiment], f"tags.`lqmf.sweep` = '{sweep}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
+        if self._parents(experiment):
+            return self._one_parent(experiment)
+        sweep = _quotable(self._results.run.sweep)
         tags = {"mode": self._results.run.mode, "lqmf.sweep": sweep, ROLE: ROLE_GROUP}
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=f"sweep {sweep}"
         )
         self._client.set_terminated(run.info.run_id, "FINISHED", self._end)
-        return str(run.info.run_id)
+        return self._one_parent(experiment)
+
+    def _parents(self, experiment: str) -> list[str]:
+        """The runs that are parents of this job's sweep, the one to keep first."""
+        sweep = _quotable(self._results.run.sweep or "")
+        return sorted(
+            str(run.info.run_id)
+            for run in self._client.search_runs([experiment], f"tags.`lqmf.sweep` = '{sweep}'")
+        )
+
+    def _one_parent(self, experiment: str) -> str:
+        """Of several parents of this job's sweep keep the first, which gets the children of the others.
+
+        MLflow does not keep names unique, so that jobs that end together on several machines may make a parent each.
+        Every job looks again when it has been sent. The last one then sees them all.
+        """
+        keep, *others = self._parents(experiment)
+        for other in others:
+            for run in self._client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{other}'"):
+                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", keep)
+            self._client.delete_run(other)
+        return keep
 
     def _supersede(self, experiment: str, sweep: str, top: str) -> None:
         """Delete what this job has left before it was run again."""
-        job = self._folder.name.replace("'", "")
+        job = _quotable(self._folder.name)
         earlier = self._client.search_runs(
             [experiment], f"tags.`mlflow.parentRunId` = '{sweep}' and tags.`lqmf.job` = '{job}'"
         )
@@ -313,10 +362,11 @@ class _Sender:
     def _end_run(self, run_id: str) -> None:
         self._client.set_terminated(run_id, self._status, self._end)
 
-    def _delete(self, experiment: str, which: str) -> None:
+    def _delete(self, experiment: str, which: str, *, but: Sequence[str] = ()) -> None:
         """MLflow hides runs that are deleted, and can restore them."""
         for run in self._client.search_runs([experiment], which):
-            self._client.delete_run(run.info.run_id)
+            if run.info.run_id not in but:
+                self._client.delete_run(run.info.run_id)
 
     def _undo(self) -> None:
         from mlflow.exceptions import MlflowException
@@ -326,6 +376,11 @@ class _Sender:
                 self._client.delete_run(run_id)
             except MlflowException:
                 return  # the store is gone; nothing more can be done there
+
+
+def _quotable(text: str) -> str:
+    """The text for a filter of MLflow, which knows no escapes."""
+    return text.replace("'", "")
 
 
 def _overrides(folder: Path) -> list[str]:

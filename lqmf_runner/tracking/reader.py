@@ -1,14 +1,16 @@
-"""Reading past runs back from MLflow, as plain data. Runs in the child process, like all that imports it."""
+"""Past runs read back from MLflow as plain data, and the link to them in its page. Runs in the child process."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..config import TrackingConfig
 from ..results.history import PastRun
-from .mlflow_connection import find_experiment
+from ..results.metrics import METRICS
+from .mlflow_connection import connected, find_experiment
 from .values import ROLE, ROLE_MODEL
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _PAGE = 500
+ADDRESS = "http://127.0.0.1:5000"
+_KEY = "lqmf"
+_TAG = f"mlflow.sharedViewState.{_KEY}"  # MLflow's page keeps a view that is shared under such a tag
+_SHOWN = ("tokens_per_s", "ttft_s", "memory_mb", "kld", "top1")
 
 
 def read_runs(client: MlflowClient, config: TrackingConfig, most: int) -> Iterator[PastRun]:
@@ -48,3 +54,29 @@ def _past_run(run: Run) -> PastRun:
         system=tags.get("lqmf.system", ""), conditions=tags.get("lqmf.conditions", ""),
         command=tags.get("command", ""), metrics=dict(run.data.metrics),
     )  # fmt: skip
+
+
+def save_view(config: TrackingConfig) -> str:
+    """Keep the view with the experiment, and give the link that opens it; without runs the link to MLflow's page.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    with connected(config) as client:
+        experiment = find_experiment(client, config)
+        if experiment is None:
+            return ADDRESS
+        tracked = [METRICS[key] for key in _SHOWN]
+        metrics = [f"c1/{each.tracked}" if each.of_load else each.tracked for each in tracked]
+        columns = [
+            "attributes.`Created`",
+            *(f"tags.`{name}`" for name in ("mode", "format", "method", "prompts")),
+        ]
+        view = {
+            "selectedColumns": [*columns, *(f"metrics.`{name}`" for name in metrics)],
+            "searchFilter": f"tags.`{ROLE}` = '{ROLE_MODEL}'",
+            "orderByKey": "attributes.start_time",
+            "orderByAsc": False,
+        }
+        client.set_experiment_tag(experiment, _TAG, json.dumps(view))
+    return f"{ADDRESS}/#/experiments/{experiment}/runs?viewStateShareKey={_KEY}"

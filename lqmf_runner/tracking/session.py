@@ -19,9 +19,10 @@ from typing import Any
 import msgspec
 
 from ..errors import TrackingError
+from ..models.registered import Weights
 from ..results.files import write_whole
 from ..results.flat import flatten
-from ..results.line_file import LineFile
+from ..results.logs.line_file import LineFile
 from ..results.schema import RequestTrace
 from ..results.times import now_ms
 from . import Tracker
@@ -30,6 +31,8 @@ from .values import NAME_LENGTH, run_params
 log = logging.getLogger(__name__)
 
 SESSION_NAME, SUMMARIES_NAME, TRACES_NAME = "session.json", "session.jsonl", "traces.jsonl"
+WEIGHTS_NAME = "weights.json"
+SENT_NAME = "mlflow.json"
 TIMEOUT_S = 30
 
 
@@ -51,11 +54,27 @@ class SessionSummary(msgspec.Struct):
     final: bool = False
 
 
+class SentSession(msgspec.Struct):
+    """How far a session is in MLflow: its run, and how many summaries and bytes of the file of traces were sent."""
+
+    run_id: str
+    summaries: int = 0
+    traces: int = 0
+
+
+def read_sent(folder: Path) -> SentSession | None:
+    """How far the session of a folder was sent; None if nothing was."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode((folder / SENT_NAME).read_bytes(), type=SentSession)
+    return None
+
+
 class SessionTracker:
     """Keeps the summaries of one session, and has them sent.
 
     Args:
         stats: the server's statistics, with `requests` and `models`.
+        weights: those that have answered so far.
         take_traces: gives the traces of requests that have ended since it was asked last.
         later: the command that sends the folder by hand, shown when sending fails.
     """
@@ -70,12 +89,14 @@ class SessionTracker:
         command: str,
         config: Mapping[str, Any],
         interval_s: float,
+        weights: Callable[[], Sequence[Weights]] = tuple,
         take_traces: Callable[[], Sequence[RequestTrace]] = tuple,
         later: str = "",
     ) -> None:
         self._tracker = tracker
         self._folder = folder
         self._stats = stats
+        self._weights = weights
         self._take_traces = take_traces
         self._session = Session(folder.name, name, command, now_ms(), run_params(config))
         self._interval_s = interval_s
@@ -117,6 +138,7 @@ class SessionTracker:
 
     def _write_and_send(self, summary: SessionSummary, traces: Sequence[RequestTrace]) -> None:
         write_whole(self._folder / SESSION_NAME, msgspec.json.encode(self._session))
+        write_whole(self._folder / WEIGHTS_NAME, msgspec.json.encode(self._weights()))
         for name, lines in ((TRACES_NAME, traces), (SUMMARIES_NAME, (summary,))):
             if lines:
                 with contextlib.closing(LineFile(self._folder / name)) as file:
@@ -126,12 +148,12 @@ class SessionTracker:
 
 
 def session_metrics(stats: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of the statistics under MLflow's names: `requests`, `<model>/ttft_s.p50`."""
+    """The numbers of the statistics under MLflow's names: `requests`, `<model>/ttft_s.p50`, `qwen:3/ttft_s.p50`."""
     found = dict(flatten({name: value for name, value in stats.items() if name != "models"}))
     for model, values in stats["models"].items():
         found |= {f"{model}/{name}": value for name, value in flatten(values)}
-    return {
-        re.sub(r"[^\w\-. :/]", "_", name)[:NAME_LENGTH]: float(value)
+    return {  # of `qwen@3` MLflow takes no @
+        re.sub(r"[^\w\-. :/]", "_", name.replace("@", ":"))[:NAME_LENGTH]: float(value)
         for name, value in found.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }

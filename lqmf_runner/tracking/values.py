@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..config import ModeConfig, RunConfig
+from ..formats import find_format
 from ..redaction import redact
 from ..results.flat import flatten
 from ..results.metrics import GROUPS
@@ -18,17 +21,42 @@ from ..results.schema import ModelResult, SystemInfo
 
 ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
-_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "repeats", "interleave", "tasks"}
+_ALWAYS = {"model.name", "mode.name", "prompts.name", "backend.format", "reference"}
+_NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "repeats", "interleave", "tasks", "promote"}
 _APART = {"cache_dir", "decisions", "decision_set"}  # what the other figures of fidelity do not depend on
 
 
 def run_params(config: Mapping[str, Any]) -> dict[str, str]:
-    """The resolved configuration as MLflow params: flat, secrets redacted, within MLflow's limits."""
+    """What is not as usual in the resolved configuration, and what was run, as MLflow params.
+
+    They are flat, within MLflow's limits, and without secrets. The whole configuration is among the run's files, and
+    its prompts are the run's dataset.
+    """
     params = {}
+    usual = _usual(config)
     for name, value in flatten(redact(config)):
+        if name not in _ALWAYS and (name == "prompts.entries" or usual.get(name, ...) == value):
+            continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         params[re.sub(r"[^\w\-. :/]", "_", name)[:NAME_LENGTH]] = shorten(text, PARAM_LENGTH)
     return params
+
+
+def _usual(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of the schemas of this mode and format, under the names of params."""
+    usual = dict(flatten(dataclasses.asdict(RunConfig())))
+    mode = next((m for m in _modes() if m.name == (config.get("mode") or {}).get("name")), None)
+    format = find_format(str((config.get("backend") or {}).get("format")))
+    for group, schema in (("mode", mode), ("backend", format.backend if format else None)):
+        if schema is not None:
+            usual |= flatten(dataclasses.asdict(schema()), f"{group}.")
+    return usual
+
+
+def _modes(parent: type[ModeConfig] = ModeConfig) -> Iterator[type[ModeConfig]]:
+    for schema in parent.__subclasses__():
+        yield schema
+        yield from _modes(schema)
 
 
 def model_metrics(model: ModelResult) -> dict[str, float]:
@@ -129,7 +157,11 @@ def _file_dataset(path: Path) -> dict[str, str]:
 
 
 def shorten(text: str, length: int) -> str:
-    """The text, cut to at most `length` characters with a mark that says so."""
+    """The text, cut to at most `length` characters with a mark that says so.
+
+    A NUL, which PostgreSQL does not take, and half a surrogate pair, which nobody does, are replaced.
+    """
+    text = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

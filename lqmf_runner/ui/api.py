@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import html
+import json
+import shlex
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, TypeVar
@@ -17,21 +19,24 @@ import gradio as gr
 import httpx
 import msgspec
 
+from ..tls import trust
+
 Event = TypeVar("Event")
 
+_SILENCE_S = 1.0
 _KEY_HEADERS = ("authorization", "x-api-key")
 
 
 class Api:
-    """Calls the server at a URL.
+    """Calls the server at a URL. `certfile` is its certificate, if it speaks HTTPS.
 
     Every method raises gr.Error with the server's message, which the page shows.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, certfile: str | None = None) -> None:
         self.url = url
-        # The certificate is the server's own, and an address of this machine is seldom in it.
-        self._client = httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, verify=False)
+        self.certfile = certfile
+        self._client = httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, verify=trust(certfile))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -44,6 +49,13 @@ class Api:
     async def post(self, path: str, visitor: gr.Request, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON of a POST."""
         return await self._call("POST", path, visitor, body)
+
+    def curl(self, method: str, path: str, visitor: gr.Request, body: Mapping[str, Any] | None = None) -> str:
+        """The same request in a shell, which takes the key from LQMF_API_KEY."""
+        insecure = ["-k"] if self.certfile else []  # the certificate is the server's own
+        key = ' -H "Authorization: Bearer $LQMF_API_KEY"' if key_of(visitor) else ""
+        data = "" if body is None else f" -d {shlex.quote(json.dumps(body))}"
+        return f"{shlex.join(['curl', *insecure, '-X', method])}{key} {shlex.quote(self.url + path)}{data}"
 
     async def stream(
         self, path: str, visitor: gr.Request, body: Mapping[str, Any]
@@ -75,19 +87,24 @@ class Api:
 
 
 async def paced(events: AsyncGenerator[Event, None], every_s: float) -> AsyncGenerator[list[Event], None]:
-    """The events as they come, those together that come within `every_s` seconds. Closing it closes `events`."""
+    """The events as they come, those together that come within `every_s` seconds. Closing it closes `events`.
+
+    None at all come once a second while nothing happens, so that Gradio can see that the visitor has left.
+    """
     held: list[Event] = []
     shown_at = 0.0
     pending = asyncio.ensure_future(anext(events, None))
     try:
         while True:
-            wait_s = max(0.0, shown_at + every_s - time.monotonic()) if held else None
+            wait_s = max(0.0, shown_at + every_s - time.monotonic()) if held else _SILENCE_S
             if (await asyncio.wait({pending}, timeout=wait_s))[0]:
                 event = pending.result()
                 if event is None:
                     break
                 held.append(event)
                 pending = asyncio.ensure_future(anext(events, None))
+            elif not held:
+                yield []
             if held and time.monotonic() >= shown_at + every_s:
                 shown_at, ready, held = time.monotonic(), held, []
                 yield ready

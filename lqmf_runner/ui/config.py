@@ -16,20 +16,24 @@ class PageConfig:
     Attributes:
         url: of the server, for a client on this machine.
         outputs: folder with the folders of runs.
-        models_dir: where models lie; given to the programs that the page starts.
+        folder: of the server's own run, which has what versions have served.
+        models_dir: the setting of that name for the programs that the page starts.
         tracking: send runs that the page starts to MLflow.
         keys_file: hashed API keys, or None.
         with_key: the server has keys.
+        certfile: the server's certificate; None without HTTPS.
         max_upload_bytes: size limit of an uploaded file.
     """
 
     url: str
     outputs: Path
+    folder: Path
     models_dir: str
     tracking: bool
     keys_file: Path | None
     with_key: bool
     max_upload_bytes: int
+    certfile: str | None = None
 
 
 def is_installed() -> bool:

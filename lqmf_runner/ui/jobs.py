@@ -45,9 +45,9 @@ class Job:
             return None
 
     async def cancel(self) -> None:
-        """End it as Ctrl-C does: what was measured is kept. It is killed if that takes too long."""
-        self.cancelled = True
-        if self._process.returncode is None:
+        """End it as Ctrl-C does, if it runs: what was done is kept. It is killed if that takes too long."""
+        if self.running:
+            self.cancelled = True
             self._process.send_signal(signal.SIGINT)
             if await self.ended(_END_S) is None:
                 self._process.kill()

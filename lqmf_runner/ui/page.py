@@ -22,25 +22,34 @@ from .tabs import arena, batch, chat, compare, models, runs, server
 _FONT = ["system-ui", "sans-serif"]  # the default ones come from another machine
 _MONO = ["ui-monospace", "monospace"]
 _CSS = """
+th, th * { white-space: nowrap !important; }
 .command textarea { font-family: ui-monospace, monospace; font-size: 0.85em; }
-@media (max-width: 640px) { .gradio-container { padding: 4px !important; } }
+.prose table {
+  display: block; width: max-content; max-width: 100%; overflow-x: auto; border: 0 !important; padding: 0 !important;
+}
+:focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 1px; }
+@media (max-width: 640px) {
+  .gradio-container > .main { padding: 8px !important; }
+  #arena-answers > *, #arena-blind { min-width: 100% !important; }
+  .table-wrap .cell-wrap { max-width: 55vw; overflow-wrap: anywhere; }
+}
 """
 
 
 def create_page(config: PageConfig) -> FastAPI:
     """The application, which answers paths that begin with `PATH`."""
-    api, jobs = Api(config.url), Jobs()
+    api, jobs = Api(config.url, config.certfile), Jobs()
     with gr.Blocks(title="lqmf-runner", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Tab("Chat", id="chat"):
             chat.add(api, blocks)
         with gr.Tab("Models", id="models"):
-            models.add(api, blocks)
+            models.add(api, config, jobs, blocks)
         with gr.Tab("Arena", id="arena"):
             arena.add(api, config, blocks)
         with gr.Tab("Compare", id="compare"):
             compare.add(api, config, jobs, blocks)
         with gr.Tab("Batch", id="batch"):
-            batch.add(api, config, jobs, blocks)
+            batch.add(api, jobs, blocks)
         with gr.Tab("Runs", id="runs"):
             runs.add(config, blocks)
         with gr.Tab("Server", id="server"):

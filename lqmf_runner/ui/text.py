@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
+from collections.abc import Callable, Iterator
 
-_CODE = re.compile(r"(^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\2|\Z)|(`+)(?!`)[^\n]*?(?<!`)\3(?!`))", re.M | re.S)
-_OUTSIDE_CODE = {"&": "&amp;", "<": "&lt;", "![": "&#33;["}
-_ESCAPED = {escape: text for text, escape in _OUTSIDE_CODE.items()}
+from markdown_it import MarkdownIt
+
+_BLOCKS = MarkdownIt("commonmark", {"html": False}).enable("table")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|\Z)")
+_BACKTICKS = re.compile(r"\\.|`+", re.S)
+# What a browser could read as a tag or as the name of a character, and what Markdown reads as a picture.
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|!\[")
+_MARKUP_OR_CODE = re.compile(rf"{_MARKUP.pattern}|[`~]")
+_ESCAPES = {"&": "&amp;", "<": "&lt;", "![": "&#33;[", "`": "&#96;", "~": "&#126;"}
+_ESCAPED = {escape: text for text, escape in _ESCAPES.items()}
+_ESCAPE = re.compile("|".join(map(re.escape, _ESCAPED)))
 
 
+@functools.lru_cache(maxsize=256)
 def as_markdown(text: str) -> str:
-    """The text with its Markdown, but without HTML and pictures, which are escaped. Code stays as it is."""
-    return _outside_code(text, _OUTSIDE_CODE)
+    """The text with its Markdown, but without HTML and pictures, which are escaped. Code stays as it is.
+
+    Where escaping would change what is code, no code is left: only a text that wants to deceive is of that kind.
+    """
+    shown = _outside_code(text, lambda part: _MARKUP.sub(_escape, part))
+    same_code = [text[a:b] for a, b in _code(text)] == [shown[a:b] for a, b in _code(shown)]
+    return shown if same_code else _MARKUP_OR_CODE.sub(_escape, text)
 
 
 def from_markdown(shown: str) -> str:
     """The text again: `from_markdown(as_markdown(text)) == text`."""
-    return _outside_code(shown, _ESCAPED)
+    return _outside_code(shown, lambda part: _ESCAPE.sub(lambda found: _ESCAPED[found[0]], part))
 
 
 def command(*words: str) -> str:
@@ -31,11 +47,48 @@ def code_block(text: str) -> str:
     return f"{fence}\n{text}\n{fence}"
 
 
-def _outside_code(text: str, changes: dict[str, str]) -> str:
-    pattern = re.compile("|".join(map(re.escape, changes)))
+def _escape(found: re.Match[str]) -> str:
+    return _ESCAPES[found[0]]
+
+
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
     parts, end = [], 0
-    for code in _CODE.finditer(text):
-        parts += [pattern.sub(lambda found: changes[found[0]], text[end : code.start()]), code[0]]
-        end = code.end()
-    parts.append(pattern.sub(lambda found: changes[found[0]], text[end:]))
-    return "".join(parts)
+    for start, stop in _code(text):
+        parts += [change(text[end:start]), text[start:stop]]
+        end = stop
+    return "".join([*parts, change(text[end:])])
+
+
+def _code(text: str) -> list[tuple[int, int]]:
+    """Where code lies whose content no reader of Markdown takes for markup; in doubt it is no code.
+
+    The line that opens a block is not part of it: its info string is text.
+    """
+    if (
+        "`" not in text and "~~~" not in text
+    ) or "$$" in text:  # formulas are cut out before Markdown is read
+        return []
+    ends = [0, *(found.end() for found in _LINE.finditer(text))]
+    found: list[tuple[int, int]] = []
+    for token in _BLOCKS.parse(text):
+        if token.map is None:
+            continue
+        first, last = token.map[0], min(token.map[1], len(ends) - 1)
+        if token.type == "fence":
+            found.append((ends[first + 1], ends[last]))
+        elif token.type in ("inline", "tr_open"):
+            found += _spans(text, ends[first], ends[last])
+    return sorted(set(found))
+
+
+def _spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Code within a paragraph. A span with a bar in it may be cut in two by a table."""
+    while found := _BACKTICKS.search(text, start, stop):
+        start = found.end()
+        if found[0][0] == "\\":
+            continue
+        closing = re.compile(rf"(?<!`){found[0]}(?!`)").search(text, start, stop)
+        if closing is not None:
+            if "|" not in text[start : closing.start()]:
+                yield found.start(), closing.end()
+            start = closing.end()

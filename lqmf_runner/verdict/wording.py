@@ -234,7 +234,8 @@ def _against(case: Case, winner: Ranked, row: Ranked) -> str:
     if not said:
         return f"{row.name} does not differ from {winner.name} by more than the noise."
     if not gains:
-        return f"{row.name} is {said}{'.' if _crossover(case, winner, row) else ': nothing speaks for it.'}"
+        end = "." if _crossover(case, winner, row) else ": it is better in nothing that was measured."
+        return f"{row.name} is {said}{end}"
     return f"{row.name} is {said}: choose {winner.name} unless you need {_join(needs)}."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from lqmf_runner import __version__
 from lqmf_runner.modes import MODES
 
 from ..conftest import Run
-from ..support.processes import CPU_SECONDS, children_cpu_seconds
+from ..support.server.processes import CPU_SECONDS, children_cpu_seconds
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_a_wrong_log_level_is_refused(run_program: Run) -> None:
     assert "DEBUG, INFO" in result.stderr
 
 
-@pytest.mark.parametrize("args", [["--help"], ["-h"], [], ["mode=benchmark", "--help"]])
+@pytest.mark.parametrize("args", [["--help"], ["-h"], []])
 def test_help_shows_every_mode_with_an_example_at_once(args: list[str], run_program: Run) -> None:
     started = children_cpu_seconds()
     result = run_program(*args)
@@ -39,6 +40,26 @@ def test_help_shows_every_mode_with_an_example_at_once(args: list[str], run_prog
         assert name in result.stdout
         assert mode.example in result.stdout
     assert took < CPU_SECONDS
+
+
+@pytest.mark.parametrize("args", [["benchmark", "--help"], ["mode=benchmark", "model=x", "--help"]])
+def test_help_of_a_mode_lists_its_options(args: list[str], run_program: Run) -> None:
+    result = run_program(*args)
+    assert result.returncode == 0
+    assert "--concurrency  mode.concurrency" in result.stdout
+    assert "--prompts  prompts" in result.stdout
+
+
+def test_a_pipe_that_stays_open_is_said_to_be_read(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "lqmf_runner", "chat", "no_such_model", "Why?"]
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stderr is not None
+        assert "< /dev/null" in process.stderr.readline()
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "unknown model 'no_such_model'" in rest
 
 
 def test_help_and_the_front_import_nothing_heavy() -> None:

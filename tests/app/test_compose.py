@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from lqmf_runner.app.compose import Composer
+from lqmf_runner.errors import LqmfError
 from lqmf_runner.formats.transformers import TransformersBackend
 
 from ..conftest import Compose, Run
+from ..support.models.tiny import make_gguf
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,43 @@ def test_the_place_of_the_chosen_model_is_not_that_of_others(compose_config: Com
     )
     other = Composer(settings)("smollm2_bnb4").model  # type: ignore[arg-type]
     assert (other.name, other.path, other.file) == ("smollm2_bnb4", "smollm2_bnb_4bit", None)
+
+
+def composer(models: Path, *task: str) -> Composer:
+    settings = SimpleNamespace(
+        job=SimpleNamespace(config_name="config"), overrides=SimpleNamespace(task=["mode=benchmark", *task])
+    )
+    return Composer(settings, [str(models)])  # type: ignore[arg-type]
+
+
+def test_a_draft_model_is_found_as_other_models_are(compose_config: Compose, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("large", "small"):
+        make_gguf(folder / f"{name}.gguf")
+    dirs = f"models_dir=['{folder}']"
+    for typed in ("small", "small.gguf", str(folder / "small.gguf")):
+        compose = composer(folder, dirs, f"backend.draft_model='{typed}'")
+        assert compose("large").backend.draft_model == str(folder / "small.gguf")
+        assert compose.other("large").backend.draft_model is None, "a reference has none"
+    for typed in ("smal", "smollm2_bf16", "a/b"):
+        with pytest.raises(LqmfError) as caught:
+            composer(folder, dirs, f"backend.draft_model={typed}")("large")
+        assert caught.value.message.startswith(f"backend.draft_model={typed}: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["backend.draft_model=nothing"], "backend.draft_model=nothing: "),
+        (["backend.draft_model=smollm2_gguf", "backend.speculation=off"], "does nothing with backend.speculation=off"),
+        (["backend.draft_model=smollm2_gguf", "backend.batch_invariant=true"], "with backend.batch_invariant=true"),
+        (["backend.draft_model="], "backend.draft_model is empty"),
+    ],
+)  # fmt: skip
+def test_a_draft_model_that_could_do_nothing_is_refused(
+    words: list[str], said: str, run_program: Run
+) -> None:
+    done = run_program("mode=benchmark", "model=smollm2_gguf", *words)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import Run
-from ..support.processes import CPU_SECONDS, children_cpu_seconds
+from ..support.server.processes import CPU_SECONDS, children_cpu_seconds
 
 MISTAKES = {
     "mode": (["mode=benchmrk"], "unknown mode 'benchmrk' (did you mean benchmark?)", "quantize"),
@@ -25,7 +25,7 @@ MISTAKES = {
     "nested key": (["mode=benchmark", "mode.sampling.max_token=1"], "did you mean max_tokens?", "temperature"),
     "not a number": (["mode=benchmark", "backend.n_ctx=abc"], "backend.n_ctx=abc is not valid", "a whole number"),
     "not a boolean": (["mode=benchmark", "tracking.enabled=perhaps"], "tracking.enabled=perhaps", "true or false"),
-    "not a list": (["mode=benchmark", "mode.concurrency=5"], "mode.concurrency=5 is not valid", "a list"),
+    "not a list": (["mode=benchmark", "mode.concurrency=five"], "mode.concurrency=five is not valid", "a list"),
     "out of range": (["mode=benchmark", "backend.max_slots=0"], "backend.max_slots=0", "at least 1"),
     "not a choice": (["mode=benchmark", "backend.device=tpu"], "backend.device=tpu", "auto, cpu, cuda"),
     "missing value": (["mode=benchmark", "model=local"], "model.name is not given", "model.name="),
@@ -37,9 +37,10 @@ MISTAKES = {
     "no key": (["mode=benchmark", "bench"], "cannot read 'bench'", "key=value"),
     "interpolation": (["mode=benchmark", "model.path=${nope}"], "model.path cannot be resolved", "${...}"),
     "option": (["mode=benchmark", "--frobnicate"], "unknown option '--frobnicate'", "key=value"),
+    "options that exclude each other": (["-m", "mode=models", "--cfg", "job"], "-m and --cfg", "--cfg job"),
     "option without its value": (["mode=benchmark", "--config-dir"], "--config-dir needs a value", "--help"),
     "config folder": (["mode=benchmark", "--config-dir", "nowhere"], "not found", "--config-dir"),
-    "empty prompt set": (["mode=benchmark", "prompts.entries=[]"], "'general' is empty", "entries"),
+    "empty prompt set": (["mode=benchmark", "prompts.entries=[]"], "'custom' is empty", "entries"),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -12,14 +13,15 @@ import pytest
 from lqmf_runner.app.arguments import typed_arguments
 from lqmf_runner.app.cli import OPTIONS, OPTIONS_WITH_VALUE
 from lqmf_runner.app.mode_help import attributes, mode_help
-from lqmf_runner.app.words import flags, from_words, shown
+from lqmf_runner.app.words import flags, from_words, mode_first, shown
 from lqmf_runner.config import BatchMode
+from lqmf_runner.config.texts import unquoted
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.modes import MODES
 
 from ..conftest import Compose, Run
-from ..field.test_typed_texts import TEXTS
-from ..support.endpoint import serve
+from ..field.runs.test_typed_texts import TEXTS
+from ..support.engine.endpoint import serve
 
 
 def settings(*words: str, piped: str = "") -> list[str]:
@@ -46,6 +48,7 @@ def settings(*words: str, piped: str = "") -> list[str]:
         ("stop 8001", "mode=stop server.port=8001"), ("stop all", "mode=stop mode.all=true"), ("ps", "mode=status"),
         ("history 'q*' --since 7d", "mode=history mode.model='q*' mode.since='7d'"),
         ("console load a and stop", "mode=console console.say='load a and stop'"),
+        ("pull a/b:Q4_K_M --file x --dry-run", "mode=pull model=a/b:Q4_K_M model.file=x mode.dry_run=true"),
         ("models --cfg job", "mode=models --cfg job"), ("mode=models format=x", "mode=models format=x"),
     ],
 )  # fmt: skip
@@ -69,6 +72,90 @@ def test_a_word_that_means_nothing_is_named(line: str, says: str) -> None:
         settings(*shlex.split(line))
     assert error.value.message == says
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("tracking=none chat m why", "chat tracking=none m why"),
+        ("server.port=9000 backend.n_ctx=64 serve m", "serve server.port=9000 backend.n_ctx=64 m"),
+        ("tracking=none ps", "ps tracking=none"), ("chat m tracking=none", "chat m tracking=none"),
+        ("mode=chat mode.message=Hello chat", "mode=chat mode.message=Hello chat"),
+        ("x=1 chat m", "x=1 chat m"), ("tracking=none chta m", "tracking=none chta m"), ("", ""),
+    ],
+)  # fmt: skip
+def test_settings_may_stand_before_the_mode(line: str, same: str) -> None:
+    assert " ".join(mode_first(shlex.split(line))) == same
+
+
+def test_folders_of_runs_are_compared_as_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("outputs/a b", "outputs/sweep/0"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "results.json").touch()
+    (tmp_path / "model").mkdir()
+    assert settings("compare", "outputs/a b", "outputs/sweep") == [
+        "mode=compare",
+        "runs=['outputs/a b',outputs/sweep]",
+    ]
+    assert settings("compare", "model", "outputs/sweep") == [
+        "mode=compare",
+        "models=[model]",
+        "runs=[outputs/sweep]",
+    ]
+
+
+# What people type in bash, and the text that it is there.
+TYPED = [
+    ('"What\'s the capital of France?"', "What's the capital of France?"),
+    ('"Paris, London: which is bigger?"', "Paris, London: which is bigger?"),
+    ("why is the sky blue?", "why is the sky blue?"),
+    ('"a=b"', "a=b"),
+    ('"say \\"hi\\""', 'say "hi"'),
+    (r"it\'s", "it's"),
+    (r"$'two\nlines'", "two\nlines"),
+    ('"costs \\$5 & 10%"', "costs $5 & 10%"),
+    ('"\\`y\\`"', "`y`"),
+    ('"null"', "null"),
+    (r"a\ \ b", "a  b"),
+    ("Übersetze: café", "Übersetze: café"),
+]
+DRIVER = """
+from lqmf_runner.app.cli import main
+for words in {0!r}:
+    assert main(words) == 0, words
+"""
+
+
+def test_fifty_texts_typed_in_bash_reach_an_endpoint_unchanged(tmp_path: Path) -> None:
+    texts = [*TYPED, *((shlex.quote(text), text) for text in TEXTS if text and text != "null")]
+    assert len(texts) >= 50
+    with serve(lambda prompt: "yes") as endpoint:
+        rest = f"backend.base_url={endpoint.url} tracking=none"
+        # `lqmf` in this script hands its words on as bash has read them; one process runs the lines.
+        lines = [f"lqmf {rest} chat openai -- {typed}" for typed, _ in texts]
+        script = "\n".join(('lqmf() { printf \'%s\\0\' "$#" "$@"; }', *lines))
+        words = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout.split(b"\0")
+        read = [_line(words) for _ in texts]
+        for line, (typed, text) in zip(read, texts, strict=True):
+            message = next(word for word in settings(*line) if word.startswith("mode.message="))
+            assert unquoted(message.partition("=")[2]) == text, typed
+        asked = read[
+            :: len(read) // 10
+        ]  # a start of the program takes its time; the way there is the same for all
+        done = subprocess.run(
+            [sys.executable, "-c", DRIVER.format(asked)],
+            capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"NO_PROXY": "127.0.0.1"}, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert endpoint.asked == [text for _, text in texts[:: len(texts) // 10]]
+
+
+def _line(words: list[bytes]) -> list[str]:
+    """The next line's words, taken from the front."""
+    n = int(words.pop(0))
+    line, words[:n] = [word.decode() for word in words[:n]], []
+    return mode_first(line)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -110,6 +197,12 @@ def test_help_of_a_mode_has_all_its_options(mode: str) -> None:
 def test_help_has_defaults_and_meanings(run_program: Run) -> None:
     said = run_program("batch", "--help").stdout
     assert "--concurrency  mode.concurrency [8]\n      lines in progress at the same time." in said
+    assert (
+        "mode.sampling.temperature [0.0]\n      0 always takes the likeliest token; higher is more varied. (between 0"
+        in said
+    )
+    assert "(choose one of: jsonl, csv, text, openai)" in said
+    assert "(at least 1)" in said
     assert dict(attributes(BatchMode))["input"].startswith("JSONL, CSV")
     assert run_program("nonsense", "--help").returncode == 2
 
@@ -121,3 +214,16 @@ def test_what_follows_two_dashes_is_no_option(run_program: Run) -> None:
     assert (done.returncode, done.stdout) == (0, "what is --help --version --show\n"), done.stderr
     words = ("chat", "openai", f"backend.base_url={endpoint.url}", "--show", "--", "--version")
     assert "'--version'" in run_program(*words).stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "sweep", "written"),
+    [
+        ("mode.concurrency=4", False, "mode.concurrency=[4]"),
+        ("mode.concurrency=4", True, "mode.concurrency=[4]"),
+        ("mode.concurrency=1,4", True, "mode.concurrency=[1],[4]"),
+        ("mode.concurrency=[1,4]", True, "mode.concurrency=[1,4]"),
+    ],
+)
+def test_a_number_for_a_list_is_a_list_of_one(typed: str, sweep: bool, written: str) -> None:
+    assert typed_arguments(["mode=benchmark", typed], sweep=sweep)[1] == written

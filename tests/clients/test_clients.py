@@ -24,7 +24,7 @@ import pytest
 
 from lqmf_runner.types import GenerationRequest
 
-from ..support.guarded import guarded_server
+from ..support.server.guarded import guarded_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
@@ -73,6 +73,46 @@ async def test_openai(major: int):
     assert got == {
         "chat": "Hello", "stream": "Hello", "usage": 2, "tools": ["weather", CITY], "after_tools": "Hello",
         "json": CITY, "error": [404, "model_not_found"], "param": "temperature",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("major", [2, 3])
+async def test_openai_responses(major: int):
+    python = sys.executable if major == 2 else client_program("python")
+    async with guarded_server(script) as server:
+        base = f"http://127.0.0.1:{server.port}/v1"
+        code, out, err = await run(python, str(PROGRAMS / "openai_responses.py"), base)
+    assert code == 0, err
+    got = json.loads(out)
+    assert got.pop("version").startswith(f"{major}.")
+    item = ["response.output_item.added", "response.output_item.done"]
+    arguments = [f"response.function_call_arguments.{name}" for name in ("delta", "done")]
+    part = ["response.content_part.added", "response.content_part.done"]
+    text = [f"response.output_text.{name}" for name in ("delta", "delta", "done")]
+    assert got == {
+        "text": ["Hello", "completed", 2],
+        "events": ["response.created", "response.in_progress", item[0], part[0], *text, part[1], item[1],
+                   "response.completed"],
+        "stream": "Hello", "parsed": "Paris", "call_events": [item[0], *arguments, item[1]],
+        "call": ["weather", CITY], "sent": "Hello", "kept": "Hello", "retrieved": "Hello",
+        "items": ["message", "function_call", "function_call_output"], "retrieve": 404, "cancel": 404,
+        "gone": ["previous_response_id", "previous_response_not_found"], "tool": ["tools[0].type", True],
+    }  # fmt: skip
+
+
+async def test_openai_agents():
+    python = client_program("python")
+    if (await run(python, "-c", "import agents"))[0]:
+        pytest.skip("openai-agents is not installed (make clients)")
+    async with guarded_server(script) as server:
+        base = f"http://127.0.0.1:{server.port}/v1"
+        code, out, err = await run(python, str(PROGRAMS / "openai_agents.py"), base)
+    assert code == 0, err
+    got = json.loads(out)
+    assert got.pop("version").startswith("0.24.")
+    assert got == {
+        "run": "Hello", "streamed": ["Hello", True], "asked": ["Paris"] * len(got["asked"]), "goes_on": "Hello",
+        "session": "Hello", "typed": "Paris", "handoff": ["inner", "Hello"],
     }  # fmt: skip
 
 

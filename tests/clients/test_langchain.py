@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lqmf_runner.types import GenerationRequest
 
-from ..support.guarded import guarded_server
+from ..support.server.guarded import guarded_server
 from .test_clients import PROGRAMS, client_program, run
 
 
@@ -40,15 +42,24 @@ def example(schema: dict[str, Any]) -> Any:
     return kinds.get(schema.get("type", "string"), "你好 こんにちは 株式会社")
 
 
-async def test_the_standard_suite_of_langchain(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("suite", "path", "env"),
+    [
+        ("langchain_standard.py", "/v1", {}),
+        ("langchain_standard.py", "/v1", {"LQMF_RESPONSES": "1"}),
+        ("langchain_ollama_standard.py", "", {}),
+    ],
+)
+async def test_the_standard_suite_of_langchain(suite: str, path: str, env: dict[str, str], tmp_path: Path):
     python = client_program("python")
     program = tmp_path / "test_standard.py"  # far from the conftest of these tests
-    program.write_text((PROGRAMS / "langchain_standard.py").read_text())
+    program.write_text((PROGRAMS / suite).read_text())
     async with guarded_server(script) as server:
-        base = f"http://127.0.0.1:{server.port}/v1"
+        base = f"http://127.0.0.1:{server.port}{path}"
         code, out, err = await run(
             python, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
             "-o", "asyncio_mode=auto", str(program), LQMF_BASE_URL=base, OPENAI_API_KEY="none",
+            **env,
         )  # fmt: skip
     assert code == 0, out[-6000:] + err
     assert int(re.search(r"(\d+) passed", out)[1]) >= 30  # type: ignore[index]

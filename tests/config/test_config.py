@@ -32,7 +32,9 @@ PROMISED_MODELS = [
 ]
 
 
-@pytest.mark.parametrize("group", ["model", "backend", "prompts", "mode", "tracking", "experiment"])
+@pytest.mark.parametrize(
+    "group", ["model", "backend", "prompts", "mode", "tracking", "placement", "experiment"]
+)
 def test_every_yaml_composes_into_its_schema(group: str, compose_config: Compose) -> None:
     for name in conf_names(group):
         overrides = [f"{group}={name}"]
@@ -101,7 +103,9 @@ def test_yaml_and_schema_agree_on_defaults(group: str, name: str, compose_config
     assert getattr(compose_config(*overrides), group) == group_schemas()[group][name]()
 
 
-@pytest.mark.parametrize("part", ["server", "verdict", "fidelity", "similarity", "judge", "tracking"])
+@pytest.mark.parametrize(
+    "part", ["server", "verdict", "fidelity", "similarity", "judge", "tracking", "placement", "ray"]
+)
 def test_yaml_and_schema_agree_on_what_every_run_has(part: str, compose_config: Compose) -> None:
     assert getattr(compose_config("mode=models"), part) == getattr(RunConfig(), part)
 
@@ -177,3 +181,11 @@ def test_fidelity_settings_that_cannot_be_run_are_refused(make: type) -> None:
     with pytest.raises(UserInputError) as caught:
         make()
     assert caught.value.hint
+
+
+def test_a_split_has_the_users_keys(compose_config: Compose) -> None:
+    config = compose_config("mode=serve", "server.split={champion: 90, candidate: 10}")
+    assert config.server.split == {"champion": 90.0, "candidate": 10.0}
+    for wrong in ("{champion: -1}", "{champion: 0}"):
+        with pytest.raises(UserInputError, match=r"server\.split"):
+            compose_config("mode=serve", f"server.split={wrong}")

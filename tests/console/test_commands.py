@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from lqmf_runner.app.arguments import typed_arguments
@@ -47,6 +48,15 @@ def _line(sentence: str, setting: Setting | None = None) -> str:
         ("what got worse since last week?",
          "lqmf history mode.since=7d mode.regressions=true mode.show=trend"),
         ("quantize smollm2 bf16 to 8 bit bnb", "lqmf quantize smollm2_bf16 bnb 8"),
+        ("benchmark llama with 4 users and q.txt",
+         "lqmf benchmark llama32_bnb4 prompts=q.txt 'mode.concurrency=[4]'"),
+        ("compare llama and mistral on q.csv", "lqmf compare llama32_bnb4 mistral_gptq4 prompts=q.csv"),
+        ("which versions of llama are there?", "lqmf versions llama32_bnb4"),
+        ("promote version 2 of llama", "lqmf versions llama32_bnb4@2 mode.alias=champion"),
+        ("run 3 replicas of llama", "lqmf serve llama32_bnb4 server.background=true placement.replicas=3"),
+        ("serve llama with 2 replicas", "lqmf serve llama32_bnb4 server.background=true placement.replicas=2"),
+        ("chat with llama32_bnb4@champion", "lqmf chat llama32_bnb4@champion"),
+        ("pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M", "lqmf pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M"),
     ],
 )  # fmt: skip
 def test_a_sentence_and_its_command_line(sentence: str, line: str) -> None:
@@ -60,10 +70,27 @@ def test_a_sentence_and_its_command_line(sentence: str, line: str) -> None:
         ("unload mistral", "curl -X POST http://127.0.0.1:9/models/mistral_gptq4/unload"),
         ("which models are loaded?", "curl http://127.0.0.1:9/models"),
         ("stop the server", "lqmf stop server.port=9"),
+        ("judge the split of mistral", "lqmf compare mode.served=mistral_gptq4"),
+        ("roll back mistral", "curl -X POST http://127.0.0.1:9/models/mistral_gptq4/rollback"),
+        ("promote the candidate of mistral",
+         "curl http://127.0.0.1:9/models/mistral_gptq4/promote -H 'Content-Type: application/json' "
+         """-d '{"version": "candidate"}'"""),
+        ("scale mistral to 2",
+         "curl http://127.0.0.1:9/models/mistral_gptq4/scale -H 'Content-Type: application/json' "
+         """-d '{"replicas": 2}'"""),
     ],
-)
+)  # fmt: skip
 def test_what_a_running_server_does(sentence: str, line: str) -> None:
     assert _line(sentence, SERVED) == line
+
+
+def test_what_is_shown_of_a_request_can_be_pasted_and_holds_no_key() -> None:
+    setting = Setting(server="https://127.0.0.1:9", key="$LQMF_API_KEY", loaded=("my model", "b"), port=9)
+    lines = _line("unload everything", setting).split("; ")
+    header = '-H "Authorization: Bearer $LQMF_API_KEY"'
+    assert lines == [
+        f"curl -k -X POST {header} https://127.0.0.1:9/models/{name}/unload" for name in ("my%20model", "b")
+    ]
 
 
 def test_a_model_that_the_server_has_loaded_is_not_loaded_again() -> None:
@@ -127,8 +154,26 @@ def test_settings_of_the_console_hold_for_what_it_starts() -> None:
 
 
 def test_a_step_that_needs_a_server_says_so() -> None:
-    with pytest.raises(UserInputError, match="no server is running"):
-        _line("unload mistral")
+    for sentence in ("unload mistral", "roll back mistral"):
+        with pytest.raises(UserInputError, match="no server is running"):
+            _line(sentence)
+
+
+@pytest.mark.parametrize("setting", [Setting(), SERVED], ids=["no server", "a server"])
+@pytest.mark.parametrize(
+    "sentence", ["promote version 2 of mistral", "make mistral_gptq4@2 the champion", "scale mistral to 2"]
+)
+def test_a_change_of_versions_or_replicas_is_asked_about(sentence: str, setting: Setting) -> None:
+    (step,) = UNDERSTANDING.steps(sentence)
+    assert command_of(step, setting).consent
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "many", "2.5"])
+def test_a_number_of_replicas_is_one(said: str) -> None:
+    (step,) = UNDERSTANDING.steps("scale mistral")
+    answered = msgspec.structs.replace(step, arguments={**step.arguments, "replicas": said})
+    with pytest.raises(UserInputError, match="no number of replicas"):
+        command_of(answered, SERVED)
 
 
 def test_of_several_servers_none_is_guessed() -> None:

@@ -104,6 +104,14 @@ def test_a_step_that_cannot_be_done_says_what_to_do_first(say: Run) -> None:
     assert 'hint: say "start the server" first' in result.stdout
 
 
+def test_where_no_server_runs_no_split_is_judged_and_no_model_asked_for(say: Run) -> None:
+    result = say("which of the two served versions is better?")
+    assert result.returncode == 1
+    assert "no server is running, and versions are judged by what one serves" in result.stdout
+    assert "hint: for a server that has ended: lqmf compare --served" in result.stdout
+    assert "Which model?" not in result.stdout
+
+
 def test_a_failed_run_is_a_failed_sentence(say: Run, tmp_path: Path) -> None:
     result = say('ask mistral "hello"')
     assert result.returncode == 1

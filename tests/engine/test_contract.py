@@ -18,7 +18,7 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError, LqmfError
 from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
 
-from ..support.architectures import Reference
+from ..support.models.architectures import Reference
 from .conftest import NOISE, TOLERANCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,11 +46,11 @@ async def run_all(engine: LocalEngine, requests: list[GenerationRequest]) -> lis
     return await asyncio.gather(*(engine.complete(request) for request in requests))
 
 
-async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(engine: LocalEngine) -> None:
+async def test_greedy_answers_are_the_same_alone_and_in_a_batch(engine: LocalEngine) -> None:
     requests = [greedy(prompt) for prompt in PROMPTS]
     alone = [(await engine.complete(request)).token_ids for request in requests]
-    crowd = [answer.token_ids for answer in await run_all(engine, requests)]
-    assert crowd == alone
+    together = [answer.token_ids for answer in await run_all(engine, requests)]
+    assert together == alone
     assert len(set(alone)) > 4, "the prompts must matter"
 
 
@@ -105,8 +105,8 @@ async def test_a_seed_fixes_the_text_at_any_concurrency(engine: LocalEngine) -> 
 
     seeds = [1, 2, 3, -(2**63), 2**63 - 1, 7, 8, 9]
     alone = [(await engine.complete(seeded(seed))).token_ids for seed in seeds]
-    crowd = [answer.token_ids for answer in await run_all(engine, [seeded(seed) for seed in seeds])]
-    assert crowd == alone
+    together = [answer.token_ids for answer in await run_all(engine, [seeded(seed) for seed in seeds])]
+    assert together == alone
     assert len(set(alone)) > 4
 
 
@@ -257,8 +257,8 @@ async def test_readers_that_come_and_go_disturb_no_answer(engine: LocalEngine) -
         await stream.aclose()
         return tokens
 
-    crowd = await asyncio.gather(*map(read, requests, leaves_after))
-    for request, tokens in zip(requests, crowd, strict=True):
+    together = await asyncio.gather(*map(read, requests, leaves_after))
+    for request, tokens in zip(requests, together, strict=True):
         whole = list((await engine.complete(request)).token_ids)
         assert tokens == whole[: len(tokens)]
     assert (await engine.stats()).running == 0
@@ -321,8 +321,8 @@ async def test_a_constrained_answer_matches_and_ends_by_itself(engine: LocalEngi
     for answer in alone:
         assert matches(answer.text), answer.text
         assert answer.finish_reason == "stop"
-    crowd = await run_all(engine, [*requests, greedy("beside", 30)])
-    assert [answer.token_ids for answer in crowd[:4]] == [answer.token_ids for answer in alone]
+    together = await run_all(engine, [*requests, greedy("beside", 30)])
+    assert [answer.token_ids for answer in together[:4]] == [answer.token_ids for answer in alone]
 
 
 async def test_a_constrained_answer_can_be_cut(engine: LocalEngine) -> None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from lqmf_runner.engine import EngineClient, load_engine
 from lqmf_runner.evaluation.fidelity.divergence import first_divergence
-from lqmf_runner.evaluation.fidelity.text import SHIPPED
+from lqmf_runner.evaluation.fidelity.evaluation_text import SHIPPED
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingParams
 
 pytestmark = [pytest.mark.demo, pytest.mark.asyncio(loop_scope="module")]
@@ -69,12 +69,12 @@ async def test_it_knows_the_capital_of_france(engine: EngineClient) -> None:
         assert "Paris" in answer.text
 
 
-async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(engine: EngineClient) -> None:
+async def test_greedy_answers_are_the_same_alone_and_in_a_batch(engine: EngineClient) -> None:
     questions = [ask(f"Tell me {'something ' * i} about the number {i}.", 16 + i) for i in range(8)]
     alone = [await engine.complete(question) for question in questions]
     await engine.reset_prefix_cache()
-    crowd = await asyncio.gather(*map(engine.complete, questions))
-    for one, other in zip(alone, crowd, strict=True):
+    together = await asyncio.gather(*map(engine.complete, questions))
+    for one, other in zip(alone, together, strict=True):
         at = first_divergence(one.token_ids, other.token_ids)
         if engine.info.name == "gguf":
             continue  # by its fastest kernels they need not be: see the next test
@@ -87,18 +87,18 @@ async def test_greedy_answers_are_the_same_alone_and_in_a_crowd(engine: EngineCl
 
 
 @pytest.mark.parametrize("case", ["gguf", "nf4"])
-async def test_with_batch_invariant_all_numbers_are_the_same_alone_and_in_a_crowd(case: str) -> None:
+async def test_with_batch_invariant_all_numbers_are_the_same_alone_and_in_a_batch(case: str) -> None:
     spec = demo_spec(case)
     spec = msgspec.structs.replace(spec, options={**spec.options, "batch_invariant": True})
     questions = [ask(f"Tell me {'something ' * i} about the number {i}.", 8) for i in range(4)]
     async with await load_engine(spec) as engine:
         alone = [await engine.complete(question) for question in questions]
-        crowd = await asyncio.gather(*map(engine.complete, questions))
+        together = await asyncio.gather(*map(engine.complete, questions))
         assert engine.info.batch_invariant
         assert any("one request is computed at a time" in note for note in engine.info.notes) == (
             case == "nf4"
         )
-    assert [one.logprobs for one in crowd] == [one.logprobs for one in alone]
+    assert [one.logprobs for one in together] == [one.logprobs for one in alone]
 
 
 async def test_it_finds_a_true_sentence_likelier_than_a_scrambled_one(engine: EngineClient) -> None:

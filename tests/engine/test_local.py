@@ -19,7 +19,7 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import EngineLostError, InvalidRequestError, ModelUnusableError, UserInputError
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
 
-from ..support.tiny import make_checkpoint, make_gguf
+from ..support.models.tiny import make_checkpoint, make_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 GONE_S = 20
@@ -185,7 +185,7 @@ async def main():
         if {unread}:
             stream = engine.generate(GenerationRequest(prompt="a", sampling=SamplingParams(max_tokens=None)))
             await anext(stream)
-            select.select([engine._transport.get_extra_info("socket").fileno()], [], [])
+            select.select([engine.connection.transport.get_extra_info("socket").fileno()], [], [])
             print(engine.pid, flush=True)
             signal.pause()
         print(engine.pid, flush=True)

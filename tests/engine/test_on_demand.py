@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lqmf_runner.engine.client import EngineClient
 from lqmf_runner.engine.on_demand import OnDemandEngine
 from lqmf_runner.types import ModelSpec
-from tests.support.scripted import ScriptedEngine
+from tests.support.engine.scripted import ScriptedEngine
 
 SPEC = ModelSpec(name="m", format="gguf", path="")
 

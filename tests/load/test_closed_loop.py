@@ -7,8 +7,8 @@ import pytest
 from lqmf_runner.load.closed_loop import ClosedLoop
 from lqmf_runner.load.metrics import load_result
 from lqmf_runner.types import GenerationRequest
-from tests.support.loads import run_shape, simple
-from tests.support.scripted import Fail, Say, ScriptedEngine
+from tests.support.engine.loads import run_shape, simple
+from tests.support.engine.scripted import Fail, Say, ScriptedEngine
 
 
 def test_concurrency_is_held_and_prompts_cycle() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from lqmf_runner.config import Prompt, PromptsConfig
 from lqmf_runner.errors import UserInputError
-from tests.support.scripted import planned
+from tests.support.engine.scripted import planned
 
 TALK = PromptsConfig(
     name="talk", system="Be kind.", entries=[Prompt(id="t", turns=["hi", "and then?", "bye"])]

@@ -11,7 +11,7 @@ import pytest
 from lqmf_runner.load.metrics import Objectives, bandwidth_utilisation, engine_rates, load_result, summarise
 from lqmf_runner.results.schema import RequestRecord, Shape, Summary
 from lqmf_runner.types import EngineStats
-from tests.support.scripted import INFO
+from tests.support.engine.scripted import INFO
 
 
 def record(**values: object) -> RequestRecord:

@@ -15,8 +15,8 @@ from lqmf_runner.load.metrics import load_result
 from lqmf_runner.load.open_loop import OpenLoop
 from lqmf_runner.load.run import LoadLog, run_load
 from lqmf_runner.types import GenerationRequest, SamplingParams
-from tests.support.loads import PROMPTS, run_shape, simple
-from tests.support.scripted import Fail, QueueEngine, Say, ScriptedEngine, planned, run_virtual
+from tests.support.engine.loads import PROMPTS, run_shape, simple
+from tests.support.engine.scripted import Fail, QueueEngine, Say, ScriptedEngine, planned, run_virtual
 
 TALK = PromptsConfig(name="talk", entries=[Prompt(id="t", turns=["hi", "bye"])])
 

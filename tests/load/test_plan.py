@@ -8,7 +8,7 @@ from lqmf_runner.config import BenchmarkMode, SyntheticConfig
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.load.plan import BenchmarkPlan
 from lqmf_runner.load.synthetic import Length, Synthetic
-from tests.support.loads import PROMPTS
+from tests.support.engine.loads import PROMPTS
 
 
 def test_settings_become_lengths() -> None:

@@ -8,8 +8,8 @@ from lqmf_runner.errors import UserInputError
 from lqmf_runner.load.metrics import Objectives
 from lqmf_runner.load.ramp import Ramp, is_sustained
 from lqmf_runner.results.schema import RampResult, RequestRecord
-from tests.support.loads import run_shape
-from tests.support.scripted import QueueEngine
+from tests.support.engine.loads import run_shape
+from tests.support.engine.scripted import QueueEngine
 
 
 def climb(ramp: Ramp, service_s: float, servers: int = 1) -> list[float]:

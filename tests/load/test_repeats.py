@@ -7,7 +7,7 @@ import pytest
 from lqmf_runner.load.metrics import EngineRates, Objectives, load_result
 from lqmf_runner.load.repeats import estimate, headline_estimates, pooled_result, t95
 from lqmf_runner.results.schema import LoadResult, Shape
-from tests.support.sample import sample_record
+from tests.support.runs.sample import sample_record
 
 
 def t_probability(t: float, degrees: int) -> float:

@@ -13,8 +13,8 @@ from lqmf_runner.load.closed_loop import ClosedLoop
 from lqmf_runner.load.metrics import load_result
 from lqmf_runner.load.run import LoadLog, run_load
 from lqmf_runner.types import GenerationRequest, SamplingParams
-from tests.support.loads import PROMPTS, run_shape, simple
-from tests.support.scripted import Fail, Say, ScriptedEngine, planned, run_virtual
+from tests.support.engine.loads import PROMPTS, run_shape, simple
+from tests.support.engine.scripted import Fail, Say, ScriptedEngine, planned, run_virtual
 
 GREEDY = SamplingParams(temperature=0.0)
 Clock = Callable[[], float]

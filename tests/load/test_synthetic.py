@@ -11,7 +11,7 @@ from lqmf_runner.load.closed_loop import ClosedLoop
 from lqmf_runner.load.run import run_load
 from lqmf_runner.load.synthetic import Length, Synthetic, exact_text
 from lqmf_runner.types import SamplingParams
-from tests.support.scripted import Say, WordTokens
+from tests.support.engine.scripted import Say, WordTokens
 
 PROMPTS = PromptsConfig(name="t", entries=[Prompt(id="p", prompt="q")])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.tiny import make_checkpoint, make_gguf
+from ..support.models.tiny import make_checkpoint, make_gguf
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.models import discover
+from lqmf_runner.models.discover import weights_mb
 
 
 @pytest.fixture
@@ -76,6 +77,27 @@ def test_links_within_the_folder_are_followed(models_dir: Path) -> None:
     assert problems(models_dir)["alias"] == ""
 
 
+def test_links_from_one_listed_folder_into_another_are_followed(models_dir: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "linked").symlink_to(models_dir / "good_bf16")
+    (second / "bare.gguf").symlink_to(models_dir / "bare.gguf")
+    assert {m.name: bool(m.problem) for m in discover(second)} == {"linked": True, "bare.gguf": True}
+    both = discover([models_dir, second])
+    assert [(m.name, m.problem) for m in both] == [
+        ("bare", ""), ("folder_gguf", ""), ("good_bf16", ""), ("linked", ""),
+    ]  # fmt: skip
+
+
+def test_of_two_models_with_one_name_the_first_folder_s_has_it(models_dir: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    shutil.copytree(models_dir / "folder_gguf", second / "good_bf16")
+    first, hidden = (m for m in discover([models_dir, second]) if m.name == "good_bf16")
+    assert (first.format, first.problem) == ("transformers", "")
+    assert "its name is that of another model" in hidden.problem
+    assert hidden.path == str(second / "good_bf16" / "weights.gguf")
+
+
 def test_special_files_do_not_hang_it(models_dir: Path) -> None:
     os.mkfifo(models_dir / "pipe.gguf")
     (models_dir / "fifo_inside").mkdir()
@@ -116,3 +138,11 @@ def test_random_files_never_crash_it(models_dir: Path) -> None:
 
 def test_missing_folder_holds_no_models(tmp_path: Path) -> None:
     assert discover(tmp_path / "nowhere") == []
+
+
+def test_the_size_of_weights_is_that_of_their_files(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    (tmp_path / "README.md").write_bytes(b"x" * 5_000_000)
+    assert weights_mb(str(tmp_path)) == 2.0
+    assert weights_mb(str(tmp_path / "model.safetensors")) == 2.0
+    assert weights_mb("") == 0.0

@@ -20,6 +20,7 @@ from lqmf_runner.formats.gguf import GgufBackend
 from lqmf_runner.formats.gptq import GptqBackend
 from lqmf_runner.formats.openai import OpenAIBackend
 from lqmf_runner.formats.transformers import TransformersBackend
+from lqmf_runner.install import pip_line
 from lqmf_runner.models import locate
 
 
@@ -78,7 +79,7 @@ def test_missing_package_says_how_to_install_it(tmp_path: Path) -> None:
     model = ModelConfig(name="m", package="no_such_package", file="x.gguf")
     with pytest.raises(ModelNotFoundError) as caught:
         locate(model, GgufBackend(), tmp_path)
-    assert caught.value.hint == "install it: pip install no-such-package"
+    assert caught.value.hint == f"install it: {pip_line('no-such-package')}"
 
 
 @pytest.mark.parametrize(
@@ -95,10 +96,33 @@ def test_a_name_does_not_follow_links_out_of_the_folder(models_dir: Path, checkp
         locate(ModelConfig(name="link"), BackendConfig(), models_dir)
 
 
+def test_a_link_into_a_listed_folder_is_followed(models_dir: Path, checkpoint: Path, tmp_path: Path) -> None:
+    (models_dir / "link").symlink_to(checkpoint)
+    folders = [models_dir, checkpoint.parent]
+    spec = locate(ModelConfig(name="link"), BackendConfig(), folders)
+    assert (spec.path, spec.format) == (str(models_dir / "link"), "transformers")
+    by_path = locate(ModelConfig(name="m", path=checkpoint.name), BackendConfig(), folders)
+    assert (by_path.path, by_path.version) == (str(checkpoint), spec.version)
+
+
 def test_unknown_name_lists_those_there_are(models_dir: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         locate(ModelConfig(name="nothing"), BackendConfig(), models_dir)
     assert caught.value.hint == "those there are: bare, plain"
+
+
+@pytest.mark.parametrize("folder", [".", ".."])
+def test_a_relative_path_that_is_not_there_was_looked_up_in_both_folders(tmp_path: Path, folder: str) -> None:
+    model = ModelConfig("my-model", path=f"{folder}/my-model.gguf")
+    with pytest.raises(ModelNotFoundError, match=r"models folder or the current folder") as caught:
+        locate(model, BackendConfig(), tmp_path)
+    assert caught.value.hint == "correct the path, or see what there is: lqmf models"
+
+
+def test_an_absolute_path_that_is_not_there_names_no_other_folder(tmp_path: Path) -> None:
+    model = ModelConfig("my-model", path=str(tmp_path / "my-model.gguf"))
+    with pytest.raises(ModelNotFoundError, match=r"are missing: no /[^ ]*/my-model\.gguf$"):
+        locate(model, BackendConfig(), tmp_path)
 
 
 def test_missing_demo_folder_says_what_to_type(tmp_path: Path) -> None:

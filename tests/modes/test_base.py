@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.app.arguments import typed_arguments
+from lqmf_runner.app.choices.model import choose_model
 from lqmf_runner.app.cli import OPTIONS, OPTIONS_WITH_VALUE
 from lqmf_runner.app.conf import conf_names
 from lqmf_runner.app.schema import group_schemas
@@ -145,4 +146,5 @@ def test_every_mode_can_be_imported() -> None:
 def test_examples_in_the_registry_compose(compose_config: Compose) -> None:
     for name, mode in MODES.items():
         line = from_words(shlex.split(mode.example), OPTIONS, OPTIONS_WITH_VALUE)
+        line = choose_model(line, conf_names("model"), ["quantized-models"])
         assert compose_config(*typed_arguments(line, sweep=False)).mode.name == name

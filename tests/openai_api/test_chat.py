@@ -11,7 +11,7 @@ import pytest
 from lqmf_runner.errors import FieldError
 from lqmf_runner.openai_api.chat import ChatExchange
 from lqmf_runner.types import Chunk, Completion, SamplingParams, TokenLogprob, Usage
-from tests.support.openai_bodies import TOOL, chat
+from tests.support.server.openai_bodies import TOOL, chat
 
 CALL = '<tool_call>{"name": "add", "arguments": {"x": 1}}</tool_call>'
 LOGPROB = TokenLogprob(5, "é", -0.5, ((5, "é", -0.5), (6, "e", -1.5)))

@@ -7,8 +7,8 @@ import pytest
 from lqmf_runner.errors import FieldError
 from lqmf_runner.openai_api.completions import MAX_ANSWERS
 from lqmf_runner.types import Completion, Usage
-from tests.support.fakes import FakeEngine
-from tests.support.openai_bodies import completion
+from tests.support.server.fakes import FakeEngine
+from tests.support.server.openai_bodies import completion
 
 
 def said(text: str) -> Completion:

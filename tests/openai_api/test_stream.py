@@ -7,7 +7,7 @@ from typing import Any
 
 from lqmf_runner.errors import EngineLostError
 from lqmf_runner.types import Chunk, Usage
-from tests.support.openai_bodies import chat, completion
+from tests.support.server.openai_bodies import chat, completion
 
 
 def objects(data: bytes) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from lqmf_runner.reports.columns import best_cells, summary_columns
-from tests.support.sample import sample_model, sample_results
+from tests.support.runs.sample import sample_model, sample_results
 
 
 def test_the_best_of_a_column_is_marked_and_a_tie_is_shared() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lqmf_runner.reports.columns import summary_columns
 from lqmf_runner.reports.tables import fit_tables, printable
-from tests.support.sample import sample_model, sample_results
+from tests.support.runs.sample import sample_model, sample_results
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markdown_it import MarkdownIt
 
 from lqmf_runner.reports.markdown import escape
-from tests.support.page import EVIL
+from tests.support.screens.page import EVIL
 
 
 def test_markdown_table_cells_stay_in_their_cells() -> None:

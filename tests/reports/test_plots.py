@@ -15,7 +15,7 @@ from lqmf_runner.reports.plots.pareto import _front, _Model
 from lqmf_runner.reports.plots.style import Plot, colour, marker, unique
 from lqmf_runner.results.quality import Histogram, KldSummary, Quality
 from lqmf_runner.results.schema import LoadResult, ModelResult, RequestRecord, Shape, Summary
-from tests.support.sample import sample_model, sample_record, sample_results
+from tests.support.runs.sample import sample_model, sample_record, sample_results
 
 HISTOGRAM = Histogram([0.0, 0.001, 0.01, 0.1, 1.0], [5, 40, 30, 2])
 

@@ -9,11 +9,11 @@ from markdown_it import MarkdownIt
 
 from lqmf_runner.reports import write_reports
 from lqmf_runner.results.files import read_results
-from lqmf_runner.results.request_log import RequestLog
+from lqmf_runner.results.logs.request_log import RequestLog
 from lqmf_runner.results.schema import ModelResult, Results
 from lqmf_runner.results.verdict import Verdict
-from tests.support.page import EVIL, Page
-from tests.support.sample import sample_model, sample_record, sample_results
+from tests.support.runs.sample import sample_model, sample_record, sample_results
+from tests.support.screens.page import EVIL, Page
 
 VERDICT = Verdict(winner=None, headline="None qualifies", sentences=["b is nearest."], reference="ref")
 

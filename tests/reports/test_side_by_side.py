@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from lqmf_runner.reports import write_reports
 from lqmf_runner.reports.side_by_side import compare_answers, split_at_parting
 from lqmf_runner.results.files import read_requests
-from lqmf_runner.results.request_log import RequestLog
+from lqmf_runner.results.logs.request_log import RequestLog
 from lqmf_runner.results.verdict import Verdict
-from tests.support.page import Page
-from tests.support.sample import sample_model, sample_record, sample_results
+from tests.support.runs.sample import sample_model, sample_record, sample_results
+from tests.support.screens.page import Page
 
 VERDICT = Verdict(winner=None, headline="None qualifies", sentences=["b is nearest."], reference="ref")
 

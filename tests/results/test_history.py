@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lqmf_runner.reports.history import describe
+from lqmf_runner.reports.history.table import describe
 from lqmf_runner.results.history import Change, PastRun, find_regressions
 from lqmf_runner.results.metrics import tracked_metric
 

@@ -18,7 +18,7 @@ from lqmf_runner.results.quality import KldSummary, NoiseFloor, Quality, Referen
 from lqmf_runner.results.schema import LoadResult, ModelResult
 from lqmf_runner.tracking.values import model_metrics
 from lqmf_runner.verdict.candidates import candidate
-from tests.support.sample import sample_model
+from tests.support.runs.sample import sample_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 ALL = pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
@@ -119,7 +119,7 @@ from lqmf_runner.app.hydra import register_schemas
 from lqmf_runner.reports.document import run_document
 from lqmf_runner.reports.markdown import render_markdown
 from lqmf_runner.verdict.verdict import draw_verdict
-from tests.support.sample import sample_model, sample_results
+from tests.support.runs.sample import sample_model, sample_results
 
 register_schemas()
 with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):

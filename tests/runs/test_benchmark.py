@@ -2,106 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 import json
-import re
-import resource
-import signal
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import msgspec
 import pytest
 
-from lqmf_runner.config import (
-    BenchmarkMode,
-    FidelityConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    Prompt,
-    PromptsConfig,
-    RampConfig,
-    RunConfig,
-    SyntheticConfig,
-    TrackingConfig,
-)
-from lqmf_runner.errors import (
-    DoesNotFitError,
-    EngineError,
-    EngineLostError,
-    ModelNotFoundError,
-    UserInputError,
-)
-from lqmf_runner.load.plan import BenchmarkPlan
-from lqmf_runner.results.files import read_requests, read_results
-from lqmf_runner.results.schema import RampResult, Results
-from lqmf_runner.runs.benchmark import run_with
-from lqmf_runner.runs.context import RunContext
-from lqmf_runner.tracking.values import model_metrics
-from lqmf_runner.types import EngineStats, GenerationRequest, ModelSpec, Score, Window, WindowScore
-from tests.support.bigram import BigramEngine, table
-from tests.support.scripted import Fail, Say, ScriptedEngine, WordTokens
-from tests.support.toy import ToyModel
-
-QUESTION = "What is the capital of France?"
-PROMPTS = PromptsConfig(name="few", entries=[Prompt(id=f"p{n}", prompt=QUESTION) for n in range(4)])
-Script = Callable[[int, GenerationRequest], Sequence[Say | Fail]]
-
-
-def answer(_: int, __: GenerationRequest) -> list[Say | Fail]:
-    return [Say(0.001, "The capital of France"), Say(0.001, " is Paris.", 3)]
-
-
-class Bench:
-    """A run in a folder of its own; engines are made by script."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "run"
-        self.folder.mkdir()
-        self.engines: list[ScriptedEngine] = []
-        self.scripts: dict[str, Script | Exception] = {}
-        self.missing: set[str] = set()
-        self.engine: type[ScriptedEngine] = ScriptedEngine
-        self.stats: list[EngineStats] = []
-        self.tracking = TrackingConfig(enabled=False)
-        self.mode = BenchmarkMode(concurrency=[1, 3], requests=6, warmup=2)
-
-    def run(self, *models: str) -> int:
-        configs = tuple(
-            RunConfig(model=ModelConfig(name=name), prompts=PROMPTS, mode=self.mode, tracking=self.tracking)
-            for name in models
-        )
-        context = RunContext(
-            config=configs[0], models=configs, resolved={"mode": {"name": "benchmark"}}, run_dir=self.folder,
-            command="python -m lqmf_runner mode=benchmark", plans=tuple(map(BenchmarkPlan.of, configs)),
-        )  # fmt: skip
-        return run_with(context, locate=self._locate, load=self._load)
-
-    @property
-    def results(self) -> Results:
-        return read_results(self.folder)
-
-    def _locate(self, config: RunConfig) -> ModelSpec:
-        if config.model.name in self.missing:
-            raise ModelNotFoundError(f"no weights for {config.model.name}", hint="run make demo")
-        return ModelSpec(name=config.model.name, format="openai", path="", version="v1")
-
-    async def _load(self, spec: ModelSpec, on_progress: Callable[[float], None] | None) -> ScriptedEngine:
-        assert all(engine.closed for engine in self.engines), "one model at a time"
-        script = self.scripts.get(spec.name, answer)
-        if isinstance(script, Exception):
-            raise script
-        if on_progress is not None:
-            on_progress(0.5)
-        self.engines.append(self.engine(script, stats=self.stats))
-        return self.engines[-1]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+from lqmf_runner.config import BenchmarkMode, ObjectivesConfig, RampConfig, SyntheticConfig
+from lqmf_runner.results.files import read_requests
+from lqmf_runner.results.schema import RampResult
+from lqmf_runner.types import EngineStats, ModelSpec
+from tests.support.engine.scripted import ScriptedEngine, WordTokens
+from tests.support.engine.toy import ToyModel
+from tests.support.runs.bench import PROMPTS, QUESTION, Bench
 
 
 def test_a_whole_run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,40 +103,6 @@ def test_tasks_come_after_the_loads(bench: Bench, capsys: pytest.CaptureFixture[
     assert "it/s" not in shown.err  # the harness's own bars
 
 
-def test_an_interrupt_during_tasks_keeps_the_loads_and_ends(bench: Bench) -> None:
-    class Interrupts(ToyModel):
-        interrupted = False
-
-        async def score(self, tokens: Any) -> Score:
-            if not self.interrupted:
-                self.interrupted = True
-                signal.raise_signal(signal.SIGINT)
-            return await super().score(tokens)
-
-    bench.engine = lambda *_, **__: Interrupts()  # type: ignore[assignment, return-value]
-    bench.mode = BenchmarkMode(concurrency=[1], requests=2, warmup=0, tasks=["lqmf_everyday"], tasks_limit=3)
-    assert bench.run("a") == 130
-    model = bench.results.models[0]
-    assert [load.partial for load in model.loads] == [False]
-    assert (model.error, model.quality.tasks) == ("interrupted", {})
-
-
-def test_a_task_that_is_wrong_is_told_before_a_model_is_loaded(bench: Bench) -> None:
-    bench.mode = BenchmarkMode(concurrency=[1], tasks=["nowhere.yaml"])
-    with pytest.raises(UserInputError, match="no task file"):
-        bench.run("a")
-    assert not bench.engines
-
-
-def test_a_load_in_which_nothing_arrives_is_named(bench: Bench) -> None:
-    bench.mode = BenchmarkMode(concurrency=[], rate=[0.001], duration_s=0.01)
-    with pytest.raises(EngineError, match="no request arrived"):
-        bench.run("a")
-    bench.mode = BenchmarkMode(concurrency=[1], rate=[0.001], duration_s=0.01)
-    assert bench.run("a") == 0
-    assert bench.results.models[0].notes[:1] == ["poisson0.001: no request arrived before it was over"]
-
-
 def test_a_run_in_the_folder_of_another_takes_its_place(bench: Bench) -> None:
     bench.mode = BenchmarkMode(concurrency=[1], requests=3)
     for _ in range(2):
@@ -275,153 +153,6 @@ def test_results_json_has_the_documented_shape(bench: Bench) -> None:
     )
 
 
-def test_one_model_that_fails_does_not_stop_the_others(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bench.scripts["b"] = DoesNotFitError("b needs 90 GB", hint="choose a smaller one")
-    bench.missing.add("c")
-    assert bench.run("a", "b", "c", "d") == 1
-    results = bench.results
-    assert results.run.status == "partial"
-    assert [len(m.loads) for m in results.models] == [2, 0, 0, 2]
-    assert results.models[1].error == "DoesNotFitError: b needs 90 GB"
-    assert "no weights for c" in str(results.run.reason)
-    errors = capsys.readouterr().err
-    assert "b needs 90 GB" in errors
-    assert "choose a smaller one" in errors
-
-
-def test_the_only_model_failing_to_load_is_raised_and_recorded(bench: Bench) -> None:
-    bench.scripts["a"] = DoesNotFitError("a needs 90 GB")
-    with pytest.raises(DoesNotFitError):
-        bench.run("a")
-    assert bench.results.run.status == "partial"
-    assert bench.results.models[0].error == "DoesNotFitError: a needs 90 GB"
-
-
-def test_a_lost_engine_keeps_what_was_measured(bench: Bench) -> None:
-    def dies_in_the_second_load(number: int, request: GenerationRequest) -> list[Say | Fail]:
-        return answer(number, request) if number < 10 else [Fail(0.0, EngineLostError("killed"))]
-
-    bench.scripts["a"] = dies_in_the_second_load
-    assert bench.run("a", "b") == 1
-    model = bench.results.models[0]
-    assert [load.partial for load in model.loads] == [False, True]
-    assert model.loads[1].succeeded == 2
-    assert model.error == "EngineLostError: killed"
-    assert len(bench.results.models[1].loads) == 2
-
-
-@pytest.mark.parametrize("request_number", [0, 1, 5, 12])
-def test_an_interrupt_keeps_what_was_done(bench: Bench, request_number: int) -> None:
-    """Ctrl-C in the warm-up, in the first load and in the second one."""
-
-    def interrupt(number: int, request: GenerationRequest) -> list[Say | Fail]:
-        if number == request_number:
-            signal.raise_signal(signal.SIGINT)
-        return answer(number, request)
-
-    bench.scripts["a"] = interrupt
-    assert bench.run("a", "b") == 130
-    results = bench.results
-    assert (results.run.status, results.run.reason) == ("partial", "interrupted")
-    assert [m.name for m in results.models] == ["a"]
-    assert [e.closed for e in bench.engines] == [True]
-    kept = sum(load.requests for load in results.models[0].loads)
-    assert kept == len(read_requests(bench.folder))
-    in_flight = 2 if request_number > 8 else 0  # the second load has three users
-    assert request_number - 2 - in_flight <= kept <= max(0, request_number - 2)
-    partial = {0: [], 1: [], 5: [True], 12: [False, True]}[request_number]
-    assert [load.partial for load in results.models[0].loads] == partial
-    assert (bench.folder / "report.html").exists()
-    assert "interrupted" in (bench.folder / "report.md").read_text()
-
-
-def test_failed_requests_are_counted_and_listed(bench: Bench) -> None:
-    def sometimes(number: int, request: GenerationRequest) -> list[Say | Fail]:
-        return (
-            [Fail(0.0, UserInputError("the prompt has 9000 tokens"))]
-            if number % 2
-            else answer(number, request)
-        )
-
-    bench.scripts["a"] = sometimes
-    bench.run("a")
-    assert bench.results.models[0].loads[0].success_rate == 0.5
-    assert "the prompt has 9000 tokens" in (bench.folder / "report.md").read_text()
-
-
-def test_a_model_of_which_no_request_succeeds_has_failed(bench: Bench) -> None:
-    bench.scripts["a"] = lambda *_: [Fail(0.0, UserInputError("the prompt has 9000 tokens"))]
-    with pytest.raises(EngineError, match=r"none of 12 requests succeeded; the first: .*9000 tokens"):
-        bench.run("a")
-    assert bench.results.run.status == "partial"
-    assert len(read_requests(bench.folder)) == 12
-
-
-def test_a_full_disk_does_not_stop_the_measurement(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        code = bench.run("a")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert code == 1
-    shown = capsys.readouterr()
-    assert "heuristic" in shown.out  # the table is there all the same
-    assert "requests.jsonl is not complete" in shown.err
-    assert "results.json could not be written" in shown.err
-    assert "once that is mended: run it again" in shown.err
-    assert not [path for path in bench.folder.iterdir() if not path.stat().st_size]  # no empty reports
-    for line in (bench.folder / "requests.jsonl").read_text().splitlines():
-        json.loads(line)
-
-
-def test_a_tracking_server_that_is_down_costs_one_line(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bench.tracking = TrackingConfig(uri="http://127.0.0.1:1")
-    assert bench.run("a") == 0
-    assert bench.results.run.status == "complete"
-    assert bench.results.run.mlflow_run_id is None
-    lines = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
-    assert len(lines) == 1
-    assert re.search(
-        r"send it later: python -m lqmf_runner\.tracking \S+ --uri http://127\.0\.0\.1:1$", lines[0]
-    )
-
-
-@pytest.mark.parametrize(
-    ("mode", "what"),
-    [
-        (BenchmarkMode(concurrency=[]), "concurrency is empty"),
-        (BenchmarkMode(concurrency=[0]), "concurrency=0"),
-        (BenchmarkMode(concurrency=[2, 2]), "twice"),
-        (BenchmarkMode(requests=0), "requests=0"),
-        (BenchmarkMode(warmup=-1), "warmup=-1"),
-        (BenchmarkMode(repeats=0), "repeats=0"),
-        (BenchmarkMode(rate=[0.0]), "rate=0"),
-        (BenchmarkMode(rate=[2.0, 2.0]), "twice"),
-        (BenchmarkMode(duration_s=0.0), "duration_s=0"),
-        (BenchmarkMode(duration_s=5.0, requests=3), "contradict"),
-        (BenchmarkMode(ramp=RampConfig(start=-1.0)), "ramp.start"),
-    ],
-)
-def test_settings_that_cannot_be_run_are_refused_before_a_load(
-    bench: Bench, mode: BenchmarkMode, what: str
-) -> None:
-    bench.mode = mode
-    with pytest.raises(UserInputError, match=what):
-        bench.run("a")
-    assert not bench.engines
-
-
-@pytest.mark.parametrize("bound", [-0.1, float("nan")])
-def test_objectives_that_nothing_can_meet_are_refused(bound: float) -> None:
-    with pytest.raises(UserInputError, match=r"mode.objectives.ttft_s=.* is out of range"):
-        ObjectivesConfig(ttft_s=bound)
-
-
 def test_results_agree_with_the_requests_they_are_made_of(bench: Bench) -> None:
     """Metrics recomputed from requests.jsonl by other means agree with results.json."""
     import numpy as np
@@ -439,104 +170,23 @@ def test_results_agree_with_the_requests_they_are_made_of(bench: Bench) -> None:
     assert load.output_tokens_per_s == pytest.approx(sum(r.output_tokens for r in records) / load.duration_s)
 
 
-class Fidelity(Bench):
-    """A run with a reference; engines have a table instead of weights."""
-
-    loaded: list[str]
-    kind: type[BigramEngine] = BigramEngine
-
-    def run_against(self, reference: str, *models: str, **settings: object) -> int:
-        self.loaded = []
-        config = FidelityConfig(max_tokens=1024, divergence_tokens=4, cache_dir=str(self.folder / "cache"))
-        configs = [
-            RunConfig(
-                model=ModelConfig(name=name), prompts=PROMPTS, mode=self.mode, tracking=self.tracking,
-                reference=reference, fidelity=dataclasses.replace(config, **settings),
-            )
-            for name in (reference, *models)
-        ]  # fmt: skip
-        context = RunContext(
-            config=configs[1], models=tuple(configs[1:]), resolved={}, run_dir=self.folder, command="x",
-            reference=configs[0], plans=tuple(map(BenchmarkPlan.of, configs[1:])),
-        )  # fmt: skip
-        return run_with(context, locate=self._locate, load=self._load_table)
-
-    def _locate(self, config: RunConfig) -> ModelSpec:
-        spec = super()._locate(config)
-        return msgspec.structs.replace(spec, format="gguf")
-
-    async def _load_table(self, spec: ModelSpec, on_progress: Callable[[float], None] | None) -> BigramEngine:
-        self.loaded.append(spec.name)
-        logits = table() + (0 if spec.name == "ref" else 0.3) * table(seed=1)
-        return self.kind(logits, format="openai" if spec.name == "far" else "gguf")
-
-
-@pytest.fixture
-def fidelity(tmp_path: Path) -> Fidelity:
-    bench = Fidelity(tmp_path)
-    bench.mode = BenchmarkMode(concurrency=[1], requests=1, warmup=0, heuristic=False)
-    return bench
-
-
-def test_fidelity_to_a_reference_is_in_results_table_and_reports(
-    fidelity: Fidelity, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("asked", "loaded"), [(None, 0), (512, 512)])
+def test_prompts_in_main_memory_do_not_count_as_the_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, asked: int | None, loaded: int
 ) -> None:
-    assert fidelity.run_against("ref", "a", "far") == 0
-    assert fidelity.loaded == ["ref", "a", "far"]
-    near, far = fidelity.results.models
-    quality = near.quality
-    assert quality.kld is not None
-    assert (quality.kld.mean or 0) > 0.01
-    assert quality.reference is not None
-    assert quality.reference.positions == 512
-    assert quality.divergence is not None
-    assert far.quality.kld is None
-    assert far.notes == [
-        "of fidelity only decisions are measured: an endpoint does not give full distributions"
-    ]
-    assert quality.decisions is not None
-    assert quality.decisions == far.quality.decisions, "the same table"
-    assert quality.decisions.flip_rate > 0
-    shown = capsys.readouterr().out
-    assert "top-1" in shown
-    assert "flips" in shown
-    assert "Reference ref" in shown
-    for report in ("report.md", "report.html"):
-        assert "KL divergence from the reference" in (fidelity.folder / report).read_text()
-    metrics = model_metrics(near)
-    assert metrics["quality/kld.mean"] == quality.kld.mean
-    assert metrics["quality/reference.perplexity"] == quality.reference.perplexity
-    assert metrics["quality/top1_agreement_se"] > 0
-    assert metrics["quality/decisions.flip_rate"] == quality.decisions.flip_rate
-    assert metrics["quality/decisions.own.brier"] > 0
+    monkeypatch.setattr("lqmf_runner.runs.benchmark.memory_bandwidth_gb_s", lambda: 10.0)
+    monkeypatch.setattr(
+        bench,
+        "_locate",
+        lambda _: ModelSpec(name="a", format="gguf", path="", options={"prompt_cache_mb": asked}),
+    )
+    specs: list[ModelSpec] = []
+    load = bench._load
 
+    async def remember(spec: ModelSpec, on_progress: Callable[[float], None] | None) -> ScriptedEngine:
+        specs.append(spec)
+        return await load(spec, on_progress)
 
-def test_fidelity_can_be_left_out(fidelity: Fidelity) -> None:
-    assert fidelity.run_against("ref", "a", enabled=False) == 0
-    assert fidelity.loaded == ["a"]
-    assert fidelity.results.models[0].quality.kld is None
-
-
-def test_without_its_reference_nothing_is_measured(fidelity: Fidelity) -> None:
-    fidelity.missing.add("ref")
-    with pytest.raises(ModelNotFoundError, match="no weights for ref"):
-        fidelity.run_against("ref", "a")
-    assert fidelity.loaded == []
-    assert "no weights for ref" in str(fidelity.results.run.reason)
-
-
-def test_an_interrupt_while_the_reference_runs_leaves_no_half_of_it(fidelity: Fidelity) -> None:
-    class Interrupted(BigramEngine):
-        async def score_window(self, window: Window) -> WindowScore:
-            if window.index == 1:
-                signal.raise_signal(signal.SIGINT)
-                await asyncio.sleep(0)  # where the cancellation arrives
-            return await super().score_window(window)
-
-    fidelity.kind = Interrupted
-    assert fidelity.run_against("ref", "a") == 130
-    assert fidelity.loaded == ["ref"]
-    assert (fidelity.results.run.status, fidelity.results.run.reason) == ("partial", "interrupted")
-    assert list((fidelity.folder / "cache").iterdir()) == []
-    fidelity.kind = BigramEngine
-    assert fidelity.run_against("ref", "a") == 0
+    monkeypatch.setattr(bench, "_load", remember)
+    assert bench.run("a") == 0
+    assert [spec.options["prompt_cache_mb"] for spec in specs] == [loaded]

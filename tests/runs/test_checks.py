@@ -23,12 +23,23 @@ from ..conftest import Compose
             "min_heuristic bounds",
         ),
         (["models=[smollm2_gguf]", "verdict.concurrency=5"], "not among"),
+        (
+            ["mode.served=x", "runs=[y]", "reference=smollm2_bf16"],
+            "measures nothing, and reference=smollm2_bf16 has",
+        ),
+        (["mode.served=x", "runs=[y]", "judge.model=openai"], "measures nothing, and judge.model=openai has"),
+        (["mode.served=x", "runs=[y]", "mode.tasks=[arc_easy]"], "mode.tasks would change nothing"),
+        (["mode.served=x", "runs=[y]", "verdict.weights.speed=3"], "verdict.weights would change nothing"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(compose_config: Compose, settings: list[str], what: str) -> None:
     config = compose_config("mode=compare", *settings)
     with pytest.raises(UserInputError, match=what):
         check_compare(config)
+
+
+def test_what_was_served_is_judged_with_nothing_set(compose_config: Compose) -> None:
+    check_compare(compose_config("mode=compare", "mode.served=x", "runs=[y]", "mode.promote=champion"))
 
 
 def test_a_judge_compares_with_a_model_that_runs(compose_config: Compose) -> None:

@@ -16,8 +16,8 @@ from lqmf_runner.runs.compare import run_with
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.types import EngineStats, GenerationRequest
 from tests.conftest import Run
-from tests.runs.test_benchmark import PROMPTS, Bench, Script, answer
-from tests.support.scripted import Fail, Say
+from tests.support.engine.scripted import Fail, Say
+from tests.support.runs.bench import PROMPTS, Bench, Script, answer
 
 
 class Comparison(Bench):
@@ -70,7 +70,7 @@ def test_the_verdict_is_printed_stored_and_reported(
     shown = capsys.readouterr()
     assert "lqmf · compare · 2 models" in shown.err
     assert "Verdict: a." in shown.out
-    assert "nothing speaks for it" in shown.out
+    assert "it is better in nothing that was measured" in shown.out
     assert "Fidelity was not measured" in shown.out
     for name in ("report.md", "report.html"):
         text = (comparison.folder / name).read_text()

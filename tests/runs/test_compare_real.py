@@ -10,7 +10,7 @@ import pytest
 
 from lqmf_runner.results.files import read_results
 from tests.conftest import Run
-from tests.support.tiny import make_gguf
+from tests.support.models.tiny import make_gguf
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None or importlib.util.find_spec("gguf") is None,

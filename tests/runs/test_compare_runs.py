@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from lqmf_runner.config import CompareMode, RunConfig, TrackingConfig, VerdictConfig
+from lqmf_runner.config import CompareMode, RunConfig, TrackingConfig, VerdictConfig, WeightsConfig
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.reports.figures import short_id
 from lqmf_runner.results.files import read_results, write_results
@@ -18,7 +18,7 @@ from lqmf_runner.results.schema import ModelResult, Results
 from lqmf_runner.runs.compare import compare_runs
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.mlflow_store import send_folder
-from tests.support.sample import sample_model, sample_results
+from tests.support.runs.sample import sample_model, sample_results
 
 CONFIG: dict[str, Any] = {
     "prompts": {"name": "few", "entries": [{"id": "a", "prompt": "Why?"}]},
@@ -193,6 +193,20 @@ def test_runs_that_differ_in_nothing_but_their_start_are_told_apart_by_it(
     sweeps = [sweep_of(comparing.root / str(n) / "s", day, sample_model("a")) for n, day in enumerate(days)]
     assert comparing.run(*sweeps) == 0
     assert [m.name for m in comparing.results.models] == names
+
+
+def test_one_run_is_judged_again_by_other_weights(comparing: Comparing) -> None:
+    small, fast = sample_model("small", speed=50.0), sample_model("fast", speed=500.0)
+    for model, mb in ((small, 10.0), (fast, 90.0)):
+        model.memory = msgspec.structs.replace(model.memory, rss_mb=mb)
+    run = finished(comparing.root / "one", small, fast)
+    for weights, winner in (
+        (WeightsConfig(memory=0, fidelity=0), "fast"),
+        (WeightsConfig(speed=0, fidelity=0), "small"),
+    ):
+        assert comparing.run(run, verdict=VerdictConfig(weights=weights)) == 0
+        assert comparing.results.verdict is not None
+        assert comparing.results.verdict.winner == winner
 
 
 def test_too_few_runs_and_runs_without_models_are_refused(comparing: Comparing) -> None:

@@ -14,7 +14,7 @@ from lqmf_runner.results.quality import HeuristicScore, KldSummary, Quality
 from lqmf_runner.results.schema import LoadResult, RampResult, Results, RunRecord, Shape, SystemInfo
 from lqmf_runner.runs.recorder import ModelRecorder, RunRecorder
 from lqmf_runner.types import MemoryUse, ModelSpec
-from tests.support.scripted import INFO
+from tests.support.engine.scripted import INFO
 
 SPEC = ModelSpec(name="a", format="gguf", path="", version="v1")
 MEMORY = MemoryUse(rss_mb=100.0, peak_rss_mb=120.0)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -21,72 +18,24 @@ from lqmf_runner.results.schema import Results
 from lqmf_runner.runs.folder import sweep_name
 from lqmf_runner.runs.sweep import is_complete
 from tests.conftest import Run
-from tests.support.sample import sample_model, sample_results
+from tests.support.engine.endpoint import Asked, configure, serve
+from tests.support.runs.sample import sample_model, sample_results
 
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
-ANSWER = [
-    {"choices": [{"index": 0, "delta": {"content": "Paris."}, "finish_reason": None}]},
-    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-    {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
-]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if "mlflow" in self.path:
-            type(self).on_track()
-        self._send(b'{"data": [{"id": "m"}]}', "application/json")
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        type(self).asked += 1
-        type(self).on_ask(self.asked)
-        lines = [f"data: {json.dumps(part)}\n\n" for part in ANSWER]
-        self._send("".join([*lines, "data: [DONE]\n\n"]).encode(), "text/event-stream")
-
-    def _send(self, body: bytes, kind: str) -> None:
-        self.send_response(200)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    asked = 0
-    on_ask: Callable[[int], None] = staticmethod(lambda _: None)
-    on_track: Callable[[], None] = staticmethod(lambda: None)
+NOWHERE = "http://127.0.0.1:9/v1"
 
 
 @pytest.fixture
-def asked() -> Callable[[], int]:
-    """How many answers the endpoint has given so far."""
-    return lambda: _Handler.asked
+def endpoint() -> Iterator[Asked]:
+    """A server that answers at once."""
+    with serve(lambda _: "Paris.") as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
-def endpoint() -> Iterator[str]:
-    """Address of a server that answers at once."""
-    _Handler.asked, _Handler.on_ask = 0, staticmethod(lambda _: None)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def sweep(run_program: Run, tmp_path: Path, endpoint: str) -> Sweep:
+def sweep(run_program: Run, tmp_path: Path, endpoint: Asked) -> Sweep:
     """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
-    models = tmp_path / "own" / "model"
-    models.mkdir(parents=True)
-    for name, address in (("a", endpoint), ("b", endpoint), ("c", "http://127.0.0.1:9")):
-        (models / f"{name}.yaml").write_text(
-            "# @package _global_\n"
-            "defaults: [model_schema@model, {override /backend@_global_.backend: openai}]\n"
-            f"model: {{name: {name}}}\nbackend: {{base_url: '{address}/v1'}}\n"
-        )
+    configure(tmp_path / "own", a=endpoint.url, b=endpoint.url, c=NOWHERE)
 
     def run(*args: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         return run_program(
@@ -107,7 +56,7 @@ def results_of(root: Path) -> Results:
 
 
 def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
-    sweep: Sweep, asked: Callable[[], int], tmp_path: Path
+    sweep: Sweep, endpoint: Asked, tmp_path: Path
 ) -> None:
     """The failing job is reported and the rest goes on; a second run does what is missing and nothing else."""
     first = sweep("model=a,c", "mode.sampling.max_tokens=4,8")
@@ -126,13 +75,13 @@ def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
     assert "c max_tokens=4 failed and is not judged" in first.stdout
     folder = the_sweep(tmp_path)
     assert {p.name for p in folder.iterdir()} >= {"report.html", "report.md", "results.json", "0", "3"}
-    assert asked() == 4
+    assert len(endpoint.asked) == 4
 
     kept = (folder / "0" / "requests.jsonl").read_bytes()
     (folder / "1" / "results.json").write_text("{")  # killed while it was at it
     again = sweep("model=a,c", "mode.sampling.max_tokens=4,8", f"hydra.sweep.dir={folder}")
     assert "job 0 is complete already" in again.stderr
-    assert asked() == 6
+    assert len(endpoint.asked) == 6
     assert (folder / "0" / "requests.jsonl").read_bytes() == kept
     assert len((folder / "1" / "requests.jsonl").read_text().splitlines()) == 2
     assert len(results_of(tmp_path).models) == 4
@@ -144,7 +93,7 @@ def the_program() -> psutil.Process:
 
 
 def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
-    sweep: Sweep, tmp_path: Path
+    sweep: Sweep, endpoint: Asked, tmp_path: Path
 ) -> None:
     """Ctrl-C in the second job: no table, no report of that job; the first is kept and a later run does the rest."""
 
@@ -152,7 +101,7 @@ def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
         if number == 3:
             the_program().send_signal(signal.SIGINT)
 
-    _Handler.on_ask = staticmethod(interrupt)
+    endpoint.on_asked = interrupt
     stopped = sweep("model=a,b")
     folder = the_sweep(tmp_path)
     assert stopped.returncode == 130, stopped.stderr
@@ -168,15 +117,16 @@ def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_a_job_is_sent_ends_the_sweep(
-    sweep: Sweep, endpoint: str, tmp_path: Path, number: signal.Signals
+    sweep: Sweep, endpoint: Asked, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The endpoint is the tracking server too: asked for the experiment, it interrupts the program."""
 
-    def interrupt() -> None:
-        the_program().send_signal(number)
+    def interrupt(path: str) -> None:
+        if "mlflow" in path:
+            the_program().send_signal(number)
 
-    _Handler.on_track = staticmethod(interrupt)
-    stopped = sweep("model=a,b", "tracking=mlflow", f"tracking.uri={endpoint}")
+    endpoint.on_listed = interrupt
+    stopped = sweep("model=a,b", "tracking=mlflow", f"tracking.uri={endpoint.url.removesuffix('/v1')}")
     assert stopped.returncode == 130, stopped.stderr
     folder = the_sweep(tmp_path)
     assert "not sent to MLflow (interrupted); send it later: " in stopped.stderr

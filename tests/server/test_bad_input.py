@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from ..support.fakes import fake_server
+from ..support.server.fakes import fake_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,11 +13,13 @@ import pytest
 
 from lqmf_runner.config import LimitsConfig
 
-from ..support.guarded import Guarded, guarded_server, walk
+from ..support.server.guarded import Guarded, guarded_server, walk
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi there"}]}
-ADMIN_ROUTES = {("POST", "/models/m/load"), ("POST", "/models/m/unload")}
+ADMIN_ROUTES = {
+    ("POST", f"/models/m/{action}") for action in ("load", "unload", "scale", "promote", "rollback", "split")
+}
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -34,7 +36,7 @@ async def test_every_route_but_health_wants_a_key():
         for method, path in sorted(routes):
             for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "sesam"}):
                 status = (await server.client.request(method, path, headers=headers)).status_code
-                if path == "/health":
+                if path in ("/health", "/ready"):
                     assert status in (200, 204)
                 else:
                     assert (path, status) == (path, 401)

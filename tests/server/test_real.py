@@ -17,7 +17,7 @@ import openai
 import psutil
 import pytest
 
-from ..support.tiny import make_gguf
+from ..support.models.tiny import make_gguf
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
@@ -175,6 +175,35 @@ def _status(client: openai.OpenAI) -> int:
     except openai.APIStatusError as error:
         return error.status_code
     return 200
+
+
+def test_ollamas_routes_answer_the_same_with_true_figures(server: tuple[str, psutil.Process]):
+    options = {"temperature": 0, "num_predict": 12}
+    body = {"model": "one:latest", "messages": MESSAGES, "options": options}
+    same = {"model": "one", "messages": MESSAGES, "temperature": 0, "max_tokens": 12}
+    with httpx.Client(base_url=server[0], timeout=60) as client:
+        tags = {tag["name"]: tag for tag in client.get("/api/tags").json()["models"]}
+        client.post("/api/generate", json={"model": "one", "keep_alive": 0})
+        began = time.perf_counter()
+        first = client.post("/api/chat", json=body).text.splitlines()
+        took_ns = (time.perf_counter() - began) * 1e9
+        *pieces, last = [json.loads(line) for line in first]
+        whole = client.post("/api/chat", json={**body, "stream": False}).json()
+        expected = client.post("/v1/chat/completions", json=same).json()
+        (loaded,) = [m for m in client.get("/api/ps").json()["models"] if m["name"] == "one:latest"]
+    assert {"one:latest", "two:latest"} <= set(tags)
+    assert tags["one:latest"]["digest"] == loaded["digest"] != tags["two:latest"]["digest"]
+    said = expected["choices"][0]["message"]["content"]
+    assert "".join(piece["message"]["content"] for piece in pieces) == whole["message"]["content"] == said
+    usage = expected["usage"]
+    assert [last["prompt_eval_count"], last["eval_count"]] == [
+        usage["prompt_tokens"],
+        usage["completion_tokens"],
+    ]
+    parts = [last[f"{name}_duration"] for name in ("load", "prompt_eval", "eval")]
+    assert min(parts) > 0
+    assert sum(parts) <= last["total_duration"] < took_ns
+    assert whole["load_duration"] < last["load_duration"]  # it was loaded for the first
 
 
 def test_unloading_ends_the_worker(server: tuple[str, psutil.Process]):

@@ -11,8 +11,8 @@ from lqmf_runner.errors import ConflictError
 from lqmf_runner.server.route import NATIVE, OPENAI, Body, ErrorShape, route
 from lqmf_runner.server.routes import ROUTES
 
-from ..support.fakes import fake_server
-from ..support.guarded import guarded_server
+from ..support.server.fakes import fake_server
+from ..support.server.guarded import guarded_server
 
 
 class Shout(msgspec.Struct):

@@ -10,7 +10,7 @@ import pytest
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.results.files import write_results
 from lqmf_runner.results.schema import ModelResult
-from tests.support.sample import sample_results
+from tests.support.runs.sample import sample_results
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from lqmf_runner.config import HistoryMode, RunConfig, TrackingConfig
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.modes.history import run
-from lqmf_runner.reports.history import print_history
-from lqmf_runner.reports.history_select import parse_since, select
+from lqmf_runner.modes.runs.history import run
+from lqmf_runner.reports.history.select import parse_since, select
+from lqmf_runner.reports.history.table import print_history
 from lqmf_runner.results.history import PastRun
 from lqmf_runner.results.schema import ModelResult
 from lqmf_runner.runs.context import RunContext
 from lqmf_runner.tracking.mlflow_store import read_past_runs, send_folder
-from tests.support.sample import sample_model
+from tests.support.runs.sample import sample_model
 from tests.tracking.conftest import make_folder
 
 
@@ -133,6 +133,19 @@ def test_the_trend_is_a_table_that_fits(runs: list[PastRun], width: int) -> None
     assert max(map(len, text.splitlines())) <= width
     assert "-39.4 %" in text
     assert "changed" in text
+
+
+def test_a_line_says_prompts_loads_a_busy_machine_and_what_it_is_best_in(runs: list[PastRun]) -> None:
+    busy = msgspec.structs.replace(runs[0], metrics=runs[0].metrics | {"other_cores": 1.25})
+    console = Console(file=io.StringIO(), width=250)
+    print_history(console, [busy], runs, {}, HistoryMode(show="best"))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Best by tok/s c1: the highest of each model" in text
+    head, row = (line for line in text.splitlines() if "prompts" in line or "busy" in line)
+    assert "tiny" in row
+    assert "c1 c4 c8" in row
+    assert "busy: 1.2 cores" in row
+    assert "KLD" not in head  # nobody measured it
 
 
 def test_only_the_newest_are_read(tracked: TrackingConfig, runs: list[PastRun]) -> None:

@@ -14,12 +14,15 @@ from mlflow import MlflowClient
 
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError
+from lqmf_runner.models.registered import Weights
 from lqmf_runner.results.schema import RequestTrace
 from lqmf_runner.tracking.mlflow_session import is_session, send_session
+from lqmf_runner.tracking.model_registry import list_versions
 from lqmf_runner.tracking.session import (
     SESSION_NAME,
     SUMMARIES_NAME,
     TRACES_NAME,
+    WEIGHTS_NAME,
     SessionSummary,
     SessionTracker,
     session_metrics,
@@ -66,7 +69,7 @@ def make_session(
     """`counts` are the numbers of requests at each look at the statistics; the last one stays."""
     return SessionTracker(
         tracker, folder, lambda: stats(counts.pop(0) if len(counts) > 1 else counts[0]),
-        name="serve m", command="serve", config={"server": {"port": 8000}}, interval_s=interval_s,
+        name="serve m", command="serve", config={"server": {"port": 8001}}, interval_s=interval_s,
         **more,
     )  # fmt: skip
 
@@ -109,18 +112,21 @@ async def test_a_session_is_one_run_read_back_through_mlflow(tmp_path: Path) -> 
     config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
     folder = tmp_path / "12-00-00-serve"
     folder.mkdir()
+    answered = Weights(name="m", digest="d1", format="gguf", path="/models/m.gguf")
     for counts in ([5], [7]):  # what was sent before is not sent again
-        async with make_session(folder, Direct(config), counts).running():
+        async with make_session(folder, Direct(config), counts, weights=lambda: [answered]).running():
             pass
     client = MlflowClient(tracking_uri=config.uri)
     experiment = client.get_experiment_by_name("lqmf")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.tags["mode"] == "serve"
-    assert run.data.params["server.port"] == "8000"
+    assert run.data.params["server.port"] == "8001"
     history = client.get_metric_history(run.info.run_id, "m/output_tokens")
     assert [(point.step, point.value) for point in history] == [(0, 15), (1, 21)]
-    assert [file.path for file in client.list_artifacts(run.info.run_id)] == [SUMMARIES_NAME]
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {SUMMARIES_NAME, WEIGHTS_NAME}
+    (version,) = list_versions(config)
+    assert (version.label, version.weights.digest, version.weights.path) == ("m@1", "d1", "/models/m.gguf")
 
 
 async def test_a_summary_that_does_not_fit_on_the_disk_leaves_no_torn_line(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from mlflow.exceptions import MlflowException
 from lqmf_runner.config import TrackingConfig
 from lqmf_runner.errors import TrackingError, UserInputError
 from lqmf_runner.results.files import SYSTEM, read_results, write_results
+from lqmf_runner.results.logs.system_log import SystemSample
 from lqmf_runner.results.quality import KldSummary, Quality
 from lqmf_runner.results.schema import ModelResult
-from lqmf_runner.results.system_log import SystemSample
 from lqmf_runner.results.verdict import Verdict
 from lqmf_runner.tracking import MlflowTracker, NullTracker, create_tracker, send_later_command
 from lqmf_runner.tracking.mlflow_store import send_folder
-from tests.support.sample import sample_model, sample_results
+from lqmf_runner.tracking.reader import save_view
+from tests.support.runs.sample import sample_model, sample_results
 from tests.tracking.conftest import make_folder
 
 
@@ -41,14 +42,18 @@ def test_one_model_is_one_run_read_back_through_mlflow(here: Path, store: Tracki
     assert client.get_experiment(run.info.experiment_id).name == "lqmf"
     assert run.info.status == "FINISHED"
     assert run.info.end_time - run.info.start_time == 60_000
-    assert run.data.params["mode.warmup"] == "2"
+    assert run.data.params["mode.name"] == "benchmark"
     assert run.data.params["backend.api_key"] == "***"
     assert run.data.metrics["c8/ttft_s.p50"] == read_results(folder).models[0].loads[2].ttft_s.p50
     tags = {key: run.data.tags[key] for key in ("model", "format", "bits", "mode", "version")}
     assert tags == {"model": "a", "format": "gguf", "bits": "4.0", "mode": "benchmark", "version": "abc"}
     assert run.data.tags["prompts"] == "tiny"
     assert run.data.params["system.cpu"] == "A Processor"
-    assert "| GGUF Q4_1 |" in run.data.tags["mlflow.note.content"]
+    assert "mode.warmup" not in run.data.params  # as usual
+    assert run.info.run_name == "benchmark a GGUF Q4_1"
+    first, _, rest = run.data.tags["mlflow.note.content"].partition("\n")
+    assert first == "a: 100.0 tok/s (1 user) · TTFT p50 0.052 s (1 user) · memory 270 MB"
+    assert "| GGUF Q4_1 |" in rest
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.tags[0].value) == ("tiny", "benchmark")
     assert json.loads(dataset.dataset.profile) == {"num_prompts": 2, "num_turns": 4}
@@ -58,6 +63,13 @@ def test_one_model_is_one_run_read_back_through_mlflow(here: Path, store: Tracki
     assert sent.run.mlflow_run_id == run_id
     assert {p.name for p in here.iterdir()} == {"outputs"}  # no stray mlruns or mlartifacts
     assert MlflowTracker(store).send(folder) == run_id  # a second time changes nothing
+
+    link = save_view(store)
+    assert f"/experiments/{run.info.experiment_id}/runs?viewStateShareKey=" in link
+    key = "mlflow.sharedViewState." + link.rpartition("=")[2]
+    columns = json.loads(client.get_experiment(run.info.experiment_id).tags[key])["selectedColumns"]
+    shown = {name.split("`")[1] for name in columns if name.startswith("metrics.")}
+    assert {"c1/output_tokens_per_s", "memory/rss_mb"} == shown & set(run.data.metrics) - {"c1/ttft_s.p50"}
 
 
 def test_several_models_are_children_of_one_run(here: Path, store: TrackingConfig) -> None:
@@ -97,7 +109,8 @@ def test_system_metrics_are_series_and_a_model_has_those_of_its_turn(
         for run in (client.get_run(top), *children)
     }
     points = [(1_000_000, 0.0), (1_000_001, 1.0), (1_000_002, 2.0)]
-    assert found == {"a+b": points, "a": points[:2], "b": points[2:]}
+    named = {name.split()[1]: series for name, series in found.items()}
+    assert named == {"a+b": points, "a": points[:2], "b": points[2:]}
 
 
 def test_the_registry_has_a_version_for_each_content_of_a_model(here: Path, store: TrackingConfig) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+from lqmf_runner.config import ServerConfig
+from lqmf_runner.formats.gguf import GgufBackend
 from lqmf_runner.redaction import redact, redact_text
 from lqmf_runner.tracking.values import (
     conditions_digest,
@@ -13,7 +16,7 @@ from lqmf_runner.tracking.values import (
     prompts_name,
     run_params,
 )
-from tests.support.sample import sample_model
+from tests.support.runs.sample import sample_model
 
 
 def test_metrics_carry_the_documented_names() -> None:
@@ -28,23 +31,27 @@ def test_metrics_carry_the_documented_names() -> None:
     assert not [name for name in metrics if "shape" in name or "partial" in name]
 
 
-def test_params_are_flat() -> None:
+def test_params_are_flat_and_tell_only_what_is_not_as_usual() -> None:
     config = {
         "model": {"name": "m", "path": None},
-        "mode": {"concurrency": [1, 4], "sampling": {"max_tokens": 64}},
+        "mode": {"name": "benchmark", "concurrency": [2, 7], "sampling": {"max_tokens": 63}},
+        "backend": {**dataclasses.asdict(GgufBackend(n_ctx=99))},
+        "server": dataclasses.asdict(ServerConfig()),
     }
     assert run_params(config) == {
         "model.name": "m",
-        "model.path": "null",
-        "mode.concurrency": "[1, 4]",
-        "mode.sampling.max_tokens": "64",
+        "mode.name": "benchmark",
+        "mode.concurrency": "[2, 7]",
+        "mode.sampling.max_tokens": "63",
+        "backend.format": "gguf",
+        "backend.n_ctx": "99",
     }
 
 
 def test_long_values_are_shortened() -> None:
-    params = run_params({"prompts": {"entries": ["x" * 10_000]}, "k" * 300: "v"})
-    assert len(params["prompts.entries"]) == 6000
-    assert params["prompts.entries"].endswith("…")
+    params = run_params({"prompts": {"system": "x" * 10_000}, "k" * 300: "v"})
+    assert len(params["prompts.system"]) == 6000
+    assert params["prompts.system"].endswith("…")
     assert max(map(len, params)) == 250
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..support.browser import visit
-from ..support.guarded import guarded_server
+from ..support.screens.browser import visit
+from ..support.server.guarded import guarded_server
 
 HTML = {"accept": "text/html"}
 
@@ -43,6 +43,21 @@ async def test_a_forged_host_and_a_foreign_page_are_refused(tmp_path: Path):
         headers = {"origin": "http://evil.example"}
         reply = await server.client.post("/ui/gradio_api/queue/join", headers=headers, json={})
         assert reply.status_code == 403
+
+
+async def test_the_page_takes_no_address_from_a_stranger_but_from_a_proxy_that_is_known(tmp_path: Path):
+    async with guarded_server(outputs=tmp_path, allowed_hosts=["llm.example"]) as server:
+        for host, named in (
+            ("evil.example", False),
+            ("llm.example, evil.example", False),
+            ("llm.example", True),
+        ):
+            headers = {"x-forwarded-host": host, "x-forwarded-proto": "https"}
+            reply = await server.client.get("/ui/config", headers=headers)
+            assert ("//llm.example/ui" in reply.json()["root"]) is named
+            assert "evil.example" not in reply.text
+        reply = await server.client.get("/ui/config", headers={"x-gradio-server": "http://evil.example"})
+        assert "evil.example" not in reply.text
 
 
 async def test_no_file_of_the_machine_can_be_fetched(tmp_path: Path):

@@ -17,6 +17,13 @@ from lqmf_runner.ui.text import as_markdown, code_block, command, from_markdown
         ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
         ("![x](http://evil/x.png)", "&#33;[x](http://evil/x.png)"),
         ("a &lt; b", "a &amp;lt; b"),
+        ("a < b && c", "a < b && c"),
+        ("\\`<b>`", "\\`&lt;b>`"),
+        ("``` <b>\n<i>\n```", "``` &lt;b>\n<i>\n```"),
+        ("- ```\n  <b>\n  ```\n<b>", "- ```\n  <b>\n  ```\n&lt;b>"),
+        ("    `\n<b> `", "    `\n&lt;b> `"),
+        ("|a|b|\n|-|-|\n|`x|<b>`|", "|a|b|\n|-|-|\n|`x|&lt;b>`|"),
+        ("$$`$$ <b> `", "$$`$$ &lt;b> `"),
         ("`<b>` <b>", "`<b>` &lt;b>"),
         ("```html\n<b>\n```\n<b>", "```html\n<b>\n```\n&lt;b>"),
         ("```\n<b>", "```\n<b>"),
@@ -27,7 +34,7 @@ def test_markup_is_text_and_code_stays(text: str, shown: str):
     assert as_markdown(text) == shown
 
 
-@given(st.text(alphabet="`~<>&![]\n a;lt", max_size=60))
+@given(st.text(alphabet="`~<>&![]\\\n a;lt-|>#9$", max_size=60))
 def test_a_text_comes_back(text: str):
     assert from_markdown(as_markdown(text)) == text
 

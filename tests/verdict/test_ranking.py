@@ -5,7 +5,7 @@ from __future__ import annotations
 from lqmf_runner.config import VerdictConfig
 from lqmf_runner.verdict.ranking import Candidate, Measure, misses_of
 from lqmf_runner.verdict.verdict import choose_model
-from tests.support.candidates import PLAIN, Q4
+from tests.support.runs.candidates import PLAIN, Q4
 
 
 def test_a_bound_is_met_exactly_at_the_limit() -> None:

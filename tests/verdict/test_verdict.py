@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lqmf_runner.config import VerdictConfig, WeightsConfig
 from lqmf_runner.verdict.ranking import Candidate, misses_of, rank
 from lqmf_runner.verdict.verdict import choose_model
-from tests.support.candidates import BF16, DAMAGED, NF4, PLAIN, Q4, candidate
+from tests.support.runs.candidates import BF16, DAMAGED, NF4, PLAIN, Q4, candidate
 
 
 def test_ranking_of_a_hand_worked_case() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from lqmf_runner.config import VerdictConfig, WeightsConfig
 from lqmf_runner.verdict.ranking import Candidate, Measure
 from lqmf_runner.verdict.verdict import choose_model
-from tests.support.candidates import BF16, NF4, PLAIN, Q4, candidate
+from tests.support.runs.candidates import BF16, NF4, PLAIN, Q4, candidate
 
 
 def test_the_reasons_are_in_plain_words() -> None:

@@ -15,7 +15,7 @@ from ...config import SamplingConfig
 from ...errors import UserInputError
 from . import saved
 from .comparison import compare
-from .prompt import LeaveError
+from .screen.prompt import LeaveError
 from .session import ChatSession
 from .values import changed_setting, read_text_file, split_path
 
@@ -36,6 +36,14 @@ class Command:
     summary: str
     run: Callable[[ChatSession, str], Awaitable[None]]
     complete: Callable[[ChatSession], Iterable[str]] = lambda _: ()
+
+
+def is_command(text: str) -> bool:
+    """Whether a message is a command: it begins with a slash, and if it has several lines, with a command's name."""
+    if not text.startswith("/") or text.startswith("//"):
+        return False
+    first = text[1:].split(maxsplit=1)[:1]
+    return "\n" not in text or bool(first and _ALIASES.get(first[0], first[0]) in COMMANDS)
 
 
 async def run_command(session: ChatSession, text: str) -> None:

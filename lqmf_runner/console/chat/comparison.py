@@ -7,8 +7,8 @@ import contextlib
 from ...engine import EngineClient
 from ...errors import UserInputError
 from ...types import Chunk
-from .answer_view import AnswerView
-from .markdown import without_controls
+from .screen.answer_view import AnswerView
+from .screen.markdown import without_controls
 from .session import ChatSession
 
 

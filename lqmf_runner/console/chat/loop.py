@@ -10,9 +10,9 @@ from typing import Any
 
 from ...errors import LqmfError
 from . import saved
-from .commands import ChatCompleter, run_command
-from .keys import hidden_keys
-from .prompt import LeaveError, Prompt
+from .commands import ChatCompleter, is_command, run_command
+from .screen.keys import hidden_keys
+from .screen.prompt import LeaveError, Prompt
 from .session import ChatSession, StoppedError
 
 _LEAVE = ("exit", "quit", "exit()", "quit()")
@@ -51,7 +51,7 @@ async def _next(prompt: Prompt, session: ChatSession) -> str:
 
 
 async def _do(session: ChatSession, text: str) -> None:
-    if text.startswith("/") and not text.startswith("//"):
+    if is_command(text):
         await run_command(session, text)
     elif text or session.attached:
         await session.ask(text.removeprefix("/") if text.startswith("//") else text)

@@ -12,7 +12,7 @@ from ...config import ChatMode, PromptsConfig
 from ...engine import EngineClient
 from ...errors import UserInputError
 from ...types import Constraint, GenerationRequest, Message, SamplingParams
-from .markdown import without_controls
+from .screen.markdown import without_controls
 
 
 class PlainChat:

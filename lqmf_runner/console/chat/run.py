@@ -9,14 +9,14 @@ import signal
 import sys
 
 import msgspec
-from rich.console import Console
 
 from ...config import ChatMode
 from ...engine import EngineClient
 from ...errors import UserInputError
+from ...output import OutputConsole
 from ...runs.context import RunContext
-from .keys import hidden_keys
 from .plain import PlainChat, constraint_of, play, script_turns
+from .screen.keys import hidden_keys
 from .targets import LocalModels, ServerModels, Target
 
 
@@ -34,7 +34,7 @@ def run_chat(context: RunContext) -> int:
     constraint = constraint_of(mode)
     target = _target(context)
     talks = mode.message is None and not turns and not mode.json and constraint is None and _is_terminal()
-    notices = Console(stderr=True, highlight=False)
+    notices = OutputConsole(stderr=True, highlight=False)
     with asyncio.Runner() as runner:
         hidden = hidden_keys() if talks else contextlib.nullcontext()
         with hidden, notices.status(f"loading {context.config.model.name}"):
@@ -62,7 +62,7 @@ async def _talk(target: Target, engine: EngineClient, mode: ChatMode, system: st
     from .session import ChatSession
 
     try:
-        await talk(ChatSession(target, engine, mode.sampling, system, Console(highlight=False)))
+        await talk(ChatSession(target, engine, mode.sampling, system, OutputConsole(highlight=False)))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     return 0

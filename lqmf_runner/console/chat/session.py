@@ -19,10 +19,10 @@ from ...engine import EngineClient
 from ...errors import ContextLengthError, EngineLostError, LqmfError
 from ...types import Chunk, GenerationRequest, Usage
 from . import saved
-from .answer_view import AnswerView
 from .conversation import BROKEN, STOPPED, Conversation, Turn
-from .markdown import open_fence, without_controls
 from .saved import SavedChat
+from .screen.answer_view import AnswerView
+from .screen.markdown import open_fence, without_controls
 from .targets import Target
 
 T = TypeVar("T")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import httpx
 import msgspec
@@ -14,6 +13,8 @@ from ...errors import RemoteEngineError
 from ...formats.openai import endpoint
 from ...models import discover, locate
 from ...runs.context import RunContext
+from ...server.process.registry import running_servers
+from ...tls import trust
 from ...types import ModelSpec
 
 KEY_VARIABLE = "LQMF_API_KEY"
@@ -48,7 +49,8 @@ class LocalModels(Target):
 
     async def load(self, name: str | None = None) -> EngineClient:
         config = self._context.config if name is None else self._context.compose(name)
-        return await load_engine(locate(config.model, config.backend, Path(config.models_dir)))
+        spec = locate(config.model, config.backend, config.models_dir, placement=config.placed)
+        return await load_engine(spec)
 
     async def names(self) -> list[str]:
         found = [m.name for m in discover(self._context.config.models_dir) if not m.problem]
@@ -62,6 +64,7 @@ class ServerModels(Target):
         self.where = url
         self._url = url.rstrip("/").removesuffix("/v1")
         self._model = model
+        self._certfile = next((s.certfile for s in running_servers() if s.url == self._url), "")
 
     async def load(self, name: str | None = None) -> EngineClient:
         model = name or self._model
@@ -82,12 +85,20 @@ class ServerModels(Target):
                 ) from error
 
     def _spec(self, model: str) -> ModelSpec:
-        return endpoint(model, f"{self._url}/v1", api_key_env=KEY_VARIABLE, timeout_s=_TIMEOUT_S)
+        return endpoint(
+            model,
+            f"{self._url}/v1",
+            api_key_env=KEY_VARIABLE,
+            timeout_s=_TIMEOUT_S,
+            certfile=self._certfile or None,
+        )
 
     def _client(self) -> httpx.AsyncClient:
         key = os.environ.get(KEY_VARIABLE, "").strip()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.AsyncClient(base_url=self._url, headers=headers, timeout=_TIMEOUT_S)
+        return httpx.AsyncClient(
+            base_url=self._url, headers=headers, timeout=_TIMEOUT_S, verify=trust(self._certfile)
+        )
 
     async def _context_length(self, model: str) -> int:
         """Tokens of the context; 0 where the server does not say. The server loads the model for this."""

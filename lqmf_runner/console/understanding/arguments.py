@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import steps
@@ -57,6 +57,9 @@ def readings(items: Sequence[Item], names: NameIndex, before: Sequence[str]) -> 
             continue
         part = _quantize_values(items) if frame.intent == steps.QUANTIZE else list(items)
         part = _format_values(part) if frame.intent == steps.LIST_MODELS else part
+        part = _version_values(part) if frame.intent == steps.PROMOTE else part
+        part = _replica_values(part) if frame.intent == steps.SCALE else part
+        part = _split_values(part) if frame.intent == steps.JUDGE else part
         if _explains(frame, part):
             made = _steps(frame, part, names, before)
             if made:
@@ -193,7 +196,8 @@ def _models(frame: Frame, items: Sequence[Item], names: NameIndex, before: Seque
     if not found and every and frame.models != MAY:
         return _Models(all=True) if frame.intent in (steps.UNLOAD, steps.EXPERIMENT) else None
     if not found and frame.models != MAY:
-        if not before:
+        of_split = frame.intent == steps.JUDGE and not any(item.is_pronoun for item in items)
+        if not before or of_split:  # a split is what the server says, not what was talked about
             return _Models(choices=names.names)
         found = list(before)
     elif not found and any(item.is_pronoun for item in items):
@@ -242,6 +246,45 @@ def _value(word: str, item: Item) -> Item:
     if word.endswith("bit"):
         return Item("bits", int(word.removesuffix("bit")), item.start, item.end)
     return Item("type", word, item.start, item.end)
+
+
+def _version_values(items: Sequence[Item]) -> list[Item]:
+    """ "the candidate of qwen": a version by its alias; "qwen@2" is the model and the version."""
+    made: list[Item] = []
+    for item in items:
+        if "candidate" in item.meanings:
+            made.append(Item("version", "candidate", item.start, item.end))
+        elif item.kind == "model" and "@" in item.value.candidates[0]:
+            names = tuple(name.partition("@")[0] for name in item.value.candidates)
+            made.append(replace(item, value=replace(item.value, candidates=names)))
+            made.append(Item("version", item.value.candidates[0].partition("@")[2], item.start, item.end))
+        else:
+            made.append(item)
+    return made
+
+
+def _replica_values(items: Sequence[Item]) -> list[Item]:
+    """ "scale qwen to 2", "down to one": the number, if no other word says how many."""
+    if any(item.kind == "replicas" for item in items):
+        return list(items)
+    return [
+        Item("replicas", 1 if item.value == "one" else int(float(item.value)), item.start, item.end)
+        if item.kind == "number" or item.value == "one"
+        else item
+        for item in items
+    ]
+
+
+def _split_values(items: Sequence[Item]) -> list[Item]:
+    """ "the two versions", "qwen@1 and qwen@2": a split is judged as a whole, by the name of the model."""
+    made: list[Item] = []
+    for item in items:
+        if item.kind == "model":
+            names = tuple(dict.fromkeys(name.partition("@")[0] for name in item.value.candidates))
+            made.append(replace(item, value=replace(item.value, candidates=names)))
+        elif item.kind != "number":
+            made.append(item)
+    return made
 
 
 def _format_values(items: Sequence[Item]) -> list[Item]:

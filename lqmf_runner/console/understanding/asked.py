@@ -29,7 +29,10 @@ _INSTRUCTIONS = (
     "A program runs, serves, benchmarks, compares and quantizes language models on this machine. "
     "A user has typed the sentence above."
 )
-_NEED_A_NAME = (steps.LOAD, steps.UNLOAD, steps.CHAT, steps.QUANTIZE, steps.EXPERIMENT)
+_NEED_A_NAME = (
+    *(steps.LOAD, steps.UNLOAD, steps.CHAT, steps.QUANTIZE, steps.EXPERIMENT),
+    *(steps.PROMOTE, steps.ROLL_BACK, steps.SCALE, steps.JUDGE),
+)
 _TAKE_NO_NAME = (
     steps.STOP,
     steps.STATUS,

@@ -66,7 +66,7 @@ def _experiment(
         f"{also} models run experiment for over all use which available",
         models,
         needs,
-        f"{takes} users",
+        f"{takes} users{' file' if kind in _ASK_PROMPTS else ''}",
         kind=kind,
     )
 
@@ -74,12 +74,16 @@ def _experiment(
 QUESTIONS = frozenset(
     {
         steps.STATUS, steps.LIST_MODELS, steps.LIST_EXPERIMENTS, steps.REPORT, steps.STATISTICS, steps.HISTORY,
-        steps.RECOMMEND, steps.PROGRESS, steps.HELP, steps.EXPERIMENT,
+        steps.RECOMMEND, steps.PROGRESS, steps.HELP, steps.EXPERIMENT, steps.VERSIONS, steps.JUDGE,
     }
 )  # fmt: skip
 """What "is ...?", "which ...?" and "how ...?" may ask for: nothing that loads, starts, stops or makes something."""
 
+_ASK_PROMPTS = ("benchmark", "compare")  # a file that is named with them has the prompts
 _SERVER = "server up start for on all run_noun over out_of"
+_VERSION = "champion out_of models over from_now let"
+_BETTER = "better|best|fast|compare|judge|wins|winner|worse"
+_OF_SPLIT = f"which is show out_of over models {_BETTER.replace('|', ' ')}"
 _LISTING = "show which available all there use can_i done for list out_of over"
 
 FRAMES: tuple[Frame, ...] = (
@@ -90,22 +94,22 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.UNLOAD, "remove|stop|put out_of_memory|memory", "models server all loaded out_of", ONE),
     _frame(steps.UNLOAD, "stop", "models", ONE),
     _frame(steps.UNLOAD, "unneeded any_more", "models loaded", ONE),
-    _frame(steps.START, "start|run server", _SERVER, MAY, takes="port"),
-    _frame(steps.START, "put server up|alive", _SERVER, MAY, takes="port"),
+    _frame(steps.START, "start|run server", _SERVER, MAY, takes="port replicas"),
+    _frame(steps.START, "put server up|alive", _SERVER, MAY, takes="port replicas"),
     _frame(steps.START, "want server up|alive", "out_of alive over", takes="port"),
-    _frame(steps.START, "serve", f"{_SERVER} models start run", MAY, takes="port"),
+    _frame(steps.START, "serve", f"{_SERVER} models start run", MAY, takes="port replicas"),
     _frame(steps.STOP, "stop", "session", takes="port"),
     _frame(steps.STOP, "stop server", "all run up alive on for serve over out_of", takes="port"),
     _frame(steps.STOP, "stop all"),
     _frame(steps.STOP, "turn server off|down", "all", takes="port"),
     _frame(steps.STOP, "stop serve", "all", takes="port"),
     _frame(steps.STATUS, "status", "show which server whether out_of over check"),
-    _frame(steps.STATUS, "status server", "show which whether out_of over check"),
     _frame(steps.STATUS, "alive server", "show which whether there up anything check is"),
     _frame(steps.STATUS, "is alive server", "whether there up anything check is alive all"),
     _frame(steps.STATUS, "is anything alive", "server there loaded serve"),
     _frame(steps.STATUS, "which|how doing server", ""),
     _frame(steps.STATUS, "check server", "whether"),
+    _frame(steps.STATUS, "what_runs", "server"),
     _frame(steps.CHAT, "chat", "start run session models over out_of for use", ONE),
     _frame(steps.CHAT, "chat put|start|have_conversation", "session models run over out_of", ONE),
     _frame(steps.CHAT, "have_conversation", "session models over out_of", ONE),
@@ -115,9 +119,7 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.LOAD, "employ", "models", ONE),
     _experiment("single", "ask", "single", needs="message"),
     _experiment("single", "single", "ask send prompts put start", takes="message"),
-    _experiment("single", "ask|send|run|put single", "prompts", takes="message"),
     _experiment("batch", "batch", "answer start over", takes="file"),
-    _experiment("batch", "batch run|experiment|answer", "start over", takes="file"),
     _experiment("batch", "batch|run|answer|experiment|put", "batch over out_of prompts start load", needs="file"),
     _experiment("conversation", "conversation run|experiment|prompts|start", "out_of over measure prompts start"),
     _experiment("conversation", "conversation", "out_of over start"),
@@ -133,26 +135,20 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.LIST_MODELS, "is loaded", "models in_memory memory server over", MAY, scope="loaded"),
     _frame(steps.LIST_MODELS, "how_much memory", "is use fits models server over", scope="loaded"),
     _frame(steps.LIST_MODELS, "models", _LISTING, takes="format", scope="available"),
-    _frame(steps.LIST_MODELS, "show|which models", _LISTING, takes="format", scope="available"),
-    _frame(steps.LIST_MODELS, "models available|there", _LISTING, takes="format", scope="available"),
     _frame(steps.LIST_MODELS, "loaded models", f"{_LISTING} in_memory memory server", scope="loaded"),
     _frame(steps.LIST_MODELS, "models alive|serve is|show|which", "which all server show there", scope="loaded"),
     _frame(steps.LIST_MODELS, "which|anything loaded", "is in_memory memory server", scope="loaded"),
     _frame(steps.LIST_MODELS, "which|anything in_memory", "is loaded server", scope="loaded"),
     _frame(steps.LIST_MODELS, "models in_memory", f"{_LISTING} loaded server", scope="loaded"),
     _frame(steps.LIST_EXPERIMENTS, "show|which|past|there runs", f"{_LISTING} did models past", MAY, takes="since"),
-    _frame(steps.LIST_EXPERIMENTS, "show|which runs done|there|past", f"{_LISTING} did models", MAY, takes="since"),
     _frame(steps.LIST_EXPERIMENTS, "which did_word run", "models", MAY, takes="since"),
     _frame(steps.REPORT, "report", "show last run_noun over out_of for models which is done", MAY),
-    _frame(steps.REPORT, "report show|which|last", "show last run_noun over out_of for models which is done", MAY),
     _frame(steps.REPORT, "show last run_noun", "over out_of for models which is", MAY),
     _frame(steps.REPORT, "winner", "show last run_noun out_of is"),
     _frame(steps.REPORT, "which last run_noun report_verb", "did over out_of", MAY),
     _frame(steps.STATISTICS, "statistics", "show session is which server all over out_of"),
-    _frame(steps.STATISTICS, "statistics show|which|session", "show session is which server all over out_of"),
     _frame(steps.STATISTICS, "how_many counted", "session happened there did server show over"),
     _frame(steps.HISTORY, "history", "show all over out_of past models for runs", MAY, takes="since"),
-    _frame(steps.HISTORY, "history show|past", "show all over out_of past models for runs", MAY, takes="since"),
     _frame(steps.HISTORY, "past report", "show all over out_of models for", MAY, takes="since"),
     _frame(steps.HISTORY, "change over_time", "did which how models", MAY, takes="since"),
     _frame(steps.HISTORY, "which change", "did is models", MAY, needs="since"),
@@ -170,6 +166,9 @@ FRAMES: tuple[Frame, ...] = (
            "use should there is show", takes="users memory"),
     _frame(steps.RECOMMEND, "fits|which models", "which for best fast small accurate most fits memory is",
            needs="memory", takes="users"),
+    _frame(steps.RECOMMEND, "which best|fast|small|accurate", "is for most best fast small accurate fits memory",
+           needs="users", takes="memory"),
+    _frame(steps.RECOMMEND, "which fits", "out_of is for best fast small accurate most", needs="memory", takes="users"),
     _frame(steps.RECOMMEND, "why lose", "did models best most", ONE),
     _frame(steps.QUANTIZE, "quantize", "out_of models make best put run start format", ONE,
            takes="bits type method"),
@@ -177,11 +176,25 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.QUANTIZE, "make", "models quantize out_of small", ONE, needs="bits", takes="type method"),
     _frame(steps.QUANTIZE, "make small", "models quantize out_of", ONE, takes="type method bits"),
     _frame(steps.PULL, "pull", "models hub out_of weights put over", needs="id"),
+    _frame(steps.VERSIONS, "version", "show which is there all over out_of did models champion past available", MAY),
+    _frame(steps.PROMOTE, "promote", _VERSION, ONE, takes="version"),
+    _frame(steps.PROMOTE, "make champion", _VERSION, ONE, takes="version"),
+    _frame(steps.PROMOTE, "switch|employ", _VERSION, ONE, needs="version"),
+    _frame(steps.PROMOTE, "take_over", _VERSION, ONE, needs="version"),
+    _frame(steps.ROLL_BACK, "roll_back", f"{_VERSION} version promote past last", ONE),
+    _frame(steps.ROLL_BACK, "roll back", f"{_VERSION} version promote past last", ONE),
+    _frame(steps.JUDGE, f"served version {_BETTER}", _OF_SPLIT, ONE),
+    _frame(steps.JUDGE, f"split {_BETTER}", f"{_OF_SPLIT} served version report", ONE),
+    _frame(steps.JUDGE, "split report", f"{_OF_SPLIT} served version last", ONE),
+    _frame(steps.SCALE, "scale", "up down over out_of models replicas", ONE, takes="replicas"),
+    _frame(steps.SCALE, "run|start|want|give|put", "out_of over models", ONE, needs="replicas"),
+    _frame(steps.SCALE, "set replicas", "out_of over up down models", ONE, needs="replicas"),
+    _frame(steps.LIST_MODELS, "how_many replicas", "did is models over out_of", MAY, scope="loaded"),
     _frame(steps.PROGRESS, "progress", "show which is work over how_many"),
     _frame(steps.CANCEL, "cancel", "work"),
     _frame(steps.CANCEL, "stop work", "run"),
+    _frame(steps.STOP, "stop it_word"),  # as likely: it is asked which is meant
     _frame(steps.HELP, "help", "which there show console"),
     _frame(steps.HELP, "commands which|show", "there can_i use run all is help"),
     _frame(steps.EXIT, "exit", "console session"),
-    _frame(steps.EXIT, "exit console", ""),
 )  # fmt: skip

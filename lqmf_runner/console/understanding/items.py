@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .lexicon import FILLERS, LONGEST, PHRASES, PRONOUNS, SPELLED, WORDS
 from .names import Mention, NameIndex
 from .spelling import correct
-from .tokens import Token, megabytes
+from .tokens import Token, megabytes, tokenize
 
 _DAYS = {"yesterday": "1d", "today": "1d", "week": "7d", "month": "30d", "day": "1d"}
 _UNITS = {"hour": "h", "hours": "h", "day": "d", "days": "d", "week": "w", "weeks": "w"}
@@ -23,7 +23,8 @@ class Item:
     """A part of a sentence.
 
     Attributes:
-        kind: "word", "model", "port", "users", "memory", "since", "file", "id", "message", "type", "number" or "comma".
+        kind: "word", "model", "port", "users", "memory", "since", "file", "id", "message", "type",
+            "version", "replicas", "number" or "comma".
         value: of a value; the `Mention` of a model; else the word as it was typed.
         meanings: of a word.
         start, end: which tokens it takes.
@@ -48,15 +49,30 @@ class Item:
         return self.kind == "word" and self.value in PRONOUNS
 
 
-def read_items(tokens: Sequence[Token], names: NameIndex) -> list[Item]:
-    """All items of a sentence, from left to right."""
+def read_items(tokens: Sequence[Token], names: NameIndex, named: Collection[int] = ()) -> list[Item]:
+    """All items of a sentence, from left to right.
+
+    Args:
+        named: the tokens of `named_by_commands` that are names here.
+    """
     items: list[Item] = []
     at = 0
     while at < len(tokens):
-        item = _read(tokens, at, names)
+        item = _name(tokens[at], at, names) if at in named else _read(tokens, at, names)
         items.append(item)
         at = item.end
     return items
+
+
+def named_by_commands(tokens: Sequence[Token], names: NameIndex) -> list[int]:
+    """Where words of the lexicon stand that are names of models too: of models called "chat" or "list"."""
+    return [at for at, token in enumerate(tokens) if token.text in _NOT_NAMES and names.called(token.text)]
+
+
+def _name(token: Token, at: int, names: NameIndex) -> Item:
+    return Item(
+        "model", Mention(names.called(token.text), (token.text,), at + 1, is_format=False), at, at + 1
+    )
 
 
 def _read(tokens: Sequence[Token], at: int, names: NameIndex) -> Item:
@@ -71,6 +87,8 @@ def _read(tokens: Sequence[Token], at: int, names: NameIndex) -> Item:
         return Item("comma", token.text, at, at + 1)
     if token.kind == "size":
         return Item("memory", megabytes(token.text), at, at + 1)
+    if token.kind == "version":
+        return _version_of_model(token, at, names)
     mention = names.mention(tokens, at, _NOT_NAMES)
     if mention is not None and (mention.likeness == 1.0 or not _better_word(token, mention)):
         return Item("model", mention, at, mention.end, likeness=mention.likeness)
@@ -80,6 +98,18 @@ def _read(tokens: Sequence[Token], at: int, names: NameIndex) -> Item:
         kind = "bits" if token.kind == "bits" else "type"
         return Item(kind, token.text, at, at + 1)
     return _phrase(tokens, at) or _corrected(token, at)
+
+
+def _version_of_model(token: Token, at: int, names: NameIndex) -> Item:
+    """ "qwen_gguf@2": a version is a name of a model too."""
+    name, _, which = token.text.partition("@")
+    words = tokenize(name)
+    mention = names.mention(words, 0, frozenset()) if words else None
+    if mention is None or mention.end != len(words):
+        return Item("word", token.text, at, at + 1)
+    candidates = tuple(f"{candidate}@{which}" for candidate in mention.candidates)
+    versions = Mention(candidates, mention.words, at + 1, is_format=False, likeness=mention.likeness)
+    return Item("model", versions, at, at + 1, likeness=mention.likeness)
 
 
 def _better_word(token: Token, mention: Mention) -> bool:
@@ -121,17 +151,28 @@ def _spelled(tokens: Sequence[Token]) -> Iterator[tuple[str, float]]:
 
 
 def _number(tokens: Sequence[Token], at: int) -> Item | None:
-    """ "port 9000", "8 users", "8 concurrent requests", "concurrency 8"."""
+    """ "port 9000", "version 2", "3 replicas", "8 users", "8 concurrent requests", "concurrency 8"."""
     texts = [token.text for token in tokens[at : at + 4]]
     kinds = [token.kind for token in tokens[at : at + 4]]
     if texts[0] == "port" and kinds[1:2] == ["number"]:
         return Item("port", int(float(texts[1])), at, at + 2)
+    if (
+        texts[0] == "on"
+        and kinds[1:2] == ["number"]
+        and texts[1].isdecimal()
+        and 1024 <= int(texts[1]) < 65536
+    ):
+        return Item("port", int(texts[1]), at, at + 2)
     if texts[0] == "concurrency" and "number" in kinds[1:3]:
         place = kinds.index("number")
         return Item("users", int(float(texts[place])), at, at + place + 1)
-    if kinds[0] == "number" and len(tokens) > at + 1:
+    if texts[0] in ("version", "number") and kinds[1:2] == ["number"]:
+        return Item("version", str(int(float(texts[1]))), at, at + 2)
+    if (kinds[0] == "number" or texts[0] == "one") and len(tokens) > at + 1:
         words = _phrase(tokens, at + 1)
-        if words is not None and "users" in words.meanings:
+        if words is not None and "replicas" in words.meanings:
+            return Item("replicas", 1 if texts[0] == "one" else int(float(texts[0])), at, words.end)
+        if words is not None and kinds[0] == "number" and "users" in words.meanings:
             following = _phrase(tokens, words.end) if words.end < len(tokens) else None
             end = following.end if following and "users" in following.meanings else words.end
             end = end + 1 if end < len(tokens) and tokens[end].text == "requests" else end

@@ -20,7 +20,10 @@ unneeded: do not need, no longer need, not need
 any_more: any more, anymore, any longer
 start: start, launch, boot, begin, open, start up, fire up, spin up, bring up, turn on, switch on, boot up
 start: kick off, run, get, starting, launching
-serve: serve, host, expose, deploy, serving, hosting
+serve: serve, host, expose, deploy, serving, hosting, served
+what_runs: what runs, what is running
+runs: what runs
+it_word: it
 stop: stop, halt, kill, end, terminate, shutdown, shut down, turn off, switch off, bring down, take down
 stop: close, stopping, shut
 turn: turn, switch, shut, take, bring
@@ -95,7 +98,7 @@ trend: trend, trends, progress over time
 worse: worse, slower, got worse, gotten worse, become worse, regressed, degraded, got slower, worsened
 worse: become slower
 regressions: regressions, regression
-did: did, has, have, get, got, become, go, gone, going
+did: did, does, has, have, get, got, become, go, gone, going
 recommend: recommend, suggest, advise, recommendation, propose, suggestion, recommended
 should: should, would, best to, ought
 best: best, good, optimal, better, ideal, right
@@ -136,8 +139,29 @@ exit: that will be all, close, end, log out, logout, good night, ciao, i am out,
 console: console, program, this, session, prompt, shell, app, application, thanks
 yes: yes
 progress: progress, how far, jobs, tasks, job, how long
+progress: how long will it take, how long will that take, how long does it take, how long does that take
 cancel: cancel, abort, interrupt
 work: job, work, task, benchmark, comparison, experiment, run, it, everything, batch
+version: version, versions, other versions, version list, version history
+promote: promote, promotion, promoting, crown
+champion: champion, the champion, live, in production, the live one
+candidate: candidate
+switch: switch, move, upgrade
+back: back
+roll: roll, take, bring, switch, put
+roll_back: roll back, rollback, rolling back, go back, revert, restore, undo, switch back, fall back
+take_over: take over, takes over, answer
+from_now: from now on
+let: let, have
+served: served, as served, what was served, what they served, what they have served, what it served
+served: what each served, what each has served, live traffic
+split: split, split test, traffic split
+judge: judge, decide
+wins: wins, winning, ahead, who wins, who is ahead, who is winning
+scale: scale, scale up, scale down, scaling, rescale, resize
+set: set, change, increase, raise, lower, reduce, decrease
+give: give
+replicas: replicas, replica, copies, instances, workers
 is: is, are, was, were, be, am, being
 all: all, every, each, everything, both, any
 """

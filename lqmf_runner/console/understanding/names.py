@@ -48,6 +48,10 @@ class NameIndex:
         self._words = frozenset(word for words in self._spoken.values() for word in words)
         self._long_words = tuple(sorted(word for word in self._words if len(word) >= _PREFIX))
 
+    def called(self, word: str) -> tuple[str, ...]:
+        """The name that is this whole word; nothing if none is."""
+        return tuple(name for name in self.names if _plain(name) == word)[:1]
+
     def mention(self, tokens: Sequence[Token], start: int, known: frozenset[str]) -> Mention | None:
         """The model that is named from this token on; None if none is.
 
@@ -154,7 +158,7 @@ def _spoken(name: str) -> frozenset[str]:
             words |= set(_BITS.get(part.removeprefix(stem), ()) if stem in _WITH_BITS else ())
     if not any(part.startswith("bnb") for part in parts):
         words -= {"nf4", "int8"} - set(parts)
-    return frozenset(word for word in words if len(word) > 1)
+    return frozenset(word for word in words if len(word) > 1) | {_plain(name)}
 
 
 _FORMAT_WORDS = frozenset(

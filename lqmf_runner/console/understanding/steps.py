@@ -21,6 +21,11 @@ HISTORY = "SHOW_HISTORY"
 RECOMMEND = "RECOMMEND_MODEL"
 QUANTIZE = "QUANTIZE_MODEL"
 PULL = "PULL_MODEL"
+VERSIONS = "LIST_VERSIONS"
+PROMOTE = "PROMOTE_VERSION"
+ROLL_BACK = "ROLL_BACK_VERSION"
+JUDGE = "JUDGE_VERSIONS"
+SCALE = "SCALE_MODEL"
 PROGRESS = "SHOW_PROGRESS"
 CANCEL = "CANCEL_WORK"
 HELP = "HELP"
@@ -43,6 +48,11 @@ PURPOSES = {
     RECOMMEND: "recommend a model",
     QUANTIZE: "make a quantized model",
     PULL: "fetch a model",
+    VERSIONS: "list versions",
+    PROMOTE: "make a version of it the champion",
+    ROLL_BACK: "go back to the champion before",
+    JUDGE: "judge its versions by what they have served",
+    SCALE: "change the number of its replicas",
     PROGRESS: "show the progress",
     CANCEL: "cancel what runs",
     HELP: "show help",

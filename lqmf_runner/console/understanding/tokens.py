@@ -8,8 +8,9 @@ from dataclasses import dataclass
 _TOKEN = re.compile(
     r"""
     (?P<quoted> "[^"]*" | “[^”]*” | (?<!\w)'[^']*'(?!\w) )
-  | (?P<file>   [\w.~/-]*[\w]\.(?:csv|tsv|jsonl|json|txt|xlsx)\b )
-  | (?P<id>     [\w-]+/[\w.-]*\w )
+  | (?P<file>   [\w.~/-]*[\w]\.(?:csv|tsv|jsonl|json|txt|xlsx|ya?ml)\b )
+  | (?P<id>     (?:https?://(?:hf\.co|huggingface\.co)/)? [\w-]+/[\w.-]*\w (?: :[\w.-]*\w )? )
+  | (?P<version> [\w.-]+@[\w-]*\w )
   | (?P<bits>   \d+ [\s-]? bits? \b )
   | (?P<size>   \d+(?:\.\d+)? \s? (?:gb|gib|mb|mib|gigabytes?|megabytes?|gigs?) \b )
   | (?P<number> \d+(?:\.\d+)? (?![\w.]*\w) )
@@ -38,7 +39,7 @@ class Token:
     """A word in lower case, or a value.
 
     Attributes:
-        kind: "word", "quoted", "file", "id", "bits", "size", "number" or "comma".
+        kind: "word", "quoted", "file", "id", "version" (`model@2`), "bits", "size", "number" or "comma".
         text: the word; of a quoted text what is in the quotes; of bits "4bit"; else as it is typed.
         start, end: where it stands in the sentence.
     """
@@ -63,6 +64,8 @@ def tokenize(sentence: str) -> list[Token]:
             tokens.append(Token(kind, text[1:-1], start, end))
         elif kind == "bits":
             tokens.append(Token(kind, re.sub(r"\D", "", text) + "bit", start, end))
+        elif text.lower() == "a/b":  # a test of two versions, and no hub id
+            tokens.append(Token("word", "split", start, end))
         else:
             tokens.append(Token(kind, text, start, end))
     return tokens

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import msgspec
 
 from . import steps
 from .arguments import Reading, readings
-from .items import Item, read_items
+from .items import Item, named_by_commands, read_items
 from .names import NameIndex
 from .steps import Step
 from .tokens import Token, tokenize
@@ -19,6 +18,7 @@ _LINKS = frozenset({"and", "then", "afterwards", "after", "next", "finally"})
 _INTRODUCES = ("to", "about", "that", "whether", "this")
 _LONGEST = 2000
 _MOST_ITEMS = 60
+_MOST_NAMES = 4
 
 
 class Understanding:
@@ -26,6 +26,11 @@ class Understanding:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = NameIndex(names)
+
+    def know(self, names: Sequence[str]) -> None:
+        """Understand sentences about the models with these names from now on."""
+        if tuple(dict.fromkeys(names)) != self.names.names:
+            self.names = NameIndex(names)
 
     def steps(self, sentence: str, models: Sequence[str] = ()) -> list[Step]:
         """What the sentence asks for, in order; one step with the intent UNKNOWN if any part is not understood.
@@ -42,10 +47,7 @@ class _Sentence:
         self._names = names
         self._models = models
         self._tokens = tokenize(text) if len(text) <= _LONGEST else []
-
-    @cached_property
-    def _items(self) -> list[Item]:
-        return read_items(self._tokens, self._names)
+        self._items = read_items(self._tokens, names)
 
     def understood(self) -> list[Step]:
         if self._text.strip() in ("?", "??"):
@@ -53,6 +55,8 @@ class _Sentence:
         if not self._items or len(self._items) > _MOST_ITEMS:
             return [Step(intent=steps.UNKNOWN, confidence=0.0, unclear=tuple(self._text.split()[:5]))]
         found = self._split(0, self._models)
+        if found is None or any(step.choices for step in found):
+            found = self._with_commands_as_names() or found
         if found is None:
             return [Step(intent=steps.UNKNOWN, confidence=0.0, unclear=self._unclear())]
         merged: list[Step] = []
@@ -60,6 +64,18 @@ class _Sentence:
             if not merged or (merged[-1].intent, merged[-1].arguments) != (step.intent, step.arguments):
                 merged.append(step)
         return merged
+
+    def _with_commands_as_names(self) -> list[Step] | None:
+        """ "promote chat": the steps where a word of the lexicon names a model, if that leaves nothing open."""
+        places = named_by_commands(self._tokens, self._names)[-_MOST_NAMES:]
+        plain = self._items
+        for chosen in [*({place} for place in reversed(places)), set(places)]:
+            self._items = read_items(self._tokens, self._names, chosen)
+            found = self._split(0, self._models)
+            if found is not None and not any(step.choices for step in found):
+                return found
+        self._items = plain
+        return None
 
     def _split(self, start: int, models: tuple[str, ...]) -> list[Step] | None:
         """The steps from an item on: as few as explain everything. None if something is left."""
@@ -126,7 +142,19 @@ class _Sentence:
             named = models
         else:
             return None
-        message = self._message(at + 2)
+        end = at + 2
+        others: list[Item] = []
+        while (
+            whom.kind == "model"
+            and end + 1 < len(items)
+            and _is_link(items[end])
+            and items[end + 1].kind == "model"
+        ):
+            others.append(items[end + 1])
+            end += 2
+        if others:
+            return self._ask_each([whom, *others], end)
+        message = self._message(end)
         likeness = min(items[at].likeness, whom.likeness)
         several = len(named) > 1
         return [Step(
@@ -136,6 +164,19 @@ class _Sentence:
             confidence=0.5 if several else round(likeness, 2),
             layer=steps.GRAMMAR if likeness == 1 else steps.FUZZY,
         )]  # fmt: skip
+
+    def _ask_each(self, whom: Sequence[Item], at: int) -> list[Step] | None:
+        """ "ask qwen and mistral why": a step each. None where a name is unclear or there is no question."""
+        if at >= len(self._items) or any(len(item.value.candidates) > 1 for item in whom):
+            return None
+        message, likeness = self._message(at), min(item.likeness for item in whom)
+        layer = steps.GRAMMAR if likeness == 1 else steps.FUZZY
+        return [Step(
+            intent=steps.EXPERIMENT,
+            arguments={"kind": "single", "message": message, "models": list(item.value.candidates)},
+            confidence=round(likeness, 2),
+            layer=layer,
+        ) for item in whom]  # fmt: skip
 
     def _message(self, at: int) -> str:
         """What stands in quotes, if that is all from an item on; else the text from there, less what introduces it."""
@@ -150,9 +191,9 @@ class _Sentence:
         return re.sub(rf"^(?:{introduced})\s+", "", text, flags=re.IGNORECASE).strip()
 
     def _unclear(self) -> tuple[str, ...]:
-        """The words that mean nothing here; all where each means something by itself."""
+        """The words that mean nothing here, as they were typed; all where each means something by itself."""
         strange = tuple(
-            str(item.value)
+            self._text[self._tokens[item.start].start : self._tokens[item.end - 1].end]
             for item in self._items
             if item.kind == "word" and not item.meanings and not item.is_filler
         )

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidRequestError, LqmfError, MissingDependencyError
+from ...install import pip_line
 from ...types import Constraint
 from . import constraint_check
 
@@ -137,7 +138,7 @@ def grammar_of(constraint: Constraint) -> str:
         from llguidance import LLMatcher, regex_to_lark
     except ImportError:
         raise MissingDependencyError(
-            "constrained answers need the package llguidance", hint="pip install llguidance==1.9.1"
+            "constrained answers need the package llguidance", hint=pip_line("llguidance==1.9.1")
         ) from None
     kind, value = constraint.kind, constraint.value
     if kind not in KINDS:

@@ -25,17 +25,19 @@ def shapes(messages: Sequence[Message]) -> Iterator[list[Turn]]:
 
     Turns without text have no content, then null, then an empty text. The arguments of calls are as they were given,
     then all objects (a text that is none becomes an empty one), then all JSON text. Then results without a name get
-    that of the call they answer. Last, all ids have nine letters and digits, as Mistral's templates insist.
+    that of the call they answer. Then all ids have nine letters and digits, as Mistral's templates insist. Last, all
+    system messages are one at the beginning: agents send more of them later, and many templates take none there.
     """
     seen: list[list[Turn]] = []
-    named = _named(messages)
-    for given, absent, arguments in itertools.product(
-        (messages, named, _with_short_ids(named)), _CONTENTS, _ARGUMENTS
-    ):
-        turns = [_turn(message, absent, arguments) for message in given]
-        if turns not in seen:
-            seen.append(turns)
-            yield turns
+    for ordered in (messages, _system_first(messages)):
+        named = _named(ordered)
+        for given, absent, arguments in itertools.product(
+            (ordered, named, _with_short_ids(named)), _CONTENTS, _ARGUMENTS
+        ):
+            turns = [_turn(message, absent, arguments) for message in given]
+            if turns not in seen:
+                seen.append(turns)
+                yield turns
 
 
 def tool_shapes(tools: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]] | None]:
@@ -66,6 +68,15 @@ def _named(messages: Sequence[Message]) -> list[Message]:
         name = function.get("name") if isinstance(function, dict) else None
         named.append(msgspec.structs.replace(message, name=name) if name else message)
     return named
+
+
+def _system_first(messages: Sequence[Message]) -> Sequence[Message]:
+    """The conversation with one system message; as it is where there is none but at the beginning."""
+    if not any(message.role == "system" for message in messages[1:]):
+        return messages
+    texts = [message.content or "" for message in messages if message.role == "system"]
+    others = [message for message in messages if message.role != "system"]
+    return [Message("system", "\n\n".join(texts)), *others]
 
 
 def _with_short_ids(messages: Sequence[Message]) -> list[Message]:

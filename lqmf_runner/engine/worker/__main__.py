@@ -19,17 +19,19 @@ from typing import NoReturn
 
 import msgspec
 
+from ...cgroup import usable_cores
 from ...errors import LqmfError
 from ...formats import find_format
+from ...types import ModelSpec
 from .. import protocol
-from ..protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache
+from ..protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache, ShrinkPromptCache
 from .embedding import EmbeddingQueue
 from .intake import Connection, Intake
 from .lean_imports import prepare_torch
 from .request import Generating, Scoring
-from .runners import load_model
 from .runners.base import ModelRunner
 from .scheduler import Scheduler, SchedulerLimits
+from .speculation.loading import load_models
 
 _THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
@@ -51,6 +53,8 @@ def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection) -
                 case ResetPrefixCache(id=request_id):
                     scheduler.reset_prefix_cache()
                     connection.send([Reply(request_id, True)])
+                case ShrinkPromptCache(n_bytes=n_bytes):
+                    scheduler.shrink_prompt_cache(n_bytes)
         scheduler.step()
 
 
@@ -63,6 +67,9 @@ def main() -> None:
     (load,) = connection.receive()
     assert isinstance(load, Load)
     spec = load.spec
+    if cores := spec.options.get("cores"):  # before the threads that compute, which inherit it
+        os.sched_setaffinity(0, cores)
+    limits = _limits(spec)
     intake = Intake(connection)
     began = time.perf_counter()
     try:
@@ -70,23 +77,29 @@ def main() -> None:
         # Code that comes with a model may want any package.
         if format is not None and "torch" in format.packages and not spec.options.get("trust_remote_code"):
             prepare_torch()
-        runner = load_model(spec, lambda share: connection.send([Loading(share)]))
+        loaded = load_models(spec, limits.n_batch, lambda share: connection.send([Loading(share)]))
     except Exception as error:
         connection.send([protocol.failure(None, error)])
         sys.exit(1)
-    limits = {
-        name: spec.options[name] for name in SchedulerLimits.__dataclass_fields__ if name in spec.options
-    }
-    intake.attach(runner, spec.options.get("n_threads") or len(os.sched_getaffinity(0)))
+    runner = loaded.runner
+    intake.attach(runner, spec.options.get("n_threads") or usable_cores())
     info = msgspec.structs.replace(
-        runner.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
+        loaded.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
     )
     _return_free_memory()
     gc.freeze()  # what was loaded stays: no collection has to look at it in the middle of an answer
     connection.send([Loaded(info)])
     if isinstance(runner, ModelRunner):
-        run_requests(Scheduler(runner, SchedulerLimits(**limits), connection.send), intake, connection)
-    EmbeddingQueue(runner, SchedulerLimits(**limits).max_queue, connection.send).run(intake.inbox)
+        scheduler = Scheduler(runner, limits, connection.send, draft_model=loaded.draft_model)
+        run_requests(scheduler, intake, connection)
+    EmbeddingQueue(runner, limits.max_queue, connection.send).run(intake.inbox)
+
+
+def _limits(spec: ModelSpec) -> SchedulerLimits:
+    """The settings of the scheduler among those of the backend."""
+    settings = {"sharing": spec.placement.most_replicas, **spec.options}
+    names = SchedulerLimits.__dataclass_fields__
+    return SchedulerLimits(**{name: settings[name] for name in names if name in settings})
 
 
 def _return_free_memory() -> None:

@@ -26,11 +26,14 @@ from ..protocol import (
     Generate,
     GetStats,
     NextTokens,
+    Ping,
+    Pong,
     PrepareOptions,
     Reply,
     ResetPrefixCache,
     ScoreTokens,
     ScoreWindow,
+    ShrinkPromptCache,
     Tokenize,
 )
 from ..sandbox.constraints import ConstraintCompiler
@@ -41,7 +44,7 @@ from .runners.base import ModelRunner
 from .sampling import Sampler, check_sampling
 from .sinks import NextTokenSink, RowSink, ScoreSink
 from .text import AnswerText
-from .windows import WindowScorer
+from .window_sink import WindowScorer
 
 if TYPE_CHECKING:
     from .runners.llama_embedding import LlamaEmbedder
@@ -86,17 +89,18 @@ class Connection:
 
 
 class Intake:
-    """Reads commands and makes a `Request` of each request, in a thread of its own.
+    """Makes a `Request` of each request, in a thread of its own.
 
-    It reads from the start, so that the process also ends if the front ends during a load. Commands are handled
-    once `attach` has given it the model.
+    Another thread reads the commands from the start, so that the process also ends if the front ends during a load,
+    and so that it answers a `Ping` whatever else it does. Commands are handled once `attach` has given it the model.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.inbox: queue.SimpleQueue[Request | EmbeddingState | Cancel | GetStats | ResetPrefixCache] = (
-            queue.SimpleQueue()
-        )
+        self.inbox: queue.SimpleQueue[
+            Request | EmbeddingState | Cancel | GetStats | ResetPrefixCache | ShrinkPromptCache
+        ] = queue.SimpleQueue()
         self._connection = connection
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._attached = threading.Event()
         self._template_process = TemplateProcess()
         self._compiling: set[int] = set()
@@ -104,6 +108,7 @@ class Intake:
         self._apart: set[int] = set()
         self._large_texts = ThreadPoolExecutor(1, "large-texts")
         self._compile_threads = ThreadPoolExecutor(_COMPILE_THREADS, "constraints")
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._run, name="intake", daemon=True).start()
 
     def attach(self, runner: ModelRunner | LlamaEmbedder, n_threads: int) -> None:
@@ -127,15 +132,22 @@ class Intake:
         """Whether the chat template of the attached model knows tools."""
         return isinstance(self._template, TemplateProcess) and self._template.knows_tools
 
-    def _run(self) -> None:
+    def _read(self) -> None:
         while True:
-            commands = self._connection.receive()
-            self._attached.wait()
-            for command in commands:
-                if _text_size(command) > _LARGE:
-                    self._handle_apart(command)
+            for command in self._connection.receive():
+                if isinstance(command, Ping):
+                    self._connection.send([Pong()])
                 else:
-                    self._handle_safely(command)
+                    self._commands.put(command)
+
+    def _run(self) -> None:
+        self._attached.wait()
+        while True:
+            command = self._commands.get()
+            if _text_size(command) > _LARGE:
+                self._handle_apart(command)
+            else:
+                self._handle_safely(command)
 
     def _handle_safely(self, command: Command) -> None:
         try:
@@ -197,7 +209,7 @@ class Intake:
                         self.inbox.put(command)
                     self._compiling.discard(request_id)
                     self._apart.discard(request_id)
-            case GetStats() | ResetPrefixCache():
+            case GetStats() | ResetPrefixCache() | ShrinkPromptCache():
                 self.inbox.put(command)
 
     def _take(self, state: Generating) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...types import Chunk, SamplingParams, Usage
+from .cache.slots import Slot
 from .runners.base import Span
 from .sampling import Sampler
 from .sinks import RowSink
-from .slots import Slot
-from .speculation import NgramDrafter
+from .speculation.draft_model import ModelDrafter
+from .speculation.ngrams import NgramDrafter
 from .text import AnswerText
 
 
@@ -74,7 +76,9 @@ class Running:
     Attributes:
         n_computed: how many of its tokens the slot's KV cache holds.
         n_cached: how many of them were there when it started.
-        drafter: proposes its next tokens.
+        ngrams: drafts from its own tokens.
+        model_drafter: what the draft model has of it; None without one.
+        drafter: whose draft the present step verifies.
         started: `time.perf_counter()` seconds.
     """
 
@@ -82,8 +86,13 @@ class Running:
     slot: Slot
     n_computed: int
     n_cached: int
-    drafter: NgramDrafter = field(default_factory=NgramDrafter)
-    started: float = field(default_factory=time.perf_counter)
+    ngrams: NgramDrafter
+    model_drafter: ModelDrafter | None
+    drafter: NgramDrafter | ModelDrafter = field(init=False)
+    started: float = field(init=False, default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.drafter = self.ngrams
 
     @property
     def decoding(self) -> bool:
@@ -101,24 +110,23 @@ def next_span(running: Running, n: int) -> Span:
     return Span(running.slot.index, request.tokens[start:end], start, n_rows)
 
 
-def decode_span(running: Running, room: int) -> Span:
-    """The last token of an answer, with a draft of at most `room` tokens behind it."""
-    request, start = running.request, running.n_computed
-    if not room or not isinstance(request, Generating):
-        return next_span(running, 1)
-    left = request.max_tokens - request.n_generated - 1  # the step gives one token anyway
-    draft = running.drafter.propose(request.tokens, min(room, left))
-    return Span(running.slot.index, [*request.tokens[start:], *draft], start, 1 + len(draft))
+def decode_span(running: Running, draft: Sequence[int]) -> Span:
+    """The last token of an answer, with a draft of the tokens after it."""
+    start = running.n_computed
+    return Span(running.slot.index, [*running.request.tokens[start:], *draft], start, 1 + len(draft))
 
 
 def usage_of(running: Running, request: Generating) -> Usage:
     """Counts and times of a request whose last token was just chosen."""
+    drafters = [d for d in (running.ngrams, running.model_drafter) if d is not None]
     return Usage(
         prompt_tokens=request.n_prompt,
         cached_tokens=running.n_cached,
         completion_tokens=request.n_generated,
-        drafted_tokens=running.drafter.drafted,
-        accepted_tokens=running.drafter.accepted,
+        drafted_tokens=sum(drafter.drafted for drafter in drafters),
+        accepted_tokens=sum(drafter.accepted for drafter in drafters),
+        draft_model_drafted_tokens=running.model_drafter.drafted if running.model_drafter else 0,
+        draft_model_accepted_tokens=running.model_drafter.accepted if running.model_drafter else 0,
         queue_s=running.started - request.arrived,
         prefill_s=request.first_token - running.started,
         decode_s=request.last_token - request.first_token,

@@ -6,7 +6,7 @@ them. If more prompts wait than requests decode and the prompts are short, they 
 requests that arrive together start together. A prompt that begins like one that is being computed waits for it and
 reuses its cache.
 
-A decode token may have a draft of the tokens after it in its step (`speculation.py`). The sampler then chooses at each
+A decode token may have a draft of the tokens after it in its step (`speculation/`). The sampler then chooses at each
 position as it would without the draft, and goes on while it chooses what was drafted. So the text does not depend on
 drafts, but for the rounding of kernels that compute several rows.
 """
@@ -20,14 +20,19 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ...errors import QueueFullError
+from ...errors import DoesNotFitError, QueueFullError
 from ...types import Chunk, EngineStats, TokenLogprob, joined
-from ..protocol import Delta, Event, Reply, failure
-from .request import Generating, Request, Running, Scoring, decode_span, next_span, usage_of
+from ..protocol import Delta, Event, PromptCacheChanged, Reply, failure
+from .cache.prefixes import Prefixes
+from .cache.prompts import PromptCache, limit_bytes
+from .cache.slots import MIN_SHARED, Placement, common_prefix, most_reusable
+from .counts import count_drafts, count_step
+from .drafting import Drafting
+from .request import Generating, Request, Running, Scoring, next_span, usage_of
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, token_logprob
-from .slots import MIN_SHARED, Placement, Slot, SlotTable, common_prefix, most_reusable
-from .speculation import MOST_DRAFTING
+from .speculation.draft_model import DraftModel
+from .speculation.step_costs import StepCosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class SchedulerLimits:
         prefix_reuse: whether a prompt may reuse what a slot's KV cache holds.
         speculation: "ngram" drafts tokens, "off" does not.
         batch_invariant: no drafts, since several rows go through other kernels than one.
+        prompt_cache_mb: of main memory for prompts that have left their slot; None is a tenth of the machine's
+            or container's, which `sharing` workers of the model divide.
     """
 
     n_batch: int = 512
@@ -49,6 +56,8 @@ class SchedulerLimits:
     prefix_reuse: bool = True
     speculation: str = "ngram"
     batch_invariant: bool = False
+    prompt_cache_mb: float | None = None
+    sharing: int = 1
 
 
 Work = tuple[Running, Span]
@@ -58,17 +67,30 @@ class Scheduler:
     """Runs requests on a `ModelRunner`. Used by one thread; `emit` gets the events of a step together."""
 
     def __init__(
-        self, runner: ModelRunner, limits: SchedulerLimits, emit: Callable[[list[Event]], None]
+        self,
+        runner: ModelRunner,
+        limits: SchedulerLimits,
+        emit: Callable[[list[Event]], None],
+        costs: StepCosts | None = None,
+        draft_model: DraftModel | None = None,
     ) -> None:
         self._runner = runner
         self._limits = limits
         self._emit = emit
         self._reuse = limits.prefix_reuse and runner.can_reuse_prefix
-        self._speculates = (
-            limits.speculation == "ngram" and runner.can_reuse_prefix and not limits.batch_invariant
+        self._drafting = Drafting(
+            limits.n_batch,
+            enabled=limits.speculation == "ngram" and runner.can_reuse_prefix and not limits.batch_invariant,
+            draft_model=draft_model,
+            costs=costs,
         )
         self._least = runner.least_chunk
-        self._table = SlotTable(runner.info.max_slots, self._least)
+        kept = (
+            limit_bytes(limits.prompt_cache_mb, limits.sharing)
+            if self._reuse and runner.keeps_prefixes
+            else 0
+        )
+        self._prefixes = Prefixes(runner, PromptCache(kept), reuse=self._reuse)
         self._waiting: deque[Request] = deque()
         self._running: list[Running] = []
         self._cancelled: set[int] = set()
@@ -85,7 +107,7 @@ class Scheduler:
         Raises:
             QueueFullError: `max_queue` requests wait already.
         """
-        if len(self._waiting) >= self._limits.max_queue + len(self._table.idle):
+        if len(self._waiting) >= self._limits.max_queue + len(self._prefixes.table.idle):
             raise QueueFullError(
                 f"{len(self._waiting)} requests wait already", hint="try again in a few seconds"
             )
@@ -96,17 +118,31 @@ class Scheduler:
         self._cancelled.add(request_id)
 
     def stats(self) -> EngineStats:
-        return msgspec.structs.replace(self._stats, running=len(self._running), waiting=len(self._waiting))
+        return msgspec.structs.replace(
+            self._stats,
+            running=len(self._running),
+            waiting=len(self._waiting),
+            draft_model_failures=self._drafting.failures,
+        )
 
     def reset_prefix_cache(self) -> None:
-        """Forget what idle slots hold, so that no later prompt reuses it."""
-        for slot in self._table.idle:
-            self._forget(slot)
+        """Forget what idle slots and main memory hold, so that no later prompt reuses it."""
+        self._prefixes.reset()
+        self._drafting.reset()
+        self._report_prompts()
+        self._flush()
+
+    def shrink_prompt_cache(self, n_bytes: int) -> None:
+        """Drop the prompts in main memory that were unused longest, until the rest takes at most so many bytes."""
+        self._prefixes.prompts.shrink(n_bytes)
+        self._report_prompts()
+        self._flush()
 
     def step(self) -> None:
         """Advance all running requests by one step of the model."""
         self._drop_cancelled()
         self._admit()
+        self._report_prompts()
         for part in self._parts(self._plan()):
             running, decoding = len(self._running), part[0][0].decoding
             self._run(part)
@@ -118,6 +154,10 @@ class Scheduler:
         if self._events:
             events, self._events = self._events, []
             self._emit(events)
+
+    def _report_prompts(self) -> None:
+        if use := self._prefixes.prompts.changed_use():
+            self._events.append(PromptCacheChanged(use))
 
     def _parts(self, plan: list[Work]) -> list[list[Work]]:
         """What runs in one call of the runner: the whole plan, or first the decode tokens and then each prompt.
@@ -132,6 +172,9 @@ class Scheduler:
         return [decoding, *prompts] if decoding else prompts
 
     def _run(self, plan: Sequence[Work]) -> None:
+        plan = self._with_room(plan)
+        if not plan:
+            return
         began = time.perf_counter()
         try:
             logits = self._runner.step([span for _, span in plan])
@@ -141,7 +184,34 @@ class Scheduler:
             seconds, decoding = time.perf_counter() - began, [r.decoding for r, _ in plan]
             accepted = self._stats.accepted_tokens
             self._take_in(plan, logits)
-            self._count_step(plan, decoding, self._stats.accepted_tokens - accepted, seconds)
+            spans, accepted = [span for _, span in plan], self._stats.accepted_tokens - accepted
+            if count_step(self._stats, spans, decoding, accepted, seconds):
+                self._drafting.note(sum(len(span.tokens) for span in spans), seconds)
+
+    def _with_room(self, plan: Sequence[Work]) -> Sequence[Work]:
+        """The work that the KV cache has room for. A request that it cannot grow for fails, the others go on."""
+        try:
+            self._reserve([span for _, span in plan])
+            return plan
+        except DoesNotFitError:
+            fitting = []
+        for work in plan:
+            try:
+                self._runner.reserve([work[1]])
+                fitting.append(work)
+            except DoesNotFitError as error:
+                self._fail([work], error)
+        return fitting
+
+    def _reserve(self, spans: Sequence[Span]) -> None:
+        """Let the KV cache grow; where memory does not hold a larger one, the prompts in main memory give way to it."""
+        try:
+            self._runner.reserve(spans)
+        except DoesNotFitError:
+            if not self._prefixes.prompts.n_bytes:
+                raise
+            self._prefixes.prompts.shrink(0)
+            self._runner.reserve(spans)
 
     def _drop_cancelled(self) -> None:
         if not self._cancelled:
@@ -156,7 +226,7 @@ class Scheduler:
         while self._waiting:
             request = self._waiting[0]
             reuse = self._reuse and _can_share(request)
-            placement = self._table.place(request.tokens, reuse=reuse)
+            placement = self._prefixes.place(request.tokens, reuse=reuse)
             if placement is None:
                 break
             self._waiting.popleft()
@@ -170,21 +240,11 @@ class Scheduler:
         self._waiting.extendleft(reversed(postponed))
 
     def _start(self, request: Request, placement: Placement) -> None:
-        slot, donor, shared = placement.slot, placement.donor, placement.shared
-        if donor is slot:
-            self._runner.truncate(slot.index, shared)
-        else:
-            self._runner.copy_prefix(donor.index, slot.index, shared)
-        slot.tokens = request.tokens[:shared]
-        self._table.take(slot)
-        self._running.append(Running(request, slot, n_computed=shared, n_cached=shared))
+        shared = self._prefixes.start(placement, request.tokens, shareable=_can_share(request))
+        self._running.append(Running(request, placement.slot, shared, shared, *self._drafting.drafters()))
         self._stats.requests += 1
         self._stats.prompt_tokens += request.n_prompt
         self._stats.cached_tokens += shared
-
-    def _forget(self, slot: Slot) -> None:
-        self._runner.truncate(slot.index, 0)
-        slot.tokens = []
 
     def _soon_shared(self, request: Request) -> int:
         """The longest prefix this prompt has in common with one that is being computed now."""
@@ -199,9 +259,10 @@ class Scheduler:
         """The spans of the next step, decode tokens first."""
         decoding = [running for running in self._running if running.decoding]
         prompts = [running for running in self._running if not running.decoding]
-        drafts = self._speculates and len(self._running) + len(self._waiting) <= MOST_DRAFTING
-        room = self._limits.n_batch // max(len(decoding), 1) - 1 if drafts else 0
-        plan = [(running, decode_span(running, room)) for running in decoding]
+        drafted_s = self._drafting.seconds
+        spans = self._drafting.spans(decoding, len(self._running) + len(self._waiting))
+        self._stats.decode_s += self._drafting.seconds - drafted_s
+        plan = [*zip(decoding, spans, strict=True)]
         budget = self._limits.n_batch - sum(len(span.tokens) for _, span in plan)
         if plan and prompts:
             left = [r.request.n_prompt - r.n_computed for r in prompts]
@@ -239,7 +300,7 @@ class Scheduler:
         """Choose the token after the span; with a draft in it, one after each position up to what is refused."""
         draft, drafter = span.tokens[len(span.tokens) - span.n_rows + 1 :], running.drafter
         drafter.drafted += len(draft)
-        self._stats.drafted_tokens += len(draft)
+        count_drafts(self._stats, drafter, drafted=len(draft))
         n_accepted, before = 0, drafter.accepted
         chunks = [self._choose(running, request, rows[0], now)]
         while not chunks[-1].finish_reason and request.tokens[-1:] == draft[n_accepted : n_accepted + 1]:
@@ -250,8 +311,7 @@ class Scheduler:
         if chunks[-1].finish_reason:
             self._leave(running)
         if draft:
-            self._stats.accepted_tokens += n_accepted
-            drafter.verified(len(draft), n_accepted, len(request.tokens))
+            count_drafts(self._stats, drafter, accepted=n_accepted)
             running.n_computed = span.end - len(draft) + n_accepted
             del running.slot.tokens[running.n_computed :]
             self._runner.truncate(running.slot.index, running.n_computed)
@@ -307,37 +367,18 @@ class Scheduler:
             self._events.append(Reply(request.id, request.sink.result(running.n_cached)))
             self._leave(running)
 
-    def _count_step(
-        self, plan: Sequence[Work], decoding: Sequence[bool], n_accepted: int, seconds: float
-    ) -> None:
-        """Count a step: `decoding` says which of its works did not belong to a prompt."""
-        stats = self._stats
-        decoded = sum(decoding) + n_accepted
-        prompt = sum(len(span.tokens) for (_, span), d in zip(plan, decoding, strict=True) if not d)
-        if not prompt:
-            stats.decode_tokens += decoded
-            stats.decode_steps += 1
-            stats.decode_s += seconds
-        elif not decoded:
-            stats.prefill_tokens += prompt
-            stats.prefill_s += seconds
-        else:
-            stats.mixed_prefill_tokens += prompt
-            stats.mixed_decode_tokens += decoded
-            stats.mixed_steps += 1
-            stats.mixed_s += seconds
-
     def _leave(self, running: Running) -> None:
         """The request ends; its slot keeps the tokens that were computed."""
         self._running.remove(running)
-        self._table.release(running.slot)
+        self._drafting.leave(running)
+        self._prefixes.table.release(running.slot)
 
     def _fail(self, plan: Sequence[Work], error: Exception) -> None:
         """A step failed: what the KV cache of its slots holds is unknown now."""
         for running, _ in plan:
             self._events.append(failure(running.request.id, error))
             self._leave(running)
-            self._forget(running.slot)
+            self._prefixes.forget(running.slot)
 
 
 def _can_share(request: Request) -> bool:

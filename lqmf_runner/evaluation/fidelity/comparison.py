@@ -13,8 +13,8 @@ from ...results.quality import Histogram, Quality, ReferenceFigures
 from ...types import Completion, GenerationRequest
 from .decisions import ReferenceDecisions
 from .divergence import answer_all, begin_reproducibly, divergence
+from .evaluation_text import EvaluationText
 from .store import StoredReference
-from .text import EvaluationText
 from .windows import (
     PositionScores,
     check_tokenizer,

@@ -15,8 +15,8 @@ from ...models.lineage import read_origins
 from ...models.version import tokenizer_version
 from ...results.lineage import Origin
 from ...types import ModelSpec, SamplingParams
+from .evaluation_text import EvaluationText, load_text
 from .store import ReferenceKey, ReferenceStore
-from .text import EvaluationText, load_text
 from .windows import WindowProtocol
 
 # The settings of a backend that change the numbers a model gives.

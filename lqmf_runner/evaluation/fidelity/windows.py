@@ -2,7 +2,7 @@
 
 The windows are llama.cpp's: consecutive, not overlapping, each a sequence of its own, only the second half scored, so
 that every scored token has at least half a window of context. The engine's worker does the arithmetic on full
-distributions (`engine/worker/windows.py`); here are the few numbers a position that come back.
+distributions (`engine/worker/window_sink.py`); here are the few numbers a position that come back.
 """
 
 from __future__ import annotations

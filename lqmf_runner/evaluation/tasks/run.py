@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...concurrent import for_each
 from ...engine.client import EngineClient
 from ...errors import EngineError, LqmfError, MissingDependencyError, UserInputError
+from ...install import install_line
 from ...models.hub import hub_status
 from ...types import GenerationRequest, SamplingParams
 
@@ -52,7 +53,7 @@ class Tasks:
         except ImportError:
             raise MissingDependencyError(
                 "tasks need lm-evaluation-harness, which is not installed",
-                hint="pip install 'lqmf-runner[eval]'",
+                hint=install_line("eval"),
             ) from None
         self._limit = limit
         files = {path.stem: str(path) for path in SHIPPED.glob("*.yaml")}

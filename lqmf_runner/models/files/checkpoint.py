@@ -31,7 +31,7 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> FoundMod
     """
     config = read_json(folder / "config.json")
     if not trust_remote_code:
-        _refuse_remote_code(folder, config)
+        refuse_remote_code(folder, config)
     files = weight_files(folder)
     if not files:
         _refuse_no_safetensors(folder)
@@ -71,7 +71,8 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> FoundMod
     )
 
 
-def _refuse_remote_code(folder: Path, config: dict[str, Any]) -> None:
+def refuse_remote_code(folder: Path, config: dict[str, Any]) -> None:
+    """Raises: ModelUnusableError: the model or its tokenizer asks for code that comes with it."""
     found = ["config.json"] if config.get("auto_map") else []
     tokenizer = folder / "tokenizer_config.json"
     if tokenizer.is_file() and read_json(tokenizer).get("auto_map"):

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 import msgspec
 
 from ...errors import LqmfError, MissingDependencyError
+from ...install import install_line
 from .base import Job
 from .methods import get_method
 
@@ -49,7 +50,7 @@ def main() -> int:
         send({"event": "error", "type": type(error).__name__, "message": error.message, "hint": error.hint})
     except ImportError as error:
         missing = MissingDependencyError(f"method {job.method} needs a package that does not import: {error}")
-        hint = "install it: pip install 'lqmf-runner[all]'"
+        hint = install_line("all")
         send({"event": "error", "type": type(missing).__name__, "message": missing.message, "hint": hint})
     except Exception as error:
         if _is_full_disk(error):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ...output import OutputConsole
 from .base import Report
 
 
@@ -20,7 +20,7 @@ class ProgressBar:
             BarColumn(bar_width=24),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=OutputConsole(stderr=True),
         )
 
     def task(self, name: str) -> Report:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ...cgroup import usable_cores
 from ...config import QuantizeMode
 from ...errors import LqmfError, QuantizationError, UserInputError
 from ...formats import get_format
@@ -135,7 +135,7 @@ def _make(
             source_format=source.format,
             out=str(area.model.resolve()),
             scratch=str(area.scratch.resolve()),
-            threads=len(os.sched_getaffinity(0)),
+            threads=usable_cores(),
             calibration=str(Path(mode.calibration).resolve()) if mode.calibration else None,
             origins=origins,
         )

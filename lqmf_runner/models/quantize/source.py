@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...cgroup import available_memory
 from ...formats import get_format
 from ..files.gguf import read_header
 from .base import Job, Report
@@ -82,14 +83,13 @@ def source_folder(job: Job, report: Report) -> Path:
 
 def source_logits(folder: Path, tokens: list[int]) -> np.ndarray | None:
     """Logits of the unquantized model in float32; None where it would take more than half of the free memory."""
-    import psutil
     import torch
 
     from ..load import load_checkpoint
     from .proof import forward_logits
 
     needed = 2 * sum(f.stat().st_size for f in folder.glob("*.safetensors"))
-    if needed > psutil.virtual_memory().available // 2:
+    if needed > available_memory() // 2:
         return None
     return forward_logits(load_checkpoint(folder, dtype=torch.float32), tokens)
 

@@ -35,17 +35,27 @@ def decode(kind: type[T], body: bytes) -> T:
     """
     try:
         found = _decode_any(body)
-        if isinstance(found, dict) and issubclass(kind, msgspec.Struct):
-            found = _given(found)
-            if issubclass(kind, AnswerBody):
-                refuse_unknown(found, kind.__struct_fields__)
-        return msgspec.convert(found, kind, str_keys=True)
-    except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+        return given_fields(found, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FieldError(f"the body is not valid JSON: {_in_words(error, body)}", param=None) from None
     except RecursionError:
         raise FieldError("the body is nested too deeply", param=None) from None
+
+
+def given_fields(found: Any, kind: type[T]) -> T:
+    """A body, or an object within one, that has been decoded as plain JSON, as a value of the kind.
+
+    Raises:
+        FieldError: as for `decode`; names begin at `found`.
+    """
+    if isinstance(found, dict) and issubclass(kind, msgspec.Struct):
+        found = _given(found)
+        if issubclass(kind, AnswerBody):
+            refuse_unknown(found, kind.__struct_fields__)
+    try:
+        return msgspec.convert(found, kind, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
 
 
 def converted(value: Any, kind: type[T]) -> T:

@@ -19,7 +19,7 @@ _LONGEST_NAME = 60
 _LABELS = {
     "cache_prompt", "cache_salt", "comment", "continuous_usage_stats", "created", "custom_id", "data_parallel_rank",
     "description", "disable_fallback", "guided_decoding_backend", "id", "id_slot", "include", "kv_transfer_params",
-    "model", "n_cache_reuse", "name", "note", "prediction", "priority", "prompt_cache_key",
+    "max_tool_calls", "model", "n_cache_reuse", "name", "note", "prediction", "priority", "prompt_cache_key",
     "prompt_cache_retention", "provider", "purpose", "reference", "return_progress", "route", "safety_identifier",
     "service_tier", "slot_id", "source", "store", "stream_interval", "stream_options", "timestamp",
     "timings_per_token", "title", "usage", "user", "verbose", "version",
@@ -62,6 +62,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "parallel_tool_calls": (False, True),
     "parse_special": (True,),
+    "penalize_newline": (True,),
     "penalty_alpha": (0,),
     "presence_penalty": (0,),
     "repeat_last_n": (-1,),
@@ -94,6 +95,7 @@ _ONLY_BESIDE: dict[str, tuple[str, ...]] = {
     "dynatemp_exponent": ("dynatemp_range",),
     "mirostat_eta": ("mirostat", "mirostat_mode"),
     "mirostat_tau": ("mirostat", "mirostat_mode"),
+    "penalize_newline": ("repeat_penalty", "repetition_penalty"),
     "repeat_last_n": ("repetition_penalty", "repeat_penalty", "presence_penalty", "frequency_penalty"),
     "smoothing_curve": ("smoothing_factor",),
     "xtc_threshold": ("xtc_probability",),
@@ -116,14 +118,20 @@ _INSTEAD = {
     "functions": _TOOLS,
     "grammar": _LARK,
     "guided_grammar": _LARK,
+    "background": "the answer is the response, or with stream its events",
+    "conversation": "use previous_response_id",
+    "logprobs": "use top_logprobs",
     "max_completion_tokens": _LENGTH,
     "max_new_tokens": _LENGTH,
+    "max_tokens": "use max_output_tokens",
+    "messages": "use input",
     "n_predict": _LENGTH,
     "num_predict": _LENGTH,
     "options": _BODY,
     "random_seed": "use seed",
     "repeat_penalty": "use repetition_penalty",
     "repetition_penalty": "use repeat_penalty",
+    "reasoning_effort": "use reasoning.effort",
     "reasoning": "use reasoning_effort, or chat_template_kwargs",
     "sampling_params": _BODY,
     "stop_token_ids": _STOP,
@@ -132,6 +140,14 @@ _INSTEAD = {
     "thinking_budget": _TEMPLATE,
     "tool_choice": "POST /v1/chat/completions takes it",
     "tools": "POST /v1/chat/completions takes them",
+}
+# On Ollama's routes, where settings stand in `options` and have names of their own.
+_OPTIONS = {
+    "max_completion_tokens": "num_predict",
+    "max_new_tokens": "num_predict",
+    "max_tokens": "num_predict",
+    "n_predict": "num_predict",
+    "repetition_penalty": "repeat_penalty",
 }
 
 
@@ -148,7 +164,7 @@ def refuse_unknown(body: Mapping[str, Any], known: Collection[str]) -> None:
     for name in sorted(body.keys() - known):
         if not (_is_label(name) or _asks_nothing(name, body[name]) or _is_idle(name, body)):
             shown = name[:_LONGEST_NAME]
-            hint = _INSTEAD.get(name) or _similar(name, known)
+            hint = _option(name, known) or _INSTEAD.get(name) or _similar(name, known)
             raise FieldError(f"'{shown}' is not supported here", param=shown, hint=hint)
 
 
@@ -169,6 +185,15 @@ def _is_idle(name: str, body: Mapping[str, Any]) -> bool:
         return False
     partners = [(one, body[one]) for one in _ONLY_BESIDE[name] if one in body]
     return all(_asks_nothing(one, value) for one, value in partners)
+
+
+def _option(name: str, known: Collection[str]) -> str:
+    own = _OPTIONS.get(name, name)
+    if "num_predict" in known:
+        return f"use {own}" if own in known else ""
+    options = ("frequency_penalty", "min_p", "num_ctx", "num_predict", "presence_penalty", "repeat_penalty", "seed",
+               "stop", "temperature", "top_k", "top_p")  # fmt: skip
+    return f"write {own} into options" if "options" in known and own in options else ""
 
 
 def _similar(name: str, known: Collection[str]) -> str:

@@ -11,8 +11,9 @@ from .body import NO_LIMIT
 
 OPENAI_DEFAULTS = SamplingParams(max_tokens=None)
 """What a field that is left out or null means in OpenAI's API."""
-_DURATION = re.compile(r"^(-?\d+(?:\.\d+)?)(ms|s|m|h)?$")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|\Z)")
+_DURATION = re.compile(rf"(-?)((?:{_AMOUNT.pattern})+)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 MAX_STOP_LENGTH = 1000
 
 
@@ -82,12 +83,13 @@ def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def keep_alive_seconds(value: float | str | None) -> float | None:
-    """Seconds of a duration such as 300, "5m" or -1."""
+    """Seconds of a duration such as 300, "5m", "1h30m" or -1."""
     if not isinstance(value, str):
         return value
-    match = _DURATION.match(value)
+    match = _DURATION.fullmatch(value)
     if match is None:
         raise FieldError(
             f"keep_alive={value[:40]!r} is not a duration", param="keep_alive", hint="e.g. 300, '5m' or -1"
         )
-    return float(match[1]) * _UNITS[match[2]]
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _AMOUNT.findall(match[2]))
+    return -seconds if match[1] else seconds

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ...errors import (
+    EndpointLostError,
     EndpointSetupError,
     EndpointUnavailableError,
     InvalidRequestError,
@@ -61,7 +62,7 @@ def read_unfinished(outside: str) -> RemoteEngineError:
         outside: what it said that belongs to no event.
     """
     if not outside.strip():
-        return RemoteEngineError(
+        return EndpointLostError(
             "the endpoint broke off in the middle of an answer", hint="is it still running?"
         )
     try:

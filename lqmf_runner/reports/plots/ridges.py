@@ -144,9 +144,8 @@ def _ridges(name: str, title: str, rows: list[_Row], caption: str, head: str) ->
 
 def _ridge(sheet: Sheet, row: _Row, y: float) -> None:
     axes = sheet.axes
-    edges = np.maximum(
-        row.edges, row.edges[row.edges > 0].min() / 10
-    )  # a first edge of 0 has no place on this axis
+    # A first edge of 0 has no place on this axis.
+    edges = np.maximum(row.edges, row.edges[row.edges > 0].min() / 10)
     heights = row.counts / row.counts.max() * (1 - _LABEL)
     axes.stairs(y + heights, edges, baseline=y, fill=True, color=colour(row.model), alpha=0.75, linewidth=0)
     axes.axhline(y, color=GRID, linewidth=0.8, zorder=0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from .answer_sheet import SUFFIX, TooManyRowsError, write_sheet
 from .input import BadLine, BatchFile, BatchItem
 from .output import OutputError
 
@@ -20,30 +22,32 @@ def write_answer_table(
     source: BatchFile,
     items: Iterable[BatchItem | BadLine],
     find: Callable[[str], dict[str, Any] | None],
-) -> None:
+) -> list[str]:
     """Write the table. It replaces an older one as a whole.
 
-    Delimiter, byte order mark and line ends are those of the input, if that is a table; a `.tsv` has tabs.
+    Delimiter, byte order mark and line ends are those of the input, if that is a table; a `.tsv` has tabs, and a
+    `.xlsx` is a workbook.
 
     Args:
         items: all lines of the input.
         find: the line of JSON that answers an item, by its key; None if it has none yet.
 
+    Returns notes on what could not be written as it is.
+
     Raises:
         OutputError: it cannot be written.
     """
     columns = source.columns()
+    header = [*columns, *(_free(name, columns) for name in _ANSWER_COLUMNS)]
+    rows = ([*(_cell(item.record.get(name)) for name in columns), *_answer(item, find)] for item in items)
     draft = path.with_name(f".{path.name}.part")
-    encoding, errors = ("utf-8-sig" if source.text.marked else "utf-8"), "surrogateescape"
-    if source.text.encoding != "utf-8-sig":
-        errors = "replace"
+    notes = []
     try:
-        with draft.open("w", encoding=encoding, errors=errors, newline="") as file:
-            table = csv.writer(file, delimiter=_delimiter(path, source), lineterminator=_line_end(source))
-            table.writerow([*columns, *(_free(name, columns) for name in _ANSWER_COLUMNS)])
-            for item in items:
-                cells = [_cell(item.record.get(name)) for name in columns]
-                table.writerow([*cells, *_answer(item, find)])
+        with draft.open("wb") as file:
+            if path.suffix.lower() == SUFFIX:
+                notes = write_sheet(file, source, header, rows)
+            else:
+                _write_csv(file, _delimiter(path, source), source, header, rows)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -52,8 +56,26 @@ def write_answer_table(
             f"the table {path} cannot be written: {error.strerror or error}",
             hint="make room, or close the program that has it open; then run the same command again",
         ) from None
+    except TooManyRowsError as error:
+        raise OutputError(
+            f"the table {path} cannot be written: {error}", hint="the answers are kept; name a .csv instead"
+        ) from None
     finally:
         draft.unlink(missing_ok=True)
+    return notes
+
+
+def _write_csv(
+    file: IO[bytes], delimiter: str, source: BatchFile, header: list[str], rows: Iterable[list[str]]
+) -> None:
+    encoding = "utf-8-sig" if source.text.marked else "utf-8"
+    errors = "surrogateescape" if source.text.encoding == "utf-8-sig" else "replace"
+    text = io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
+    table = csv.writer(text, delimiter=delimiter, lineterminator=_line_end(source))
+    table.writerow(header)
+    table.writerows(rows)
+    text.flush()
+    text.detach()
 
 
 def _answer(item: BatchItem | BadLine, find: Callable[[str], dict[str, Any] | None]) -> tuple[str, str, str]:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from ...config import BatchMode
 from ...errors import UserInputError
+from .answer_sheet import SUFFIX, require_openpyxl
 from .columns import ColumnNotClearError
 from .input import CSV, OPENAI, BatchFile, open_batch
 
 AskColumn = Callable[[ColumnNotClearError], str]
 
-_TABLES = (".csv", ".tsv", ".tab")
-_OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".parquet")
+_TEXT_TABLES = (".csv", ".tsv", ".tab")
+_TABLES = (*_TEXT_TABLES, SUFFIX)
+_OTHER_FORMATS = (".xls", ".ods", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,12 @@ def choose_files(mode: BatchMode, ask: AskColumn | None = None) -> BatchFiles:
     lines = source.path.with_suffix(".answers.jsonl")
     chosen = Path(mode.output).expanduser() if mode.output else lines
     if not mode.output and source.format == CSV:
-        usual = source.path.suffix if source.path.suffix.lower() in _TABLES else ".csv"
+        usual = source.path.suffix if source.path.suffix.lower() in _TEXT_TABLES else ".csv"
         chosen = source.path.with_suffix(f".answers{usual}")
     suffix = chosen.suffix.lower()
     if suffix in _OTHER_FORMATS:
         raise UserInputError(
-            f"mode.output={chosen}: answers are JSONL or CSV", hint="say out.jsonl or out.csv"
+            f"mode.output={chosen}: answers are JSONL, CSV or XLSX", hint="say out.jsonl, out.csv or out.xlsx"
         )
     if suffix not in _TABLES:
         _check(chosen, source.path)
@@ -70,6 +72,8 @@ def choose_files(mode: BatchMode, ask: AskColumn | None = None) -> BatchFiles:
         raise UserInputError(
             f"mode.output={chosen}: answers to OpenAI's batch format are in that format", hint="say out.jsonl"
         )
+    if suffix == SUFFIX:
+        require_openpyxl()
     answers = chosen.with_suffix(".answers.jsonl") if mode.output else lines
     for path in (chosen, answers):
         _check(path, source.path)

@@ -21,7 +21,7 @@ from ...load.metrics import load_result
 from ...output import OutputConsole
 from ...redaction import redact_text
 from ...reports.tables import printable
-from ...results.request_log import RequestLog
+from ...results.logs.request_log import RequestLog
 from ...results.schema import ModelResult, RequestRecord, Shape
 from ...results.times import now
 from ...types import ModelSpec
@@ -258,7 +258,8 @@ class _Batch:
         """The answers beside the input's columns. It stays as it is if there is nothing new."""
         table = self._files.table
         if table is not None and (self._tally.answered or self._tally.failed or not table.exists()):
-            write_answer_table(table, self._source, self._items(), self._output.read())
+            for note in write_answer_table(table, self._source, self._items(), self._output.read()):
+                self._say(f"note: {note}", "yellow")
 
     def _other_models(self) -> list[str]:
         """A note if the lines name another model than the one that answers."""
@@ -305,7 +306,8 @@ def _who_answers(spec: ModelSpec) -> str:
     """An identity that changes with the weights: their version, or the endpoint's model, or else its address."""
     options = spec.options
     if is_remote(spec.format):
-        return f"{spec.name} {options.get('remote_model') or redact_text(options.get('base_url', ''))}"
+        urls = options.get("base_urls") or [options.get("base_url", "")]
+        return f"{spec.name} {options.get('remote_model') or redact_text(' '.join(urls))}"
     return f"{spec.name} {spec.format} {spec.version} {options.get('quantize_on_load')}"
 
 

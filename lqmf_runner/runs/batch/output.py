@@ -15,7 +15,7 @@ from ...errors import LqmfError, UserInputError
 from ...openai_api.answers import new_id
 from ...openai_api.errors import error_body
 from ...openai_api.schemas import ChatCompletion
-from ...results.line_file import LineFile
+from ...results.logs.line_file import LineFile
 from ...types import Completion, Usage
 from .input import OPENAI, BadLine, BatchItem
 

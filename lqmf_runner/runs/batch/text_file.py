@@ -82,7 +82,7 @@ def open_text(path: Path) -> TextFile:
             whole = not text.read(1)
     except OSError as error:
         raise UserInputError(
-            f"the batch file {path} cannot be read: {error.strerror}", hint="correct mode.input="
+            f"the batch file {path} cannot be read: {error.strerror}", hint="correct its path (mode.input)"
         ) from None
     except UnicodeError:
         raise UserInputError(f"the batch file {path} is not text in UTF-16", hint=FORMATS_HINT) from None

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from ...errors import MissingDependencyError, UserInputError
+from ...install import install_line
 
 _BOOK = "xl/workbook.xml"
+_ESCAPED_CONTROL = re.compile("_x(00[01][0-9A-Fa-f])_")  # "_x000D_" is a carriage return
 _LARGEST = 1 << 30  # bytes unpacked: more is no sheet that a person made
 
 
@@ -23,6 +26,7 @@ class SheetText:
     """A sheet as CSV in UTF-8, in a temporary file that goes with this object. `notes` say what was left out."""
 
     file: IO[bytes]
+    title: str
     notes: tuple[str, ...]
 
 
@@ -46,7 +50,7 @@ def read_workbook(path: Path) -> SheetText:
         import openpyxl
     except ImportError:
         raise MissingDependencyError(
-            "reading XLSX needs the package openpyxl", hint="pip install openpyxl, or save the sheet as CSV"
+            "reading XLSX needs the package openpyxl", hint=f"{install_line()}; or save the sheet as CSV"
         ) from None
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > _LARGEST:
@@ -60,7 +64,7 @@ def read_workbook(path: Path) -> SheetText:
             if text is not None:
                 others = [other.title for other in sheets if other is not sheet]
                 shown = f"the sheet '{sheet.title}' is read, and not {', '.join(map(repr, others))}"
-                return SheetText(text, (shown,) if others else ())
+                return SheetText(text, sheet.title, (shown,) if others else ())
     except UserInputError:
         raise
     except Exception as error:  # openpyxl lets through whatever a damaged file makes of its parsers
@@ -69,6 +73,20 @@ def read_workbook(path: Path) -> SheetText:
             hint="open it in a spreadsheet and save it again, as XLSX or as CSV UTF-8",
         ) from error
     raise UserInputError(f"the workbook {path} has no rows", hint="its first row must name the columns")
+
+
+def read_cells(path: Path, title: str) -> Iterator[Sequence[Any]]:
+    """The cells of the rows that are not blank, of the sheet of that name; the first is the header.
+
+    A cell has a `value` and a `number_format`.
+    """
+    import openpyxl
+
+    sheet = openpyxl.load_workbook(path, read_only=True, data_only=True)[title]
+    sheet.reset_dimensions()
+    for row in sheet.iter_rows():
+        if any(cell_text(cell.value).strip() for cell in row):
+            yield row
 
 
 def _as_csv(rows: Iterable[tuple[Any, ...]]) -> IO[bytes] | None:
@@ -87,7 +105,7 @@ def _as_csv(rows: Iterable[tuple[Any, ...]]) -> IO[bytes] | None:
 def _without_blank_end(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
     blank = 0
     for row in rows:
-        cells = [_cell(value) for value in row]
+        cells = [cell_text(value) for value in row]
         while cells and not cells[-1]:
             cells.pop()
         if not cells:
@@ -98,7 +116,7 @@ def _without_blank_end(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
         yield cells
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A value as the sheet shows it, about: whole numbers without a fraction, days without a time."""
     if value is None:
         return ""
@@ -108,4 +126,4 @@ def _cell(value: Any) -> str:
         return str(int(value))
     if isinstance(value, datetime.datetime):
         return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ")
-    return str(value)
+    return _ESCAPED_CONTROL.sub(lambda found: chr(int(found[1], 16)), str(value))

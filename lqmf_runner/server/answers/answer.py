@@ -12,13 +12,13 @@ from litestar import Request, Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ...openai_api.exchange import Exchange
-from ...openai_api.sse import encode_json, event
+from ...openai_api.sse import encode_json
 from ...types import Chunk, GenerationRequest, Usage
 from ..errors import as_known
 from ..route import about
 from ..state import state_of
 from ..watch.observe import ServedRequest
-from .event_writer import EventWriter
+from .event_writer import EVENTS, EventWriter, Framing, version_header
 from .generation import Generation, generation
 
 T = TypeVar("T")
@@ -75,7 +75,9 @@ def answer(
     keep_alive_s: float | None,
     n: int = 1,
     stream: bool = False,
+    session: str = "",
     during: contextlib.AbstractContextManager[Any] | None = None,
+    framing: Framing = EVENTS,
 ) -> Answer[T]:
     """The response to a request that asks a model.
 
@@ -84,15 +86,20 @@ def answer(
         keep_alive_s: how long the model stays loaded afterwards; None leaves that to the server.
         n: answers asked for.
         stream: whether `make` gives what is streamed; for the metrics.
+        session: requests of one session are answered by the same version.
         during: entered before the model is asked for, left once all is sent.
+        framing: how what is streamed looks.
     """
     state = state_of(request)
     served = ServedRequest(about(request.route_handler).path, model, stream, n, request.scope)
+    served.session = session
     request.scope["state"]["served"] = served  # for the access log
 
     async def send_made(receive: Receive, send: Send, writer: EventWriter) -> None:
         with during or contextlib.nullcontext():
-            async with generation(state.pool, state.observer, served, receive, keep_alive_s) as current:
+            held = generation(state.pool, state.traffic, state.observer, served, receive, keep_alive_s)
+            async with held as current:
+                writer.version = served.version
                 made = await make(current)
                 if isinstance(made, Streamed):
                     await _send_events(current, made, writer)
@@ -100,7 +107,7 @@ def answer(
                     await _send_json(current, made, send)
 
     async def send_answer(receive: Receive, send: Send) -> None:
-        writer = EventWriter(send)
+        writer = EventWriter(send, framing)
         try:
             async with writer.kept_alive(state.config.keepalive_s if stream else None):
                 await send_made(receive, send, writer)
@@ -110,7 +117,7 @@ def answer(
             # A sign of life has gone out with the head, so that the status can no longer be the error's.
             if as_known(error) is not error:
                 log.error("%s failed", served.route, exc_info=error)
-            await writer.end(event(state.errors.body(error, request.scope["path"])))
+            await writer.end(framing.frame(state.errors.body(error, request.scope["path"])))
 
     return Answer(send_answer)
 
@@ -119,6 +126,7 @@ def answer_exchange(request: Request[Any, Any, Any], exchange: Exchange) -> Answ
     """The response to a chat completion or a completion, whole or streamed."""
 
     async def make(current: Generation) -> Any:
+        exchange.fingerprint = current.request.version or None
         await exchange.prepare(current.engine, current.model.token_texts)
         if exchange.stream:
             return Streamed(exchange.requests, exchange.events(), exchange.n)
@@ -139,6 +147,7 @@ async def _send_json(current: Generation, body: Any, send: Any) -> None:
     """A whole response with status 200."""
     data = encode_json(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    headers += version_header(current.request.version)
     current.done = True
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": data, "more_body": False})

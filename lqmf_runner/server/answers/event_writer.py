@@ -1,53 +1,86 @@
-"""Server-sent events written straight to the ASGI server: the hot path of streaming."""
+"""Streams written straight to the ASGI server, as server-sent events or lines: the hot path of streaming."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from litestar.types import Send
 
+from ...openai_api.sse import event
+
 _HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # a proxy that buffers events would undo the streaming
 ]
 
 
-_SIGN_OF_LIFE = b": keep-alive\n\n"  # a comment, which clients skip
+VERSION_HEADER = b"x-model-version"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a stream looks.
+
+    Attributes:
+        content_type: of the response.
+        sign_of_life: what is sent into a stream that waits; clients skip it.
+        frame: one event, of its JSON value.
+    """
+
+    content_type: bytes
+    sign_of_life: bytes
+    frame: Callable[[Any], bytes]
+
+
+EVENTS = Framing(b"text/event-stream; charset=utf-8", b": keep-alive\n\n", event)
+"""Server-sent events, where a comment is a sign of life."""
+
+
+def version_header(version: str) -> list[tuple[bytes, bytes]]:
+    """The header that says which version answers; none where that is not known."""
+    return [(VERSION_HEADER, version.encode("ascii", "backslashreplace"))] if version else []
 
 
 class EventWriter:
-    """Sends events on one connection. The response starts with the first of them."""
+    """Sends events on one connection. The response starts with the first of them.
 
-    __slots__ = ("_ended", "_send", "_wrote", "started")
+    Attributes:
+        framing: how they look.
+        version: of the weights that answer, once they are held. A response that had to begin before lacks the header.
+    """
 
-    def __init__(self, send: Send) -> None:
+    __slots__ = ("_ended", "_send", "_wrote", "framing", "started", "version")
+
+    def __init__(self, send: Send, framing: Framing = EVENTS) -> None:
         self._send: Any = send
+        self.framing = framing
         self._wrote = time.perf_counter()
         self._ended = False
         self.started = False
+        self.version = ""
 
     @contextlib.asynccontextmanager
     async def kept_alive(self, every_s: float | None) -> AsyncGenerator[None, None]:
-        """Send a comment whenever nothing else was sent for so long, so that proxies keep the connection."""
+        """Send a sign of life whenever nothing else was sent for so long, so that proxies keep the connection."""
         if every_s is None:
             yield
             return
-        task = asyncio.create_task(self._comment(every_s))
+        task = asyncio.create_task(self._signs(every_s))
         try:
             yield
         finally:
             task.cancel()
 
-    async def _comment(self, every_s: float) -> None:
+    async def _signs(self, every_s: float) -> None:
         while not self._ended:
             silent = time.perf_counter() - self._wrote
             if silent >= every_s:
-                await self.write(_SIGN_OF_LIFE)
+                await self.write(self.framing.sign_of_life)
                 silent = 0.0
             await asyncio.sleep(every_s - silent)
 
@@ -56,7 +89,9 @@ class EventWriter:
         self._wrote = time.perf_counter()
         if not self.started:
             self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            content_type = (b"content-type", self.framing.content_type)
+            headers = [content_type, *_HEADERS, *version_header(self.version)]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:

@@ -11,10 +11,11 @@ from litestar.types import Receive
 
 from ...engine import EngineClient
 from ...openai_api.exchange import total_usage
-from ...types import Chunk, Completion, GenerationRequest, Usage
+from ...types import RESTARTED, Chunk, Completion, GenerationRequest, Usage
 from ..errors import as_known
 from ..pool.pool import ModelPool
 from ..pool.pooled_model import PooledModel
+from ..versions.traffic import Traffic
 from ..watch.observe import Observer, ServedRequest
 
 Chunks = tuple[int, list[Chunk]]
@@ -28,6 +29,7 @@ class Generation:
     ) -> None:
         self.engine = engine
         self.request = request
+        self.held = time.perf_counter()  # since when the model is
         self.done = False  # all is sent: a client that leaves now has not cancelled
         self.model = model
         self._observer = observer
@@ -53,7 +55,11 @@ class Generation:
                     if chunk.usage is not None:
                         usages[index] = chunk.usage
                         self.model.count(chunk.usage)
+                    if chunk.finish_reason not in (None, RESTARTED):
+                        served.finish_reasons.append(chunk.finish_reason)
                 if served.texts is not None:
+                    if chunks[-1].finish_reason == RESTARTED:
+                        served.texts[index].clear()
                     served.texts[index] += [chunk.text for chunk in chunks]
                 if n_tokens:
                     if not served.first_token:
@@ -84,9 +90,14 @@ class Generation:
 
 @contextlib.asynccontextmanager
 async def generation(
-    pool: ModelPool, observer: Observer, request: ServedRequest, receive: Receive, keep_alive_s: float | None
+    pool: ModelPool,
+    traffic: Traffic,
+    observer: Observer,
+    request: ServedRequest,
+    receive: Receive,
+    keep_alive_s: float | None,
 ) -> AsyncGenerator[Generation, None]:
-    """Hold the request's model. If the client leaves, the block is cancelled and ends without an error."""
+    """Hold the model that answers the request. If the client leaves, the block is cancelled; that is no error."""
     task = asyncio.current_task()
     assert task is not None
     current: Generation | None = None
@@ -103,7 +114,10 @@ async def generation(
     observer.on_start(request)
     watching = asyncio.create_task(watch())
     try:
-        async with pool.lease(request.model, keep_alive_s=keep_alive_s) as (model, engine):
+        request.target = await traffic.target(request.model, request.stick)
+        request.shares = traffic.behind(request.model)
+        async with pool.lease(request.target, keep_alive_s=keep_alive_s) as (model, engine):
+            request.held = model.spec, engine.info
             current = Generation(model, engine, observer, request)
             yield current
     except asyncio.CancelledError:
@@ -139,9 +153,8 @@ async def _merged(
     engine: EngineClient, requests: Sequence[GenerationRequest], whole: bool
 ) -> AsyncGenerator[Chunks, None]:
     arrived: asyncio.Queue[Chunks | Exception | None] = asyncio.Queue()
-    turn = asyncio.Semaphore(
-        max(1, engine.info.max_slots)
-    )  # so that the list of one client does not fill the queue
+    # So that the list of one client does not fill the queue.
+    turn = asyncio.Semaphore(max(1, engine.info.max_slots))
 
     async def pump(index: int, request: GenerationRequest) -> None:
         try:

@@ -10,14 +10,14 @@ from litestar import Litestar, Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from ...openai_api.errors import OpenAIError
-from ..errors import NativeError
-from ..route import MODEL, OPENAI, About, about
+from ..errors import ERROR_BODIES
+from ..route import MODEL, About, about
 from ..state import state_of
 
 _REF = "#/components/schemas/{name}"
 _TAGS = {
     "OpenAI": "As OpenAI's clients expect them.",
+    "Ollama": "As Ollama's clients expect them, at this server's address without a path.",
     "Chat": "The native chat, with conversations that the server keeps.",
     "Decisions": "Typed questions, answered with a probability for every option; nothing is generated.",
     "Models": "What can be used, and what is loaded.",
@@ -78,7 +78,7 @@ def _tags(routes: Iterable[HTTPRouteHandler]) -> dict[str, str]:
 
 def _components(routes: Iterable[HTTPRouteHandler]) -> dict[str, Any]:
     """The schemas of all structs that the routes take and give."""
-    structs: list[type[msgspec.Struct]] = [OpenAIError, NativeError]
+    structs: list[type[msgspec.Struct]] = list(ERROR_BODIES.values())
     for handler in routes:
         structs += _structs(get_type_hints(handler.fn).get("return"))
         if body := about(handler).body:
@@ -98,12 +98,12 @@ def _structs(annotation: Any) -> Iterator[type[msgspec.Struct]]:
 
 
 def _operation(operation: dict[str, Any], route: About) -> dict[str, Any]:
-    kind = OpenAIError if route.errors == OPENAI else NativeError
-    error = {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+    kind = ERROR_BODIES[route.errors].__name__
+    error = {"application/json": {"schema": {"$ref": _REF.format(name=kind)}}}
     responses = {code: answer for code, answer in operation["responses"].items() if code != "400"}
     if route.streams:
         ok = responses["200"]
-        events: dict[str, Any] = {"text/event-stream": {}}
+        events: dict[str, Any] = {route.streams: {}}
         responses["200"] = ok | {"content": ok["content"] | events}
     responses["default"] = {"description": "An error", "content": error}
     summary, _, description = operation.get("description", "").partition("\n")

@@ -101,7 +101,7 @@ def _operation(method: str, path: str, described: dict[str, Any], document: dict
         examples={title: _pretty(example["value"]) for title, example in body.get("examples", {}).items()},
         body=fields_of(body.get("schema", {}), components),
         answer=fields_of(answer, components),
-        streams="text/event-stream" in answers,
+        streams=len(answers) > 1,
     )
 
 

@@ -9,7 +9,7 @@ from ..asgi import Headers, Scope, Send, header
 
 _METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
 _HEADERS = b"authorization, content-type, x-api-key, x-request-id"
-_EXPOSED = b"retry-after, x-request-id"
+_EXPOSED = b"retry-after, x-request-id, x-model-version"
 
 
 class CorsPolicy:

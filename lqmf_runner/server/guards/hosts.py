@@ -39,7 +39,7 @@ def check_exposure(host: str, keys: KeyRing, *, allow_without_keys: bool) -> Non
         return
     raise UserInputError(
         f"server.host={host} lets others in, and there are no keys",
-        hint="set LQMF_API_KEYS, make keys with mode=keys, or allow it: server.allow_without_keys=true",
+        hint="set LQMF_API_KEYS, make one with `lqmf keys --add NAME`, or allow it: server.allow_without_keys=true",
     )
 
 

@@ -93,11 +93,11 @@ def read_key_file(path: Path) -> list[ApiKey]:
     except OSError as error:
         raise UserInputError(
             f"the key file {path} cannot be read: {error.strerror}",
-            hint="make it with mode=keys mode.add=<name>",
+            hint="make it with `lqmf keys --add NAME`",
         ) from None
     except msgspec.DecodeError as error:
         raise UserInputError(
-            f"{path} is not a key file: {error}", hint="make it with mode=keys mode.add=<name>"
+            f"{path} is not a key file: {error}", hint="make it with `lqmf keys --add NAME`"
         ) from None
     for key in keys:
         if not set(key.roles) <= set(ROLES) or not re.fullmatch("[0-9a-f]{64}", key.sha256):
@@ -118,7 +118,7 @@ def add_key(path: Path, name: str, roles: tuple[str, ...] = ROLES) -> str:
     keys = read_key_file(path) if path.exists() else []
     if any(key.name == name for key in keys):
         raise UserInputError(
-            f"there is a key '{name}' already", hint=f"remove it first: mode=keys mode.remove={name}"
+            f"there is a key '{name}' already", hint=f"remove it first: lqmf keys --remove {name}"
         )
     key = f"lqmf-{secrets.token_urlsafe(32)}"
     _write_key_file(path, [*keys, ApiKey(name, hash_key(key), roles)])
@@ -161,6 +161,11 @@ class KeyRing:
     def file(self) -> Path | None:
         """The file of keys, if there is one."""
         return self._file
+
+    @property
+    def admits_nobody(self) -> bool:
+        """Whether a key is wanted and none is left."""
+        return self.required and not (self._fixed or self._from_file)
 
     def find(self, presented: bytes) -> ApiKey | None:
         """The key with this value, or None. It takes the same time for every key and for none."""

@@ -19,8 +19,8 @@ from .cors import CorsPolicy, answer_preflight
 from .hosts import HostPolicy
 from .keys import ApiKey, KeyRing
 
-OPEN_PATH = "/health"
-_PROBES = ("/health", "/ready")
+PROBES = ("/health", "/ready")
+"""Paths that need no key: load balancers and Kubernetes cannot send one."""
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _SECURITY_HEADERS: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
@@ -99,7 +99,7 @@ class Security:
                 return
         if not given:
             # Browsers always send it. HTTP/1.0 does not have it, and probes of load balancers leave it out.
-            if scope.get("http_version") == "1.0" or scope["path"] in _PROBES:
+            if scope.get("http_version") == "1.0" or scope["path"] in PROBES:
                 return
             raise UserInputError("the request has no Host header", hint="HTTP/1.1 requires one")
         raise UserInputError(
@@ -109,9 +109,12 @@ class Security:
 
     def _check_key(self, scope: Scope, *, foreign: bool) -> None:
         state = scope.setdefault("state", {})
-        if not self._keys.required or scope["path"] == OPEN_PATH:
+        if not self._keys.required:
             return
         presented = _presented_key(scope, with_password=not foreign)
+        if scope["path"] in PROBES:
+            state["stranger"] = presented is None or self._keys.find(presented) is None
+            return
         if presented is None:
             raise _unauthorized(
                 scope,
@@ -133,6 +136,11 @@ def identity(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return key.sha256 if key is not None else ""
 
 
+def is_stranger(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Whether a probe came without a key although there are keys: it is told no names of models."""
+    return bool(connection.scope["state"].get("stranger"))
+
+
 def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """A guard of routes. If there are keys, it permits only those with the role admin.
 
@@ -141,7 +149,9 @@ def require_admin(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
     """
     key: ApiKey | None = connection.scope["state"].get("api_key")
     if key is not None and not key.admin:
-        raise ForbiddenError("this key may not load or unload models", hint="use a key with the role admin")
+        raise ForbiddenError(
+            "this key may not load, unload, scale or replace models", hint="use a key with the role admin"
+        )
 
 
 def _is_own(scope: Scope, origin: bytes) -> bool:

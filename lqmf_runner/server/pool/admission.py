@@ -1,11 +1,16 @@
-"""Which models may be loaded together, within a number and an amount of memory, and which are evicted."""
+"""Which models may be loaded together, within a number and an amount of memory, and which are evicted.
+
+The prompts that engines keep in main memory count, but they give way before a model is evicted or refused. Memory is
+that of this machine: models on the nodes of a cluster need room there, and the longest unused make it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ...config import ServerConfig
-from ...errors import DoesNotFitError
+from ...engine import EngineClient
+from ...errors import DoesNotFitError, NoRoomOnNodesError
 from .pooled_model import PooledModel
 
 
@@ -24,7 +29,7 @@ def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerCo
 
     def fits() -> bool:
         left = [other for other in others if other not in chosen]
-        total = model.needs_mb + sum(other.needs_mb for other in left)
+        total = model.lasting_mb + sum(other.lasting_mb for other in left)
         return len(left) < limits.max_models and total <= limits.max_memory_mb
 
     while not fits():
@@ -44,25 +49,64 @@ def too_many(models: Sequence[PooledModel], limits: ServerConfig) -> list[Pooled
 
     The one that was used last stays: what does not fit alone would be loaded again by the next request.
     """
-    excess = sum(model.needs_mb for model in models) - limits.max_memory_mb
+    excess = sum(model.lasting_mb for model in models) - limits.max_memory_mb
     chosen = []
     for model in sorted(models, key=lambda model: model.used)[:-1]:
-        if excess > 0 and model.evictable:
+        if excess > 0 and model.evictable and model.is_here:
             chosen.append(model)
-            excess -= model.needs_mb
+            excess -= model.lasting_mb
     return chosen
+
+
+def caches_to_shrink(models: Sequence[PooledModel], limits: ServerConfig) -> list[tuple[PooledModel, float]]:
+    """The models whose prompts in main memory give way to other memory, and how many MB of them may stay.
+
+    The model that was unused longest gives first.
+    """
+    here = [model for model in models if model.is_here]
+    excess = sum(model.needs_mb for model in here) - limits.max_memory_mb
+    chosen = []
+    for model in sorted(here, key=lambda model: model.used):
+        if excess > 0 and (cut := min(model.prompt_cache.mb, excess)):
+            chosen.append((model, model.prompt_cache.mb - cut))
+            excess -= cut
+    return chosen
+
+
+async def load_with_room(
+    load: Callable[[], Awaitable[EngineClient]],
+    models: Callable[[], Iterable[PooledModel]],
+    evict: Callable[[PooledModel], Awaitable[None]],
+) -> EngineClient:
+    """What `load` gives. While no node has room for it, the longest unused of the idle models there is evicted.
+
+    Args:
+        models: all that are in the pool.
+        evict: ends one.
+
+    Raises:
+        NoRoomOnNodesError: there is no room even without them.
+    """
+    while True:
+        try:
+            return await load()
+        except NoRoomOnNodesError:
+            idle = [model for model in models() if model.placed and model.evictable]
+            if not idle:
+                raise
+            await evict(min(idle, key=lambda model: model.used))
 
 
 def _no_room(model: PooledModel, others: Sequence[PooledModel], limits: ServerConfig) -> DoesNotFitError:
     kept = [other for other in others if not other.evictable]
-    in_use = sum(other.needs_mb for other in kept)
+    in_use = sum(other.lasting_mb for other in kept)
     limit = limits.max_memory_mb
-    names = ", ".join(f"{other.name} ({other.needs_mb:.0f} MB)" for other in kept)
+    names = ", ".join(f"{other.name} ({other.lasting_mb:.0f} MB)" for other in kept)
     held = f"; in use or pinned: {names}" if kept else ""
-    if model.needs_mb + in_use > limit:
-        about = "uses" if model.memory_mb else "needs about"
-        text = f"{model.name} {about} {model.needs_mb:.0f} MB, and {limit - in_use:.0f} of {limit:.0f} MB are free"
-        hint = "unload a model, or raise server.max_memory_mb"
+    if model.lasting_mb + in_use > limit:
+        about = "uses" if model.memory_mb and not model.starting_mb else "needs about"
+        text = f"{model.name} {about} {model.lasting_mb:.0f} MB, and {limit - in_use:.0f} of {limit:.0f} MB are free"
+        hint = f"{'choose fewer replicas, ' if model.starting_mb else ''}unload a model, or raise server.max_memory_mb"
     else:
         text = f"{model.name} would be one more than {limits.max_models} loaded models"
         hint = "unload a model, or raise server.max_models"

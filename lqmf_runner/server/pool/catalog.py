@@ -16,19 +16,27 @@ from typing import Protocol
 
 import msgspec
 
-from ...config import BackendConfig, RunConfig
+from ...config import BackendConfig, ModelConfig, RunConfig
 from ...errors import LqmfError, ModelNotFoundError, ModelUnusableError
 from ...formats import is_remote
 from ...models import FoundModel, discover, locate
-from ...models.discover import WEIGHT_SUFFIXES
+from ...models.discover import needed_weights_mb, weight_paths
 from ...models.locate import find, fit_backend
-from ...types import ModelSpec
+from ...models.roots import Folders, is_inside
+from ...types import ModelSpec, Placement
 
 _FRESH_S = 2.0  # how long a listing of the models is believed
 
 
+Identity = tuple[str, str, bytes, tuple[tuple[int, int], ...]]
+"""Format, content version, settings, and the files of the weights by device and inode."""
+
+
 class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that can be loaded, as its files describe it. Sizes in MB are 10^6 bytes; 0 where not known."""
+    """A model that can be loaded, as its files describe it. Sizes in MB are 10^6 bytes; 0 where not known.
+
+    `modified_at`: when its folder or file was changed, in seconds since 1970. `context_length`: what it was made for.
+    """
 
     name: str
     format: str
@@ -37,6 +45,11 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
     size_mb: float = 0.0
     version: str = ""
     problem: str = ""
+    architecture: str = ""
+    parameters: int = 0
+    context_length: int = 0
+    embeddings: bool = False
+    modified_at: float = 0.0
 
 
 class Catalog(Protocol):
@@ -60,22 +73,25 @@ class LocalCatalog:
     Args:
         configs: the composed configuration of every configured model, by name.
         backend: settings for models without a configuration.
-        models_dir: the folder.
+        models_dir: the folder, or the folders.
         chosen: those that may be downloaded from the hub; no client makes the server do that with others.
+        placement: where the workers of models without a configuration run.
     """
 
     def __init__(
         self,
         configs: Mapping[str, RunConfig],
         backend: BackendConfig,
-        models_dir: str | Path,
+        models_dir: Folders,
         *,
         chosen: Collection[str] = (),
+        placement: Placement = Placement(),  # noqa: B008 (frozen)
     ) -> None:
         self._configs = dict(configs)
         self._chosen = frozenset(chosen)
         self._backend = backend
-        self._models_dir = Path(models_dir)
+        self._placement = placement
+        self._models_dir = models_dir
         self._folder: dict[str, FoundModel] = {}
         self._entries: list[CatalogEntry] = []
         self._listed_at = -_FRESH_S
@@ -91,14 +107,26 @@ class LocalCatalog:
             return await asyncio.to_thread(_located, name, partial(self._discovered, found))
         raise unknown_model(name)
 
+    def has(self, name: str) -> bool:
+        """Whether the configuration or the last listing of the folder has this name."""
+        return name in self._configs or name in self._folder
+
+    def locate_as(self, name: str, model: ModelConfig) -> tuple[ModelSpec, float]:
+        """Other weights under the settings of this name, and their size in MB; raises like `models.locate`."""
+        config = self._configs.get(name)
+        backend = self._backend if config is None else config.backend
+        placement = self._placement if config is None else config.placed
+        spec = locate(model, backend, self._models_dir, download=False, placement=placement)
+        return spec, needed_weights_mb(spec)
+
     async def entries(self) -> list[CatalogEntry]:
         """See `Catalog`. A configured model is listed where its weights are here."""
         await self._refresh()
         return self._entries
 
     def _is_inside(self, found: FoundModel) -> bool:
-        """Whether it is in the models folder itself, and not behind a link to another place."""
-        return Path(found.path).resolve().is_relative_to(self._models_dir.resolve())
+        """Whether it is in a models folder itself, and not behind a link to another place."""
+        return is_inside(Path(found.path), self._models_dir)
 
     async def _refresh(self) -> None:
         """List the files again if the last listing is old. Concurrent callers wait for the same listing.
@@ -111,7 +139,7 @@ class LocalCatalog:
                 self._listed_at = time.monotonic()
 
     def _list(self) -> tuple[dict[str, FoundModel], list[CatalogEntry]]:
-        folder = {model.name: model for model in discover(self._models_dir)}
+        folder = {m.name: m for m in reversed(discover(self._models_dir))}  # the first of a name counts
         others = [_entry(name, found) for name, found in folder.items() if name not in self._configs]
         return folder, [*self._list_configured(), *others]
 
@@ -129,20 +157,27 @@ class LocalCatalog:
         return entries
 
     def _configured(self, name: str, config: RunConfig) -> ModelSpec:
-        return locate(config.model, config.backend, config.models_dir, download=name in self._chosen)
+        download = name in self._chosen
+        return locate(
+            config.model, config.backend, config.models_dir, download=download, placement=config.placed
+        )
 
     def _discovered(self, found: FoundModel) -> ModelSpec:
         if found.problem:
             raise ModelUnusableError(f"{found.name} cannot be used: {found.problem}")
         fitted = fit_backend(self._backend, found, found.name)
-        options = dataclasses.asdict(fitted)
         return ModelSpec(
-            name=found.name, format=found.format, path=found.path, version=found.version, options=options
+            name=found.name,
+            format=found.format,
+            path=found.path,
+            version=found.version,
+            options=dataclasses.asdict(fitted),
+            placement=self._placement,
         )
 
 
 def create_catalog(
-    chosen: Sequence[RunConfig], names: Iterable[str], compose: Callable[..., RunConfig], models_dir: str
+    chosen: Sequence[RunConfig], names: Iterable[str], compose: Callable[..., RunConfig], models_dir: Folders
 ) -> LocalCatalog:
     """The catalog of a run.
 
@@ -152,8 +187,18 @@ def create_catalog(
         compose: the configuration of one of them under the run's settings.
     """
     own = {model.model.name: model for model in chosen}
-    configs = _usable(names, compose) | own
-    return LocalCatalog(configs, _general_backend(compose), models_dir, chosen=list(own))
+    general = _general(compose)
+    draft = general.backend.draft_model  # is for the models that were chosen: others have other vocabularies
+    configs = {name: _without(draft, config) for name, config in _usable(names, compose).items()} | own
+    backend = _without(draft, general).backend
+    return LocalCatalog(configs, backend, models_dir, chosen=list(own), placement=general.placed)
+
+
+def _without(draft: str | None, config: RunConfig) -> RunConfig:
+    """The configuration without this draft model; one that is its own stays."""
+    if draft is None or config.backend.draft_model != draft:
+        return config
+    return dataclasses.replace(config, backend=dataclasses.replace(config.backend, draft_model=None))
 
 
 def _usable(names: Iterable[str], compose: Callable[..., RunConfig]) -> dict[str, RunConfig]:
@@ -171,12 +216,12 @@ def _usable(names: Iterable[str], compose: Callable[..., RunConfig]) -> dict[str
     return configs
 
 
-def _general_backend(compose: Callable[..., RunConfig]) -> BackendConfig:
+def _general(compose: Callable[..., RunConfig]) -> RunConfig:
     """The settings for models without a configuration: the run's, where they are not of one format only."""
     try:
-        return compose("local", "model.name=any").backend
+        return compose("local", "model.name=any")
     except LqmfError:
-        return BackendConfig()
+        return RunConfig()
 
 
 def unknown_model(name: str) -> ModelNotFoundError:
@@ -187,20 +232,25 @@ def unknown_model(name: str) -> ModelNotFoundError:
     )
 
 
-def weights_mb(path: str) -> float:
-    """Size of the weights at `path`, a file or a folder; 0 for an empty path."""
-    place = Path(path)
-    if not path:
-        return 0.0
-    files = [place] if place.is_file() else [f for f in place.iterdir() if f.suffix in WEIGHT_SUFFIXES]
-    return sum(file.stat().st_size for file in files) / 1e6
+def identity(spec: ModelSpec) -> Identity | None:
+    """What is equal for two names of the same files, links included, under the same settings; None without files.
+
+    The content version alone would not do: it samples the weights, and an edited layer may lie between the samples.
+    """
+    try:
+        places = [file.stat() for file in weight_paths(spec.path)]
+    except OSError:  # they have just gone; the load will say so
+        return None
+    files = tuple(sorted((place.st_dev, place.st_ino) for place in places))
+    settings = msgspec.json.encode((spec.options, spec.placement))
+    return (spec.format, spec.version, settings, files) if files else None
 
 
 def _located(name: str, find_spec: Callable[[], ModelSpec]) -> tuple[ModelSpec, float]:
     """If it is missing, the message to the client must not name the places that were searched."""
     try:
         spec = find_spec()
-        return msgspec.structs.replace(spec, name=name), weights_mb(spec.path)
+        return msgspec.structs.replace(spec, name=name), needed_weights_mb(spec)
     except ModelNotFoundError:
         raise ModelNotFoundError(
             f"the weights of {name!r} are not on this machine",
@@ -217,4 +267,16 @@ def _entry(name: str, found: FoundModel) -> CatalogEntry:
         size_mb=found.size_mb,
         version=found.version,
         problem=found.problem,
+        architecture=found.architecture,
+        parameters=found.parameters,
+        context_length=found.context_length,
+        embeddings=found.embeddings,
+        modified_at=_modified_at(found.path),
     )
+
+
+def _modified_at(path: str) -> float:
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return 0.0

@@ -10,22 +10,23 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 
 from ...config import ServerConfig
 from ...engine import EngineClient, load_engine
 from ...errors import ConflictError, LqmfError, UnavailableError
 from ...types import ModelSpec
-from .admission import to_evict, too_many
-from .catalog import Catalog
-from .pooled_model import READY, RESTARTING, PooledModel
+from .admission import caches_to_shrink, load_with_room, to_evict, too_many
+from .catalog import Catalog, identity
+from .pooled_model import READY, LoadedName, PooledModel
+from .restarts import Restarts, between_tries
+from .scaling import check_count, follow, follows, room_mb, spec_with_replicas
 
 log = logging.getLogger(__name__)
 
 Loader = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
 
-FIRST_RETRY_S, LONGEST_RETRY_S, STABLE_S = 1.0, 60.0, 60.0
 MEASURE_S = 5.0  # the shortest time between two measurements that requests cause
 
 
@@ -42,15 +43,20 @@ class ModelPool:
         self._load = load
         self._models: dict[str, PooledModel] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._restarts: dict[PooledModel, asyncio.Task[None]] = {}
+        self._restarts = Restarts(self._start_load)
         self._uses = 0
         self._measured_at = -MEASURE_S
         self._closed = False
 
     @property
     def models(self) -> list[PooledModel]:
-        """All that are loaded or being loaded."""
-        return list(self._models.values())
+        """All that are loaded or being loaded, each once."""
+        return list(dict.fromkeys(self._models.values()))
+
+    @property
+    def names(self) -> list[LoadedName]:
+        """The names under which they are loaded."""
+        return [LoadedName(name, model) for name, model in self._models.items()]
 
     def get(self, name: str) -> PooledModel | None:
         """The model if it is loaded or being loaded."""
@@ -58,8 +64,8 @@ class ModelPool:
 
     @property
     def memory_mb(self) -> float:
-        """The memory that all of them count for."""
-        return sum(model.needs_mb for model in self._models.values())
+        """The memory that all of them count for on this machine."""
+        return sum(model.needs_mb for model in self.models if model.is_here)
 
     @contextlib.asynccontextmanager
     async def lease(
@@ -86,7 +92,8 @@ class ModelPool:
             self._touch(model)
             model.requests += 1
             model.keep(keep_alive_s)
-            yield model, engine
+            with model.used_by_request(engine, lambda: self._in_background(engine.close())):
+                yield model, engine
         finally:
             model.busy -= 1
             self._touch(model)
@@ -107,6 +114,8 @@ class ModelPool:
     async def unload(self, name: str, *, force: bool = False) -> bool:
         """Unload a model and give its memory back; False when it was not loaded.
 
+        The memory stays in use while the model answers to another name.
+
         Raises:
             ModelNotFoundError: there is no such model.
             ConflictError: requests are using it, and `force` is not set.
@@ -115,12 +124,60 @@ class ModelPool:
         if model is None:
             await self.catalog.find(name)
             return False
+        if model.aliases:
+            model.drop_name(name)
+            del self._models[name]
+            return True
         if model.busy and not force:
             raise ConflictError(
                 f"{name} is answering {model.busy} requests", hint="wait for them, or unload with force=true"
             )
         await self._remove(model)
         return True
+
+    def retire(self, name: str) -> None:
+        """Unload a model when its last request has ended. One that is not loaded is no error.
+
+        It stays loaded while it answers to another name.
+        """
+        model = self._models.get(name)
+        if model is None:
+            return
+        if model.aliases:
+            model.drop_name(name)
+            del self._models[name]
+            return
+        model.pinned = False
+        model.keep(0.0)
+        self._touch(model)
+
+    async def scale(self, name: str, count: int) -> PooledModel:
+        """Give a model so many replicas, loading it first if need be; returns when the new ones answer.
+
+        No request is dropped: replicas that go answer theirs first. A single worker, which computes on all cores, is
+        replaced by workers that have a share of them each.
+
+        Raises:
+            ConflictError: it cannot have so many.
+            DoesNotFitError: there is no room for them.
+            LqmfError: as of `load`, or what a start failed with; the replicas are then those that there were.
+        """
+        model = await self.load(name)
+        async with model.scaling:
+            engine = await self._engine(model)
+            check_count(model, count)
+            try:
+                model.starting_mb = room_mb(model, engine, count)
+                await asyncio.gather(*(self._remove(other) for other in self._make_room(model)))
+                if engine.replicas():
+                    await engine.scale(count)
+                elif count > 1:
+                    await self._replace(model, engine, count)
+            finally:
+                model.starting_mb = 0.0
+            model.spec = spec_with_replicas(model.spec, count)
+            await self.refresh_memory()
+        return model
 
     async def close(self) -> None:
         """Unload everything."""
@@ -136,6 +193,7 @@ class ModelPool:
 
     async def _begin(self, name: str, *, autoload: bool) -> PooledModel:
         spec, size_mb = await self.catalog.find(name)
+        same = identity(spec)
         await self.refresh_memory()  # the others may have grown since their load
         if model := self._models.get(name):  # another request was faster
             return model
@@ -145,18 +203,25 @@ class ModelPool:
             raise ConflictError(
                 f"{name} is not loaded", hint=f"POST /models/{name}/load, or set server.autoload=true"
             )
+        if model := next((m for m in self.models if same is not None and m.identity == same), None):
+            log.info("%s is %s, which is loaded", name, model.name)
+            model.aliases.append(name)
+            model.pinned = model.pinned or name in self._config.pin
+            self._models[name] = model
+            return model
         model = PooledModel(
             name=name,
             spec=spec,
+            identity=same,
             size_mb=size_mb,
             pinned=name in self._config.pin,
             keep_alive_s=self._config.idle_timeout_s,
         )
         evicted = self._make_room(model)
+        log.info("loading %s", name)
         self._models[name] = model
         self._touch(model)
-        model.loading = asyncio.create_task(self._run_load(model, evicted))
-        model.loading.add_done_callback(_retrieved)
+        self._start_load(model, evicted)
         return model
 
     async def _engine(self, model: PooledModel) -> EngineClient:
@@ -169,23 +234,24 @@ class ModelPool:
                 if loading.cancelled():
                     raise UnavailableError(f"{model.name} was unloaded while it was loading") from None
                 raise
-        wait = max(0.0, model.retry_at - asyncio.get_running_loop().time())
-        raise UnavailableError(
-            f"{model.name} has ended unexpectedly {model.crashes} times and is started again in {wait:.0f} s",
-            hint="try again then",
-            retry_after_s=wait,
-        )
+        if self._models.get(model.name) is not model:
+            raise UnavailableError(f"{model.name} was unloaded", hint="load it again")
+        raise between_tries(model)
 
-    async def _run_load(self, model: PooledModel, evicted: list[PooledModel]) -> EngineClient:
+    async def _run_load(self, model: PooledModel, evicted: Sequence[PooledModel]) -> EngineClient:
         try:
             await asyncio.gather(*(self._remove(other) for other in evicted))
-            engine = await self._load(model.spec, partial(_set_fraction, model))
+            engine = await load_with_room(
+                lambda: self._load(model.spec, model.set_fraction), lambda: self.models, self._remove
+            )
             try:
                 await self._admit(model, engine)
             except BaseException:
                 await engine.close()
                 raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, LqmfError):
+                log.info("%s could not be loaded: %s", model.name, error.message)
             model.loading = None
             if not model.crashes:
                 self._forget(model)
@@ -201,10 +267,25 @@ class ModelPool:
         engine.on_lost = partial(self._lost, model, engine)
         model.state, model.fraction = READY, 1.0
         model.loaded_at, model.ready_at = time.time(), asyncio.get_running_loop().time()
+        if follows(model) and model.following is None:
+            model.following = asyncio.create_task(follow(model, lambda count: self.scale(model.name, count)))
         log.info("%s is loaded, %.0f MB", model.name, model.memory_mb)
         for other in evicted:
             self._in_background(self._remove(other))
         self._touch(model)
+
+    async def _replace(self, model: PooledModel, old: EngineClient, count: int) -> None:
+        """Load the model as `count` replicas. They take the place of its worker, which ends when nobody uses it."""
+        new = await self._load(spec_with_replicas(model.spec, count), None)
+        if model.engine is not old:
+            await new.close()
+            raise UnavailableError(f"{model.name} has ended while its replicas were started")
+        model.engine = new
+        new.on_lost = partial(self._lost, model, new)
+        if model.using[old]:
+            model.replaced.add(old)
+        else:
+            self._in_background(old.close())
 
     async def _measure(self, model: PooledModel, engine: EngineClient) -> None:
         use = await engine.memory()
@@ -215,7 +296,14 @@ class ModelPool:
         evicted = to_evict(model, [other for other in self.models if other is not model], self._config)
         for other in evicted:
             self._forget(other)
+        self._in_background(self._shrink_caches([model, *(m for m in self.models if m is not model)]))
         return evicted
+
+    async def _shrink_caches(self, models: list[PooledModel]) -> None:
+        for model, mb in caches_to_shrink(models, self._config):
+            if model.engine is not None:
+                model.memory_mb -= model.prompt_cache.mb - mb  # until it is measured again
+                await model.engine.shrink_prompt_cache(mb)
 
     def _watch_growth(self) -> None:
         """Measure from time to time: a model uses more after its first requests than after its load."""
@@ -227,6 +315,7 @@ class ModelPool:
     async def _shed(self) -> None:
         """Unload what exceeds the limit, but never the model that was used last."""
         await self.refresh_memory()
+        await self._shrink_caches(self.models)
         evicted = too_many(self.models, self._config)
         for model in evicted:
             log.info("%s is unloaded: the models have grown beyond server.max_memory_mb", model.name)
@@ -254,23 +343,28 @@ class ModelPool:
             self._in_background(self._remove(model))
 
     def _forget(self, model: PooledModel) -> None:
-        if self._models.get(model.name) is model:
-            del self._models[model.name]
+        for name in model.names:
+            if self._models.get(name) is model:
+                del self._models[name]
         if model.timer is not None:
             model.timer.cancel()
 
     async def _remove(self, model: PooledModel) -> None:
         """Remove the model from the pool and end its process."""
         self._forget(model)
-        if restart := self._restarts.pop(model, None):
-            restart.cancel()
+        self._restarts.cancel(model)
+        if model.following is not None:
+            model.following.cancel()
         if model.loading is not None:
             model.loading.cancel()
             with contextlib.suppress(asyncio.CancelledError, LqmfError):
                 await model.loading
-        if model.engine is not None:
-            engine, model.engine = model.engine, None
-            await engine.close()
+        engines = [*model.replaced, *([model.engine] if model.engine is not None else [])]
+        model.engine = None
+        model.replaced.clear()
+        await asyncio.gather(*(engine.close() for engine in engines))
+        if engines:
+            log.info("%s is unloaded", model.name)
 
     def _in_background(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -282,41 +376,16 @@ class ModelPool:
         if self._models.get(model.name) is not model or model.engine is not engine or self._closed:
             return
         log.error("%s", error.message)
-        if asyncio.get_running_loop().time() - model.ready_at > STABLE_S:
-            model.crashes = 0
         model.engine = None
         self._in_background(engine.close())
-        self._restarting(model)
-        self._restarts[model] = asyncio.create_task(self._restart(model, self._load_again(model)))
+        self._restarts.begin(model)
 
-    def _restarting(self, model: PooledModel) -> float:
-        """Record a crash. Returns the seconds to wait before the next try; the first try is immediate."""
-        model.crashes += 1
-        model.state, model.fraction, model.memory_mb = RESTARTING, 0.0, 0.0
-        wait = 0.0 if model.crashes == 1 else min(FIRST_RETRY_S * 2 ** (model.crashes - 2), LONGEST_RETRY_S)
-        model.retry_at = asyncio.get_running_loop().time() + wait
-        return wait
-
-    def _load_again(self, model: PooledModel) -> asyncio.Task[EngineClient]:
-        model.loading = asyncio.create_task(self._run_load(model, []))
+    def _start_load(
+        self, model: PooledModel, evicted: Sequence[PooledModel] = ()
+    ) -> asyncio.Task[EngineClient]:
+        model.loading = asyncio.create_task(self._run_load(model, evicted))
         model.loading.add_done_callback(_retrieved)
         return model.loading
-
-    async def _restart(self, model: PooledModel, loading: asyncio.Task[EngineClient]) -> None:
-        """Try to load it again, after growing delays."""
-        while True:
-            try:
-                await asyncio.shield(loading)
-                break
-            except Exception as error:
-                log.error("%s could not be started again: %s", model.name, error)
-            await asyncio.sleep(self._restarting(model))
-            loading = self._load_again(model)
-        self._restarts.pop(model, None)
-
-
-def _set_fraction(model: PooledModel, fraction: float) -> None:
-    model.fraction = fraction
 
 
 def _retrieved(task: asyncio.Task[EngineClient]) -> None:

@@ -52,7 +52,7 @@ def start_in_background(args: Sequence[str], run_dir: Path) -> int:
     if announcement:
         print(announcement.strip())
         print(
-            f"in the background: process {process.pid}, log {os.path.relpath(log_path)} · mode=status, mode=stop"
+            f"in the background: process {process.pid}, log {os.path.relpath(log_path)} · lqmf status, lqmf stop"
         )
         return 0
     code = process.wait()

@@ -46,11 +46,11 @@ def _taken(port: int, where: str) -> UserInputError:
     if ours:
         return UserInputError(
             f"a server runs on port {port} already (process {ours[0].pid})",
-            hint=f"end it with mode=stop server.port={port}, or choose another port",
+            hint=f"end it with `lqmf stop {port}`, or choose another port with --port",
         )
     return UserInputError(
         f"port {port} is taken: something else listens on {where}",
-        hint="stop it, or choose another with server.port= (0 takes any free one)",
+        hint="stop it, or choose another with --port (0 takes any free one)",
     )
 
 

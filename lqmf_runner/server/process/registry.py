@@ -28,7 +28,10 @@ STARTING, READY, DRAINING = "starting", "ready", "draining"
 
 
 class ServerRecord(msgspec.Struct, kw_only=True):
-    """A server. `started_at` is ISO 8601; `process_start` is in clock ticks since the machine's start."""
+    """A server. `started_at` is ISO 8601; `process_start` is in clock ticks since the machine's start.
+
+    `certfile` is its certificate, by which clients on this machine know it; empty without HTTPS.
+    """
 
     pid: int
     process_start: int
@@ -40,6 +43,7 @@ class ServerRecord(msgspec.Struct, kw_only=True):
     version: str
     models: list[str]
     state: str = STARTING
+    certfile: str = ""
 
     @property
     def alive(self) -> bool:
@@ -86,7 +90,9 @@ class ServerRecord(msgspec.Struct, kw_only=True):
             os.close(process)
 
 
-def new_record(host: str, port: int, url: str, run_dir: Path, models: list[str]) -> ServerRecord:
+def new_record(
+    host: str, port: int, url: str, run_dir: Path, models: list[str], certfile: str | None = None
+) -> ServerRecord:
     """The record of a server that this process starts now."""
     pid = os.getpid()
     return ServerRecord(
@@ -99,6 +105,7 @@ def new_record(host: str, port: int, url: str, run_dir: Path, models: list[str])
         started_at=now(),
         version=__version__,
         models=models,
+        certfile=str(Path(certfile).absolute()) if certfile else "",
     )
 
 

@@ -15,7 +15,7 @@ from ..asgi import App
 from ..guards.cors import CorsPolicy
 from ..state import ServerState
 from .draining import DrainingServer
-from .protocol import limited_protocol
+from .http_connection import limited_protocol
 from .registry import DRAINING, READY, ServerRecord
 
 

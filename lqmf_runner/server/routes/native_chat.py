@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Request
 
 from ...errors import FieldError
-from ...openai_api.bodies.constraints import answer_constraint
+from ...openai_api.bodies.answer_constraint import answer_constraint
 from ...openai_api.bodies.messages import to_message
 from ...openai_api.bodies.sampling import keep_alive_seconds, most_tokens, stop_strings
 from ...openai_api.sse import encode_json, event
@@ -70,6 +70,7 @@ async def chat(name: str, data: ChatRequest, request: Request[Any, Any, Any]) ->
         model=name,
         keep_alive_s=keep_alive_seconds(data.keep_alive),
         stream=data.stream,
+        session=data.session_id or "",
         during=turn,
     )
 
@@ -125,6 +126,7 @@ class NativeEvents:
         return ChatAnswer(
             response=text,
             model=served.model,
+            version=served.version,
             tokens_generated=usage.completion_tokens,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,

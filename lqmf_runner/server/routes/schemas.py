@@ -22,6 +22,7 @@ from ...openai_api.schemas import (
     TopK,
     TopP,
 )
+from ...types import PromptCacheUse, ReplicaState
 
 SessionId = Annotated[
     str, Meta(min_length=1, max_length=128, description="Keeps the conversation on the server.")
@@ -48,10 +49,14 @@ class ChatRequest(Constrained, kw_only=True):
 
 
 class ChatAnswer(msgspec.Struct, kw_only=True):
-    """The answer. Times are seconds; `tokens_per_second` counts the tokens after the first."""
+    """The answer. Times are seconds; `tokens_per_second` counts the tokens after the first.
+
+    `version`: of the weights that answered, `name@3` or their digest; empty of an endpoint.
+    """
 
     response: str
     model: str
+    version: str
     tokens_generated: int
     prompt_tokens: int
     cached_tokens: int
@@ -87,6 +92,21 @@ class LoadAnswer(msgspec.Struct, kw_only=True):
     notes: list[str]
 
 
+class ScaleRequest(msgspec.Struct, kw_only=True):
+    """The body of POST /models/{name}/scale."""
+
+    replicas: Annotated[int, Meta(ge=1, le=1000, description="How many there are to be.")]
+
+
+class ScaleAnswer(msgspec.Struct, kw_only=True):
+    """A model with its replicas. Those that are "draining" end when they have answered their requests."""
+
+    name: str
+    state: str
+    memory_mb: float
+    replicas: list[ReplicaState]
+
+
 class UnloadAnswer(msgspec.Struct, kw_only=True):
     """A model that is not loaded now; `memory_mb` is what it gave back."""
 
@@ -101,10 +121,15 @@ class LoadedModel(msgspec.Struct, kw_only=True):
     """A model that is loaded or being loaded.
 
     `state`: "loading", "ready", "restarting" (after a crash). `fraction` of the load that is done, 0 to 1.
+    `replicas`: the engines that its requests are spread over; empty if it is one engine.
     `context_tokens`: most tokens of a prompt and its answer together; 0 if it is not known.
+    `same_as`: the name of the model that it is too, with which it shares one load and its memory.
+    `prompt_cache`: the prompts that it keeps in main memory, a part of `memory_mb`.
+    `draft_model`: the one that drafts for it and what that is, a part of `memory_mb` too; empty if there is none.
     """
 
     name: str
+    same_as: str | None
     format: str
     method: str
     bits: float
@@ -112,12 +137,15 @@ class LoadedModel(msgspec.Struct, kw_only=True):
     fraction: float
     memory_mb: float
     context_tokens: int
+    prompt_cache: PromptCacheUse
+    draft_model: str
     loaded_at: datetime | None
     last_used: datetime
     requests: int
     active: int
     tokens_per_second: float
     pinned: bool
+    replicas: list[ReplicaState] = []
 
 
 class LoadedModels(msgspec.Struct):

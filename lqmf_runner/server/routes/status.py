@@ -8,6 +8,7 @@ from litestar import Request
 
 from ... import __version__
 from ...errors import UnavailableError
+from ..guards.security import is_stranger
 from ..pool.pooled_model import READY
 from ..route import route
 from ..state import state_of
@@ -18,7 +19,7 @@ from .schemas import Health, Readiness, ServerStatus
 async def status(request: Request[Any, Any, Any]) -> ServerStatus:
     """Version, uptime, what is loaded, and where the documentation is."""
     state = state_of(request)
-    loaded = [model.name for model in state.pool.models if model.state == READY]
+    loaded = [model.name for model in state.pool.names if model.state == READY]
     return ServerStatus("ok", "lqmf-runner", __version__, state.metrics.uptime_s, loaded, "/docs")
 
 
@@ -30,9 +31,9 @@ async def health() -> Health:
 
 @route("GET", "/ready", tag="Status")
 async def ready(request: Request[Any, Any, Any]) -> Readiness:
-    """Whether the models of the start are loaded; 503 until then."""
-    state = state_of(request)
-    states = {model.name: model.state for model in state.pool.models}
+    """Whether the models of the start are loaded; 503 until then. Names of models are for those with a key."""
+    state, stranger = state_of(request), is_stranger(request)
     if waiting := state.lifecycle.not_ready():
-        raise UnavailableError(waiting)
+        raise UnavailableError("the server is not ready" if stranger else waiting)
+    states = {} if stranger else {model.name: model.state for model in state.pool.names}
     return Readiness("ready", states)

@@ -58,7 +58,7 @@ async def tokenize(data: TokenizeRequest, request: Request[Any, Any, Any]) -> To
     if text is None:
         raise FieldError("'prompt' is required", param="prompt")
     special = bool(data.add_special_tokens or data.add_special)
-    async with state_of(request).pool.lease(data.model) as (_, engine):
+    async with state_of(request).lease(data.model) as (_, engine):
         tokens = await engine.tokenize(text, special=special)
         return Tokenized(tokens, len(tokens), engine.info.n_ctx)
 
@@ -72,6 +72,6 @@ async def tokenize(data: TokenizeRequest, request: Request[Any, Any, Any]) -> To
 )
 async def detokenize(data: DetokenizeRequest, request: Request[Any, Any, Any]) -> Detokenized:
     """The text of token ids."""
-    async with state_of(request).pool.lease(data.model) as (_, engine):
+    async with state_of(request).lease(data.model) as (_, engine):
         text = await engine.detokenize(data.tokens)
         return Detokenized(text, text)

@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ...config import ServerConfig
 from ..asgi import App, Message, Receive, Scope, Send, header
 from .observe import ServedRequest
+from .screen import PROBES, request_line
 
 FILE_NAME = "access.log"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
@@ -38,16 +39,27 @@ class AccessLogFile:
     """A rotating file. A separate thread writes it a few times a second, so that a slow disk delays no answer.
 
     Args:
+        path: None writes no file.
         as_json: an object a line, else `time client "method path" status duration ...`.
+        screen: gets a short line for people too.
     """
 
     def __init__(
-        self, path: Path, *, as_json: bool = False, max_bytes: int = 10_000_000, backups: int = 5
+        self,
+        path: Path | None,
+        *,
+        as_json: bool = False,
+        max_bytes: int = 10_000_000,
+        backups: int = 5,
+        screen: IO[str] | None = None,
     ) -> None:
         self._format = _json_line if as_json else _plain_line
-        self._handler = _QuietHandler(
-            path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", delay=True
-        )
+        self._handler: logging.Handler = logging.NullHandler()
+        if path is not None:
+            self._handler = _QuietHandler(
+                path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", delay=True
+            )
+        self._screen = screen
         self._entries: deque[dict[str, Any]] = deque()  # appended by one thread, taken by the other
         self._some, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._write_lines, name="access log", daemon=True)
@@ -77,20 +89,29 @@ class AccessLogFile:
 
     def _write_waiting(self) -> None:
         while self._entries:
-            line = self._format(self._entries.popleft())
-            self._handler.handle(logging.makeLogRecord({"msg": line}))
+            entry = self._entries.popleft()
+            self._handler.handle(logging.makeLogRecord({"msg": self._format(entry)}))
+            if self._screen is not None and entry["path"] not in PROBES:
+                self._show(entry, self._screen)
+
+    def _show(self, entry: dict[str, Any], screen: IO[str]) -> None:
+        try:
+            print(request_line(entry), file=screen, flush=True)
+        except (OSError, ValueError):  # nobody looks any more
+            self._screen = None
 
 
 @contextmanager
 def open_access_log(config: ServerConfig, run_dir: Path) -> Iterator[AccessLogFile | None]:
-    """The file in the run's folder, closed at the end; None if the log is off."""
-    if config.access_log == "off":
+    """The file in the run's folder, and the terminal if it is wanted, closed at the end; None if neither is."""
+    if config.access_log == "off" and not config.verbose:
         yield None
         return
     log = AccessLogFile(
-        run_dir / FILE_NAME,
+        None if config.access_log == "off" else run_dir / FILE_NAME,
         as_json=config.access_log == "json",
         max_bytes=int(config.access_log_mb * 1e6),
+        screen=sys.stderr if config.verbose else None,
     )
     try:
         yield log
@@ -172,7 +193,7 @@ def _served(request: ServedRequest | None) -> dict[str, Any]:
     usage = request.usage
     ttft_ms = round((request.first_token - request.began) * 1000, 2) if request.first_token else None
     return {
-        "model": request.model,
+        "model": request.answering,
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "output_tokens": request.tokens,
         "ttft_ms": ttft_ms,

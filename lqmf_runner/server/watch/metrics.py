@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from ... import __version__
+from ...results.served import CANCELLED, FAILED, OK, REFUSED
+from ...types import ModelInfo, ModelSpec, PromptCacheUse, ReplicaState
 from .histogram import Histogram
 from .observe import ServedRequest
 
@@ -21,15 +25,30 @@ TTFT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30
 ITL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
 DURATION_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-OK, FAILED, REFUSED, CANCELLED = "ok", "failed", "refused", "cancelled"
 
 
 class LoadedModel(Protocol):
     """What the metrics read of a model in the pool."""
 
-    name: str
-    state: str
-    memory_mb: float
+    @property
+    def name(self) -> str:
+        """What requests call it."""
+
+    @property
+    def state(self) -> str:
+        """Loading, ready or restarting."""
+
+    @property
+    def replicas(self) -> list[ReplicaState]:
+        """The engines that its requests are spread over; none where it is one engine."""
+
+    @property
+    def memory_mb(self) -> float:
+        """The memory that counts for this name."""
+
+    @property
+    def prompt_cache(self) -> PromptCacheUse:
+        """The prompts that its engine keeps in main memory."""
 
 
 @dataclass
@@ -51,6 +70,8 @@ class ModelMetrics:
     output_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    draft_model_drafted_tokens: int = 0
+    draft_model_accepted_tokens: int = 0
 
 
 class Metrics:
@@ -59,6 +80,7 @@ class Metrics:
     Attributes:
         models: gives the models that are loaded or being loaded.
         by_model: what was counted, by the model's name.
+        answered: the weights that have answered, by the model's name and their digest.
         responses: HTTP responses by method and status; status 0 is a connection that broke off before one.
     """
 
@@ -66,6 +88,7 @@ class Metrics:
         self.models = models
         self.started_at = time.time()
         self.by_model: dict[str, ModelMetrics] = defaultdict(ModelMetrics)
+        self.answered: dict[tuple[str, str], tuple[ModelSpec, ModelInfo]] = {}
         self._active: dict[int, ServedRequest] = {}
         self.responses: Counter[tuple[str, int]] = Counter()
 
@@ -84,10 +107,12 @@ class Metrics:
     def on_end(self, request: ServedRequest) -> None:
         """See `observe.Observer`."""
         self._active.pop(id(request), None)
-        if not (request.names_a_model or (request.cancelled and self._knows(request.model))):
+        if not (request.names_a_model or (request.cancelled and self._knows(request.answering))):
             return
-        model = self.by_model[request.model]
-        model.outcomes[_outcome(request)] += 1
+        model = self.by_model[request.answering]
+        if request.held is not None and request.held[0].version:
+            self.answered[request.answering, request.held[0].version] = request.held
+        model.outcomes[outcome(request)] += 1
         model.output_tokens += request.tokens
         model.duration_s.add((request.ended - request.began,))
         if request.first_token:
@@ -99,6 +124,8 @@ class Metrics:
             model.cached_tokens += usage.cached_tokens
             model.drafted_tokens += usage.drafted_tokens
             model.accepted_tokens += usage.accepted_tokens
+            model.draft_model_drafted_tokens += usage.draft_model_drafted_tokens
+            model.draft_model_accepted_tokens += usage.draft_model_accepted_tokens
             model.queue_s.add((usage.queue_s,))
         request.counted = True
 
@@ -125,6 +152,8 @@ class Metrics:
             models[name] = {
                 "state": model.state if model else "unloaded",
                 "memory_mb": round(model.memory_mb, 1) if model else 0.0,
+                "prompt_cache": msgspec.structs.asdict(model.prompt_cache if model else PromptCacheUse()),
+                "replicas": [msgspec.to_builtins(replica) for replica in model.replicas] if model else [],
                 "running": running[name],
                 "waiting": waiting[name],
                 "requests": {
@@ -135,6 +164,8 @@ class Metrics:
                 "output_tokens": counted.output_tokens,
                 "drafted_tokens": counted.drafted_tokens,
                 "accepted_tokens": counted.accepted_tokens,
+                "draft_model_drafted_tokens": counted.draft_model_drafted_tokens,
+                "draft_model_accepted_tokens": counted.draft_model_accepted_tokens,
                 **{
                     name: _summary(getattr(counted, name))
                     for name in ("ttft_s", "itl_s", "queue_s", "duration_s")
@@ -160,7 +191,7 @@ class Metrics:
         running: Counter[str] = Counter()
         waiting: Counter[str] = Counter()
         for request in self._active.values():
-            (running if request.first_token else waiting)[request.model] += 1
+            (running if request.first_token else waiting)[request.answering] += 1
         return running, waiting
 
 
@@ -171,7 +202,8 @@ def _gaps(chunks: list[tuple[float, int]]) -> Iterator[float]:
             yield (now - before) / n_tokens
 
 
-def _outcome(request: ServedRequest) -> str:
+def outcome(request: ServedRequest) -> str:
+    """How a request ended: ok, failed (5xx), refused (4xx) or cancelled."""
     if request.cancelled:
         return CANCELLED
     if request.status >= 500:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ...errors import LqmfError
-from ...types import GenerationRequest, Usage
+from ...types import GenerationRequest, ModelInfo, ModelSpec, Usage
+from ..asgi import header
 
 
 @dataclass(slots=True)
@@ -31,7 +33,12 @@ class ServedRequest:
         asked: what the engine was asked, once it was.
         counted: whether it is in the metrics. A request for a model that does not exist is not.
         texts: of the answers, by their index, where an observer wants them; None: nobody does.
-        own: for the metrics' use.
+        own: when chunks came, and of how many tokens; kept by the metrics.
+        target: name of the model in the pool that answers, which may be a version of `model`; empty until it is known.
+        shares: of the models behind `model` when that was decided.
+        finish_reasons: of the answers that have ended.
+        held: the model that answers and what it is, once it is held.
+        session: which requests belong together, where the client says so.
     """
 
     route: str
@@ -51,6 +58,36 @@ class ServedRequest:
     counted: bool = False
     texts: defaultdict[int, list[str]] | None = None
     own: Any = None
+    target: str = ""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    finish_reasons: list[str] = field(default_factory=list)
+    held: tuple[ModelSpec, ModelInfo] | None = None
+    session: str = ""
+
+    @property
+    def answering(self) -> str:
+        """What it is counted under: the model that answers, or the name that the client gave."""
+        return self.target or self.model
+
+    @property
+    def version(self) -> str:
+        """`name@3` of a version in the registry, else the digest of the weights.
+
+        Empty until they are held, and where it is not known.
+        """
+        if self.held is None:
+            return ""
+        return self.target if "@" in self.target else self.held[0].version
+
+    @property
+    def stick(self) -> str:
+        """Requests with the same one get the same version: the session's, else the key's, else its own."""
+        state = self.scope.get("state", {})
+        given = self.session or (header(self.scope, b"x-session-id") or b"").decode("latin-1")
+        key = state.get("api_key")
+        if given or key:
+            return f"{key.sha256 if key else ''} {given}"
+        return state.get("request_id") or f"{random.getrandbits(64)}"
 
     @property
     def names_a_model(self) -> bool:
@@ -61,7 +98,7 @@ class ServedRequest:
         return bool(self.asked) if self.cancelled else self.status != 404
 
 
-class Observer(Protocol):
+class Watcher(Protocol):
     """Called from the event loop, in this order, for every request; must return at once and never raise."""
 
     def on_start(self, request: ServedRequest) -> None:
@@ -70,35 +107,35 @@ class Observer(Protocol):
     def on_first_token(self, request: ServedRequest) -> None:
         """The first token of its first answer has arrived."""
 
-    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
-        """Tokens have arrived, the first ones included."""
-
     def on_end(self, request: ServedRequest) -> None:
         """It has ended: `usage`, `error` or `cancelled` is set."""
 
 
-class Observers:
-    """Several observers, called one after the other."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def on_start(self, request: ServedRequest) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.on_start(request)
-
-    def on_first_token(self, request: ServedRequest) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.on_first_token(request)
+class Observer(Watcher, Protocol):
+    """A watcher that sees every chunk too."""
 
     def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.on_chunk(request, n_tokens)
+        """Tokens have arrived, the first ones included."""
+
+
+class Observers:
+    """An observer and watchers, called one after the other. A token costs the call of the observer alone."""
+
+    def __init__(self, first: Observer, *others: Watcher) -> None:
+        self._all = (first, *others)
+        self.on_chunk = first.on_chunk
+
+    def on_start(self, request: ServedRequest) -> None:
+        """See `Watcher`."""
+        for watcher in self._all:
+            watcher.on_start(request)
+
+    def on_first_token(self, request: ServedRequest) -> None:
+        """See `Watcher`."""
+        for watcher in self._all:
+            watcher.on_first_token(request)
 
     def on_end(self, request: ServedRequest) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.on_end(request)
+        """See `Watcher`."""
+        for watcher in self._all:
+            watcher.on_end(request)

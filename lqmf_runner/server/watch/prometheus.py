@@ -5,7 +5,7 @@ prometheus_client only writes the text. `Metrics` keeps the counts, because its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client import generate_latest
@@ -18,6 +18,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ... import __version__
+from ...results.served import CANCELLED, FAILED, OK, REFUSED
+from ...types import ReplicaState
 from .histogram import Histogram
 from .metrics import Metrics
 
@@ -29,6 +31,8 @@ _TOKENS = {
     "output_tokens": "Tokens generated.",
     "drafted_tokens": "Next tokens that speculation proposed.",
     "accepted_tokens": "Drafted tokens that the model chose too.",
+    "draft_model_drafted_tokens": "Drafted tokens that the draft model proposed.",
+    "draft_model_accepted_tokens": "Those of them that the model chose too.",
 }
 _TIMES = {
     "ttft_s": ("time_to_first_token", "From the request to its first token."),
@@ -39,6 +43,8 @@ _TIMES = {
 _GAUGES = {
     "model_ready": "1 where the model answers.",
     "model_memory_bytes": "Of the model's worker.",
+    "prompt_cache_bytes": "Of prompts that have left their slot and are kept in main memory.",
+    "prompt_cache_tokens": "Of those prompts.",
     "requests_running": "Requests that get tokens.",
     "requests_waiting": "Requests without a token yet.",
 }
@@ -68,6 +74,7 @@ class _Collected(Collector):
             responses.add_metric([method, str(status)], n)
         yield responses
         yield from _loaded(metrics)
+        yield from _replicas(metrics)
         yield from _counted(metrics)
 
 
@@ -76,12 +83,44 @@ def _loaded(metrics: Metrics) -> Iterable[Metric]:
     families = {
         name: GaugeMetricFamily(f"lqmf_{name}", text, labels=["model"]) for name, text in _GAUGES.items()
     }
+    hits = CounterMetricFamily(
+        "lqmf_prompt_cache_hits", "Requests that began from a prompt in main memory.", labels=["model"]
+    )
     running, waiting = metrics.running_and_waiting()
     for model in metrics.models():
-        values = (model.state == "ready", model.memory_mb * 1e6, running[model.name], waiting[model.name])
+        kept = model.prompt_cache
+        hits.add_metric([model.name], kept.hits)
+        values = (
+            *(model.state == "ready", model.memory_mb * 1e6, kept.mb * 1e6, kept.tokens),
+            *(running[model.name], waiting[model.name]),
+        )
         for family, value in zip(families.values(), values, strict=True):
             family.add_metric([model.name], value)
-    return families.values()
+    return [*families.values(), hits]
+
+
+def _replicas(metrics: Metrics) -> Iterator[Metric]:
+    """Of the engines of models that have several."""
+    found = [(model.name, replica) for model in metrics.models() for replica in model.replicas]
+    gauges: dict[str, tuple[str, Callable[[ReplicaState], float]]] = {
+        "ready": ("1 where it takes requests.", lambda of: of.state == "ready"),
+        "slow": ("1 where its tokens take much longer than those of the others.", lambda of: of.slow),
+        "requests_running": ("Requests that it computes or that wait for it.", lambda of: of.running),
+        "work_tokens": ("Tokens that it has to compute for them, estimated.", lambda of: of.work_tokens),
+        "memory_bytes": ("Of its worker.", lambda of: of.memory_mb * 1e6),
+    }
+    labels = ["model", "replica", "place"]
+    for metric, (text, value) in gauges.items():
+        gauge = GaugeMetricFamily(f"lqmf_replica_{metric}", text, labels=labels)
+        for name, replica in found:
+            gauge.add_metric([name, str(replica.number), replica.place], value(replica))
+        yield gauge
+    counts = {"requests": "Requests that it was sent.", "output_tokens": "Tokens that it generated."}
+    for metric, text in counts.items():
+        counter = CounterMetricFamily(f"lqmf_replica_{metric}", text, labels=labels)
+        for name, replica in found:
+            counter.add_metric([name, str(replica.number), replica.place], getattr(replica, metric))
+        yield counter
 
 
 def _counted(metrics: Metrics) -> Iterator[Metric]:
@@ -91,8 +130,9 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
         "lqmf_requests", "Requests by how they ended.", labels=["model", "outcome"]
     )
     for name, counted in models:
-        for outcome, n in sorted(counted.outcomes.items()):
-            outcomes.add_metric([name, outcome], n)
+        # All of them from the start: a counter that appears with its first failures has no rate of these.
+        for outcome in (OK, FAILED, REFUSED, CANCELLED):
+            outcomes.add_metric([name, outcome], counted.outcomes[outcome])
     yield outcomes
     for field, text in _TOKENS.items():
         tokens = CounterMetricFamily(f"lqmf_{field}", text, labels=["model"])

@@ -38,18 +38,15 @@ class TraceRecorder:
         self._noted: list[RequestTrace] = []
 
     def on_start(self, request: ServedRequest) -> None:
-        """See `observe.Observer`."""
+        """See `observe.Watcher`."""
         if self._content:
             request.texts = defaultdict(list)
 
     def on_first_token(self, request: ServedRequest) -> None:
-        """See `observe.Observer`."""
-
-    def on_chunk(self, request: ServedRequest, n_tokens: int) -> None:
-        """See `observe.Observer`."""
+        """See `observe.Watcher`."""
 
     def on_end(self, request: ServedRequest) -> None:
-        """See `observe.Observer`."""
+        """See `observe.Watcher`."""
         now = self._clock()
         self._room = min(self._most, self._room + (now - self._at) * self._per_second)
         self._at = now
@@ -71,7 +68,7 @@ def _trace(request: ServedRequest) -> RequestTrace:
         id=state.get("request_id", ""),
         key=key.name if key else None,
         route=request.route,
-        model=request.model,
+        model=request.answering,
         streaming=request.streaming,
         n=request.n,
         status=request.status,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import os
 import random
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ import gradio as gr
 from ..api import Api, paced, page_error
 from ..config import PageConfig
 from ..finished_runs import measured_kld
-from ..parts import command_line, model_names
+from ..parts import command_line, model_names, offer_versions
 from ..text import as_markdown, command
 from ..votes import NONE, TIE, count_votes, keep_vote
 
@@ -49,25 +50,85 @@ class Round:
         ]
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """The components of the tab. `columns` are the answers, `votes` the buttons below them."""
+
+    state: gr.State
+    models: gr.Dropdown
+    blind: gr.Checkbox
+    most: gr.Number
+    question: gr.Textbox
+    go: gr.Button
+    stop: gr.Button
+    columns: list[gr.Markdown]
+    parts_at: gr.Markdown
+    votes: list[gr.Button]
+    tie: gr.Button
+    none: gr.Button
+    outcome: gr.Markdown
+    counted: gr.Dataframe
+    same: gr.Textbox
+
+    @property
+    def shown(self) -> list[Any]:
+        """What a round changes; `_shown` has its values."""
+        return [*self.columns, *self.votes]
+
+
 def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
     """Add the tab."""
-    state = gr.State(Round())
+    layout = _lay_out()
+    state, shown = layout.state, layout.shown
+
+    async def ask(
+        visitor: gr.Request, chosen: list[str], blind: bool, most: int | None, question: str
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        current, most = _begin(chosen, blind, most, question)
+        lines = command(
+            "chat", chosen[0], question, f"mode.sampling.max_tokens={most}", "mode.sampling.temperature=0"
+        )
+        async with contextlib.aclosing(_answers(api, visitor, current, most)) as looks:
+            async for _ in looks:
+                yield current, "", lines, "", *_shown(current)
+        if not current.blind:
+            _add_kld(current, config)
+        yield current, _parting(current), lines, "", *_shown(current)
+
+    async def vote(current: Round, choice: str) -> tuple[Any, ...]:
+        text = _vote(current, choice, config)
+        return current, text, count_votes(config.outputs), *_shown(current)
+
+    async def fill(visitor: gr.Request) -> tuple[Any, ...]:
+        names = await model_names(api, visitor)
+        return gr.Dropdown(choices=names, value=names[:2]), count_votes(config.outputs)
+
+    asked = layout.go.click(
+        ask, [layout.models, layout.blind, layout.most, layout.question],
+        [state, layout.parts_at, layout.same, layout.outcome, *shown], show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+    layout.stop.click(None, cancels=[asked], api_visibility="private")
+    for button in (*layout.votes, layout.tie, layout.none):
+        button.click(
+            vote, [state, button], [state, layout.outcome, layout.counted, *shown], api_visibility="private"
+        )
+    filled = blocks.load(fill, None, [layout.models, layout.counted], api_visibility="private")
+    offer_versions(filled, api, layout.models)
+
+
+def _lay_out() -> _Layout:
     with gr.Row():
         models = gr.Dropdown(
-            label=f"Models, 2 to {_MOST}",
-            choices=[],
-            multiselect=True,
-            max_choices=_MOST,
-            elem_id="arena-models",
+            label=f"Models, 2 to {_MOST}", choices=[], multiselect=True, max_choices=_MOST, elem_id="arena-models",
             scale=3,
-        )
-        blind = gr.Checkbox(True, label="Blind: names after the vote", elem_id="arena-blind")
+        )  # fmt: skip
+        blind = gr.Checkbox(True, label="Blind: names after the vote", elem_id="arena-blind", min_width=240)
         most = gr.Number(256, label="Most tokens", precision=0, minimum=1)
     question = gr.Textbox("", label="Question", lines=2, elem_id="arena-question")
     with gr.Row():
         go = gr.Button("Ask all", variant="primary", elem_id="arena-ask")
         stop = gr.Button("Stop all", variant="stop")
-    with gr.Row():
+    with gr.Row(elem_id="arena-answers"):
         columns = [
             gr.Markdown(visible=index < 2, elem_id=f"arena-{index}", container=True) for index in range(_MOST)
         ]
@@ -80,71 +141,56 @@ def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
         headers=["model", "rounds", "wins", "ties", "losses", "wins while blind"], datatype="str", interactive=False,
         label="Votes so far", elem_id="arena-votes",
     )  # fmt: skip
-    same = command_line("arena")
-
-    async def ask(
-        visitor: gr.Request, chosen: list[str], blind: bool, most: int, question: str
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        if not 2 <= len(chosen or []) <= _MOST or not question.strip():
-            raise page_error(f"choose 2 to {_MOST} models and ask something")
-        order = random.sample(chosen, len(chosen)) if blind else chosen
-        current = Round(uuid.uuid4().hex, question, order, [""] * len(order), [""] * len(order), blind)
-        answering = [
-            asyncio.create_task(_answer(api, visitor, current, index, most)) for index in range(len(order))
-        ]
-        lines = command(
-            "chat", chosen[0], question, f"mode.sampling.max_tokens={most}", "mode.sampling.temperature=0"
-        )
-        try:
-            while not all(task.done() for task in answering):
-                await asyncio.wait(answering, timeout=_SHOW_EVERY_S, return_when=asyncio.ALL_COMPLETED)
-                yield current, "", lines, "", *_shown(current)
-        finally:
-            for task in answering:
-                task.cancel()
-        for index, task in enumerate(answering):
-            if (error := task.exception()) is not None:
-                text = html.unescape(error.message) if isinstance(error, gr.Error) else str(error)
-                current.lines[index] = f"⚠ {text}"
-        if not current.blind:
-            _add_kld(current, config)
-        yield current, _parting(current), lines, "", *_shown(current)
-
-    async def vote(current: Round, choice: str) -> tuple[Any, ...]:
-        if not current.models or not all(current.texts):
-            raise page_error("there are no answers to choose between yet")
-        letter = _LETTERS.find(choice[0]) if choice.endswith("is better") else -1
-        winner = current.models[letter] if letter >= 0 else {"Both are good": TIE}.get(choice, NONE)
-        try:
-            new = keep_vote(
-                config.outputs,
-                current.id,
-                current.question,
-                current.models,
-                winner,
-                blind=current.blind and not current.voted,
-            )
-        except OSError as error:
-            raise page_error(f"the vote cannot be kept: {os.strerror(error.errno or 0)}") from None
-        if current.blind and not current.voted:
-            _add_kld(current, config)  # before the vote it would name the model
-        current.voted = True
-        text = "Counted." if new else "This round has its vote already; it is counted once."
-        return current, text, count_votes(config.outputs), *_shown(current)
-
-    async def fill(visitor: gr.Request) -> tuple[Any, ...]:
-        names = await model_names(api, visitor)
-        return gr.Dropdown(choices=names, value=names[:2]), count_votes(config.outputs)
-
-    shown = [*columns, *votes]
-    asked = go.click(
-        ask, [models, blind, most, question], [state, parts_at, same, outcome, *shown], show_progress="hidden",
-        api_visibility="private",
+    return _Layout(
+        gr.State(Round()), models, blind, most, question, go, stop, columns, parts_at, votes, tie, none, outcome,
+        counted, command_line("arena"),
     )  # fmt: skip
-    stop.click(None, cancels=[asked], api_visibility="private")
-    for button in (*votes, tie, none):
-        button.click(vote, [state, button], [state, outcome, counted, *shown], api_visibility="private")
-    blocks.load(fill, None, [models, counted], api_visibility="private")
+
+
+def _begin(chosen: list[str], blind: bool, most: int | None, question: str) -> tuple[Round, int]:
+    """A round that has no answers yet, and how many tokens each may have; what it lacks is a page error."""
+    if not 2 <= len(chosen or []) <= _MOST or not question.strip():
+        raise page_error(f"choose 2 to {_MOST} models and ask something")
+    if not most:
+        raise page_error("say how many tokens an answer may have")
+    order = random.sample(chosen, len(chosen)) if blind else chosen
+    return Round(uuid.uuid4().hex, question, order, [""] * len(order), [""] * len(order), blind), most
+
+
+async def _answers(api: Api, visitor: gr.Request, current: Round, most: int) -> AsyncGenerator[None, None]:
+    """Fill in all columns at the same time, and pause for each look at them. A model that fails says so in its line."""
+    answering = [
+        asyncio.create_task(_answer(api, visitor, current, index, most))
+        for index in range(len(current.models))
+    ]
+    try:
+        while not all(task.done() for task in answering):
+            await asyncio.wait(answering, timeout=_SHOW_EVERY_S, return_when=asyncio.ALL_COMPLETED)
+            yield
+    finally:
+        for task in answering:
+            task.cancel()
+    for index, task in enumerate(answering):
+        if (error := task.exception()) is not None:
+            text = html.unescape(error.message) if isinstance(error, gr.Error) else str(error)
+            current.lines[index] = f"⚠ {text}"
+
+
+def _vote(current: Round, choice: str, config: PageConfig) -> str:
+    """Keep the vote of a round, whose names are shown from now on; what came of it."""
+    if not current.models or not all(current.texts):
+        raise page_error("there are no answers to choose between yet")
+    letter = _LETTERS.find(choice[0]) if choice.endswith("is better") else -1
+    winner = current.models[letter] if letter >= 0 else {"Both are good": TIE}.get(choice, NONE)
+    unseen = current.blind and not current.voted
+    try:
+        new = keep_vote(config.outputs, current.id, current.question, current.models, winner, blind=unseen)
+    except OSError as error:
+        raise page_error(f"the vote cannot be kept: {os.strerror(error.errno or 0)}") from None
+    if unseen:
+        _add_kld(current, config)  # before the vote it would name the model
+    current.voted = True
+    return "Counted." if new else "This round has its vote already; it is counted once."
 
 
 def _add_kld(current: Round, config: PageConfig) -> None:
@@ -163,12 +209,15 @@ async def _answer(api: Api, visitor: gr.Request, current: Round, index: int, mos
     }  # fmt: skip
     began, first, usage = time.perf_counter(), None, None
     async for events in paced(api.stream("/v1/chat/completions", visitor, body), _SHOW_EVERY_S):
-        first = first or time.perf_counter()
+        if events and first is None:
+            first = time.perf_counter()
         for event in events:
             usage = event.get("usage") or usage
             current.texts[index] += "".join(
                 choice["delta"].get("content") or "" for choice in event["choices"]
             )
+            if any(choice["delta"].get("reasoning_content") for choice in event["choices"]):
+                current.lines[index] = "thinking …"
     if usage is not None and first is not None:
         took = time.perf_counter() - began
         tokens = usage["completion_tokens"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pandas as pd
 
+from ...config.texts import quoted
 from ...errors import UserInputError
 from ...results.finished import FinishedRun, contrasts, gather
 from ...results.schema import ModelResult
@@ -17,38 +19,33 @@ from .. import verdicts
 from ..api import page_error
 from ..config import PATH, PageConfig
 from ..finished_runs import Run, find_run, list_runs, trust
-from ..parts import command_line
+from ..parts import command_line, first_cell, text_table
 from ..text import as_markdown, command
 
 _COLUMNS = ["run", "mode", "models", "prompts", "loads", "best", "trust"]
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """The components of the tab. `same` has the command of what is described."""
+
+    table: gr.Dataframe
+    first: gr.Dropdown
+    second: gr.Dropdown
+    refresh: gr.Button
+    about: gr.Markdown
+    figures: gr.Dataframe
+    trend: gr.LinePlot
+    same: gr.Textbox
+
+
 def add(config: PageConfig, blocks: gr.Blocks) -> None:
     """Add the tab."""
-    outputs = config.outputs
-    table = gr.Dataframe(
-        headers=_COLUMNS, datatype="str", interactive=False, wrap=True, label="Finished runs, newest first",
-        show_search="filter", elem_id="runs-table",
-    )  # fmt: skip
-    with gr.Row():
-        first = gr.Dropdown(label="Run", choices=[], elem_id="runs-first", scale=2)
-        second = gr.Dropdown(label="Beside", choices=[], elem_id="runs-second", scale=2)
-        refresh = gr.Button("Refresh list", min_width=90)
-    about = gr.Markdown(elem_id="runs-about")
-    figures = gr.Dataframe(
-        datatype="str", interactive=False, wrap=True, label="Figures", elem_id="runs-figures"
-    )
-    trend = gr.LinePlot(
-        x="started",
-        y="output tok/s",
-        color="model",
-        title="Output tok/s at the lowest load, over time",
-        height=260,
-    )
-    same = command_line("runs")
+    layout = _lay_out()
+    first, second = layout.first, layout.second
 
     async def show() -> tuple[Any, ...]:
-        runs = list_runs(outputs)
+        runs = list_runs(config.outputs)
         ids = [run.id for run in runs]
         return (
             [_row(run) for run in runs],
@@ -57,28 +54,46 @@ def add(config: PageConfig, blocks: gr.Blocks) -> None:
             _trend(runs),
         )
 
-    async def select(event: gr.SelectData) -> str:
-        return str(event.row_value[0])
-
     async def describe(one: str | None, other: str | None) -> tuple[str, Any, str]:
-        if not one:
-            return "", None, ""
-        runs = [_found(outputs, name) for name in (one, other) if name]
-        if len(runs) == 1:
-            return _about(runs[0]), _figures(runs[0].results.models), command("history")
-        line = command("mode=compare", f"runs=[{','.join(str(run.folder) for run in runs)}]")
-        try:
-            text, rows = _side_by_side(runs)
-        except UserInputError as error:
-            raise page_error(f"{error.message}\n{error.hint}") from None
-        return text, rows, line
+        return (
+            _describe([_found(config.outputs, name) for name in (one, other) if name])
+            if one
+            else ("", None, "")
+        )
 
-    shown = [about, figures, same]
-    table.select(select, None, first, api_visibility="private")
+    layout.table.select(first_cell, None, first, api_visibility="private")
     for chosen in (first, second):
-        chosen.change(describe, [first, second], shown, api_visibility="private")
-    refresh.click(show, None, [table, first, second, trend], api_visibility="private")
-    blocks.load(show, None, [table, first, second, trend], api_visibility="private")
+        chosen.change(
+            describe, [first, second], [layout.about, layout.figures, layout.same], api_visibility="private"
+        )
+    for event in (layout.refresh.click, blocks.load):
+        event(show, None, [layout.table, first, second, layout.trend], api_visibility="private")
+
+
+def _lay_out() -> _Layout:
+    table = text_table(_COLUMNS, "Finished runs, newest first", "runs-table", search=True)
+    with gr.Row():
+        first = gr.Dropdown(label="Run", choices=[], elem_id="runs-first", scale=2, min_width=280)
+        second = gr.Dropdown(label="Beside", choices=[], elem_id="runs-second", scale=2, min_width=280)
+        refresh = gr.Button("Refresh list", min_width=90)
+    about = gr.Markdown(elem_id="runs-about")
+    figures = text_table(["model"], "Figures", "runs-figures")
+    trend = gr.LinePlot(
+        x="started", y="output tok/s", color="model", title="Output tok/s at the lowest load", height=260
+    )
+    return _Layout(table, first, second, refresh, about, figures, trend, command_line("runs"))
+
+
+def _describe(runs: list[Run]) -> tuple[str, pd.DataFrame, str]:
+    """One run, or two side by side: what there is to say, the figures, and the same in a terminal."""
+    if len(runs) == 1:
+        return _about(runs[0]), _figures(runs[0].results.models), command("history")
+    line = command("compare", f"runs=[{','.join(quoted(str(run.folder)) for run in runs)}]")
+    try:
+        text, rows = _side_by_side(runs)
+    except UserInputError as error:
+        raise page_error(f"{error.message}\n{error.hint}") from None
+    return text, rows, line
 
 
 def _found(outputs: Path, name: str) -> Run:

@@ -16,8 +16,8 @@ from ..text import code_block, command
 
 _EVERY_S = 3.0
 _COLUMNS = [
-    "model", "state", "memory, MB", "running", "waiting", "answered", "failed", "output tokens", "TTFT p50, s",
-    "ITL p50, ms",
+    "model", "state", "replicas", "memory, MB", "running", "waiting", "answered", "failed", "output tokens",
+    "TTFT p50, s", "ITL p50, ms",
 ]  # fmt: skip
 
 
@@ -75,10 +75,18 @@ def _row(name: str, model: dict[str, Any]) -> list[str]:
     ttft, itl = model["ttft_s"].get("p50"), model["itl_s"].get("p50")
     requests = model["requests"]
     return [
-        name, model["state"], f"{model['memory_mb']:,.0f}", str(model["running"]), str(model["waiting"]),
-        f"{requests['ok']:,}", f"{requests['failed']:,}", f"{model['output_tokens']:,}",
-        "" if ttft is None else f"{ttft:.2f}", "" if itl is None else f"{itl * 1e3:.0f}",
+        name, model["state"], _replicas(model["replicas"]), f"{model['memory_mb']:,.0f}",
+        str(model["running"]), str(model["waiting"]), f"{requests['ok']:,}",
+        f"{requests['failed']:,}", f"{model['output_tokens']:,}", "" if ttft is None else f"{ttft:.2f}",
+        "" if itl is None else f"{itl * 1e3:.0f}",
     ]  # fmt: skip
+
+
+def _replicas(replicas: list[dict[str, Any]]) -> str:
+    """How many are ready, and where; empty if the model is one engine."""
+    ready = [replica for replica in replicas if replica["state"] == "ready"]
+    places = ", ".join(sorted({replica["place"] for replica in ready}))
+    return f"{len(ready)} of {len(replicas)} ready, {places}".removesuffix(", ") if replicas else ""
 
 
 def _keys(config: PageConfig, visitor: gr.Request) -> str:

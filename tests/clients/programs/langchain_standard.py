@@ -18,6 +18,7 @@ class TestChatOpenAI(ChatModelIntegrationTests):
             "base_url": os.environ["LQMF_BASE_URL"],
             "api_key": "none",
             "stream_usage": True,
+            "use_responses_api": "LQMF_RESPONSES" in os.environ,
         }
 
     @property

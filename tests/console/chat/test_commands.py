@@ -16,7 +16,7 @@ from lqmf_runner.config import SamplingConfig
 from lqmf_runner.console.chat import saved
 from lqmf_runner.console.chat.commands import COMMANDS, ChatCompleter, run_command
 from lqmf_runner.console.chat.comparison import difference
-from lqmf_runner.console.chat.prompt import LeaveError
+from lqmf_runner.console.chat.screen.prompt import LeaveError
 from lqmf_runner.console.chat.session import ChatSession
 from lqmf_runner.console.chat.targets import Target
 from lqmf_runner.engine import EngineClient
@@ -28,7 +28,7 @@ from lqmf_runner.errors import (
     UserInputError,
 )
 from lqmf_runner.types import GenerationRequest
-from tests.support.scripted import INFO, Fail, Say, ScriptedEngine
+from tests.support.engine.scripted import INFO, Fail, Say, ScriptedEngine
 
 Script = Callable[[int, GenerationRequest], Sequence[Say | Fail]]
 

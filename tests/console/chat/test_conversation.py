@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from lqmf_runner.console.chat.conversation import Conversation, Turn
 from lqmf_runner.types import SamplingParams, Usage
-from tests.support.scripted import INFO
+from tests.support.engine.scripted import INFO
 
 
 def talked(turns: int, *, system: str | None = "Be brief.") -> Conversation:

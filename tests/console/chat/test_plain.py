@@ -14,8 +14,8 @@ import pytest
 from lqmf_runner.console.chat.plain import PlainChat
 from lqmf_runner.types import SamplingParams
 from tests.conftest import Run
-from tests.support.endpoint import serve
-from tests.support.scripted import Say, ScriptedEngine
+from tests.support.engine.endpoint import serve
+from tests.support.engine.scripted import Say, ScriptedEngine
 
 FAR = ("mode=chat", "model=openai", "prompts=conversation")
 HERE = {"NO_PROXY": "127.0.0.1"}

@@ -8,16 +8,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.endpoint import Asked, serve
-from tests.support.terminal import Terminal, needs_tmux, open_terminal
+from tests.support.engine.endpoint import Asked, serve
+from tests.support.screens.terminal import Terminal, needs_tmux, open_terminal
 
 pytestmark = needs_tmux
 
 
 @contextmanager
-def chat(folder: Path, endpoint: Asked, *more: str, columns: int = 80) -> Iterator[Terminal]:
+def chat(
+    folder: Path, endpoint: Asked, *more: str, columns: int = 80, env: dict[str, str] | None = None
+) -> Iterator[Terminal]:
     arguments = ("mode=chat", "model=openai", f"server.url={endpoint.url}", "model.name=m", *more)
-    with open_terminal(folder, *arguments, columns=columns) as terminal:
+    with open_terminal(folder, *arguments, columns=columns, env=env) as terminal:
         terminal.wait_for("›")
         yield terminal
 
@@ -46,11 +48,19 @@ def test_typing_pasting_and_leaving(tmp_path: Path) -> None:
             answered(terminal, "slash\nI heard 2 lines.")
             terminal.press("C-c")
             answered(terminal, "Ctrl-D or /quit ends the chat.")
+            terminal.paste("/api/chat gave\n404\nwhy?\nhelp")
+            terminal.press("Enter")
+            answered(terminal, "I heard 4 lines.")
+            terminal.enter('"""/quit"""')
+            answered(terminal, "I heard 1 lines.")
             terminal.enter("/foo")
             answered(terminal, "there is no command /foo")
             terminal.press("C-d")
             terminal.wait_for("exit code 0.")
-        assert endpoint.asked == ["Translate this:\nhello\nworld", "a\nb", "first\nsecond", "back\nslash"]
+        assert endpoint.asked == [
+            *("Translate this:\nhello\nworld", "a\nb", "first\nsecond", "back\nslash"),
+            *("/api/chat gave\n404\nwhy?\nhelp", "/quit"),
+        ]
         with chat(tmp_path, endpoint) as terminal:
             terminal.press("Up")
             terminal.wait_for("› /foo")
@@ -104,7 +114,8 @@ def test_words_are_wrapped_and_survive_a_resize(tmp_path: Path) -> None:
         resized.wait(60)
         yield " ".join(words[30:])
 
-    with serve(pieces) as endpoint, chat(tmp_path, endpoint, columns=80) as terminal:
+    stale = {"COLUMNS": "80", "LINES": "24"}  # a shell's, which do not follow the terminal
+    with serve(pieces) as endpoint, chat(tmp_path, endpoint, columns=80, env=stale) as terminal:
         terminal.enter("go")
         terminal.wait_for("word29")
         terminal.resize(60, 24)

@@ -57,6 +57,22 @@ def test_two_readings_that_are_as_good_are_a_question(console: Understanding) ->
     assert step.confidence < SURE
 
 
+def test_each_of_several_models_is_asked_the_whole_question(console: Understanding) -> None:
+    asked = console.steps('ask qwen_gguf, mistral and llama "why is the sky blue?"')
+    assert [step.models for step in asked] == [["qwen_gguf"], ["mistral_gptq4"], ["llama32_bnb4"]]
+    assert {step.arguments["message"] for step in asked} == {"why is the sky blue?"}
+    assert [step.intent for step in console.steps("ask qwen and mistral why")] == [UNKNOWN]  # which qwen?
+
+
+def test_stop_it_asks_whether_the_run_or_the_server_is_meant(console: Understanding) -> None:
+    (step,) = console.steps("stop it")
+    assert {step.intent, *step.others} == {"CANCEL_WORK", "STOP_API_SERVER"}
+
+
+def test_how_long_it_takes_is_the_progress(console: Understanding) -> None:
+    assert [step.intent for step in console.steps("how long will that take?")] == ["SHOW_PROGRESS"]
+
+
 def test_a_corrected_spelling_is_said(console: Understanding) -> None:
     (exact,), (typed,) = console.steps("stop the server"), console.steps("stpo the sevrer")
     assert (typed.intent, typed.arguments) == (exact.intent, exact.arguments)
@@ -97,6 +113,11 @@ def test_a_word_that_is_not_understood_stops_everything(text: str, console: Unde
     assert [step.intent for step in console.steps(text)] == [UNKNOWN]
 
 
+def test_a_word_that_is_not_understood_is_named_as_it_was_typed(console: Understanding) -> None:
+    (step,) = console.steps("scale Linked to 2")
+    assert step.unclear == ("Linked",)
+
+
 def test_names_that_differ_in_signs_only_are_one_model() -> None:
     console = Understanding(["mini_bnb4", "mini_gptq4", "mini_bnb_4bit", "mini_gptq_4bit"])
     (part,), (whole,), (all_of_them,) = map(
@@ -105,6 +126,39 @@ def test_names_that_differ_in_signs_only_are_one_model() -> None:
     assert part.arguments == {"model": "mini_gptq4"}
     assert whole.arguments == {"model": "mini_gptq_4bit"}
     assert all_of_them.arguments["models"] == ["mini_bnb4", "mini_gptq4"]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "intent", "arguments"),
+    [
+        ("promote version 2 of chat", "PROMOTE_VERSION", {"model": "chat", "version": "2"}),
+        ("promote chat@2", "PROMOTE_VERSION", {"model": "chat", "version": "2"}),
+        ("chat with chat", "CHAT_WITH_MODEL", {"model": "chat"}),
+        ("roll back serve", "ROLL_BACK_VERSION", {"model": "serve"}),
+        ("load list", "LOAD_MODEL_API", {"model": "list"}),
+        ("ask chat what a cache is", "EXPERIMENT_WITH_MODEL",
+         {"kind": "single", "models": ["chat"], "message": "what a cache is"}),
+        ("promote version 2 of x", "PROMOTE_VERSION", {"model": "x", "version": "2"}),
+        ("list models", "LIST_MODELS", {"scope": "available"}),
+        ("serve mini", "START_API_SERVER", {"models": ["mini"]}),
+    ],
+)  # fmt: skip
+def test_a_model_may_be_called_as_a_command(sentence: str, intent: str, arguments: dict[str, object]) -> None:
+    (step,) = Understanding(["chat", "serve", "list", "x", "mini"]).steps(sentence)
+    assert (step.intent, step.arguments, step.choices) == (intent, arguments, {})
+
+
+def test_a_model_that_came_later_is_understood() -> None:
+    console = Understanding(["mini"])
+    assert [step.intent for step in console.steps("promote version 2 of fresh")] == [UNKNOWN]
+    console.know(["mini", "fresh"])
+    (step,) = console.steps("promote version 2 of fresh")
+    assert step.arguments == {"model": "fresh", "version": "2"}
+
+
+def test_served_versions_are_not_those_of_the_model_that_was_talked_about(console: Understanding) -> None:
+    (step,) = console.steps("which of the two served versions is better?", ["qwen_gguf"])
+    assert step.choices == {"model": [*NAMES]}
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,6 @@ def test_a_constraint_and_ignore_eos_do_not_go_together() -> None:
     ids=["byte-level BPE", "SentencePiece", "Metaspace"],
 )
 def test_vocabulary_entries_become_the_bytes_they_stand_for(decoder: list, pieces: dict[str, bytes]) -> None:
-    from lqmf_runner.engine.worker.runners.transformers import piece_bytes
+    from lqmf_runner.engine.worker.runners.transformers_tokenizer import piece_bytes
 
     assert {piece: piece_bytes(piece, decoder) for piece in pieces} == pieces

@@ -111,3 +111,15 @@ def test_a_tool_is_what_was_sent_and_whole_only_where_a_template_fails_on_it(
     assert ChatTemplate(joined, {}).render((Message("user", "hi"),), tools=tools) == "f"
     walked = "{{ tools[0].function.parameters.properties|items|list }}{{ raise_exception('no') if sent }}"
     assert ChatTemplate(walked, {}).render((Message("user", "hi"),), tools=tools) == "[]"
+
+
+def test_system_messages_are_one_at_the_beginning_for_templates_that_insist() -> None:
+    strict = (
+        "{% if m.role == 'system' and not loop.first %}{{ raise_exception('must be at the beginning') }}{% endif %}"
+        "{{ m.role }}:{{ m.content }};"
+    )
+    later = (Message("system", "a"), Message("user", "hi"), Message("system", "b"), Message("user", "so"))
+    assert render(strict, later) == "system:a\n\nb;user:hi;user:so;"
+    assert render("{{ m.role }};", later) == "system;user;system;user;"
+    with pytest.raises(InvalidRequestError, match="no system"):
+        render("{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}", later)

@@ -16,7 +16,7 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import ContextLengthError, InvalidRequestError, ModelUnusableError
 from lqmf_runner.types import GenerationRequest, ModelSpec
 
-from ...support.architectures import make_architecture, make_gguf_twin
+from ...support.models.architectures import make_architecture, make_gguf_twin
 
 MEAN, LAST, RANK = 1, 3, 4
 TEXTS = ["a cat sleeps", "the dog barks at the cat", "x", "the same words again and again and again"]

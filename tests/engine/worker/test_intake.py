@@ -13,7 +13,7 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import ContextLengthError
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
 
-from ...support.tiny import make_gguf
+from ...support.models.tiny import make_gguf
 
 HUGE = GenerationRequest(prompt="word " * 2_000_000)
 SHORT = GenerationRequest(prompt="a", sampling=SamplingParams(max_tokens=1))

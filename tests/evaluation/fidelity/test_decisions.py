@@ -11,7 +11,7 @@ from lqmf_runner.decisions.decide import Option, Question
 from lqmf_runner.decisions.sets import DecisionSet, KnownDecision, load_decisions
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.evaluation.fidelity.decisions import Decided, calibration, compare_decisions, decide_all
-from tests.support.bigram import BigramEngine, table
+from tests.support.engine.bigram import BigramEngine, table
 
 KINDS = {"choice": (2, 6), "score": (3, 5), "yes_no": (2, 2)}
 

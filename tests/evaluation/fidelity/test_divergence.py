@@ -11,7 +11,7 @@ from lqmf_runner.evaluation.fidelity.divergence import (
     first_divergence,
     greedy_requests,
 )
-from tests.support.bigram import BigramEngine, table
+from tests.support.engine.bigram import BigramEngine, table
 
 
 def test_first_divergence() -> None:

@@ -10,8 +10,8 @@ import pytest
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.evaluation.fidelity.windows import WindowProtocol, compare_with_reference, record_reference
 from lqmf_runner.types import ModelSpec
-from tests.support.architectures import make_architecture
-from tests.support.tiny import make_gguf
+from tests.support.models.architectures import make_architecture
+from tests.support.models.tiny import make_gguf
 
 N_VOCAB = 24_000
 PROTOCOL = WindowProtocol()

@@ -16,7 +16,7 @@ from lqmf_runner.evaluation.fidelity.plan import FidelityPlan
 from lqmf_runner.evaluation.fidelity.reference import prepare_reference
 from lqmf_runner.results.quality import Quality
 from lqmf_runner.types import ModelSpec
-from tests.support.bigram import BigramEngine, table
+from tests.support.engine.bigram import BigramEngine, table
 
 PROMPTS = PromptsConfig(name="p", entries=[Prompt(id=f"p{i}", prompt=chr(97 + i)) for i in range(5)])
 SPEC = ModelSpec(

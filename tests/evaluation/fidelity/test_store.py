@@ -96,7 +96,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from lqmf_runner.evaluation.fidelity.windows import WindowProtocol, record_reference
 from lqmf_runner.evaluation.fidelity.store import ReferenceStore
-from tests.support.bigram import BigramEngine, table
+from tests.support.engine.bigram import BigramEngine, table
 from tests.evaluation.fidelity.test_store import KEY
 
 async def main():

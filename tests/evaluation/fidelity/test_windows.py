@@ -25,9 +25,9 @@ from lqmf_runner.evaluation.fidelity.windows import (
     top1_agreement,
 )
 from lqmf_runner.types import ModelSpec, Window
-from tests.support.architectures import Reference, make_architecture, make_gguf_twin
+from tests.support.models.architectures import Reference, make_architecture, make_gguf_twin
 
-from ...support.bigram import BigramEngine, table
+from ...support.engine.bigram import BigramEngine, table
 
 PROTOCOL = WindowProtocol(size=64, first=32)
 RANDOM = np.random.default_rng(7)

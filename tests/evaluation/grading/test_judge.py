@@ -9,7 +9,7 @@ import pytest
 
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.evaluation.grading.judge import Judge, Request, load_rubric
-from tests.support.judges import RuledJudge, always_first, answers_in, by_length
+from tests.support.engine.judges import RuledJudge, always_first, answers_in, by_length
 
 ASKED = Request("Name a colour.")
 

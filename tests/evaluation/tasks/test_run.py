@@ -22,8 +22,8 @@ from lqmf_runner.errors import EngineError, MissingDependencyError, UserInputErr
 from lqmf_runner.evaluation.tasks import run as tasks_module
 from lqmf_runner.evaluation.tasks.run import EngineLM, Tasks
 from lqmf_runner.types import ModelSpec, Score
-from tests.support.scripted import INFO
-from tests.support.toy import N_VOCAB, ToyHandler, ToyModel, best, logprob
+from tests.support.engine.scripted import INFO
+from tests.support.engine.toy import N_VOCAB, ToyHandler, ToyModel, best, logprob
 
 SETS = Path(tasks_module.__file__).parent / "sets"
 

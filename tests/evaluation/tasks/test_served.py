@@ -12,7 +12,7 @@ from lqmf_runner.engine import load_engine
 from lqmf_runner.formats.gguf import GgufBackend
 from lqmf_runner.types import ModelSpec
 from tests.evaluation.tasks.test_run import ask, measure, rows
-from tests.support.processes import MODEL, Program
+from tests.support.server.processes import MODEL, Program
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None or importlib.util.find_spec("gguf") is None,

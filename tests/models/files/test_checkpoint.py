@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from lqmf_runner.errors import ModelUnusableError
 from lqmf_runner.models import content_version, inspect_model
 
-from ...support.tiny import make_checkpoint
+from ...support.models.tiny import make_checkpoint
 
 
 def folder_of(root: Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:

@@ -10,7 +10,7 @@ from lqmf_runner.errors import FieldError
 from lqmf_runner.openai_api.bodies.messages import text_of, to_message
 from lqmf_runner.openai_api.schemas import ChatMessage, ContentPart, StoredCall, StoredFunction
 from lqmf_runner.types import Message
-from tests.support.openai_bodies import chat
+from tests.support.server.openai_bodies import chat
 
 
 def test_calls_and_their_results_go_to_the_template_as_objects():

@@ -19,6 +19,8 @@ from lqmf_runner.openai_api.bodies.sampling import MAX_STOP_LENGTH, keep_alive_s
         ("5m", 300.0),
         ("250ms", 0.25),
         ("1.5h", 5400.0),
+        ("1h30m", 5400.0),
+        ("-1m", -60.0),
         ("7", 7.0),
         ("-1", -1.0),
     ],
@@ -27,7 +29,7 @@ def test_durations(value: Any, seconds: float | None) -> None:
     assert keep_alive_seconds(value) == seconds
 
 
-@pytest.mark.parametrize("value", ["soon", "", "5 minutes", "1e3"])
+@pytest.mark.parametrize("value", ["soon", "", "5 minutes", "1e3", "m", "5m7x"])
 def test_what_is_no_duration_is_named(value: str) -> None:
     with pytest.raises(FieldError) as caught:
         keep_alive_seconds(value)

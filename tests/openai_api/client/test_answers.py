@@ -1,4 +1,4 @@
-"""What an endpoint answers, read event by event. `tests/engine/test_remote.py` has the same over real HTTP."""
+"""What an endpoint answers, read event by event. `tests/engine/remote/` has the same over real HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lqmf_runner.errors import EndpointSetupError, RemoteEngineError
 from lqmf_runner.openai_api.client.answers import StreamReader, choose_model, read_score
 from lqmf_runner.openai_api.client.events import EventParser
 from lqmf_runner.types import Chunk
-from tests.support.openai_bodies import TOOL, chat
+from tests.support.server.openai_bodies import TOOL, chat
 
 
 def line(*choices: dict[str, Any], **more: Any) -> str:

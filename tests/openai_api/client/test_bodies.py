@@ -10,7 +10,7 @@ import pytest
 from lqmf_runner.errors import InvalidRequestError
 from lqmf_runner.openai_api.client.bodies import generation_body, score_body
 from lqmf_runner.types import Constraint, GenerationRequest, Message, SamplingParams
-from tests.support.openai_bodies import TOOL, chat, completion
+from tests.support.server.openai_bodies import TOOL, chat, completion
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"x": 1}}}
 TALK = (

@@ -1,4 +1,4 @@
-"""Error statuses of an endpoint. `tests/engine/test_remote.py` has all of them over real HTTP."""
+"""Error statuses of an endpoint. `tests/engine/remote/` has all of them over real HTTP."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.batch import Batch
+from tests.support.runs.batch import Batch
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from lqmf_runner.errors import InvalidRequestError, UserInputError
 from lqmf_runner.types import GenerationRequest
-from tests.support.batch import Batch, echo, prompt_of
-from tests.support.scripted import Fail, Say
+from tests.support.engine.scripted import Fail, Say
+from tests.support.runs.batch import Batch, echo, prompt_of
 
 SHEET = '\ufeffID;Kunde;Frage;\r\n1;Müller;"Wie\ngeht es?";\r\n7;;wer?;\r\n8;x;;\r\n'
 

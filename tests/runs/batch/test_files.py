@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from lqmf_runner.config import BatchMode
-from lqmf_runner.errors import UserInputError
+from lqmf_runner.errors import MissingDependencyError, UserInputError
 from lqmf_runner.runs.batch.files import BatchFiles, choose_files
 
 OPENAI = '{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x"}}\n'
@@ -39,7 +40,7 @@ def test_the_answers_to_a_table_are_a_table(source: Path, name: str, table: str)
     assert (files.answers.name, files.result.name) == ("q.answers.jsonl", table)
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.CSV", "out.tsv"])
+@pytest.mark.parametrize("name", ["out.csv", "out.CSV", "out.tsv", "out.xlsx"])
 def test_a_table_has_its_lines_beside_it(source: Path, name: str) -> None:
     files = choose(source, source.with_name(name))
     assert (files.answers, files.result) == (source.with_name("out.answers.jsonl"), source.with_name(name))
@@ -57,13 +58,21 @@ def test_a_table_of_something_else_is_not_overwritten(source: Path) -> None:
 
 
 def test_formats_that_are_not_written_are_refused(source: Path) -> None:
-    with pytest.raises(UserInputError, match="JSONL or CSV"):
-        choose(source, source.with_name("out.xlsx"))
+    with pytest.raises(UserInputError, match="JSONL, CSV or XLSX"):
+        choose(source, source.with_name("out.ods"))
     lines = source.with_name("openai.jsonl")
     lines.write_text(OPENAI)
     with pytest.raises(UserInputError, match="are in that format"):
         choose(lines, source.with_name("out.csv"))
     assert choose(lines, source.with_name("out.jsonl")).table is None
+
+
+def test_a_workbook_is_refused_before_anything_is_answered_if_it_cannot_be_written(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(MissingDependencyError, match="writing XLSX needs"):
+        choose(source, source.with_name("out.xlsx"))
 
 
 def test_a_tilde_is_the_home_folder(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

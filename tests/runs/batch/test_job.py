@@ -18,9 +18,9 @@ from lqmf_runner.errors import UserInputError
 from lqmf_runner.results.files import read_requests, read_results
 from lqmf_runner.results.schema import Shape
 from lqmf_runner.types import GenerationRequest, ModelSpec
-from tests.support.batch import Batch, echo, lines
-from tests.support.endpoint import serve
-from tests.support.scripted import Fail, Say
+from tests.support.engine.endpoint import serve
+from tests.support.engine.scripted import Fail, Say
+from tests.support.runs.batch import Batch, echo, lines
 
 ROOT = Path(__file__).resolve().parents[3]
 

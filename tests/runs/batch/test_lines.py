@@ -17,10 +17,10 @@ from lqmf_runner.runs.batch.lines import (
     prompt_exchange,
 )
 from lqmf_runner.types import Constraint, Message, ModelSpec, SamplingParams
-from tests.support.batch import Batch, calling, load_fake
-from tests.support.fakes import fake_server
-from tests.support.openai_bodies import TOOL
-from tests.support.tiny import make_gguf
+from tests.support.models.tiny import make_gguf
+from tests.support.runs.batch import Batch, calling, load_fake
+from tests.support.server.fakes import fake_server
+from tests.support.server.openai_bodies import TOOL
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 BASE = SamplingParams(max_tokens=50, temperature=0.0, seed=0, top_k=7, stop=("x",))

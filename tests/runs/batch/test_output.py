@@ -11,9 +11,9 @@ import pytest
 from lqmf_runner.config import SamplingConfig
 from lqmf_runner.errors import InvalidRequestError, LqmfError, UserInputError
 from lqmf_runner.types import GenerationRequest
-from tests.support.batch import Batch, echo, lines, load_fake, prompt_of
-from tests.support.openai_bodies import TOOL
-from tests.support.scripted import Fail, Say
+from tests.support.engine.scripted import Fail, Say
+from tests.support.runs.batch import Batch, echo, lines, load_fake, prompt_of
+from tests.support.server.openai_bodies import TOOL
 
 
 def chat(custom_id: str, **body: Any) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.batch import Batch, lines
-from tests.support.endpoint import serve
-from tests.support.scripted import Say
-from tests.support.terminal import needs_tmux, open_terminal
+from tests.support.engine.endpoint import serve
+from tests.support.engine.scripted import Say
+from tests.support.runs.batch import Batch, lines
+from tests.support.screens.terminal import needs_tmux, open_terminal
 
 SHEET = 'name,first,second\nx,how are you?,who are you?\ny,b,"c\nd"\n'
 

@@ -16,8 +16,8 @@ from lqmf_runner.errors import (
     UserInputError,
 )
 from lqmf_runner.types import GenerationRequest, SamplingParams
-from tests.support.batch import Batch, Script, echo, lines, prompt_of
-from tests.support.scripted import Fail, Say, ScriptedEngine
+from tests.support.engine.scripted import Fail, Say, ScriptedEngine
+from tests.support.runs.batch import Batch, Script, echo, lines, prompt_of
 
 
 def fails(times: int, error: LqmfError) -> Script:
@@ -95,7 +95,7 @@ def test_waits_between_retries_double_or_are_what_the_endpoint_asks_for(
     from lqmf_runner.runs.batch.lines import prompt_exchange
     from lqmf_runner.runs.batch.output import Outcome
     from lqmf_runner.runs.batch.run import BatchPlan, run_batch
-    from tests.support.scripted import run_virtual
+    from tests.support.engine.scripted import run_virtual
 
     engine = ScriptedEngine(lambda *_: [Fail(0.5, busy(retry_after))])
     exchange = prompt_exchange({"prompt": "q"}, "prompt", system=None, sampling=SamplingParams())

@@ -9,7 +9,9 @@ import pytest
 from lqmf_runner.server.route import about
 from lqmf_runner.server.routes import ROUTES
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
+
+REFUSED = {"/api/push", "/api/create", "/api/copy", "/api/blobs/{digest}"}  # whatever their body is
 
 
 async def test_every_route_is_described_with_its_body_and_its_answer():
@@ -20,9 +22,13 @@ async def test_every_route_is_described_with_its_body_and_its_answer():
     assert posts == {
         "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/systemone", "/v1/decisions",
         "/tokenize", "/detokenize", "/models/{name}/chat", "/models/{name}/load", "/models/{name}/unload",
+        "/models/{name}/scale", "/models/{name}/promote", "/models/{name}/rollback", "/models/{name}/split",
+        "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/api/pull",
+        "/v1/responses", "/v1/responses/{response_id}/cancel", *REFUSED,
     }  # fmt: skip
     schemas = document["components"]["schemas"]
-    for path in posts - {"/models/{name}/unload"}:
+    without_body = {f"/models/{{name}}/{verb}" for verb in ("unload", "rollback")}
+    for path in posts - without_body - {"/v1/responses/{response_id}/cancel", *REFUSED}:
         operation = paths[path]["post"]
         body = operation["requestBody"]["content"]["application/json"]["schema"]
         assert body, path
@@ -41,6 +47,10 @@ async def test_every_route_is_described_with_its_body_and_its_answer():
         "schema"
     ]
     assert reference["$ref"].endswith("ChatCompletion")
+    lines = paths["/api/chat"]["post"]["responses"]
+    assert set(lines["200"]["content"]) == {"application/json", "application/x-ndjson"}
+    assert lines["default"]["content"]["application/json"]["schema"]["$ref"].endswith("OllamaError")
+    assert "num_predict" in schemas["OllamaChatRequest"]["properties"]["options"]["properties"]
 
 
 async def test_the_examples_match_the_schemas_of_their_bodies():
@@ -48,7 +58,7 @@ async def test_the_examples_match_the_schemas_of_their_bodies():
     async with fake_server() as (client, _):
         document: Any = (await client.get("/openapi.json")).json()
     bodies = {about(handler).path: body for handler in ROUTES if (body := about(handler).body)}
-    assert len(bodies) == 9
+    assert len(bodies) == 19
     for path, declared in bodies.items():
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         check = jsonschema.Draft202012Validator({**body, "components": document["components"]})

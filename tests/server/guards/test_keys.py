@@ -10,6 +10,8 @@ import pytest
 from lqmf_runner.errors import UserInputError
 from lqmf_runner.server.guards.keys import KeyRing, add_key, load_keys, parse_keys, read_key_file, remove_key
 
+from ...conftest import Run
+
 
 class Clock:
     def __init__(self) -> None:
@@ -114,3 +116,14 @@ def test_where_keys_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ring = load_keys(None)
     assert ring.find(b"sesame")
     assert ring.find(key)
+
+
+def test_a_server_that_lets_nobody_in_says_so_at_its_start(run_program: Run, tmp_path: Path) -> None:
+    file = tmp_path / "api-keys.json"
+    add_key(file, "alice")
+    remove_key(file, "alice")
+    assert load_keys(str(file)).admits_nobody
+    said = run_program("serve", "server.certfile=none.pem", "server.keyfile=none.pem").stderr
+    assert "no key is left in api-keys.json: this server lets nobody in until" in said
+    add_key(file, "bob")
+    assert not load_keys(str(file)).admits_nobody

@@ -15,7 +15,7 @@ from lqmf_runner.server.guards.limits import ClientQuota, Limits
 from lqmf_runner.server.routes import ROUTES
 from lqmf_runner.server.state import Lifecycle
 
-from ...support.raw import HOST, Slow, call, hello, scope_of
+from ...support.server.raw import HOST, Slow, call, hello, scope_of
 from .test_keys import Clock
 
 

@@ -12,7 +12,7 @@ from lqmf_runner.server.guards.keys import KeyRing, parse_keys
 from lqmf_runner.server.guards.security import Security
 from lqmf_runner.server.routes import ROUTES
 
-from ...support.raw import HOST, Reply, call, hello, scope_of
+from ...support.server.raw import HOST, Reply, call, hello, scope_of
 
 KEYS = KeyRing(parse_keys("sesame,reader:use"))
 ERRORS = ErrorShapes(ROUTES)
@@ -70,8 +70,9 @@ async def test_without_one_every_path_is_shut(path: str, headers: list[tuple[byt
     assert b"sesame" not in reply.body
 
 
-async def test_health_is_open_to_all() -> None:
-    assert (await ask("GET", "/health", keys=KEYS)).status == 200
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_probes_are_open_to_all(path: str) -> None:
+    assert (await ask("GET", path, keys=KEYS)).status == 200
 
 
 async def test_errors_have_the_shape_of_their_route() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from lqmf_runner.config import RunConfig
-from lqmf_runner.config.model import ModelConfig
+from lqmf_runner.config.model import BackendConfig, ModelConfig
 from lqmf_runner.errors import ModelNotFoundError, UserInputError
 from lqmf_runner.formats.openai import OpenAIBackend
-from lqmf_runner.server.pool.catalog import create_catalog, weights_mb
+from lqmf_runner.server.pool.catalog import create_catalog
+
+from ...support.models.tiny import make_gguf
 
 
 def compose(name: str, *overrides: str) -> RunConfig:
@@ -44,9 +46,35 @@ async def test_a_link_that_leads_out_of_the_models_folder_is_no_model(tmp_path: 
         await asyncio.wait_for(catalog.find("inside"), 10)
 
 
-def test_the_size_of_weights_is_that_of_their_files(tmp_path: Path):
-    (tmp_path / "model.safetensors").write_bytes(b"x" * 2_000_000)
-    (tmp_path / "README.md").write_bytes(b"x" * 5_000_000)
-    assert weights_mb(str(tmp_path)) == 2.0
-    assert weights_mb(str(tmp_path / "model.safetensors")) == 2.0
-    assert weights_mb("") == 0.0
+async def test_the_runs_draft_model_is_for_the_models_that_it_names(tmp_path: Path):
+    for name in ("main", "other", "small"):
+        make_gguf(tmp_path / f"{name}.gguf")
+    draft = str(tmp_path / "small.gguf")
+
+    def with_draft(name: str, *overrides: str) -> RunConfig:
+        own = tmp_path / "other.gguf" if name == "with_its_own" else draft
+        return RunConfig(
+            model=ModelConfig(
+                name=name, path=str(tmp_path / f"{'main' if name == 'chosen' else 'other'}.gguf")
+            ),
+            backend=BackendConfig(draft_model=str(own)),
+            models_dir=[str(tmp_path)],
+        )
+
+    names = ["configured", "with_its_own", "local"]
+    catalog = create_catalog([with_draft("chosen")], names, with_draft, str(tmp_path))
+    drafts = {
+        name: (await catalog.find(name))[0].options["draft_model"] for name in ("chosen", *names[:2], "small")
+    }
+    assert drafts == {
+        "chosen": draft, "configured": None, "with_its_own": str(tmp_path / "other.gguf"), "small": None
+    }  # fmt: skip
+    chosen, alone = (await catalog.find("chosen"))[1], (await catalog.find("configured"))[1]
+    assert chosen == pytest.approx(2 * alone), "the memory of both is planned"
+
+
+async def test_a_draft_model_for_an_endpoint_is_refused(tmp_path: Path):
+    chosen = RunConfig(model=ModelConfig(name="e"), backend=OpenAIBackend(draft_model="small"))
+    catalog = create_catalog([chosen], [], compose, str(tmp_path))
+    with pytest.raises(UserInputError, match="for models that run here"):
+        await catalog.find("e")

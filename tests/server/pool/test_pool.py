@@ -18,12 +18,12 @@ from lqmf_runner.errors import (
     ModelUnusableError,
     UnavailableError,
 )
-from lqmf_runner.server.pool.pool import ModelPool
+from lqmf_runner.server.pool.pool import MEASURE_S, ModelPool
 from lqmf_runner.server.pool.pooled_model import READY
-from lqmf_runner.types import ModelSpec
+from lqmf_runner.types import ModelSpec, PromptCacheUse
 
-from ...support.fakes import FakeCatalog, FakeEngine
-from ...support.scripted import run_virtual
+from ...support.engine.scripted import run_virtual
+from ...support.server.fakes import FakeCatalog, FakeEngine
 
 SIZES = {"a": 100.0, "b": 100.0, "c": 100.0, "huge": 100_000.0}
 
@@ -307,3 +307,37 @@ def test_without_autoload_a_request_does_not_load():
         await world.use("a")
 
     run(test, autoload=False)
+
+
+def test_prompts_in_main_memory_give_way_before_a_model_does():
+    async def test(world: World) -> None:
+        world.memory_mb = {"a": 500.0, "b": 700.0}
+        await world.use("a")
+        await world.use("b")
+        world.engines["a"].kept = PromptCacheUse(limit_mb=400, mb=300)
+        world.engines["b"].kept = PromptCacheUse(limit_mb=400, mb=300)
+        await world.use("c")  # taken to need 260 MB: 1,460 with all prompts
+        await asyncio.sleep(MEASURE_S)
+        assert world.names == {"a", "b", "c"}
+        kept = {name: world.engines[name].prompt_cache.mb for name in "ab"}
+        assert kept == {"a": 40.0, "b": 300.0}, "that of the model unused longest goes first"
+        assert world.pool.memory_mb == 1140
+        with pytest.raises(DoesNotFitError, match="huge needs about"):
+            await world.use("huge")
+
+    run(test, max_memory_mb=1200)
+
+
+def test_a_model_that_grew_loses_its_prompts_and_not_its_neighbour():
+    async def test(world: World) -> None:
+        await world.use("a")
+        await world.use("b")
+        world.engines["a"].kept = PromptCacheUse(limit_mb=400, mb=350)
+        world.engines["a"].memory_mb = 550
+        await asyncio.sleep(MEASURE_S)
+        await world.use("b")
+        await asyncio.sleep(0)
+        assert world.names == {"a", "b"}
+        assert world.engines["a"].prompt_cache.mb == 100
+
+    run(test, max_memory_mb=500)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ...support.processes import MODEL, Program, Server
+from ...support.server.processes import MODEL, Program, Server
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 
 from lqmf_runner.server.process.registry import ServerRecord, process_start
 
-from ...support.processes import CHAT, MODEL, SECOND, Program, chat_body, wait_until_gone
+from ...support.server.processes import CHAT, MODEL, SECOND, Program, chat_body, wait_until_gone
 
 LONG = {"max_tokens": 400, "ignore_eos": True}
 
@@ -50,9 +50,10 @@ def test_in_the_background_it_is_found_and_stopped_again(program: Program) -> No
             second = program.run(*arguments, f"server.background={background}")
             assert second.returncode == 2
             assert f"process {server['pid']}" in second.stderr
+            assert f"`lqmf stop {port}`" in second.stderr
         elsewhere = program.run("mode=stop", f"server.port={port ^ 1}")
         assert elsewhere.returncode == 2
-        assert f"server.port={port}" in elsewhere.stderr
+        assert f"lqmf stop {port}" in elsewhere.stderr
     finally:
         stopped = program.run("mode=stop", "mode.format=json")
     assert json.loads(stopped.stdout)["stopped"][0]["pid"] == server["pid"]
@@ -222,6 +223,7 @@ def test_keys_are_made_listed_removed_and_asked_for(program: Program) -> None:
     made = program.run("mode=keys", "mode.add=alice", "server.keys_file=k.json")
     key = made.stdout.strip()
     assert made.returncode == 0, made.stderr
+    assert (key.startswith("lqmf-"), "k.json" in made.stderr, key in made.stderr) == (True, True, False)
     assert program.run("mode=keys", "server.keys_file=k.json").stdout == "alice\tuse\n"
     with program.serve("server.keys_file=k.json") as server:
         assert "Authorization: Bearer <key>" in server.announcement

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
 
 QUESTIONS = {"team": {"type": "choice", "criteria": {"billing": "payments", "sales": None}}}
 SGLANG = [{"id": "q", "type": "choice", "question": "Which?", "options": [{"name": "a"}, {"name": "b"}]}]

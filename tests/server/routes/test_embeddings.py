@@ -7,7 +7,7 @@ import struct
 
 import msgspec
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
 
 
 async def test_embeddings_of_a_model_that_gives_them_and_of_one_that_does_not():

@@ -9,7 +9,7 @@ import pytest
 
 from lqmf_runner.types import GenerationRequest, Message
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
 
 CHAT = "/models/m/chat"
 

@@ -11,7 +11,7 @@ import pytest
 
 from lqmf_runner.errors import EngineLostError, QueueFullError
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
 
 URL = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lqmf_runner.types import GenerationRequest
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
 
 URL = "/v1/completions"
 

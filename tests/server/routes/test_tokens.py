@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
 
 
 async def test_tokenize_and_detokenize():

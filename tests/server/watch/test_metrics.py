@@ -7,7 +7,8 @@ import pytest
 from lqmf_runner.errors import EngineLostError
 from lqmf_runner.server.watch.metrics import Metrics
 from lqmf_runner.server.watch.observe import ServedRequest
-from lqmf_runner.types import Usage
+from lqmf_runner.server.watch.prometheus import exposition
+from lqmf_runner.types import PromptCacheUse, Usage
 
 
 def serve(metrics: Metrics, chunks: list[tuple[float, int]], **outcome: object) -> ServedRequest:
@@ -38,6 +39,22 @@ def test_times_are_those_of_the_definitions() -> None:
     assert (counted.prompt_tokens, counted.cached_tokens, counted.output_tokens) == (7, 3, 6)
 
 
+def test_drafts_are_counted_by_who_made_them() -> None:
+    metrics = Metrics()
+    usage = Usage(
+        drafted_tokens=9, accepted_tokens=6, draft_model_drafted_tokens=4, draft_model_accepted_tokens=3
+    )
+    for _ in range(2):
+        serve(metrics, [(100.5, 1)], usage=usage, model="m")
+    expected = {
+        "drafted_tokens": 18, "accepted_tokens": 12, "draft_model_drafted_tokens": 8, "draft_model_accepted_tokens": 6
+    }  # fmt: skip
+    assert expected.items() <= metrics.stats()["models"]["m"].items()
+    text = exposition(metrics).decode()
+    for name, value in expected.items():
+        assert f'lqmf_{name}_total{{model="m"}} {value}.0' in text
+
+
 def test_outcomes() -> None:
     metrics = Metrics()
     serve(metrics, [(100.5, 1)], usage=Usage())
@@ -51,7 +68,7 @@ def test_outcomes() -> None:
 
 
 def test_a_name_becomes_a_series_only_if_there_is_such_a_model() -> None:
-    loading = SimpleNamespace(name="loading", state="loading", memory_mb=0.0)
+    loading = SimpleNamespace(name="loading", state="loading", memory_mb=0.0, prompt_cache=PromptCacheUse())
     metrics = Metrics(lambda: [loading])
     for name, outcome in (("made up", {"status": 404}), ("left", {"cancelled": True})):
         serve(metrics, [], model=name, **outcome)

@@ -7,14 +7,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lqmf_runner.server.watch.metrics import Metrics
 from lqmf_runner.server.watch.prometheus import exposition
-from lqmf_runner.types import Usage
+from lqmf_runner.types import PromptCacheUse, Usage
 
 from .test_metrics import serve
 
 
 def test_the_text_is_prometheus_format() -> None:
     """Names, labels, escapes and cumulative buckets as the format's own grammar has them."""
-    metrics = Metrics(lambda: [SimpleNamespace(name="m", state="ready", memory_mb=1.5)])
+    kept = PromptCacheUse(limit_mb=100, mb=2.5, prompts=3, tokens=700, hits=4)
+    model = SimpleNamespace(name="m", state="ready", memory_mb=1.5, prompt_cache=kept, replicas=[])
+    metrics = Metrics(lambda: [model])
     serve(metrics, [(100.5, 1), (100.6, 1)], usage=Usage())
     metrics.count_response("POST", 200)
     text = exposition(metrics).decode()
@@ -33,7 +35,12 @@ def test_the_text_is_prometheus_format() -> None:
     }
     assert text.endswith("\n")
     assert 'lqmf_requests_total{model="a\\"b\\\\c",outcome="ok"} 1' in text
+    assert 'lqmf_requests_total{model="a\\"b\\\\c",outcome="failed"} 0' in text
     assert 'lqmf_model_memory_bytes{model="m"} 1.5e+06' in text
+    assert 'lqmf_prompt_cache_bytes{model="m"} 2.5e+06' in text
+    assert 'lqmf_prompt_cache_tokens{model="m"} 700.0' in text
+    assert 'lqmf_prompt_cache_hits_total{model="m"} 4.0' in text
+    assert metrics.stats()["models"]["m"]["prompt_cache"]["tokens"] == 700
     buckets = [
         float(line.rsplit(" ", 1)[1])
         for line in text.splitlines()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lqmf_runner.errors import UserInputError
-from lqmf_runner.modes.serve import check
+from lqmf_runner.modes.server.serve import check
 from lqmf_runner.results.schema import RequestTrace
 from lqmf_runner.server.watch.observe import ServedRequest
 from lqmf_runner.server.watch.traces import TraceRecorder
 from lqmf_runner.types import GenerationRequest
 
-from ...support.fakes import fake_server
+from ...support.server.fakes import fake_server
 from ..guards.test_keys import Clock
 
 CHAT = "/v1/chat/completions"
@@ -20,7 +20,7 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "a secret"}]}
 
 async def traced(body: dict[str, object], *, content: bool, path: str = CHAT) -> RequestTrace:
     recorder = TraceRecorder(per_minute=10, content=content)
-    async with fake_server(recorder=recorder) as (client, _):
+    async with fake_server(watchers=[recorder]) as (client, _):
         assert (await client.post(path, json=body)).status_code == 200
         (trace,) = recorder.take()
         assert recorder.take() == []
@@ -51,7 +51,7 @@ async def test_prompt_and_answers_are_in_it_where_they_may_be(stream: bool):
 async def test_no_more_are_noted_than_the_rate_allows():
     clock = Clock()
     recorder = TraceRecorder(per_minute=2, content=False, clock=clock)
-    async with fake_server(recorder=recorder) as (client, _):
+    async with fake_server(watchers=[recorder]) as (client, _):
 
         async def noted(n: int) -> int:
             for _ in range(n):

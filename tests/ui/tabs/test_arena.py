@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 from lqmf_runner.types import GenerationRequest
 from lqmf_runner.ui.votes import count_votes
 
-from ...support.browser import visit
+from ...support.screens.browser import visit, words
+from .test_chat import EVIL
 
 
 def counting(request: GenerationRequest) -> Sequence[str]:
@@ -32,3 +34,20 @@ async def test_a_blind_vote_is_kept_once_and_shows_the_names(tmp_path: Path):
         rows = {row[0]: row[1:] for row in count_votes(tmp_path)}
         assert rows[winner] == ["1", "1", "0", "0", "1"]
         assert rows.keys() == {"m", "other"}
+
+
+async def test_markup_of_an_answer_is_text_and_a_visitor_who_leaves_ends_all(tmp_path: Path):
+    never = asyncio.Event()
+    async with visit(tmp_path, words(EVIL, never)) as seen:
+        await seen.open_tab("Arena")
+        await seen.says("other", "#arena-models")
+        await seen.field("arena-question").fill("Count")
+        await seen.click("Ask all")
+        await seen.says("<b>bold</b>", "#arena-0")
+        await seen.says("<b>bold</b>", "#arena-1")
+        assert await seen.tab.title() != "caught"
+        assert seen.hosts <= {"127.0.0.1", ""}
+        await seen.tab.close()
+        async with asyncio.timeout(60):
+            for name in ("m", "other"):
+                await seen.server.engines[name].idle.wait()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ...support.browser import visit, words
+from lqmf_runner.errors import EngineLostError
+from lqmf_runner.types import Chunk
+
+from ...support.runs.versions import MemoryRegistry, in_memory, version
+from ...support.screens.browser import visit, words
 
 EVIL = "<img src=x onerror=\"document.title='caught'\"><b>bold</b> ![p](http://evil.example/p.png)"
 
@@ -33,7 +37,7 @@ async def test_stop_ends_the_answer_and_keeps_it_and_the_conversation_goes_on(tm
         await seen.field("chat-text").fill("Count")
         await seen.click("Send")
         await seen.says("One two", "#chat-messages")
-        await seen.click("Stop")
+        await seen.tab.keyboard.press("Escape")  # as the button does
         await seen.shows("chat-meter", "stopped by you")
         await seen.server.engines["m"].idle.wait()  # the model does not go on for nobody
         never.set()
@@ -57,9 +61,123 @@ async def test_html_of_a_model_is_text_and_its_pictures_are_not_fetched(tmp_path
         assert [turn.content for turn in sent] == [EVIL]  # and the model is sent what was typed
 
 
+async def test_what_is_copied_of_an_answer_is_what_the_model_wrote(tmp_path: Path):
+    async with visit(tmp_path, words(EVIL)) as seen:
+        await seen.tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await seen.field("chat-text").fill("Hi")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "tok/s")
+        await seen.tab.locator("#chat-messages button[title*='opy' i]").last.click()
+        await seen.tab.wait_for_function(
+            "async (text) => await navigator.clipboard.readText() === text", arg=EVIL
+        )
+
+
+async def test_an_answer_that_breaks_off_is_kept_and_said_to_be(tmp_path: Path):
+    more = asyncio.Event()
+    async with visit(tmp_path, words("Half an", more, EngineLostError("the engine was lost"))) as seen:
+        await seen.field("chat-text").fill("Hi")
+        await seen.click("Send")
+        await seen.says("Half an", "#chat-messages")
+        more.set()
+        await seen.shows("chat-meter", "broken off")
+        await seen.says("Half an", "#chat-messages")
+
+
 async def test_a_server_error_is_shown_and_the_question_stays(tmp_path: Path):
     async with visit(tmp_path, max_memory_mb=1) as seen:
         await seen.field("chat-text").fill("Hi")
         await seen.click("Send")
         await seen.says("needs")
         await seen.says("Hi", "#chat-messages")
+
+
+async def test_thoughts_are_seen_while_they_last_and_are_not_part_of_the_conversation(tmp_path: Path):
+    more = asyncio.Event()
+    script = words(Chunk(reasoning="Let me "), Chunk(reasoning="<b>think"), more, "Paris.")
+    async with visit(tmp_path, script) as seen:
+        await seen.field("chat-text").fill("Where?")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "thinking, 3 words")
+        await seen.unfold("Thoughts before the last answer")
+        await seen.says("Let me <b>think", "#chat-thoughts")
+        more.set()
+        await seen.shows("chat-meter", "came to an end")
+        await seen.field("chat-text").fill("Sure?")
+        await seen.click("Send")
+        await seen.tab.locator("#chat-messages").get_by_text("Paris.").nth(1).wait_for()
+        sent = seen.server.engines["m"].requests[1].messages or ()
+        assert [turn.content for turn in sent] == ["Where?", "Paris.", "Sure?"]
+
+
+async def test_a_version_is_asked_by_its_alias_and_the_answer_says_which_it_was(tmp_path: Path):
+    registry = in_memory(MemoryRegistry(version("m", 1, "champion"), version("m", 2, "candidate")))
+    async with visit(tmp_path, registry=registry, sizes={"m": 100.0, "m@2": 100.0}) as seen:
+        await seen.choose("chat-model", "m@candidate")
+        await seen.field("chat-text").fill("Hi")
+        await seen.click("Send")
+        line = await seen.shows("chat-meter", "· m@2")
+        assert "context " in line
+        assert await seen.shows("chat-command", "lqmf") == "lqmf chat m@candidate Hi"
+
+
+async def test_a_visitor_who_leaves_ends_the_answer(tmp_path: Path):
+    never = asyncio.Event()
+    async with visit(tmp_path, words("One", never)) as seen:
+        await seen.field("chat-text").fill("Count")
+        await seen.click("Send")
+        await seen.says("One", "#chat-messages")
+        await seen.tab.close()
+        async with asyncio.timeout(60):
+            await seen.server.engines["m"].idle.wait()
+
+
+async def test_enter_that_ends_a_word_of_an_input_method_does_not_send(tmp_path: Path):
+    async with visit(tmp_path) as seen:
+        await seen.field("chat-text").click()
+        keyboard = await seen.tab.context.new_cdp_session(seen.tab)
+        composing = {"text": "にほん", "selectionStart": 3, "selectionEnd": 3}
+        await keyboard.send("Input.imeSetComposition", composing)
+        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+        await keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
+        await keyboard.send("Input.insertText", {"text": "日本"})
+        await keyboard.send("Input.dispatchKeyEvent", {"type": "keyUp", **enter})
+        await seen.shows("chat-text", "日本")
+        await seen.tab.keyboard.press("Enter")
+        await seen.shows("chat-meter", "came to an end")
+        (sent,) = seen.server.engines["m"].requests
+        assert [turn.content for turn in sent.messages or ()] == ["日本"]
+
+
+async def test_prices_are_no_formulas(tmp_path: Path):
+    async with visit(tmp_path, words("It is $5, or $6 with \\(tax\\).")) as seen:
+        await seen.field("chat-text").fill("How much?")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "came to an end")
+        await seen.says("It is $5, or $6 with (tax).", "#chat-messages")
+
+
+async def test_a_reload_keeps_the_conversation_and_new_forgets_it(tmp_path: Path):
+    async with visit(tmp_path, words("Paris", ".")) as seen:
+        await seen.field("chat-text").fill("Where?")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "came to an end")
+        await seen.tab.reload()
+        await seen.says("Paris.", "#chat-messages")
+        await seen.shows("chat-model", "m")
+        await seen.field("chat-text").fill("Sure?")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "came to an end")
+        sent = seen.server.engines["m"].requests[1].messages or ()
+        assert [turn.content for turn in sent] == ["Where?", "Paris.", "Sure?"]
+        await seen.click("New")
+        await seen.tab.get_by_text("Ask something").wait_for()
+        await seen.tab.reload()
+        await seen.shows("chat-model", "m")
+        await seen.tab.get_by_text("Ask something").wait_for()
+        await seen.tab.evaluate("localStorage.setItem('lqmf-chat', 'torn')")
+        await seen.tab.reload()
+        await seen.shows("chat-model", "m")
+        await seen.field("chat-text").fill("Where?")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "came to an end")

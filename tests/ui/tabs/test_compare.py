@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 from pathlib import Path
 
+from lqmf_runner.results.files import read_results
 from lqmf_runner.types import MemoryUse
 
-from ...support.browser import visit
-from ...support.sample import sample_model, sample_results
-from ...support.tiny import make_gguf
+from ...support.models.tiny import make_gguf
+from ...support.runs.sample import sample_model, sample_results
+from ...support.screens.browser import visit
 from .test_runs import leave_run
 
 
@@ -27,9 +30,11 @@ async def test_sliders_reorder_at_once_what_was_measured(tmp_path: Path):
             await number.fill(value)
             await number.press("Enter")
             await seen.says(winner, "#compare-verdict h3")
-        assert "verdict.min_tokens_per_s=200" in await seen.shows(
-            "compare-command", "verdict.max_memory_mb=1000"
-        )
+        line = shlex.split(await seen.shows("compare-command", "verdict.max_memory_mb=1000"))
+        assert "verdict.min_tokens_per_s=200" in line
+        # It judges these results again; models=[...] would measure.
+        run = tmp_path / "2026-01-31" / "10-00-00-compare"
+        assert line[:3] == ["lqmf", "compare", f"runs=['{run}']"]
 
 
 async def test_a_comparison_that_the_page_starts_ends_and_its_report_opens(tmp_path: Path):
@@ -49,6 +54,33 @@ async def test_a_comparison_that_the_page_starts_ends_and_its_report_opens(tmp_p
             await seen.tab.locator("#compare-progress").get_by_role("link").click()
         report = await opened.value
         await report.get_by_text("other").first.wait_for()
+
+
+async def test_a_comparison_is_cancelled_and_what_was_measured_is_kept(tmp_path: Path):
+    outputs = tmp_path / "outputs"
+    for name in ("m", "other"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        make_gguf(tmp_path / "models" / name / "model.gguf")
+    async with visit(outputs, models_dir=str(tmp_path / "models")) as seen:
+        await seen.open_tab("Compare")
+        await seen.choose("compare-models", "m")
+        await seen.choose("compare-models", "other")
+        await seen.field("compare-users").fill("1")
+        await seen.tab.locator("#compare-requests input").fill("1000000")
+        await seen.click("Measure")
+        async with asyncio.timeout(120):
+            while not any(path.stat().st_size for path in outputs.glob("*/*/requests.jsonl")):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await seen.tab.reload()  # it goes on, and can still be cancelled
+        await seen.open_tab("Compare")
+        await seen.says("reference if there is one", "#compare-progress")
+        await seen.click("Cancel")
+        await seen.says("Cancelled", "#compare-progress")
+        (run,) = outputs.glob("*/*-compare")
+        async with asyncio.timeout(60):
+            while not (run / "report.html").exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert read_results(run).run.reason == "interrupted"
 
 
 def _memory(mb: float) -> MemoryUse:

@@ -8,8 +8,8 @@ from lqmf_runner.results.files import write_results
 from lqmf_runner.results.schema import Results
 from lqmf_runner.ui.finished_runs import find_run, list_runs, trust
 
-from ...support.browser import visit
-from ...support.sample import sample_model, sample_results
+from ...support.runs.sample import sample_model, sample_results
+from ...support.screens.browser import visit
 
 
 def leave_run(outputs: Path, time: str, results: Results) -> str:

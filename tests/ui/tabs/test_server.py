@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...support.browser import visit
+from ...support.screens.browser import visit
 
 
 async def test_it_shows_what_is_running_and_how_programs_reach_it(tmp_path: Path):

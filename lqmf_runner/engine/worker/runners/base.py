@@ -43,6 +43,11 @@ class Span:
         return self.start + len(self.tokens)
 
 
+def asked_cache(spec: ModelSpec, n_train: int) -> tuple[int, int]:
+    """The context and the number of slots that are asked for, see `plan_cache`."""
+    return spec.options.get("n_ctx") or min(n_train, _DEFAULT_CTX), spec.options.get("max_slots", 16)
+
+
 def plan_cache(
     spec: ModelSpec, n_train: int, bytes_per_token: int, free: int, notes: list[str]
 ) -> tuple[int, int]:
@@ -60,8 +65,7 @@ def plan_cache(
     Raises:
         DoesNotFitError: with the numbers, when less does not fit either or `backend.fallback` is off.
     """
-    asked_ctx = n_ctx = spec.options.get("n_ctx") or min(n_train, _DEFAULT_CTX)
-    asked_slots = max_slots = spec.options.get("max_slots", 16)
+    n_ctx, max_slots = asked_ctx, asked_slots = asked_cache(spec, n_train)
     if n_ctx > n_train:
         notes.append(f"the context of {n_ctx} tokens is longer than the {n_train} the model was trained with")
     while bytes_per_token * n_ctx * max_slots > free:
@@ -167,6 +171,10 @@ class Tokenizer(ABC):
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text; nothing for a special token, and for an id that is no token."""
 
+    def entry(self, token: int) -> bytes:
+        """How the vocabulary itself spells a token, special ones included; nothing for an id that is no token."""
+        return self.token_bytes(token)
+
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a whole prompt: special tokens are read, and the BOS the model expects comes first."""
         tokens = self.encode(text, parse_special=True)
@@ -196,6 +204,8 @@ class ModelRunner(ABC):
     Attributes:
         info: what was loaded, `n_ctx` and `max_slots` included.
         can_reuse_prefix: False where a slot cannot be cut back (recurrent models).
+        keeps_prefixes: whether what a slot holds can be copied to main memory and back (`save`, `restore`).
+        cuts_restored: False where what `restore` gives back cannot be cut back (see `shortest_prefix`).
         mixes_prompts: whether chunks of prompts and decode tokens in one step cost less than in two.
         least_chunk: so many tokens of a prompt are computed together, or all if there are fewer. Fewer go through
             other kernels, whose numbers can differ, and an answer is not to depend on how its prompt is cut.
@@ -204,18 +214,37 @@ class ModelRunner(ABC):
     info: ModelInfo
     tokenizer: Tokenizer
     can_reuse_prefix: bool = True
+    keeps_prefixes: bool = False
+    cuts_restored: bool = True
     mixes_prompts: bool = True
     least_chunk: int = 2
 
     @classmethod
     @abstractmethod
-    def load(cls, spec: ModelSpec, progress: Progress) -> ModelRunner:
-        """Load the model; `progress` takes the share that is done, 0 to 1.
+    def load(cls, spec: ModelSpec, progress: Progress, reserved: int = 0) -> ModelRunner:
+        """Load the model.
+
+        Args:
+            progress: takes the share that is done, 0 to 1.
+            reserved: bytes that another model will take where this one is. Its weights and its cache leave them free.
 
         Raises:
             ModelUnusableError: damaged, unsafe or unknown files.
             DoesNotFitError: not enough memory, and no fallback was allowed or left.
             MissingDependencyError: the format's package is not installed.
+        """
+
+    @classmethod
+    def needed_bytes(cls, spec: ModelSpec) -> int:
+        """What a model takes once it is loaded and all its slots are full, as its files say."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def reserve(self, batch: Sequence[Span]) -> None:
+        """Let the KV cache grow so that it holds the spans of a step.
+
+        Raises:
+            DoesNotFitError: memory does not hold a larger cache. The cache is as it was.
         """
 
     @abstractmethod
@@ -234,3 +263,23 @@ class ModelRunner(ABC):
     @abstractmethod
     def truncate(self, slot: int, n: int) -> None:
         """Forget all but the first n tokens of a slot; 0 releases it."""
+
+    def shortest_prefix(self, slot: int) -> int:
+        """The least tokens that a slot can be cut back to, besides none."""
+        return 0
+
+    def saved_bytes(self, slot: int, n: int) -> int:
+        """Bytes of the keys and values of a slot that holds n tokens, as `save` writes them."""
+        raise NotImplementedError
+
+    def save(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
+        """Copy the keys and values of a slot that holds n tokens to main memory; the slot stays as it is."""
+        raise NotImplementedError
+
+    def restore(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
+        """Make the n tokens that `save` wrote, of whichever slot, the whole content of a slot.
+
+        Raises:
+            EngineError: what is there cannot be read; the slot holds nothing then.
+        """
+        raise NotImplementedError

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
+from ....cgroup import available_memory, usable_cores
 from ....errors import DoesNotFitError, EngineError
 from ....types import ModelInfo, ModelSpec
 from ..text import BytesDetokenizer, Detokenizer
-from .base import ModelRunner, Progress, Span, Tokenizer, one_request_at_a_time, plan_cache
+from .base import ModelRunner, Progress, Span, Tokenizer, asked_cache, one_request_at_a_time, plan_cache
 from .blocks import BLOCK_BYTES, BlockCutter
 from .llama_loading import (
+    cache_values,
     has_k_quants,
     load_model,
     matrix_types,
@@ -95,6 +95,9 @@ class LlamaCppTokenizer(Tokenizer):
             if n >= 0:
                 return list(tokens[:n])
             size = -n
+
+    def entry(self, token: int) -> bytes:
+        return llama_cpp.llama_vocab_get_text(self._vocab, token) or b""
 
     def detokenizer(self) -> Detokenizer:
         return BytesDetokenizer(self.token_bytes)
@@ -175,6 +178,7 @@ class LlamaCppRunner(ModelRunner):
         self._n_batch = max(options.get("n_batch", 512), info.max_slots, 2 * self.least_chunk)
         self._batch = Batch(self._n_batch)
         self._held = [0] * info.max_slots
+        self._shortest = [0] * info.max_slots
         self._context: Any = None
         self._stream_size = 0
         self.info = info
@@ -182,16 +186,19 @@ class LlamaCppRunner(ModelRunner):
         self.can_reuse_prefix = not (
             alone or llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
         )
+        self.keeps_prefixes = self.can_reuse_prefix
+        # Of layers with sliding windows, llama.cpp saves the last window only.
+        self.cuts_restored = llama_cpp.llama_model_n_swa(model) == 0
         self._grow(1)
 
     @classmethod
-    def load(cls, spec: ModelSpec, progress: Progress) -> LlamaCppRunner:
+    def load(cls, spec: ModelSpec, progress: Progress, reserved: int = 0) -> LlamaCppRunner:
         found = prepared(spec)
         options, notes = spec.options, list[str]()
         invariant = options.get("batch_invariant", False)
         types = matrix_types(found.path) if invariant else frozenset[str]()
         few_rows = has_k_quants(types)
-        model, on_gpu = load_model(spec, found.path, progress, notes, repack=not few_rows)
+        model, on_gpu = load_model(spec, found.path, progress, notes, repack=not few_rows, reserved=reserved)
         alone = why_one_at_a_time(types, options, on_gpu) if invariant else ""
         if alone:
             spec = one_request_at_a_time(spec, notes, alone)
@@ -200,12 +207,23 @@ class LlamaCppRunner(ModelRunner):
             spec,
             n_train,
             _kv_bytes(model, options.get("kv_type", "f16"), 1),
-            psutil.virtual_memory().available,
+            max(available_memory() - reserved, 0),
             notes,
         )
         notes += vocabulary_notes(model)
         info = model_info(spec, model, found, n_ctx, max_slots, on_gpu, notes)
         return cls(model, info, options, few_rows=few_rows, alone=bool(alone))
+
+    @classmethod
+    def needed_bytes(cls, spec: ModelSpec) -> int:
+        """See `ModelRunner.needed_bytes`."""
+        found = prepared(spec)
+        n_ctx, max_slots = asked_cache(spec, found.context_length or spec.options.get("n_ctx") or 0)
+        values = cache_values(found.path) * n_ctx * max_slots
+        return int(found.size_mb * 1e6 + values * _KV_TYPES[spec.options.get("kv_type", "f16")][1])
+
+    def reserve(self, batch: Sequence[Span]) -> None:
+        self._grow(max(span.end for span in batch))
 
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
         """See `ModelRunner.step`. Single tokens run together; each chunk of a prompt runs by itself.
@@ -213,7 +231,7 @@ class LlamaCppRunner(ModelRunner):
         llama.cpp would cut a batch of unequal lengths into many small ones, each of which reads all the weights. Of
         K-quants, only so many single tokens run together as go through the kernels that one would.
         """
-        self._grow(max(span.end for span in batch))
+        self.reserve(batch)
         singles = sorted((s for s in batch if len(s.tokens) == 1), key=lambda s: s.slot)
         groups = [[s] for s in batch if len(s.tokens) > 1]
         groups += [singles[at : at + self._most_singles] for at in range(0, len(singles), self._most_singles)]
@@ -242,7 +260,7 @@ class LlamaCppRunner(ModelRunner):
         if n:
             # Between streams llama.cpp copies all or nothing; what is too much is cut off afterwards.
             llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
-            self._held[dst] = self._held[src]
+            self._held[dst], self._shortest[dst] = self._held[src], self._shortest[src]
             self.truncate(dst, n)
 
     def truncate(self, slot: int, n: int) -> None:
@@ -251,6 +269,28 @@ class LlamaCppRunner(ModelRunner):
         if not llama_cpp.llama_memory_seq_rm(self._memory, slot, n or -1, -1):
             raise EngineError("llama.cpp could not drop a part of this model's cache")
         self._held[slot] = n
+        if n == 0:
+            self._shortest[slot] = 0
+
+    def shortest_prefix(self, slot: int) -> int:
+        return self._shortest[slot]
+
+    def saved_bytes(self, slot: int, n: int) -> int:
+        return int(llama_cpp.llama_state_seq_get_size(self._context, slot))
+
+    def save(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
+        pointer = _pointer(memory, ctypes.c_uint8)
+        if llama_cpp.llama_state_seq_get_data(self._context, pointer, memory.nbytes, slot) != memory.nbytes:
+            raise EngineError("llama.cpp could not save a sequence")
+
+    def restore(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
+        self._grow(n)
+        self.truncate(slot, 0)
+        pointer = _pointer(memory, ctypes.c_uint8)
+        if llama_cpp.llama_state_seq_set_data(self._context, pointer, memory.nbytes, slot) != memory.nbytes:
+            raise EngineError("llama.cpp could not read a sequence that it saved")
+        self._held[slot] = n
+        self._shortest[slot] = 0 if self.cuts_restored else n
 
     def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         rows = self._batch.fill(spans)
@@ -276,6 +316,7 @@ class LlamaCppRunner(ModelRunner):
             for slot, held in enumerate(self._held):
                 if held:
                     _move_sequence(self._context, context, slot)
+                    self._shortest[slot] = 0 if self.cuts_restored else held
             llama_cpp.llama_free(self._context)
         self._context, self._memory = context, llama_cpp.llama_get_memory(context)
         self._stream_size = stream_size
@@ -286,16 +327,14 @@ class LlamaCppRunner(ModelRunner):
         params.n_ctx = params.n_seq_max * stream_size
         params.n_batch = self._n_batch
         params.n_ubatch = min(self._options.get("n_ubatch", 512), self._n_batch)
-        params.n_threads = params.n_threads_batch = self._options.get("n_threads") or len(
-            os.sched_getaffinity(0)
-        )
+        params.n_threads = params.n_threads_batch = self._options.get("n_threads") or usable_cores()
         params.kv_unified = False
         params.swa_full = True
         params.no_perf = True
         kv_type = self._options.get("kv_type", "f16")
         params.type_k = params.type_v = _KV_TYPES[kv_type][0]
         params.flash_attn_type = self._flash_attention
-        needed, free = _kv_bytes(self._model, kv_type, params.n_ctx), psutil.virtual_memory().available
+        needed, free = _kv_bytes(self._model, kv_type, params.n_ctx), available_memory()
         context = llama_cpp.llama_init_from_model(self._model, params) if needed < free else None
         if not context:
             why = "which could not be allocated" if needed < free else f"{free / 1e6:.0f} MB are free"

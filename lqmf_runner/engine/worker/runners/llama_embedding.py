@@ -5,13 +5,13 @@ Encoders (BERT and its like) and decoders alike; llama.cpp pools as the file's `
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
+from ....cgroup import usable_cores
 from ....errors import DoesNotFitError, EngineError
 from ....types import ModelInfo, ModelSpec
 from .base import Progress, Span
@@ -26,9 +26,8 @@ class LlamaEmbedder:
 
     def __init__(self, model: Any, info: ModelInfo, n_threads: int) -> None:
         slots = info.max_slots
-        self._room = (
-            -(-info.n_ctx // slots) * slots
-        )  # llama.cpp ends the process where it cannot share it evenly
+        # A multiple: llama.cpp ends the process where it cannot share it evenly.
+        self._room = -(-info.n_ctx // slots) * slots
         self._batch = Batch(self._room)
         self.info = info
         self.tokenizer = LlamaCppTokenizer(model)
@@ -56,7 +55,7 @@ class LlamaEmbedder:
         model, on_gpu = load_model(spec, found.path, progress, notes)
         n_ctx = min(options.get("n_ctx") or _LONGEST, llama_cpp.llama_model_n_ctx_train(model))
         info = model_info(spec, model, found, n_ctx, options.get("max_slots", 16), on_gpu, notes)
-        return cls(model, info, options.get("n_threads") or len(os.sched_getaffinity(0)))
+        return cls(model, info, options.get("n_threads") or usable_cores())
 
     def fits(self, texts: Sequence[Sequence[int]]) -> int:
         """How many of the first texts make a batch."""

@@ -10,12 +10,17 @@ from typing import Any
 
 import llama_cpp
 
-from ....errors import ModelUnusableError
+from ....errors import ModelUnusableError, UserInputError
+from ....install import pip_line
 from ....models import FoundModel, inspect_model
 from ....models.files.gguf import read_header, split_parts
+from ....nvml import GpuMemory, visible_gpus
 from ....types import ModelInfo, ModelSpec
 from .base import Progress, loaded_info
+from .gpu.split import plan_split
 from .llama_metadata import chat_templates
+
+_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}  # enum llama_split_mode
 
 
 def prepared(spec: ModelSpec) -> FoundModel:
@@ -36,9 +41,26 @@ _EXACT_TYPES = {"Q4_0", "Q4_1", "Q5_0", "Q8_0"}
 
 def matrix_types(path: str) -> frozenset[str]:
     """The types of all matrices of a GGUF, its other parts included."""
-    parts = split_parts(Path(path), read_header(Path(path)))
-    tensors = (tensor for part in parts for tensor in read_header(part).tensors)
+    tensors = (tensor for part in _parts(path) for tensor in read_header(part).tensors)
     return frozenset(tensor.type for tensor in tensors if len(tensor.shape) > 1)
+
+
+def _parts(path: str) -> list[Path]:
+    return list(split_parts(Path(path), read_header(Path(path))))
+
+
+def cache_values(path: str) -> int:
+    """Numbers in the keys and values of a token in all layers, as a GGUF's header says; 0 where it does not."""
+    metadata = read_header(Path(path)).metadata
+    architecture = metadata.get("general.architecture")
+
+    def number(name: str) -> int:
+        value = metadata.get(f"{architecture}.{name}", 0)
+        return value if isinstance(value, int) else 0
+
+    heads = number("attention.head_count") or 1
+    width = number("embedding_length") // heads * (number("attention.head_count_kv") or heads)
+    return 2 * width * number("block_count")
 
 
 def has_k_quants(types: frozenset[str]) -> bool:
@@ -57,11 +79,18 @@ def why_one_at_a_time(types: frozenset[str], options: Mapping[str, Any], on_gpu:
 
 
 def load_model(
-    spec: ModelSpec, path: str, progress: Progress, notes: list[str], *, repack: bool = True
+    spec: ModelSpec,
+    path: str,
+    progress: Progress,
+    notes: list[str],
+    *,
+    repack: bool = True,
+    reserved: int = 0,
 ) -> tuple[Any, bool]:
     """The model, with as many layers on the GPU as fit, and whether any are there.
 
     Args:
+        reserved: bytes of each GPU that the plan of several leaves free.
         repack: let llama.cpp lay weights out for kernels that take four rows at a time.
     """
     options = spec.options
@@ -69,8 +98,8 @@ def load_model(
     if options.get("device") == "cuda" and not gpu:
         raise ModelUnusableError(
             "this build of llama-cpp-python has no GPU support",
-            hint="use backend.device=cpu, or rebuild it: CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall "
-            "--no-cache-dir llama-cpp-python",
+            hint="use backend.device=cpu, or rebuild it: CMAKE_ARGS=-DGGML_CUDA=on "
+            + pip_line("--force-reinstall", "--no-cache-dir", "--no-deps", "llama-cpp-python==0.3.36"),
         )
     params = llama_cpp.llama_model_default_params()
     params.use_mmap = options.get("use_mmap", True)
@@ -82,6 +111,8 @@ def load_model(
         return True  # go on
 
     params.progress_callback = report
+    if gpu and (gpus := [gpu.less(reserved / 1e6) for gpu in visible_gpus()]):
+        split_over_gpus(params, options, gpus, sum(part.stat().st_size for part in _parts(path)) / 1e6, notes)
     layers = options.get("n_gpu_layers", -1) if gpu else 0
     params.n_gpu_layers = layers
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
@@ -100,6 +131,35 @@ def load_model(
             hint="the file may be damaged or of an architecture this llama-cpp-python does not know",
         )
     return model, layers != 0
+
+
+def split_over_gpus(
+    params: Any, options: Mapping[str, Any], gpus: Sequence[GpuMemory], weights_mb: float, notes: list[str]
+) -> None:
+    """Say in llama.cpp's parameters which GPUs the model goes to; a note tells where there is a choice."""
+    given, main = options.get("tensor_split"), options.get("main_gpu")
+    named = len(given or ()), (main or 0) + 1
+    if max(named) > len(gpus):
+        raise UserInputError(
+            f"backend.tensor_split or backend.main_gpu names {max(named)} GPUs, there are {len(gpus)}"
+        )
+    if len(gpus) == 1:
+        return
+    plan = plan_split(weights_mb, gpus)
+    mode = options.get("split_mode", "layer")
+    if given is None and (mode == "none" or main is not None or len(plan.used) == 1):
+        params.split_mode = _SPLIT_MODES["none"]
+        params.main_gpu = max(range(len(gpus)), key=lambda i: gpus[i].free_mb) if main is None else main
+        notes.append(f"all of it goes to GPU {params.main_gpu} ({gpus[params.main_gpu].name})")
+        return
+    params.split_mode = _SPLIT_MODES[mode]
+    shares = plan.shares if given is None else given
+    if not any(shares):  # nothing is free: llama.cpp divides it, and says what fails
+        return
+    values = [*shares, *[0.0] * (llama_cpp.llama_max_devices() - len(shares))]
+    params.tensor_split = (ctypes.c_float * len(values))(*values)
+    if given is None:
+        notes.append(plan.describe(gpus))
 
 
 def model_info(

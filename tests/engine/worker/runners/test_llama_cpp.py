@@ -66,7 +66,7 @@ def logits(
         ([100], 4, (0, 1, 2, 3, 5, 6, 7, 8)),
     ],
 )
-def test_logits_are_the_same_in_chunks_and_in_a_crowd(
+def test_logits_are_the_same_in_chunks_and_in_a_batch(
     runner: LlamaCppRunner, chunks: list[int], slot: int, beside: tuple[int, ...]
 ) -> None:
     np.testing.assert_array_equal(logits(runner, slot, chunks, beside), logits(runner, 0, [100]))

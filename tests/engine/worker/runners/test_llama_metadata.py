@@ -7,8 +7,8 @@ from pathlib import Path
 import gguf
 
 from lqmf_runner.engine.worker.runners.llama_metadata import chat_templates, special_tokens
-from tests.support.templates import vocabulary_of
-from tests.support.tiny import SPECIAL, make_gguf, vocabulary
+from tests.support.models.templates import vocabulary_of
+from tests.support.models.tiny import SPECIAL, make_gguf, vocabulary
 
 
 def bare_gguf(path: Path, *, spm: bool = False) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from lqmf_runner.formats import FORMATS
 
-from ....support.architectures import Reference, make_architecture
+from ....support.models.architectures import Reference, make_architecture
 from ...conftest import CASES, NOISE, TOLERANCE
 
 

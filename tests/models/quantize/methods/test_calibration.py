@@ -12,7 +12,7 @@ from lqmf_runner.errors import UserInputError
 from lqmf_runner.models.quantize.methods.calibration import SHIPPED, parse_dialogue, read_documents, samples
 from lqmf_runner.models.quantize.methods.gptq import GptqMethod
 
-from ....support.tiny import make_tokenizer
+from ....support.models.tiny import make_tokenizer
 
 
 def test_shipped_text_is_long_varied_and_does_not_repeat_itself() -> None:

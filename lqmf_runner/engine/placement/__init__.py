@@ -1,0 +1,11 @@
+"""Workers on the nodes of a Ray cluster. Ray places them; tokens flow over a connection of our own.
+
+`host.py` and `inbox.py` run on a node, everything else in the front process. Nothing here imports Ray before
+`cluster.join`.
+"""
+
+from __future__ import annotations
+
+from .placed_engine import PlacedEngine
+
+__all__ = ["PlacedEngine"]

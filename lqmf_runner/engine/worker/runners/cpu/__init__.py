@@ -1,0 +1,1 @@
+"""What only models on a CPU need: kernels called with little around them, and layers written out."""

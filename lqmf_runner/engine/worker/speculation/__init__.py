@@ -1,0 +1,1 @@
+"""Speculation: drafts of an answer's next tokens, which the model verifies in one step."""

@@ -1,0 +1,1 @@
+"""The demo models: one model in five formats, made from the one that a package brings."""

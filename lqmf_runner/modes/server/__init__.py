@@ -1,0 +1,1 @@
+"""The modes that start, list and end servers, and keep the keys of their clients."""

@@ -1,0 +1,1 @@
+"""The modes that a person types to."""

@@ -1,0 +1,1 @@
+"""The modes that list, fetch and quantize models, and name their versions."""

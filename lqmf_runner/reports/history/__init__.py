@@ -1,0 +1,1 @@
+"""What `mode=history` shows: which runs, and their table."""

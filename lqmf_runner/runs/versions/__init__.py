@@ -1,0 +1,1 @@
+"""Versions of weights: which one a name means, how they compare, and which becomes the champion."""

@@ -1,0 +1,1 @@
+"""Ollama's routes: answers, embeddings, and what models there are."""

@@ -1,0 +1,92 @@
+"""Locks on a store, so that of several processes that come at once one makes it and the others find it.
+
+MLflow makes the tables of an empty database without a lock of its own: of eight that came at once, seven failed. An
+MLflow server needs no lock of ours, because it makes its tables when it starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..config import TrackingConfig
+from ..errors import MissingDependencyError, TrackingError
+from ..install import install_line
+from ..redaction import redact_text
+from . import is_postgres
+
+_ADVISORY_KEY = 0x6C716D66  # "lqmf": any number that others do not take
+_CONNECT_S = 5
+# A network's file system may have no locks, or none on folders.
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+@contextlib.contextmanager
+def locked_store(config: TrackingConfig, folder: Path) -> Iterator[None]:
+    """Hold a store of this machine against other processes of ours while a run is sent to it.
+
+    A database or a server takes many at once, so that only runs from the same folder wait for each other there.
+
+    Args:
+        folder: held where the store is not a SQLite file, whose own folder is made if it is not there.
+    """
+    if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
+        folder = Path(config.uri.removeprefix("sqlite:///")).parent
+        folder.mkdir(parents=True, exist_ok=True)
+    elif is_postgres(config.uri):
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_database(config: TrackingConfig) -> Iterator[None]:
+    """Hold a PostgreSQL database for a moment, against all machines; other stores are not held.
+
+    Raises:
+        TrackingError: it cannot be reached, or refuses the login.
+        MissingDependencyError: its driver is not installed.
+    """
+    if not is_postgres(config.uri):
+        yield
+        return
+    from sqlalchemy import create_engine, make_url, text
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        url = make_url(config.uri)
+        wait = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_S}
+        connection = create_engine(url, poolclass=NullPool, connect_args=wait).connect()
+    except ImportError:
+        raise MissingDependencyError(
+            "tracking to PostgreSQL needs a package that is not installed", hint=install_line("postgres")
+        ) from None
+    except (SQLAlchemyError, ValueError) as error:
+        raise TrackingError(
+            f"MLflow's database {redact_text(config.uri)} cannot be reached: {database_words(error)}"
+        ) from None
+    with connection:  # closing it gives the lock back
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_KEY})
+        yield
+
+
+def database_words(error: Exception) -> str:
+    """What a database said, without the statement and the links that SQLAlchemy puts around it."""
+    said = " ".join(str(error).partition("[SQL:")[0].partition("(Background on")[0].split())
+    if said.startswith("(") and ") " in said:  # "(psycopg.OperationalError) connection failed: ..."
+        said = said.partition(") ")[2]
+    return redact_text(said)

@@ -1,0 +1,55 @@
+"""The core nouns that every other module speaks in."""
+
+from .answers import (
+    RESTARTED,
+    Chunk,
+    Completion,
+    Embeddings,
+    NextTokenLogprobs,
+    OptionLogprobs,
+    Score,
+    TokenLogprob,
+    Usage,
+    Window,
+    WindowScore,
+    joined,
+)
+from .models import (
+    Cluster,
+    EngineStats,
+    MemoryUse,
+    ModelInfo,
+    ModelSpec,
+    Placement,
+    PromptCacheUse,
+    ReplicaState,
+)
+from .requests import SAMPLING_RANGES, Constraint, GenerationRequest, Message, SamplingParams
+
+__all__ = [
+    "RESTARTED",
+    "SAMPLING_RANGES",
+    "Chunk",
+    "Cluster",
+    "Completion",
+    "Constraint",
+    "Embeddings",
+    "EngineStats",
+    "GenerationRequest",
+    "MemoryUse",
+    "Message",
+    "ModelInfo",
+    "ModelSpec",
+    "NextTokenLogprobs",
+    "OptionLogprobs",
+    "Placement",
+    "PromptCacheUse",
+    "ReplicaState",
+    "SamplingParams",
+    "Score",
+    "TokenLogprob",
+    "Usage",
+    "Window",
+    "WindowScore",
+    "joined",
+]
