@@ -50,7 +50,9 @@ def aimed(case: schemathesis.Case, example: dict[str, Any] | None) -> schemathes
         case.body |= example or ({"model": MODEL} if "model" in case.body else {})
         if isinstance(case.body.get("n"), int):
             case.body["n"] = min(case.body["n"], 3)
-        if isinstance(case.body.get("replicas"), int):  # for hundreds there is no memory, which is 507
+        if isinstance(
+            case.body.get("replicas"), int | float
+        ):  # for hundreds there is no memory, which is 507
             case.body["replicas"] = min(case.body["replicas"], 2)
     return case
 

@@ -21,9 +21,8 @@ def announce(url: str, models: list[str], *, with_key: bool, with_page: bool) ->
 
 
 def _announcement(url: str, models: list[str], *, with_key: bool, with_page: bool) -> str:
-    body = json.dumps(
-        {"model": models[0] if models else "<name>", "messages": [{"role": "user", "content": "Hello"}]}
-    )
+    message = {"role": "user", "content": "Hello"}
+    body = json.dumps({"model": models[0] if models else "<name>", "messages": [message], "max_tokens": 64})
     key = " -H 'Authorization: Bearer <key>'" if with_key else ""
     page = f"page: {url}/ui · " if with_page else ""
     loaded = ", ".join(models) or "nothing yet, loaded on request"

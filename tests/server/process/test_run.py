@@ -18,6 +18,7 @@ import pytest
 
 from lqmf_runner.server.process.registry import ServerRecord, process_start
 
+from ...support.ports import free_port
 from ...support.server.processes import CHAT, MODEL, SECOND, Program, chat_body, wait_until_gone
 
 LONG = {"max_tokens": 400, "ignore_eos": True}
@@ -32,8 +33,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 def test_in_the_background_it_is_found_and_stopped_again(program: Program) -> None:
     assert program.run("mode=status").returncode == 1
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = ("mode=serve", "model=local", f"model.name={MODEL}", f"server.port={port}")
     started = program.run(*arguments, "server.background=true")
     assert started.returncode == 0, started.stderr

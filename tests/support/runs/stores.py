@@ -19,6 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.ports import free_port
+
 PASSWORD = "s3cret-pw"
 _WAIT_S = 60.0
 
@@ -183,13 +185,6 @@ def _signal_all(process: subprocess.Popen[bytes] | None, number: int) -> None:
     if number == signal.SIGKILL:
         process.wait(_WAIT_S)
         psutil.wait_procs(family[1:], _WAIT_S)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
