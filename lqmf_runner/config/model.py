@@ -63,6 +63,8 @@ class BackendConfig:
         device: "auto", "cpu" or "cuda".
         fallback: when a load does not fit, try fewer GPU layers, the CPU, a shorter context, and say so.
         load_timeout_s: give up on a load after so many seconds.
+        step_timeout_s: end a worker whose step takes longer, since it hangs; null: never. A step computes up to
+            `n_batch` tokens of prompts, which may take minutes on a slow machine.
     """
 
     format: str = "auto"
@@ -80,6 +82,7 @@ class BackendConfig:
     device: str = "auto"
     fallback: bool = True
     load_timeout_s: float = 600.0
+    step_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("max_slots", 1), ("max_queue", 0), ("prefill_chunk", 4), ("n_batch", 4)):
@@ -95,6 +98,7 @@ class BackendConfig:
             self._check_draft_model(self.draft_model)
         one_of("backend.device", self.device, ("auto", "cpu", "cuda"))
         positive("backend.load_timeout_s", self.load_timeout_s)
+        positive("backend.step_timeout_s", self.step_timeout_s)
 
     def _check_draft_model(self, name: str) -> None:
         """Refuse it where it would be loaded for nothing."""

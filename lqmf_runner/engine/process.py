@@ -17,6 +17,7 @@ from ..errors import EngineLostError
 from ..redaction import SECRET_KEY
 from ..types import MemoryUse, ModelSpec
 from .memory import MemoryMeter
+from .protocol import STEP_HANGS
 
 SECRETS = frozenset(
     {
@@ -145,6 +146,8 @@ def _describe_exit(code: int | None) -> str:
         return "it closed its connection"
     if code == -9:
         return "killed (signal 9), perhaps because the machine ran out of memory"
+    if code == STEP_HANGS:
+        return "a step of the model took longer than backend.step_timeout_s"
     if code < 0:
         return f"signal {-code}"
     return f"exit code {code}"

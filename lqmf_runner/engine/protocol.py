@@ -17,6 +17,9 @@ from ..types import Chunk, GenerationRequest, ModelInfo, ModelSpec, PromptCacheU
 
 HEADER = struct.Struct("<I")
 
+STEP_HANGS = 124
+"""The exit code of a worker whose step took longer than `backend.step_timeout_s`."""
+
 
 class Load(msgspec.Struct, frozen=True, tag=True):
     """Load this model; the first command, once."""

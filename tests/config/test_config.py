@@ -152,6 +152,7 @@ def test_a_prompt_has_either_one_turn_or_several(entry: dict[str, object]) -> No
     [
         lambda: GgufBackend(n_ctx=0),
         lambda: GgufBackend(max_slots=0),
+        lambda: GgufBackend(step_timeout_s=0.0),
         lambda: GgufBackend(device="tpu"),
         lambda: BnbBackend(dtype="int3"),
         lambda: QuantizeMode(method="awq"),

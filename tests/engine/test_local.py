@@ -107,6 +107,38 @@ async def test_a_worker_killed_while_it_loads_is_a_clear_error(gguf_file: Path) 
     assert children() <= before
 
 
+HANGING_STEP = """
+import os, sys, threading
+if "lqmf_runner.engine.worker" in sys.orig_argv:
+    from lqmf_runner.engine.worker.runners.llama_cpp import LlamaCppRunner
+    step = LlamaCppRunner.step
+    def hang(self, batch):
+        if os.path.exists(os.environ["HANG"]):
+            threading.Event().wait()
+        return step(self, batch)
+    LlamaCppRunner.step = hang
+"""
+"""A `sitecustomize` of a worker, whose steps hang while there is a file at HANG."""
+
+
+async def test_a_worker_whose_step_hangs_is_lost_if_that_is_asked_for(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING_STEP)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("HANG", str(tmp_path / "hang"))
+    before = children()
+    async with await LocalEngine.start(gguf_spec(gguf_file, step_timeout_s=1.0)) as engine:
+        assert (await engine.complete(request(50))).usage.completion_tokens == 50
+        stream = engine.generate(request(None))
+        await anext(stream)
+        (tmp_path / "hang").touch()
+        with pytest.raises(EngineLostError, match=r"took longer than backend\.step_timeout_s"):
+            await _drain(stream)
+        assert not engine.alive
+    assert children() <= before
+
+
 async def test_a_load_that_is_given_up_leaves_no_process(gguf_file: Path) -> None:
     before = children()
     start = asyncio.create_task(LocalEngine.start(gguf_spec(gguf_file)))

@@ -30,13 +30,14 @@ from .intake import Connection, Intake
 from .lean_imports import prepare_torch
 from .request import Generating, Scoring
 from .runners.base import ModelRunner
+from .runners.step_watch import StepWatch
 from .scheduler import Scheduler, SchedulerLimits
 from .speculation.loading import load_models
 
 _THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
 
-def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection) -> NoReturn:
+def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection, watch: StepWatch) -> NoReturn:
     """Run the model while there are requests; wait for one when there are none."""
     while True:
         while not (scheduler.has_work and intake.inbox.empty()):
@@ -55,7 +56,8 @@ def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection) -
                     connection.send([Reply(request_id, True)])
                 case ShrinkPromptCache(n_bytes=n_bytes):
                     scheduler.shrink_prompt_cache(n_bytes)
-        scheduler.step()
+        with watch:
+            scheduler.step()
 
 
 def main() -> None:
@@ -89,10 +91,12 @@ def main() -> None:
     _return_free_memory()
     gc.freeze()  # what was loaded stays: no collection has to look at it in the middle of an answer
     connection.send([Loaded(info)])
+    watch = StepWatch(spec.options.get("step_timeout_s"), connection.end_hanging)
+    emit = watch.outside(connection.send)
     if isinstance(runner, ModelRunner):
-        scheduler = Scheduler(runner, limits, connection.send, draft_model=loaded.draft_model)
-        run_requests(scheduler, intake, connection)
-    EmbeddingQueue(runner, limits.max_queue, connection.send).run(intake.inbox)
+        scheduler = Scheduler(runner, limits, emit, draft_model=loaded.draft_model)
+        run_requests(scheduler, intake, connection, watch)
+    EmbeddingQueue(runner, limits.max_queue, emit, watch).run(intake.inbox)
 
 
 def _limits(spec: ModelSpec) -> SchedulerLimits:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ...errors import LqmfError, QueueFullError
 from ...types import Embeddings, EngineStats
 from ..protocol import Cancel, Event, GetStats, Reply, ResetPrefixCache, failure
+from .runners.step_watch import StepWatch
 
 if TYPE_CHECKING:
     from .runners.llama_embedding import LlamaEmbedder
@@ -29,10 +30,17 @@ class EmbeddingState:
 class EmbeddingQueue:
     """Runs requests on an embedder. Used by one thread."""
 
-    def __init__(self, embedder: LlamaEmbedder, max_queue: int, emit: Callable[[list[Event]], None]) -> None:
+    def __init__(
+        self,
+        embedder: LlamaEmbedder,
+        max_queue: int,
+        emit: Callable[[list[Event]], None],
+        watch: StepWatch,
+    ) -> None:
         self._embedder = embedder
         self._max_queue = max_queue
         self._emit = emit
+        self._watch = watch
         self._waiting: deque[EmbeddingState] = deque()
         self._stats = EngineStats()
 
@@ -41,7 +49,8 @@ class EmbeddingQueue:
         while True:
             while not (self._waiting and inbox.empty()):
                 self._take(inbox.get())
-            self._step(self._waiting[0])
+            with self._watch:
+                self._step(self._waiting[0])
 
     def _take(self, item: Any) -> None:
         match item:

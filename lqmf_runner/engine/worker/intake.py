@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -62,6 +62,7 @@ class Connection:
         self._stream = sock.makefile("rb", buffering=1 << 16)
         self._sock = sock
         self._lock = threading.Lock()
+        self._exit_code = 0
 
     def send(self, events: list[Event]) -> None:
         with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -79,13 +80,20 @@ class Connection:
             self.send([protocol.failure(command.get("id"), refusal) for command in commands])
             return []
 
+    def end_hanging(self) -> NoReturn:
+        """End because a step hangs. The socket first: a thread that waits for a device may hold up the rest."""
+        self._exit_code = protocol.STEP_HANGS  # the thread that reads may be faster
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        os._exit(self._exit_code)
+
     def _read(self, size: int) -> bytes:
         # A front that goes with events unread resets the connection instead of ending it.
         with contextlib.suppress(OSError):
             data = self._stream.read(size)
             if len(data) == size:
                 return data
-        os._exit(0)
+        os._exit(self._exit_code)
 
 
 class Intake:
