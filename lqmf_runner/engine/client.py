@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -33,8 +34,27 @@ class EngineClient(ABC):
     info: ModelInfo
     place: str = ""
     """Where it runs, for people: a node of a cluster, or an endpoint's host and port. Empty is this machine."""
-    on_lost: Callable[[LqmfError], None] | None = None
-    """Called once when the engine dies by itself (not by `close`)."""
+    _on_lost: Callable[[LqmfError], None] | None = None
+    _untold: LqmfError | None = None
+
+    @property
+    def on_lost(self) -> Callable[[LqmfError], None] | None:
+        """Called once when the engine dies by itself (not by `close`); soon, if it has died before this is set."""
+        return self._on_lost
+
+    @on_lost.setter
+    def on_lost(self, callback: Callable[[LqmfError], None] | None) -> None:
+        self._on_lost = callback
+        if callback is not None and self._untold is not None:
+            asyncio.get_running_loop().call_soon(callback, self._untold)
+            self._untold = None
+
+    def report_loss(self, error: LqmfError) -> None:
+        """Tell whoever sets `on_lost` that the engine has died. For engines."""
+        if self._on_lost is None:
+            self._untold = error
+        else:
+            self._on_lost(error)
 
     @abstractmethod
     def stream(self, request: GenerationRequest, *, whole: bool = False) -> AsyncGenerator[list[Chunk], None]:

@@ -165,5 +165,4 @@ class ProcessEngine(EngineClient):
         self._lost = True
         self.connection.refuse(error)
         self.connection.end(error)
-        if self.on_lost is not None:
-            self.on_lost(error)
+        self.report_loss(error)

@@ -97,6 +97,18 @@ async def _drain(stream: object) -> None:
         pass
 
 
+async def test_who_asks_to_be_told_of_a_loss_after_it_is_told_too(gguf_file: Path) -> None:
+    """A worker may die between its load and the moment at which somebody takes charge of it."""
+    async with await LocalEngine.start(gguf_spec(gguf_file)) as engine:
+        os.kill(engine.pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            with pytest.raises(EngineLostError, match="killed"):
+                await engine.stats()
+            told = asyncio.get_running_loop().create_future()
+            engine.on_lost = told.set_result
+            assert "killed" in (await told).message
+
+
 async def test_a_worker_killed_while_it_loads_is_a_clear_error(gguf_file: Path) -> None:
     before = children()
     start = asyncio.create_task(LocalEngine.start(gguf_spec(gguf_file)))

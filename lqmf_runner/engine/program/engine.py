@@ -68,8 +68,7 @@ class ProgramEngine(RemoteEngine):
 
     async def _notice_loss(self) -> None:
         await self._program.wait()
-        if self.on_lost is not None:
-            self.on_lost(await _ended(self.info.name, self._program, "its requests failed"))
+        self.report_loss(await _ended(self.info.name, self._program, "its requests failed"))
 
 
 async def _start(spec: ModelSpec, key: str, on_progress: Callable[[float], None] | None) -> ServingProgram:

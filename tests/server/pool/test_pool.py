@@ -20,7 +20,7 @@ from lqmf_runner.errors import (
 )
 from lqmf_runner.server.pool.pool import MEASURE_S, ModelPool
 from lqmf_runner.server.pool.pooled_model import READY
-from lqmf_runner.types import ModelSpec, PromptCacheUse
+from lqmf_runner.types import MemoryUse, ModelSpec, PromptCacheUse
 
 from ...support.engine.scripted import run_virtual
 from ...support.server.fakes import FakeCatalog, FakeEngine
@@ -38,6 +38,7 @@ class World:
         self.memory_mb: dict[str, float] = {}
         self.errors: list[Exception] = []
         self.load_s = 1.0
+        self.make: Callable[..., FakeEngine] = FakeEngine
         self.pool = ModelPool(FakeCatalog(SIZES), ServerConfig(**config), load=self._load)
 
     async def _load(self, spec: ModelSpec, on_progress: Any) -> EngineClient:
@@ -46,7 +47,7 @@ class World:
         await asyncio.sleep(self.load_s)
         if self.errors:
             raise self.errors.pop(0)
-        engine = FakeEngine(memory_mb=self.memory_mb.get(spec.name, 200.0))
+        engine = self.make(memory_mb=self.memory_mb.get(spec.name, 200.0))
         self.engines[spec.name] = engine
         return engine
 
@@ -232,6 +233,25 @@ def test_a_crashed_model_is_back_by_itself_and_new_requests_wait_for_it():
         assert world.engines["a"] is not first
         assert first.closed
         assert world.loads == ["a", "b", "a"]
+
+    run(test)
+
+
+def test_a_model_that_dies_while_it_is_measured_after_its_load_is_loaded_again():
+    class Dying(FakeEngine):
+        async def memory(self) -> MemoryUse:
+            if len(world_loads) == 1:
+                self.report_loss(EngineLostError("killed"))
+            return await super().memory()
+
+    world_loads: list[str] = []
+
+    async def test(world: World) -> None:
+        world.make, world.loads = Dying, world_loads
+        await world.use("a")
+        assert world.pool.get("a").state == "restarting"
+        await world.use("a")
+        assert (world.loads, world.pool.get("a").state) == (["a", "a"], READY)
 
     run(test)
 

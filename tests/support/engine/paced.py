@@ -63,15 +63,14 @@ class PacedEngine(ScriptedEngine):
             self._free.release()
 
     def kill(self) -> None:
-        """Die as a worker does: all requests fail, and then `on_lost` is called."""
+        """Die as a worker does: all requests fail, and then the loss is reported."""
         self.dead = EngineLostError(
             "the process of 'scripted' ended: killed (signal 9)", hint="load it again"
         )
         for waiting in list(self._running):
             if not waiting.done():
                 waiting.set_exception(self.dead)
-        if self.on_lost is not None:
-            self.on_lost(self.dead)
+        self.report_loss(self.dead)
 
     async def stats(self) -> EngineStats:
         return EngineStats(requests=len(self.requests), prompt_tokens=self.computed)
