@@ -182,8 +182,9 @@ def _where(name: str, setting: Setting) -> list[str]:
 
 def _experiment(step: Step, setting: Setting) -> Command:
     kind, names = step.arguments["kind"], step.models
-    users = step.arguments.get("users")
-    load = [f"mode.concurrency=[{users}]"] if users else []
+    users, limit = step.arguments.get("users"), step.arguments.get("max_memory_mb")
+    users = users if isinstance(users, list) else [users] if users else []
+    load = [f"mode.concurrency=[{','.join(map(str, users))}]"] if users else []
     file = str(step.arguments.get("file") or "")
     asked = [f"prompts={file}"] if file else []
     if kind in ("single", "batch") and len(names) != 1:
@@ -201,6 +202,7 @@ def _experiment(step: Step, setting: Setting) -> Command:
     if kind == "compare":
         reference = step.arguments.get("reference")
         own = [f"reference={reference}"] if reference else []
+        own += [f"verdict.max_memory_mb={limit}"] if limit else []
         return _program(step, setting, "compare", *names, *own, *asked, *load, **long)
     prompts = ["prompts=conversation"] if kind == "conversation" else asked
     return _program(step, setting, "benchmark", *names, *prompts, *load, **long)

@@ -50,6 +50,8 @@ def _line(sentence: str, setting: Setting | None = None) -> str:
         ("quantize smollm2 bf16 to 8 bit bnb", "lqmf quantize smollm2_bf16 bnb 8"),
         ("benchmark llama with 4 users and q.txt",
          "lqmf benchmark llama32_bnb4 prompts=q.txt 'mode.concurrency=[4]'"),
+        ("compare llama and mistral under 2 GB",
+         "lqmf compare llama32_bnb4 mistral_gptq4 verdict.max_memory_mb=2048"),
         ("compare llama and mistral on q.csv", "lqmf compare llama32_bnb4 mistral_gptq4 prompts=q.csv"),
         ("which versions of llama are there?", "lqmf versions llama32_bnb4"),
         ("promote version 2 of llama", "lqmf versions llama32_bnb4@2 mode.alias=champion"),
@@ -105,6 +107,7 @@ def test_a_model_that_the_server_has_loaded_is_not_loaded_again() -> None:
     ("sentence", "settings"),
     [
         ("benchmark llama with 8 users", {"concurrency": [8]}),
+        ("benchmark llama with 1, 4 and 8 users", {"concurrency": [1, 4, 8]}),
         ("compare llama and mistral", {}),
         ("answer all lines of q.csv with mistral", {"input": "q.csv"}),
         ("history of llama since yesterday", {"model": "llama32_bnb4", "since": "1d", "show": "trend"}),

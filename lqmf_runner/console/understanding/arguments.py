@@ -16,7 +16,7 @@ _METHODS = {
     "bnb": "bnb", "bitsandbytes": "bnb", "nf4": "bnb", "int8": "bnb", "gptq": "gptq", "gguf": "gguf", "bf16": "bf16",
 }  # fmt: skip
 _OPTIMIZE = {"fast": "speed", "small": "memory", "accurate": "fidelity"}
-_ARGUMENT = {"memory": "max_memory_mb"}
+_ARGUMENT = {"memory": "max_memory_mb", "loads": "users"}
 _NOT_SAID = 2
 _ASKING = frozenset({"is", "are", "was", "were", "did", "does", "has", "which", "what", "how", "why", "who"})
 _FORMATS_OF_MODELS = ("bnb", "gptq", "gguf", "bf16")
@@ -171,7 +171,7 @@ def _models(frame: Frame, items: Sequence[Item], names: NameIndex, before: Seque
         return _Models()
     found: list[str] = []
     choices: tuple[str, ...] = ()
-    family: tuple[str, ...] = ()
+    family = _first_family(items)
     reference: str | None = None
     every = any("all" in item.meanings for item in items)
     for at, item in enumerate(items):
@@ -205,6 +205,14 @@ def _models(frame: Frame, items: Sequence[Item], names: NameIndex, before: Seque
     if frame.models == PAIR and len(found) < 2 and not reference:
         return _Models(tuple(found), tuple(name for name in names.names if name not in found))
     return _Models(tuple(found), reference=reference)
+
+
+def _first_family(items: Sequence[Item]) -> tuple[str, ...]:
+    """The first name without its format: "the 4 bit and the 8 bit smollm2" are both of smollm2."""
+    for item in items:
+        if item.kind == "model" and not item.value.is_format:
+            return tuple(word for word in item.value.words if not is_format(word))
+    return ()
 
 
 def _is_plural(items: Sequence[Item], at: int) -> bool:

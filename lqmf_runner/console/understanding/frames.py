@@ -63,10 +63,10 @@ def _experiment(
     return _frame(
         steps.EXPERIMENT,
         need,
-        f"{also} models run experiment for over all use which available",
+        f"{also} models run experiment for over all use which available{' fits memory' * (kind == 'compare')}",
         models,
         needs,
-        f"{takes} users{' file' if kind in _ASK_PROMPTS else ''}",
+        f"{takes} users loads{' file' * (kind in _ASK_PROMPTS)}{' memory' * (kind == 'compare')}",
         kind=kind,
     )
 
@@ -129,7 +129,7 @@ FRAMES: tuple[Frame, ...] = (
     _experiment("benchmark", "experiment", "start over out_of"),
     _experiment("compare", "compare", "versus or start reference put better out_of speed", PAIR),
     _experiment("compare", "compare all", "versus start reference models", SEVERAL),
-    _experiment("compare", "versus", "reference", PAIR),
+    _experiment("compare", "versus", "reference compare benchmark measure speed start put or better", PAIR),
     _experiment("compare", "better", "than versus or which is reference", PAIR),
     _frame(steps.LIST_MODELS, "available", "is there", scope="available"),
     _frame(steps.LIST_MODELS, "is loaded", "models in_memory memory server over", MAY, scope="loaded"),
@@ -158,13 +158,13 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.HISTORY, "regressions", "show which there did anything over all", MAY, takes="since",
            regressions=True),
     _frame(steps.RECOMMEND, "recommend", "models which best fast small accurate most fits for should use "
-           "memory anything", takes="users memory"),
-    _frame(steps.RECOMMEND, "should models", "which best fast small accurate most fits for use run memory recommend",
-           takes="users memory"),
-    _frame(steps.RECOMMEND, "which should use", "models for best fits", takes="users memory"),
+           "memory anything here", takes="users memory"),
+    _frame(steps.RECOMMEND, "should models", "which best fast small accurate most fits for use run memory recommend "
+           "here", takes="users memory"),
+    _frame(steps.RECOMMEND, "which should use", "models for best fits here", takes="users memory"),
     _frame(steps.RECOMMEND, "best|fast|small|accurate models", "which fits for most best fast small accurate memory "
-           "use should there is show", takes="users memory"),
-    _frame(steps.RECOMMEND, "fits|which models", "which for best fast small accurate most fits memory is",
+           "use should there here is show", takes="users memory"),
+    _frame(steps.RECOMMEND, "fits|which models", "which for best fast small accurate most fits memory is here",
            needs="memory", takes="users"),
     _frame(steps.RECOMMEND, "which best|fast|small|accurate", "is for most best fast small accurate fits memory",
            needs="users", takes="memory"),

@@ -23,8 +23,8 @@ class Item:
     """A part of a sentence.
 
     Attributes:
-        kind: "word", "model", "port", "users", "memory", "since", "file", "id", "message", "type",
-            "version", "replicas", "number" or "comma".
+        kind: "word", "model", "port", "users", "loads" (several numbers of users), "memory", "since", "file", "id",
+            "message", "type", "version", "replicas", "number" or "comma".
         value: of a value; the `Mention` of a model; else the word as it was typed.
         meanings: of a word.
         start, end: which tokens it takes.
@@ -77,7 +77,7 @@ def _name(token: Token, at: int, names: NameIndex) -> Item:
 
 def _read(tokens: Sequence[Token], at: int, names: NameIndex) -> Item:
     token = tokens[at]
-    for reader in (_period, _number, _phrase):
+    for reader in (_period, _loads, _number, _phrase):
         item = reader(tokens, at)
         if item is not None and (reader is not _phrase or item.end - item.start > 1):
             return item
@@ -178,6 +178,21 @@ def _number(tokens: Sequence[Token], at: int) -> Item | None:
             end = end + 1 if end < len(tokens) and tokens[end].text == "requests" else end
             return Item("users", int(float(texts[0])), at, end)
     return None
+
+
+def _loads(tokens: Sequence[Token], at: int) -> Item | None:
+    """ "1, 4 and 8 users"."""
+    end = at
+    numbers: list[int] = []
+    while end < len(tokens) and (
+        tokens[end].kind in ("number", "comma") or tokens[end].text in ("and", "or")
+    ):
+        numbers += [int(float(tokens[end].text))] if tokens[end].kind == "number" else []
+        end += 1
+    if len(numbers) < 2 or tokens[at].kind != "number" or tokens[end - 1].kind != "number":
+        return None
+    last = _number(tokens, end - 1)
+    return Item("loads", numbers, at, last.end) if last is not None and last.kind == "users" else None
 
 
 def _period(tokens: Sequence[Token], at: int) -> Item | None:

@@ -74,6 +74,7 @@ models: models, model, llms, llm
 available: what can i run, what can i use, what can i load, what is there to run
 available: available, installed, local, on disk, existing, present, on this machine, on the disk, downloaded
 there: there, here
+here: laptop, computer, machine, pc, on this machine, on this laptop, on my laptop, for this laptop
 use: use, run, choose, pick, take, using, used, try
 employ: use, switch to, go with
 did_word: did

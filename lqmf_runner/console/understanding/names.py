@@ -18,6 +18,8 @@ _WITH_BITS = frozenset(["bnb", "gptq"])
 _GGUF_TYPE = re.compile(r"i?q[1-8](?:_\w+)*")
 _LINKS = frozenset(["version", "model", "variant", "in", "of", "with", "the", "one", "build"])
 _PREFIX = 4
+_EXACT = re.compile(r"i?q[1-8](?:_\w+)*|\d+")
+"""What is no typing error in a name: another number or GGUF type names another model."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class NameIndex:
         begun = [word for word in self._long_words if word.startswith(text)] if len(text) >= _PREFIX else []
         if begun:
             return min(begun, key=len), 1, 0.9
-        corrected = correct(text, self._long_words)
+        alike = [word for word in self._long_words if _EXACT.findall(word) == _EXACT.findall(text)]
+        corrected = correct(text, alike)
         return (corrected[0], 1, corrected[1]) if corrected else None
 
     def _closest(self, candidates: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:

@@ -51,6 +51,50 @@ def test_a_name_that_may_mean_several_is_a_question(console: Understanding) -> N
     assert step.confidence < SURE
 
 
+@pytest.mark.parametrize(
+    ("sentence", "word"),
+    [
+        ("load smollm3 gguf", "smollm3"),
+        ("load qwen_bnb6", "qwen_bnb6"),
+        ("chat with llama33", "llama33"),
+        ("load smollm2 gptq8", "gptq8"),
+        ("load smollm2_q5_k_m", "smollm2_q5_k_m"),
+        ("load smollm2_q4_k_s", "smollm2_q4_k_s"),
+    ],
+)
+def test_another_number_in_a_name_is_no_typing_error(
+    sentence: str, word: str, console: Understanding
+) -> None:
+    (step,) = console.steps(sentence)
+    assert (step.intent, step.unclear) == (UNKNOWN, (word,))
+
+
+def test_the_type_that_is_said_is_made(console: Understanding) -> None:
+    (step,) = console.steps("make a q5_k_m gguf out of smollm2_bf16")
+    assert step.arguments == {"model": "smollm2_bf16", "method": "gguf", "type": "Q5_K_M"}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "arguments"),
+    [
+        ("benchmark smollm2_bnb4 vs smollm2_gguf", {"models": ["smollm2_bnb4", "smollm2_gguf"]}),
+        ("compare bnb4 and bnb8 of qwen", {"models": ["qwen_bnb4", "qwen_bnb8"]}),
+        ("compare llama and mistral for 1, 4 and 8 users under 2 GB",
+         {"models": ["llama32_bnb4", "mistral_gptq4"], "users": [1, 4, 8], "max_memory_mb": 2048}),
+    ],
+)  # fmt: skip
+def test_a_comparison_is_understood_with_what_limits_it(
+    sentence: str, arguments: dict[str, object], console: Understanding
+) -> None:
+    (step,) = console.steps(sentence)
+    assert step.arguments == {"kind": "compare"} | arguments
+
+
+def test_the_machine_is_part_of_a_recommendation_only(console: Understanding) -> None:
+    assert [s.intent for s in console.steps("which model should I run on this laptop")] == ["RECOMMEND_MODEL"]
+    assert [s.intent for s in console.steps("shut down the laptop")] == [UNKNOWN]
+
+
 def test_two_readings_that_are_as_good_are_a_question(console: Understanding) -> None:
     (step,) = console.steps("run mistral")
     assert step.others
