@@ -79,6 +79,7 @@ class Fleet:
 
         Raises:
             ConflictError: there cannot be so many.
+            EngineLostError: the model was unloaded.
             LqmfError: what a start failed with; the number is then what it was.
         """
         most = self._source.most
@@ -88,6 +89,8 @@ class Fleet:
                 hint=f"choose 1 to {most}: so many endpoints were named",
             )
         async with self._scaling:
+            if self.closed:
+                raise self.unloaded()
             if count > len(self.wanted):
                 await self._add(count - len(self.wanted), None, all_needed=True)
             for replica in self._least_wanted(len(self.wanted) - count):
@@ -106,6 +109,10 @@ class Fleet:
         else:
             self._begin_again(replica)
         self._notify()
+
+    def unloaded(self) -> EngineLostError:
+        """The error of what comes after the end."""
+        return EngineLostError(f"'{self.name}' was unloaded", hint="load it again")
 
     async def close(self) -> None:
         """End all, with whatever they are doing."""
@@ -139,7 +146,7 @@ class Fleet:
             self.replicas = [r for r in self.replicas if r not in new or r.engine is not None]
             raise
         if self.closed:
-            raise EngineLostError(f"'{self.name}' was unloaded", hint="load it again")
+            raise self.unloaded()
         errors = [task.exception() for task in starts]
         failures = [error for error in errors if error is not None]
         fatal = [error for error in failures if all_needed or not _worth_trying_again(error)]

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from ...errors import EngineLostError, LqmfError, UnavailableError
+from ...errors import LqmfError, UnavailableError
 from ...types import (
     RESTARTED,
     Chunk,
@@ -225,7 +225,7 @@ class ReplicaSet(EngineClient):
                 self._check_one_comes()
             fleet.changed.clear()
             await fleet.changed.wait()
-        raise EngineLostError(f"'{fleet.name}' was unloaded", hint="load it again")
+        raise fleet.unloaded()
 
     def _check_one_comes(self) -> None:
         replicas = self._fleet.wanted

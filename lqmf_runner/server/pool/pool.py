@@ -124,9 +124,7 @@ class ModelPool:
         if model is None:
             await self.catalog.find(name)
             return False
-        if model.aliases:
-            model.drop_name(name)
-            del self._models[name]
+        if self._drop_name(model, name):
             return True
         if model.busy and not force:
             raise ConflictError(
@@ -141,11 +139,7 @@ class ModelPool:
         It stays loaded while it answers to another name.
         """
         model = self._models.get(name)
-        if model is None:
-            return
-        if model.aliases:
-            model.drop_name(name)
-            del self._models[name]
+        if model is None or self._drop_name(model, name):
             return
         model.pinned = False
         model.keep(0.0)
@@ -163,20 +157,11 @@ class ModelPool:
             LqmfError: as of `load`, or what a start failed with; the replicas are then those that there were.
         """
         model = await self.load(name)
-        async with model.scaling:
-            engine = await self._engine(model)
-            check_count(model, count)
-            try:
-                model.starting_mb = room_mb(model, engine, count)
-                await asyncio.gather(*(self._remove(other) for other in self._make_room(model)))
-                if engine.replicas():
-                    await engine.scale(count)
-                elif count > 1:
-                    await self._replace(model, engine, count)
-            finally:
-                model.starting_mb = 0.0
-            model.spec = spec_with_replicas(model.spec, count)
-            await self.refresh_memory()
+        try:
+            async with model.scaling:
+                await self._scale(model, count)
+        finally:
+            self._touch(model)  # its time of being idle begins now
         return model
 
     async def close(self) -> None:
@@ -274,6 +259,21 @@ class ModelPool:
             self._in_background(self._remove(other))
         self._touch(model)
 
+    async def _scale(self, model: PooledModel, count: int) -> None:
+        engine = await self._engine(model)
+        check_count(model, count)
+        try:
+            model.starting_mb = room_mb(model, engine, count)
+            await asyncio.gather(*(self._remove(other) for other in self._make_room(model)))
+            if engine.replicas():
+                await engine.scale(count)
+            elif count > 1:
+                await self._replace(model, engine, count)
+        finally:
+            model.starting_mb = 0.0
+        model.spec = spec_with_replicas(model.spec, count)
+        await self.refresh_memory()
+
     async def _replace(self, model: PooledModel, old: EngineClient, count: int) -> None:
         """Load the model as `count` replicas. They take the place of its worker, which ends when nobody uses it."""
         new = await self._load(spec_with_replicas(model.spec, count), None)
@@ -337,7 +337,8 @@ class ModelPool:
         model.timer = loop.call_later(model.keep_alive_s, self._expire, model)
 
     def _expire(self, model: PooledModel) -> None:
-        if not model.busy and self._models.get(model.name) is model and not model.pinned:
+        held = model.busy or model.pinned or model.scaling.locked()
+        if not held and self._models.get(model.name) is model:
             log.info("%s was idle for %g s and is unloaded", model.name, model.keep_alive_s)
             self._forget(model)
             self._in_background(self._remove(model))
@@ -348,6 +349,13 @@ class ModelPool:
                 del self._models[name]
         if model.timer is not None:
             model.timer.cancel()
+
+    def _drop_name(self, model: PooledModel, name: str) -> bool:
+        """Let the model answer to this name no more; False if it is its only one."""
+        if model.aliases:
+            model.drop_name(name)
+            del self._models[name]
+        return name not in self._models
 
     async def _remove(self, model: PooledModel) -> None:
         """Remove the model from the pool and end its process."""

@@ -155,6 +155,20 @@ def test_scaling_up_answers_when_the_new_ones_do_and_fills_the_gaps():
     run(test)
 
 
+def test_what_was_unloaded_gets_no_more_replicas():
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        first = asyncio.create_task(replicas.scale(3))
+        second = asyncio.create_task(replicas.scale(4))  # waits for the first
+        await asyncio.sleep(0.05)
+        await replicas.close()
+        for scaling in (first, second, asyncio.create_task(replicas.scale(5))):
+            with pytest.raises(EngineLostError, match="was unloaded"):
+                await scaling
+        assert len(starts.engines) == 2
+
+    run(test)
+
+
 class SlowThird(Starts):
     """Replica 3 takes a second longer to start, and then does not."""
 

@@ -99,6 +99,18 @@ def test_a_single_worker_is_replaced_without_dropping_a_request():
     run(test, Placement())
 
 
+@pytest.mark.parametrize("placement", [Placement(), Placement(replicas=2)])
+def test_a_model_is_not_idle_while_its_replicas_start(placement):
+    async def test(world: World) -> None:
+        await world.pool.load("m", keep_alive_s=0.05)  # a start takes 0.1 s
+        await world.pool.scale("m", 3)
+        assert world.states == ["ready"] * 3
+        await asyncio.sleep(0.1)
+        assert world.states == []
+
+    run(test, placement)
+
+
 def test_a_worker_whose_place_replicas_have_taken_ends_when_the_model_is_unloaded():
     async def test(world: World) -> None:
         asking = asyncio.create_task(world.ask(400))
