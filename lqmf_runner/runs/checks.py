@@ -56,13 +56,15 @@ def check_compare(config: RunConfig) -> None:
     if config.mode.served is not None:
         _check_served(config)
         return
-    if not config.runs:
-        check_benchmark(config)
     if config.models and config.runs:
         raise UserInputError(
             "models and runs are both given",
             hint="models=[a,b] measures models, runs=[x,y] compares what has been measured",
         )
+    if config.runs:
+        _check_runs(config, config.mode)
+    else:
+        check_benchmark(config)
     for key, names in (("models", config.models), ("runs", config.runs)):
         if len(set(names)) < len(names):
             raise UserInputError(f"{key}=[{','.join(names)}] names one twice", hint="give each once")
@@ -73,17 +75,31 @@ def check_compare(config: RunConfig) -> None:
         )
 
 
+def _check_runs(config: RunConfig, mode: CompareMode) -> None:
+    _refuse_measuring(config, "runs=")
+    changed = _changed("mode", mode, CompareMode(allow_different=mode.allow_different, promote=mode.promote))
+    if changed:
+        raise UserInputError(
+            f"runs= measures nothing, so {changed[0]} would change nothing", hint="leave one of them out"
+        )
+
+
+def _refuse_measuring(config: RunConfig, what: str) -> None:
+    """Refuse models that would have to be run."""
+    for key, given in (("reference", config.reference), ("judge.model", config.judge.model)):
+        if given:
+            raise UserInputError(
+                f"{what} measures nothing, and {key}={given} has to be run", hint="leave one of them out"
+            )
+
+
 def _check_served(config: RunConfig) -> None:
     if config.models:
         raise UserInputError(
             "mode.served judges what was served, and models are given to be measured",
             hint="leave one of them out",
         )
-    for key, given in (("reference", config.reference), ("judge.model", config.judge.model)):
-        if given:
-            raise UserInputError(
-                f"mode.served measures nothing, and {key}={given} has to be run", hint="leave one of them out"
-            )
+    _refuse_measuring(config, "mode.served")
     if config.verdict.bounds:
         raise UserInputError(
             f"verdict.{next(iter(config.verdict.bounds))} bounds what is measured, and mode.served measures nothing",
