@@ -98,15 +98,21 @@ def unpack(files: bytes, folder: Path) -> None:
 @contextlib.contextmanager
 def _sweep_folder(job: Job) -> Iterator[tuple[Path, bool]]:
     """The sweep's folder, and whether it is the one that the launcher sees; else a temporary one of the same name."""
-    with contextlib.suppress(OSError):
-        if (job.sweep_dir / MARK_NAME).read_text("utf-8") == job.mark:
-            yield job.sweep_dir, True
-            return
+    if _has_mark(job):
+        yield job.sweep_dir, True
+        return
     with tempfile.TemporaryDirectory(prefix="lqmf-job-") as temporary:
         folder = Path(temporary, *job.sweep_dir.parts[-2:])
         folder.mkdir(parents=True)
         (folder / MARK_NAME).write_text(job.mark, "utf-8")
         yield folder, False
+
+
+def _has_mark(job: Job) -> bool:
+    try:
+        return (job.sweep_dir / MARK_NAME).read_text("utf-8") == job.mark
+    except OSError:
+        return False
 
 
 def _run_packed(job: Job) -> tuple[int, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from lqmf_runner.app.launchers import job as module
 from lqmf_runner.app.launchers.job import Job, Outcome, run, unpack
 from lqmf_runner.runs.folder import MARK_NAME, sweep_name
@@ -38,6 +40,23 @@ def test_its_files_come_back_under_the_name_of_the_sweep(tmp_path: Path, monkeyp
     (sweep_dir / "1").rmdir()
     assert run(a_job(sweep_dir, mark)).files is None
     assert (sweep_dir / "1" / "results.json").exists()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_error_of_the_machine_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    sweep_dir = tmp_path / "10-00-00-benchmark"
+    sweep_dir.mkdir()
+    sweep_name(sweep_dir)
+    mark = (sweep_dir / MARK_NAME).read_text() if shared else "another"
+
+    def work(job: Job) -> tuple[int, str]:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(module, "_run_packed", work)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        run(a_job(sweep_dir, mark))
 
 
 def test_another_version_of_the_program_is_refused(tmp_path: Path) -> None:
