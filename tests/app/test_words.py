@@ -161,9 +161,9 @@ def _line(words: list[bytes]) -> list[str]:
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_arrives_as_it_was_typed(text: str, compose_config: Compose) -> None:
     words = settings("chat", "smollm2_gguf", "--", text, piped="before")
-    for line in (words, shlex.split(shown(words))[1:]):
-        config = compose_config(*typed_arguments(line, sweep=False))
-        assert config.mode.message == f"before\n\n{text}"  # type: ignore[attr-defined]
+    arguments = typed_arguments(words, sweep=False)
+    assert typed_arguments(shlex.split(shown(words))[1:], sweep=False) == arguments
+    assert compose_config(*arguments).mode.message == f"before\n\n{text}"  # type: ignore[attr-defined]
 
 
 def test_a_question_and_what_is_piped_reach_the_model(tmp_path: Path) -> None:

@@ -114,10 +114,11 @@ def mixed(count: int) -> list[str]:
 
 
 def test_a_message_and_a_system_prompt_arrive_as_typed(typed: Typed) -> None:
-    for text in [*TEXTS, "null", *mixed(60)]:
-        config = typed("mode=chat", f"mode.message={text}", f"mode.system= {text}")
+    texts = [*TEXTS, "null", *mixed(26)]
+    for message, system in zip(texts[::2], texts[1::2], strict=True):
+        config = typed("mode=chat", f"mode.message={message}", f"mode.system= {system}")
         assert isinstance(config.mode, ChatMode)
-        assert (config.mode.message, config.mode.system) == (text, f" {text}")
+        assert (config.mode.message, config.mode.system) == (message, f" {system}")
 
 
 def test_what_is_in_the_quotes_of_hydra_is_the_text_between_them(typed: Typed) -> None:
