@@ -49,10 +49,15 @@ class Drafting:
             return [next_span(running, 1) for running in decoding]
         room = self._n_batch // len(decoding) - 1
         drafts: list[Sequence[int]] = []
+        n_drafted = 0
         for running in decoding:
             most = min(room, _left(running.request))
             running.drafter = running.ngrams
-            drafts.append(running.ngrams.propose(running.request.tokens, most, len(decoding), self._costs))
+            draft = running.ngrams.propose(
+                running.request.tokens, most, len(decoding), self._costs, n_drafted
+            )
+            n_drafted += len(draft)
+            drafts.append(draft)
         # While a prompt is computed or waits, it would have to wait for the draft model too.
         if self.draft_model is not None and n_requests == len(decoding):
             self._ask_model(self.draft_model, decoding, drafts, room)

@@ -19,7 +19,7 @@ from ..cache.prefixes import Prefixes
 from ..cache.prompts import PromptCache
 from ..cache.slots import Slot, common_prefix
 from ..runners.base import ModelRunner, Span
-from .step_costs import StepCosts, least_gain
+from .step_costs import StepCosts, holds_up, least_gain
 
 MOST_DRAFTING = 4  # requests that run or wait; with more of them a step is full without drafts
 _LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # of a draft, in tokens
@@ -203,16 +203,19 @@ class DraftModel:
             return 0
         if not self._costs.knows(1) or not costs.knows(n_rows + 1):
             return _TRIAL
-        plain = n_rows / costs.of(n_rows)
-        best, best_rate = 0, least_gain(n_rows - len(asked)) * plain
+        plain, n_beside = n_rows / costs.of(n_rows), n_rows - len(asked)
+        best, best_rate = 0, least_gain(n_beside) * plain
         own_step = self._costs.of(len(asked))
         for length in _LENGTHS:
             lengths = [min(length, self._room(a)) for a in asked]
             if not costs.knows((n_rows + sum(lengths)) // 2):
                 break  # far beyond what was measured the figure is too hopeful: get there in steps
+            drafting = max(lengths) * own_step
+            if n_beside and holds_up(n_rows, sum(lengths), costs, drafting):
+                break
             chances = [a.drafter.acceptance.chance for a in asked]
             expected = n_rows + sum(_expected(p, n) for p, n in zip(chances, lengths, strict=True))
-            rate = expected / (costs.of(n_rows + sum(lengths)) + max(lengths) * own_step)
+            rate = expected / (costs.of(n_rows + sum(lengths)) + drafting)
             if rate > best_rate:
                 best, best_rate = length, rate
         if best:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from .step_costs import StepCosts, least_gain
+from .step_costs import StepCosts, holds_up, least_gain
 
 _NGRAM = 3  # tokens that have to match before a text is followed
 _LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of a draft, in tokens
@@ -69,18 +69,21 @@ class NgramDrafter:
         self._run = 0  # matches in a row
         self._outcomes = Outcomes(before)
 
-    def propose(self, tokens: Sequence[int], most: int, n_rows: int, costs: StepCosts) -> Sequence[int]:
+    def propose(
+        self, tokens: Sequence[int], most: int, n_rows: int, costs: StepCosts, n_drafted: int = 0
+    ) -> Sequence[int]:
         """A draft of at most `most` tokens that may follow `tokens`, or none.
 
         Args:
             tokens: of the request; they only grow from call to call.
-            n_rows: of the step without this draft.
+            n_rows: of the step without drafts.
             costs: of steps.
+            n_drafted: tokens of the step's other drafts.
         """
         self._follow(tokens)
         if not self._source or most < 1:
             return ()
-        length = self._best_length(most, n_rows, costs)
+        length = self._best_length(most, n_rows, costs, n_drafted)
         period = len(tokens) - self._source  # less than a draft where the answer repeats itself in short
         return [tokens[self._source + i % period] for i in range(length)]
 
@@ -114,12 +117,12 @@ class NgramDrafter:
             n += 1
         return n
 
-    def _best_length(self, most: int, n_rows: int, costs: StepCosts) -> int:
+    def _best_length(self, most: int, n_rows: int, costs: StepCosts, n_drafted: int) -> int:
         """The length with the most expected tokens a second, 0 if none gains enough."""
         best, best_rate = 0, least_gain(n_rows - 1) * n_rows / costs.of(n_rows)
         expected, chance, run = float(n_rows), 1.0, self._run
         for length in _LENGTHS:
-            if length > most:
+            if length > most or (n_rows > 1 and holds_up(n_rows, n_drafted + length, costs)):
                 break
             while run < self._run + length:
                 chance *= self._outcomes.chance(run)

@@ -15,6 +15,7 @@ _FORGET = 0.999  # a step: a figure that is not measured again is doubted, so th
 _N_BUCKETS = 12
 _LEAST_GAIN = 1.2  # in tokens a second: costs and chances are estimates, and there is work around a step
 _LEAST_GAIN_BESIDE = 0.2  # more for each other request of the step, which has to wait longer for its token
+_LONGEST_WAIT = 1.5  # of those others, as a multiple of the step without the draft
 
 
 class StepCosts:
@@ -71,6 +72,20 @@ class StepCosts:
 def least_gain(n_beside: int) -> float:
     """By how much a draft has to raise the tokens a second of a step in which so many requests have no draft of it."""
     return _LEAST_GAIN + _LEAST_GAIN_BESIDE * n_beside
+
+
+def holds_up(n_rows: int, n_drafted: int, costs: StepCosts, seconds: float = 0.0) -> bool:
+    """Whether drafts of so many tokens make the other requests of a step wait too long.
+
+    Far beyond what was measured the figures are too hopeful, so that longer drafts come in steps.
+
+    Args:
+        n_rows: of the step without drafts.
+        costs: of steps.
+        seconds: that the drafts themselves take.
+    """
+    rows = n_rows + n_drafted
+    return not costs.knows(rows // 2) or seconds + costs.of(rows) > _LONGEST_WAIT * costs.of(n_rows)
 
 
 def _guess(n_rows: float) -> float:

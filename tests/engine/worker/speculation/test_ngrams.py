@@ -143,6 +143,27 @@ def test_a_draft_beside_other_requests_has_to_gain_more() -> None:
     assert gains[4] == 0
 
 
+def test_drafts_do_not_keep_other_requests_waiting() -> None:
+    tokens, costs = [*range(200), 900, *range(150)], KnownCosts(0.02)
+    alone, first, second = (
+        len(NgramDrafter().propose(tokens, 64, n_rows, costs, n_drafted))
+        for n_rows, n_drafted in ((1, 0), (4, 0), (4, 20))
+    )
+    assert alone == 64
+    assert 0 < second < first < alone
+    assert costs.of(4 + first) <= 1.5 * costs.of(4)
+    assert costs.of(4 + 20 + second) <= 1.5 * costs.of(4)
+
+
+def test_a_draft_beside_other_requests_is_not_far_longer_than_what_was_measured() -> None:
+    costs = StepCosts()
+    for rows in (1, 2, 4):
+        costs.note(rows, 1.0)
+    tokens = [*range(200), 900, *range(150)]
+    assert len(NgramDrafter().propose(tokens, 64, 4, costs)) + 4 <= 2 * 4 + 1
+    assert len(NgramDrafter().propose(tokens, 64, 1, costs)) > 16
+
+
 def test_tokens_are_indexed_as_they_come() -> None:
     tokens = list(np.random.default_rng(0).integers(0, 4, 300))
     growing = NgramDrafter()
