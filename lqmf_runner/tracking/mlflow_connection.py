@@ -20,14 +20,24 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+def import_client() -> None:
+    """Import MLflow, which takes seconds.
+
+    Raises:
+        TrackingError: it cannot be imported.
+    """
+    try:
+        from mlflow import MlflowClient  # noqa: F401
+    except ImportError as error:
+        raise TrackingError(f"MLflow cannot be imported: {error}", hint=install_line()) from None
+
+
 @contextlib.contextmanager
 def connected(config: TrackingConfig) -> Iterator[MlflowClient]:
     """A client; MLflow's errors become ours."""
-    try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        raise TrackingError(f"MLflow cannot be imported: {error}", hint=install_line()) from None
+    import_client()
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -38,6 +48,18 @@ def connected(config: TrackingConfig) -> Iterator[MlflowClient]:
         if "database schema" in str(error):
             raise _other_version(config) from error
         raise TrackingError(f"MLflow at {redact_text(config.uri)}: {_why(error)}") from error
+
+
+@contextlib.contextmanager
+def unless_deleted(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """Let pass that a run cannot be changed because somebody else has deleted it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException:
+        if client.get_run(run_id).info.lifecycle_stage != "deleted":
+            raise
 
 
 def find_experiment(client: MlflowClient, config: TrackingConfig) -> str | None:

@@ -23,7 +23,7 @@ from ..results.served import SERVED
 from ..results.times import to_ms
 from . import Say, say_nothing
 from .artifacts import ARTIFACTS_TAG, artifact_note
-from .mlflow_connection import connected, experiment_id, find_experiment
+from .mlflow_connection import connected, experiment_id, find_experiment, import_client, unless_deleted
 from .model_registry import register_model
 from .reader import read_runs
 from .session import WEIGHTS_NAME
@@ -58,6 +58,7 @@ def send_folder(folder: Path, config: TrackingConfig, say: Say = say_nothing) ->
         TrackingError: MLflow refused, or cannot be reached.
     """
     results = read_results(folder)
+    import_client()  # which takes seconds, in which others need not wait
     # Jobs of a sweep may end at the same time: one makes the store and the parent run, the others find them.
     with locked_store(config, folder.parent), connected(config) as client:
         sender = _Sender(client, folder, results)
@@ -325,7 +326,8 @@ class _Sender:
         run = self._client.create_run(
             experiment, start_time=self._start, tags=tags, run_name=f"sweep {sweep}"
         )
-        self._client.set_terminated(run.info.run_id, "FINISHED", self._end)
+        with unless_deleted(self._client, run.info.run_id):
+            self._client.set_terminated(run.info.run_id, "FINISHED", self._end)
         return self._one_parent(experiment)
 
     def _parents(self, experiment: str) -> list[str]:
@@ -340,13 +342,14 @@ class _Sender:
         """Of several parents of this job's sweep keep the first, which gets the children of the others.
 
         MLflow does not keep names unique, so that jobs that end together on several machines may make a parent each.
-        Every job looks again when it has been sent. The last one then sees them all.
+        Every job looks again when it has been sent. The last one then sees them all. Two may delete the same one.
         """
         keep, *others = self._parents(experiment)
         for other in others:
             for run in self._client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{other}'"):
                 self._client.set_tag(run.info.run_id, "mlflow.parentRunId", keep)
-            self._client.delete_run(other)
+            with unless_deleted(self._client, other):
+                self._client.delete_run(other)
         return keep
 
     def _supersede(self, experiment: str, sweep: str, top: str) -> None:

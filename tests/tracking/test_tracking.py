@@ -202,6 +202,39 @@ def test_jobs_that_end_together_share_a_parent_which_gets_the_table_of_the_sweep
     assert "| b |" in tags["mlflow.note.content"]
 
 
+def test_a_job_goes_on_when_another_one_has_deleted_the_parent_that_it_made(
+    here: Path, store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that make a parent at the same moment keep the first; each deletes the others as soon as it sees them."""
+    delete, end = MlflowClient.delete_run, MlflowClient.set_terminated
+
+    def other_is_faster(client: MlflowClient, run_id: str) -> None:
+        delete(client, run_id)
+        delete(client, run_id)
+
+    def other_comes_between(client: MlflowClient, run_id: str, *args: object) -> None:
+        made = client.get_run(run_id)
+        if made.data.tags.get("lqmf.sweep"):
+            other = client.create_run(made.info.experiment_id, tags={"lqmf.sweep": "one/sweep"})
+            delete(client, run_id)
+            others.append(other.info.run_id)
+        end(client, run_id, *args)
+
+    others: list[str] = []
+    monkeypatch.setattr(MlflowClient, "delete_run", other_is_faster)
+    monkeypatch.setattr(MlflowClient, "set_terminated", other_comes_between)
+    run_id = send_folder(make_folder(here, sample_model("a"), sweep="one/sweep"), store)
+    client = MlflowClient(tracking_uri=store.uri)
+    assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == others[0]
+    for _ in range(8):  # of which some come before the one that is kept
+        client.create_run(client.get_run(run_id).info.experiment_id, tags={"lqmf.sweep": "one/sweep"})
+    monkeypatch.setattr(MlflowClient, "set_terminated", end)
+    second = send_folder(make_folder(here, sample_model("b"), sweep="one/sweep"), store)
+    parents = {client.get_run(run).data.tags["mlflow.parentRunId"] for run in (run_id, second)}
+    assert len(parents) == 1
+    assert client.get_run(parents.pop()).info.lifecycle_stage == "active"
+
+
 def test_a_server_that_refuses_loses_nothing(here: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
@@ -303,3 +336,19 @@ def test_importing_the_seam_does_not_import_mlflow() -> None:
     code = "import sys, lqmf_runner.tracking; print([m for m in ('mlflow', 'numpy', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_store_is_not_held_while_mlflow_is_imported(here: Path) -> None:
+    """That takes seconds, in which others could write to it."""
+    program = f"""
+import sys
+from pathlib import Path
+from lqmf_runner.config import TrackingConfig
+from lqmf_runner.tracking import mlflow_store
+def lock(*_):
+    sys.exit("imported" if "mlflow.tracking.client" in sys.modules else "not yet")
+mlflow_store.locked_store = lock
+mlflow_store.send_folder(Path({str(make_folder(here, sample_model("a")))!r}), TrackingConfig())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "imported\n"
