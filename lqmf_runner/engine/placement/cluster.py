@@ -28,7 +28,7 @@ from ...errors import (
 )
 from ...types import Cluster, ModelSpec
 from .host import Host
-from .joining import LOOPBACK, is_loopback, prepare_joining, rays_warnings_in_log, refusal
+from .joining import LOOPBACK, own_address, prepare_joining, rays_warnings_in_log, refusal
 from .nodes import Node, Resources, choose
 from .port import WorkerPort
 from .reservations import Ledger, Reservation
@@ -205,8 +205,8 @@ def _join(settings: Cluster) -> RayCluster:
     else:
         prepare_joining(settings)
         options = {"address": settings.address}
-        if is_loopback(settings.address):
-            options["_node_ip_address"] = LOOPBACK
+        if own := own_address(settings.address):
+            options["_node_ip_address"] = own
     ray = _import_ray()
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray._private.worker.print_to_stdstream = _log_message  # it has no setting that keeps them from stdout

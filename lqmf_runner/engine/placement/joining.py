@@ -8,7 +8,7 @@ import re
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import EngineLostError, UnavailableError, UserInputError
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 _ANSWER_S = 5.0
+# By the way to these Ray finds this machine's address.
+_PUBLIC = (("8.8.8.8", 53), ("2001:4860:4860::8888", 53))
 _KEPT_TOKEN = Path(
     "~/.ray/auth_token"
 )  # a head that finds it asks for it, but a program does not send it by itself
@@ -50,6 +52,29 @@ def prepare_joining(settings: Cluster) -> None:
     if is_loopback(settings.address):
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # a second: it knocks for 20 otherwise
+
+
+def own_address(address: str) -> str | None:
+    """The address at which the cluster's nodes reach this machine, where Ray does not find it out; None where it does.
+
+    Ray looks for the way to a public address. On a network that has none, it takes the head's address for its own.
+    """
+    if is_loopback(address):
+        return LOOPBACK
+    if any(map(_way_to, _PUBLIC)):
+        return None
+    host, _, port = address.rpartition(":")
+    return _way_to((host.strip("[]"), int(port)))
+
+
+def _way_to(target: tuple[str, int]) -> str | None:
+    """The address of this machine on the way there; nothing is sent."""
+    with suppress(OSError):
+        family = socket.getaddrinfo(*target, type=socket.SOCK_DGRAM)[0][0]
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect(target)
+            return str(sock.getsockname()[0])
+    return None
 
 
 def _speaks_grpc(sock: socket.socket) -> bool:
