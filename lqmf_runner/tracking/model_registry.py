@@ -122,7 +122,7 @@ def apply_change(config: TrackingConfig, change: AliasChange) -> AliasState:
         except MlflowException as error:
             wanted = change.name if change.number is None else f"{change.name}@{change.number}"
             raise UserInputError(f"there is no version {wanted}", hint="mode=versions lists them") from error
-        present = _number(model.aliases.get(change.alias))
+        present = _existing(client, name, _number(model.aliases.get(change.alias)))
         previous = _number(model.tags.get(_PREVIOUS + change.alias))
         if change.expected is not msgspec.UNSET and present not in (change.expected, change.number):
             return AliasState(present, previous, changed=False)
@@ -183,6 +183,21 @@ def _move(
 def _on(client: MlflowClient, name: str, alias: str) -> int | None:
     """The number of the version that the alias is on."""
     return _number(client.get_registered_model(name).aliases.get(alias))
+
+
+def _existing(client: MlflowClient, name: str, version: int | None) -> int | None:
+    """The version's number if there is one: an alias may be left behind by a version that was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    if version is None:
+        return None
+    try:
+        client.get_model_version(name, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return version
 
 
 def _weights(model: ModelResult) -> Weights:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,6 +86,24 @@ def test_an_alias_moves_only_from_where_it_is_expected(here: Path, store: Tracki
     assert caught.value.hint == "aliases: best, current; versions: 1 to 3"
     with pytest.raises(UserInputError, match="no version moves@9"):
         apply_change(store, AliasChange(name="moves", alias="champion", number=9))
+
+
+def test_an_alias_that_a_deleted_version_has_left_behind_can_be_given_away(
+    here: Path, store: TrackingConfig
+) -> None:
+    """Some MLflow servers delete a version and leave its aliases in their database."""
+    run_id = send_folder(make_folder(here, measured("left", "d1")), store)
+    with connected(store) as client:
+        for digest in ("d2", "d3"):
+            register_served(client, run_id, Weights(name="left", digest=digest, format="gguf"))
+        client.delete_model_version("left", "3")
+    with contextlib.closing(sqlite3.connect(store.uri.removeprefix("sqlite:///"))) as database:
+        row = "INSERT INTO registered_model_aliases (alias, version, name, workspace) VALUES ('champion', 3, 'left', ?)"
+        database.execute(row, database.execute("SELECT workspace FROM registered_models").fetchone())
+        database.commit()
+    assert [v for v in list_versions(store) if v.name == "left" and "champion" in v.aliases] == []
+    change = AliasChange(name="left", alias="champion", number=2, expected=None)
+    assert apply_change(store, change) == AliasState(2, None)
 
 
 @pytest.mark.parametrize("reached", [True, False])
