@@ -94,8 +94,8 @@ class Replica:
             self.losses = 0
 
     def rest(self, now: float, seconds: float | None) -> None:
-        """It was busy: others are preferred for as long as it says."""
-        self.rests_until = now + min(seconds or _REST_S, LONGEST_RETRY_S)
+        """It was busy: others are preferred for as long as it says, or has said before."""
+        self.rests_until = max(self.rests_until, now + min(seconds or _REST_S, LONGEST_RETRY_S))
 
     def delay(self, now: float) -> float:
         """Count a loss. Seconds until the next try: none after the first, then 1, 2, 4 s, and so on."""

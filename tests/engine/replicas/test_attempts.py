@@ -167,6 +167,29 @@ def test_an_endpoint_that_is_busy_rests_as_long_as_it_says_and_is_not_lost(error
     run(test, source=Starts(failing(error("the endpoint is busy", retry_after_s=5.0), times=1)))
 
 
+def test_a_later_refusal_does_not_shorten_the_rest_that_an_endpoint_has_asked_for():
+    """As of a request that was there already, whose refusal says no time."""
+    refusals = [
+        [Fail(0.01, TooManyRequestsError("busy", retry_after_s=30.0))],
+        [Fail(0.5, TooManyRequestsError("busy", retry_after_s=1.0))],
+    ]
+    scripts = iter([lambda n, _: refusals[n] if n < 2 else [Say(0.01, "ok")]])
+
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        busy = starts.latest(0)
+        asking = [asyncio.create_task(streamed(replicas, ask(f"{n}" * 400))) for n in range(4)]
+        assert await asyncio.gather(*asking) == ["ok"] * 4
+        assert len(busy.requests) == 2
+        await asyncio.sleep(25)
+        assert [await streamed(replicas, ask(f"later {n}")) for n in range(4)] == ["ok"] * 4
+        assert len(busy.requests) == 2
+        await asyncio.sleep(5)
+        assert [await streamed(replicas, ask(f"then {n}")) for n in range(4)] == ["ok"] * 4
+        assert len(busy.requests) > 2
+
+    run(test, source=Starts(lambda: ScriptedEngine(next(scripts, lambda *_: [Say(0.2, "ok")]))))
+
+
 def busy_at_first(times: Sequence[int]) -> Starts:
     """Engines that are busy for so many requests each, and longer by a second the later they were made."""
     made = iter(enumerate(times))
