@@ -46,7 +46,9 @@ async def main(faults: int, seed: int, *, ray: bool) -> int:
             cluster = stack.enter_context(running_ray())
             placement = ["placement=ray", f"ray.address={cluster.address}", "placement.memory_mb=300"]
             environment = cluster.env
-            placed = PlacedReplicas(cluster, NODES, randomly)
+            for number in range(NODES):
+                cluster.add(f"n{number + 1}", 2, "zone=any")
+            placed = PlacedReplicas(cluster, randomly)
         server = stack.enter_context(program.serve(*SETTINGS, *placement, **environment))
         process = psutil.Process(server.process.pid)
         replicas = placed if cluster else LocalReplicas(process, randomly)

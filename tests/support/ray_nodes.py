@@ -29,19 +29,25 @@ _ENVIRONMENT = {
 
 
 class RayNodes:
-    """The test's side of the cluster. `env` is what a program needs to join it at `address`."""
+    """The test's side of the cluster. `env` is what a program needs to join it at `address`.
+
+    `nodes` are those beside the head: the cores and the label of each.
+    """
 
     def __init__(self, process: subprocess.Popen[str], env: dict[str, str]) -> None:
         self._process = process
+        self.nodes: dict[str, tuple[int, str]] = {}
         self.env = env
         self.address = self._answer()
 
     def add(self, name: str, cpus: int, label: str) -> None:
         self._ask(f"add {name} {cpus} {label}")
+        self.nodes[name] = (cpus, label)
 
     def remove(self, name: str) -> None:
         """End a node at once, as a machine that fails."""
         self._ask(f"remove {name}")
+        del self.nodes[name]
 
     def _ask(self, line: str) -> None:
         assert self._process.stdin is not None

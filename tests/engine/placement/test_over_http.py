@@ -39,33 +39,27 @@ def load(server: Server, name: str, **body: Any) -> httpx.Response:
     return server.client.post(f"/models/{name}/load", json=body)
 
 
-@pytest.fixture
-def full(program: Program, cluster: RayNodes) -> Iterator[Server]:
-    """A server whose three nodes have room for one worker each."""
+def test_an_idle_model_makes_room_on_its_node_and_without_one_it_is_507_with_their_numbers(
+    program: Program, cluster: RayNodes
+) -> None:
+    """The three nodes have room for one worker each."""
     with serve(program, cluster, "placement.memory_mb=3000", "server.max_memory_mb=100") as server:
         for name in (MODEL, SECOND, THIRD):
-            answer = load(server, name, pin=name != SECOND)
+            answer = load(server, name, pin=True)
             assert answer.status_code == 200, answer.text
-        yield server
-
-
-def test_a_model_without_room_on_any_node_is_507_with_their_numbers(full: Server) -> None:
-    load(full, SECOND, pin=True)
-    answer = load(full, FOURTH)
-    assert answer.status_code == 507
-    assert f"'{FOURTH}' needs 1 core and 3000 MB, and no node has that free" in answer.json()["detail"]
-    for node in ("n1", "n2", "n3"):
-        assert f"{node} (1 of 2 cores, 1000 of 4000 MB free)" in answer.json()["detail"]
-    more = full.client.post(f"/models/{MODEL}/scale", json={"replicas": 2})
-    assert more.status_code == 507
-    assert "no node has that free: " in more.json()["detail"]
-    assert full.chat(MODEL).status_code == 200
-
-
-def test_an_idle_model_makes_room_on_its_node(full: Server) -> None:
-    assert load(full, FOURTH).status_code == 200
-    loaded = {model["name"]: model["state"] for model in full.client.get("/models").json()["models"]}
-    assert loaded == {MODEL: "ready", THIRD: "ready", FOURTH: "ready"}
+        answer = load(server, FOURTH)
+        assert answer.status_code == 507
+        assert f"'{FOURTH}' needs 1 core and 3000 MB, and no node has that free" in answer.json()["detail"]
+        for node in ("n1", "n2", "n3"):
+            assert f"{node} (1 of 2 cores, 1000 of 4000 MB free)" in answer.json()["detail"]
+        more = server.client.post(f"/models/{MODEL}/scale", json={"replicas": 2})
+        assert more.status_code == 507
+        assert "no node has that free: " in more.json()["detail"]
+        assert server.chat(MODEL).status_code == 200
+        load(server, SECOND, pin=False)
+        assert load(server, FOURTH).status_code == 200
+        loaded = {model["name"]: model["state"] for model in server.client.get("/models").json()["models"]}
+        assert loaded == {MODEL: "ready", THIRD: "ready", FOURTH: "ready"}
 
 
 def test_files_that_a_node_lacks_are_404_where_they_must_be_there(

@@ -27,6 +27,7 @@ from lqmf_runner.tracking.versions import AliasChange
 from ...support.models.tiny import make_gguf
 
 BODY = {"model": "x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 40, "ignore_eos": True}
+SLOW_S = 180  # a promote and a rollback start two processes that import MLflow, on cores that the streams are using
 SETTINGS = [
     "server.port=0",
     "models_dir=models",
@@ -70,7 +71,9 @@ def tracking(folder: Path) -> TrackingConfig:
     )
 
 
-async def test_a_promote_and_a_rollback_under_16_streams_drop_none(server: str, folder: Path):
+async def test_a_promote_from_the_console_and_a_rollback_under_16_streams_drop_none(
+    server: str, folder: Path
+):
     stop = asyncio.Event()
     answers: list[tuple[str, str]] = []
 
@@ -83,11 +86,12 @@ async def test_a_promote_and_a_rollback_under_16_streams_drop_none(server: str, 
                 text = "".join([part async for part in response.aiter_text()])
                 answers.append((response.headers["x-model-version"], text))
 
-    async with httpx.AsyncClient(base_url=server, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=server, timeout=SLOW_S) as client:
         users = [asyncio.create_task(user(client)) for _ in range(16)]
-        promoted = await client.post("/models/x/promote", json={"version": 2})
-        assert promoted.status_code == 200, promoted.text
-        assert promoted.json()["now"] == {"x@2": 1.0}
+        words = ("console", "promote version 2 of x", "console.confirm=false")
+        promoted = await asyncio.to_thread(lqmf, folder, *words)
+        assert promoted.returncode == 0, promoted.stderr
+        assert (await client.get("/versions")).json()["names"] == {"x": {"x@2": 1.0}}
         back = await client.post("/models/x/rollback")
         assert back.json()["now"] == {"x@1": 1.0}, back.text
         stop.set()

@@ -39,35 +39,39 @@ class LocalReplicas:
         begin(KILLED_S)
         _kill(self._random.choice(self.processes()))
 
+    async def settled(self) -> None:
+        """There is nothing to wait for."""
+
 
 class PlacedReplicas:
-    """Workers on the nodes of a cluster, with room for all of them when a node is gone."""
+    """Workers on the nodes of a cluster, which has room for all of them when a node is gone."""
 
     kinds: Sequence[str] = ("worker", "actor", "node", "hang", "pause")
 
-    def __init__(self, cluster: RayNodes, count: int, randomly: random.Random) -> None:
+    def __init__(self, cluster: RayNodes, randomly: random.Random) -> None:
         self._cluster = cluster
         self._random = randomly
-        self._nodes: list[str] = []
-        self._added = 0
-        for _ in range(count):
-            self._add()
+        self._adding: asyncio.Task[None] | None = None
 
     def processes(self) -> list[psutil.Process]:
         """The workers and the actors that have started them, on all nodes."""
         return [each for each in self._of_cluster() if _is_worker(each) or _is_host(each)]
 
     async def break_one(self, kind: str, begin: Begin) -> None:
-        """Break a worker, an actor or a node, which `begin` is told. A node that is lost is replaced by a new one."""
+        """Break a worker, an actor or a node, which `begin` is told. Another node takes the place of one that is lost.
+
+        It is there before the next node is lost.
+        """
         if kind in ("worker", "actor"):
             begin(KILLED_S)
             worker = self._random.choice([each for each in self._of_cluster() if _is_worker(each)])
             _kill(worker if kind == "worker" else worker.parent())
             return
-        name = self._random.choice(self._nodes)
+        await self.settled()
+        name = self._random.choice(list(self._cluster.nodes))
         if kind == "node":
             begin(KILLED_S)
-            await asyncio.to_thread(self._replace, name)
+            await self._replace(name)
         else:
             tree = self._tree(name)
             begin(HUNG_S)
@@ -75,17 +79,17 @@ class PlacedReplicas:
             await asyncio.sleep(PAUSE_S if kind == "pause" else HUNG_S + 1)
             _signal(tree, signal.SIGCONT)
             if kind == "hang":
-                await asyncio.to_thread(self._replace, name)
+                await self._replace(name)
 
-    def _add(self) -> None:
-        self._added += 1
-        self._nodes.append(f"n{self._added}")
-        self._cluster.add(self._nodes[-1], 2, "zone=any")
+    async def settled(self) -> None:
+        """Wait until all nodes are there."""
+        if self._adding is not None:
+            await self._adding
 
-    def _replace(self, name: str) -> None:
-        self._cluster.remove(name)
-        self._nodes.remove(name)
-        self._add()
+    async def _replace(self, name: str) -> None:
+        like = self._cluster.nodes[name]
+        await asyncio.to_thread(self._cluster.remove, name)
+        self._adding = asyncio.create_task(asyncio.to_thread(self._cluster.add, name, *like))
 
     def _tree(self, name: str) -> list[psutil.Process]:
         """All processes of a node, the one that would start others first."""

@@ -68,6 +68,7 @@ async def soak(
             if not await _returns(url, count // 2 + 1):
                 clients.seen.wrong.append(f"half of the replicas are not back after {RETURN_S:g} s")
                 break
+        await replicas.settled()
         if not await _returns(url, count):
             clients.seen.wrong.append(f"a replica is not back after {RETURN_S:g} s")
     seen = clients.seen

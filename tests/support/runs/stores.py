@@ -143,7 +143,11 @@ class MlflowServer:
             "--artifacts-destination", str(self._folder),
             "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1",
         ]  # fmt: skip
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        quiet = {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that import MLflow, for nothing here
+        }
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env={**os.environ, **quiet}, cwd=self._folder, start_new_session=True
