@@ -42,6 +42,7 @@ from ..types import (
 )
 from .client import EngineClient
 from .options import log_sum
+from .thoughts import ThoughtReader, thought_reader
 
 MAX_LOGPROBS = 20  # OpenAI's own limit of top_logprobs
 
@@ -131,6 +132,7 @@ class RemoteEngine(EngineClient):
         reader, parser = StreamReader(), EventParser()
         sent = time.perf_counter()
         first = last = 0.0
+        thoughts = self._thought_reader(request)
         self._stats.requests += 1
         try:
             async with self._client.stream("POST", path, json=body) as response:
@@ -142,19 +144,28 @@ class RemoteEngine(EngineClient):
                         if chunk.text or chunk.reasoning:
                             last = time.perf_counter()
                             first = first or last
-                        yield [chunk]
+                        if chunk.reasoning and thoughts:  # the endpoint tells them apart itself
+                            yield [_divided(Chunk(), thoughts, last=True)]
+                            thoughts = None
+                        yield [_divided(chunk, thoughts)]
         except httpx.HTTPError as error:
             raise EndpointLostError(
                 f"the endpoint broke off: {type(error).__name__}", hint="is it still running?"
             ) from error
         if not reader.ended:
             raise read_unfinished(parser.outside)
+        if thoughts:
+            yield [_divided(Chunk(), thoughts, last=True)]
         if calls := reader.tool_calls():
             yield [Chunk(text=calls)]
         usage = reader.usage(prefill_s=max(first - sent, 0.0) if first else 0.0, decode_s=last - first)
         self._stats.completion_tokens += usage.completion_tokens
         self._stats.prompt_tokens += usage.prompt_tokens
         yield [Chunk(finish_reason=reader.finish_reason, usage=usage)]
+
+    def _thought_reader(self, request: GenerationRequest) -> ThoughtReader | None:
+        """What tells thoughts from the text, where the endpoint may not do it: if the request wants that."""
+        return thought_reader(request, thinks=False)
 
     async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
         body = score_body(tokens, self._model, top=top)
@@ -221,6 +232,13 @@ class RemoteEngine(EngineClient):
         except (ValueError, TypeError, StopIteration):
             what = f"has no '{names[0]}'" if names else "is not JSON"
             raise RemoteEngineError(f"the endpoint's answer to {path} {what}") from None
+
+
+def _divided(chunk: Chunk, thoughts: ThoughtReader | None, *, last: bool = False) -> Chunk:
+    if thoughts is None:
+        return chunk
+    reasoning, text = thoughts.read(chunk.text, last=last)
+    return msgspec.structs.replace(chunk, text=text, reasoning=reasoning)
 
 
 async def _events(response: httpx.Response, parser: EventParser) -> AsyncGenerator[str, None]:

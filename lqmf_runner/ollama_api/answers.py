@@ -28,7 +28,6 @@ from .schemas import (
     OllamaChatRequest,
     OllamaError,
 )
-from .thoughts import ThoughtReader
 
 
 def line(body: Any) -> bytes:
@@ -58,19 +57,13 @@ class Answering(ABC):
 
     Args:
         figures: what the answer took, of its usage, when it has ended.
-        in_thoughts: whether the answer begins within thoughts.
     """
 
     def __init__(
-        self,
-        data: OllamaChatRequest | GenerateRequest,
-        figures: Callable[[Usage], Figures],
-        *,
-        in_thoughts: bool = False,
+        self, data: OllamaChatRequest | GenerateRequest, figures: Callable[[Usage], Figures]
     ) -> None:
         self._model = data.model
         self._figures = figures
-        self._thoughts = ThoughtReader(opened=in_thoughts) if data.think else None
         self._calls: ToolCallReader | None = None
         self._reason = "stop"
 
@@ -81,9 +74,8 @@ class Answering(ABC):
     def whole(self, completion: Completion, usage: Usage) -> Any:
         """The object for an answer that is not streamed."""
         found, rest = self._read(completion.text), self._rest()
-        thoughts = completion.reasoning + found.thoughts + rest.thoughts
         text = found.text + rest.text
-        piece = Piece(text, thoughts, [*found.calls, *rest.calls], completion.logprobs)
+        piece = Piece(text, completion.reasoning, [*found.calls, *rest.calls], completion.logprobs)
         self._reason = completion.finish_reason
         return self._last(piece, usage)
 
@@ -92,7 +84,7 @@ class Answering(ABC):
         out: list[bytes] = []
         for chunk in chunks:
             piece = self._read(chunk.text)
-            piece.thoughts = chunk.reasoning + piece.thoughts
+            piece.thoughts = chunk.reasoning
             piece.logprobs = chunk.logprobs
             if piece:
                 out.append(line(self.said(piece, done=False)))
@@ -110,16 +102,12 @@ class Answering(ABC):
         return line(ollama_error(public_error(error)))
 
     def _read(self, text: str) -> Piece:
-        thoughts, text = self._thoughts.feed(text) if self._thoughts else ("", text)
         text, calls = self._calls.feed(text) if self._calls else (text, [])
-        return Piece(text, thoughts, calls)
+        return Piece(text, calls=calls)
 
     def _rest(self) -> Piece:
-        thoughts, text = self._thoughts.end() if self._thoughts else ("", "")
-        if self._calls is None:
-            return Piece(text, thoughts)
-        (before, first), (after, last) = self._calls.feed(text), self._calls.end()
-        return Piece(before + after, thoughts, [*first, *last])
+        text, calls = self._calls.end() if self._calls else ("", [])
+        return Piece(text, calls=calls)
 
     def _last(self, piece: Piece, usage: Usage) -> Any:
         figures = msgspec.structs.asdict(self._figures(usage))
@@ -129,10 +117,8 @@ class Answering(ABC):
 class ChatAnswering(Answering):
     """An answer to a chat."""
 
-    def __init__(
-        self, data: OllamaChatRequest, figures: Callable[[Usage], Figures], *, in_thoughts: bool = False
-    ) -> None:
-        super().__init__(data, figures, in_thoughts=in_thoughts)
+    def __init__(self, data: OllamaChatRequest, figures: Callable[[Usage], Figures]) -> None:
+        super().__init__(data, figures)
         if data.tools:
             self._calls = ToolCallReader({tool["function"]["name"] for tool in data.tools})
 

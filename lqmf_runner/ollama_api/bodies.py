@@ -64,6 +64,7 @@ def chat_request(data: OllamaChatRequest) -> GenerationRequest:
         template_options=_template_options(data),
         add_generation_prompt=not goes_on,
         continue_final_message=goes_on,
+        separate_thoughts=True if data.think else None,
     )
 
 
@@ -78,13 +79,24 @@ def generate_request(data: GenerateRequest, *, chat_template: bool) -> Generatio
     """
     sampling = _sampling(data)
     if data.raw or not (chat_template or data.system):
-        return GenerationRequest(prompt=data.prompt, sampling=sampling)
+        return GenerationRequest(
+            prompt=data.prompt, sampling=sampling, separate_thoughts=True if data.think else None
+        )
     system = (Message("system", data.system),) if data.system else ()
     return GenerationRequest(
         messages=(*system, Message("user", data.prompt)),
         sampling=sampling,
         template_options=_template_options(data),
+        separate_thoughts=True if data.think else None,
     )
+
+
+def thinking(asked: GenerationRequest) -> GenerationRequest:
+    """The same of a model that thinks: it does so unless it is told not to, as in Ollama, or is constrained."""
+    if asked.messages is None or asked.sampling.constraint is not None:
+        return asked
+    options = {"enable_thinking": True, **asked.template_options}
+    return msgspec.structs.replace(asked, template_options=options)
 
 
 def check_generate(data: GenerateRequest) -> None:

@@ -169,4 +169,5 @@ def _generation_request(data: ChatCompletionRequest, defaults: SamplingParams) -
         template_options=effort | (data.chat_template_kwargs or {}),
         add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
         continue_final_message=goes_on,
+        separate_thoughts=False if data.separate_reasoning is False else None,
     )

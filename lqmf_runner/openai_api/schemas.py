@@ -29,7 +29,12 @@ TopK = Annotated[
     int, Meta(ge=-1, le=2**31 - 1, description="Keep the k most likely tokens; 0 and -1 are off.")
 ]
 RepetitionPenalty = Annotated[float, Meta(gt=0, le=100)]
-ReasoningEffort = Annotated[str, Meta(description="Handed to the model's chat template.")]
+ReasoningEffort = Annotated[
+    str, Meta(description="Handed to the model's chat template; 'none' is no thinking.")
+]
+SeparateReasoning = Annotated[
+    bool, Meta(description="Whether a model's thoughts are told apart from its text; true by default.")
+]
 StopList = Annotated[list[str], Meta(max_length=128)]
 ModelName = Annotated[str, Meta(description="A name that GET /v1/models lists.")]
 KeepAlive = Annotated[
@@ -245,6 +250,7 @@ class ChatCompletionRequest(Sampled, kw_only=True):
     max_tokens: MaxTokens | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
+    separate_reasoning: SeparateReasoning | None = None
     tool_choice: ToolChoice | None = None
     tools: Annotated[list[GivenTool], Meta(max_length=128)] | None = None
     top_logprobs: TopLogprobs | None = None

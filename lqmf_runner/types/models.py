@@ -14,6 +14,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         weight_bytes: bytes of weights read for one decoded token (embedding table only where it is also the head).
         bits_per_weight: 8 × bytes of all stored weights / parameters.
         tools: whether the chat template knows tools.
+        thinks: whether it knows thoughts; False where it is not known, as of an endpoint.
         embeddings: whether the model gives embeddings of texts.
         batch_invariant: whether an answer is the same whatever else the engine computes.
         bos: the token that its tokenizer puts before every text; None where it puts none.
@@ -37,6 +38,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     chat_template: bool
     tools: bool = False
+    thinks: bool = False
     embeddings: bool = False
     batch_invariant: bool = False
     bos: int | None = None

@@ -106,3 +106,25 @@ def test_a_stream_of_logprobs_and_counts() -> None:
     assert last["usage"]["completion_tokens"] == 3
     assert all(event["usage"] is None for event in events)
     assert events[1]["choices"][0]["logprobs"]["content"][0]["token"] == "é"
+
+
+@pytest.mark.parametrize(
+    ("fields", "apart"),
+    [
+        ({}, None),
+        ({"separate_reasoning": True}, None),
+        ({"separate_reasoning": False}, False),
+        ({"reasoning_format": "auto"}, None),
+    ],
+)
+def test_thoughts_stay_in_the_text_where_that_is_asked_for(
+    fields: dict[str, Any], apart: bool | None
+) -> None:
+    (request,) = chat(**fields).requests
+    assert request.separate_thoughts is apart
+
+
+def test_a_format_of_thoughts_that_is_not_given_is_refused() -> None:
+    with pytest.raises(FieldError, match="reasoning_format") as refused:
+        chat(reasoning_format="none")
+    assert refused.value.hint == "use separate_reasoning"

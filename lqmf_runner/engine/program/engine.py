@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -15,9 +16,11 @@ import msgspec
 from ...errors import EngineLostError, LqmfError
 from ...formats import get_format
 from ...models import inspect_model
+from ...models.files.chat_template import chat_template
 from ...redaction import redact_text
-from ...types import MemoryUse, ModelInfo, ModelSpec
+from ...types import GenerationRequest, MemoryUse, ModelInfo, ModelSpec
 from ..remote import RemoteEngine
+from ..thoughts import ThoughtReader, knows_thoughts, opens_thoughts, thought_reader
 from .serving import LocalProgram, ServingProgram, not_installed
 
 _POLL_S = 0.2
@@ -28,6 +31,7 @@ class ProgramEngine(RemoteEngine):
 
     _program: ServingProgram
     _watch: asyncio.Task[None]
+    _template = ""
 
     @classmethod
     async def connect(cls, spec: ModelSpec, on_progress: Callable[[float], None] | None = None) -> Self:
@@ -44,6 +48,7 @@ class ProgramEngine(RemoteEngine):
         """
         began = time.perf_counter()
         key = secrets.token_hex(16)
+        template = await asyncio.to_thread(chat_template, Path(spec.path))
         program = await _start(spec, key, on_progress)
         try:
             await _answers(spec, program, key)
@@ -55,7 +60,8 @@ class ProgramEngine(RemoteEngine):
         engine._program = program
         engine.place = program.node
         engine._watch = asyncio.create_task(engine._notice_loss())
-        engine.info = _described(engine.info, spec, time.perf_counter() - began)
+        engine._template = template
+        engine.info = _described(engine.info, spec, template, time.perf_counter() - began)
         return engine
 
     async def memory(self) -> MemoryUse:
@@ -65,6 +71,10 @@ class ProgramEngine(RemoteEngine):
         self._watch.cancel()
         await super().close()
         await self._program.end()
+
+    def _thought_reader(self, request: GenerationRequest) -> ThoughtReader | None:
+        opened = opens_thoughts(self._template, request.template_options)
+        return thought_reader(request, thinks=self.info.thinks, opened=opened)
 
     async def _notice_loss(self) -> None:
         await self._program.wait()
@@ -113,7 +123,7 @@ async def _ended(name: str, program: ServingProgram, what: str) -> EngineLostErr
     )
 
 
-def _described(info: ModelInfo, spec: ModelSpec, load_time_s: float) -> ModelInfo:
+def _described(info: ModelInfo, spec: ModelSpec, template: str, load_time_s: float) -> ModelInfo:
     """What the checkpoint's files tell, where they are here and of a kind that is known."""
     known: Mapping[str, Any] = {}
     with contextlib.suppress(LqmfError, OSError):
@@ -130,4 +140,7 @@ def _described(info: ModelInfo, spec: ModelSpec, load_time_s: float) -> ModelInf
                 "weight_bytes",
             )
         }
-    return msgspec.structs.replace(info, **known, version=spec.version, load_time_s=load_time_s)
+    thinks = knows_thoughts(template)
+    return msgspec.structs.replace(
+        info, **known, thinks=thinks, version=spec.version, load_time_s=load_time_s
+    )

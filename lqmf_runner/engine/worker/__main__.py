@@ -86,7 +86,10 @@ def main() -> None:
     runner = loaded.runner
     intake.attach(runner, spec.options.get("n_threads") or usable_cores())
     info = msgspec.structs.replace(
-        loaded.info, load_time_s=time.perf_counter() - began, tools=intake.knows_tools
+        loaded.info,
+        load_time_s=time.perf_counter() - began,
+        tools=intake.knows_tools,
+        thinks=intake.knows_thoughts,
     )
     _return_free_memory()
     gc.freeze()  # what was loaded stays: no collection has to look at it in the middle of an answer

@@ -38,6 +38,7 @@ from ..protocol import (
 )
 from ..sandbox.constraints import ConstraintCompiler
 from ..sandbox.template_process import TemplateProcess
+from ..thoughts import ends_in_thoughts, knows_thoughts, thought_reader
 from .embedding import EmbeddingState
 from .request import Generating, Request, Scoring
 from .runners.base import ModelRunner
@@ -125,6 +126,7 @@ class Intake:
         self._tokenizer = runner.tokenizer
         self._constraints = ConstraintCompiler(runner.tokenizer, runner.info.n_vocab)
         self._template: TemplateProcess | LqmfError | None = None
+        self.knows_thoughts = any(map(knows_thoughts, runner.tokenizer.chat_templates.values()))
         if sources := runner.tokenizer.chat_templates:
             try:
                 self._template_process.open(sources, runner.tokenizer.special_tokens)
@@ -198,7 +200,7 @@ class Intake:
             case ScoreWindow(id=request_id, window=window):
                 self.inbox.put(self._to_score(request_id, window.tokens, lambda: self._windows.sink(window)))
             case PrepareOptions(id=request_id, request=request, options=options):
-                prompt = self._prompt_tokens(request)
+                prompt, _ = self._prompt(request)
                 self._check_length(len(prompt), 1)
                 self._reply(request_id, PreparedOptions(prompt, encode_options(options, self._encode_plain)))
             case NextTokens(id=request_id, tokens=tokens, candidates=candidates):
@@ -272,25 +274,28 @@ class Intake:
     def _prepare(self, request_id: int, request: GenerationRequest, whole: bool) -> Generating:
         info, params = self._info, request.sampling
         check_sampling(params)
-        tokens = self._prompt_tokens(request)
+        tokens, opened = self._prompt(request)
         self._check_length(len(tokens), 1)
         limit = info.n_ctx - len(tokens)
         max_tokens = limit if params.max_tokens is None else min(params.max_tokens, limit)
         sampler = Sampler(params, tokens, info.n_vocab)
         answer = AnswerText(self._tokenizer.detokenizer(), params.stop)
-        return Generating(request_id, tokens, max_tokens, params, sampler, answer, whole)
+        thoughts = thought_reader(request, thinks=self.knows_thoughts, opened=opened)
+        return Generating(request_id, tokens, max_tokens, params, sampler, answer, whole, thoughts)
 
-    def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
+    def _prompt(self, request: GenerationRequest) -> tuple[list[int], bool]:
+        """The tokens of the prompt, and whether the chat template has begun thoughts at its end."""
         match request.messages, request.prompt, request.prompt_tokens:
             case tuple(messages), None, None:
-                return self._tokenizer.encode_chat(self._chat_text(request, messages))
+                text = self._chat_text(request, messages)
+                return self._tokenizer.encode_chat(text), ends_in_thoughts(text)
             case None, str(text), None:
                 _check_plain(request)
-                return self._tokenizer.encode_prompt(text)
+                return self._tokenizer.encode_prompt(text), False
             case None, None, tuple(tokens):
                 _check_plain(request)
                 self._check_tokens(tokens)
-                return list(tokens)
+                return list(tokens), False
             case _:
                 raise InvalidRequestError("give exactly one of messages, prompt and prompt tokens")
 
@@ -317,7 +322,7 @@ class Intake:
         return self._template.render(
             messages,
             tools=request.tools,
-            options=request.template_options,
+            options=_template_options(request),
             add_generation_prompt=request.add_generation_prompt,
             continue_final_message=request.continue_final_message,
         )
@@ -339,6 +344,12 @@ class Intake:
                 f"the prompt of {n_prompt} tokens exceeds the available context size of {n_ctx}",
                 hint=f"shorten the prompt, or load the model with backend.n_ctx={n_prompt + 256}",
             )
+
+
+def _template_options(request: GenerationRequest) -> dict[str, Any]:
+    """The variables of the chat template: no effort is no thinking, by the switch that most templates have."""
+    options = request.template_options
+    return {"enable_thinking": False, **options} if options.get("reasoning_effort") == "none" else options
 
 
 def _check_plain(request: GenerationRequest) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...types import Chunk, SamplingParams, Usage
+from ..thoughts import ThoughtReader
 from .cache.slots import Slot
 from .runners.base import Span
 from .sampling import Sampler
@@ -42,6 +43,7 @@ class Generating(_TokenSequence):
     Attributes:
         max_tokens: of the answer; with the prompt they fit into the context.
         whole: only the complete answer is wanted. All its chunks but the first are held until then.
+        thoughts: tells thoughts from the answer's text; None where it stays as it is.
         held: those chunks.
     """
 
@@ -50,6 +52,7 @@ class Generating(_TokenSequence):
     sampler: Sampler
     answer: AnswerText
     whole: bool = False
+    thoughts: ThoughtReader | None = None
     held: list[Chunk] = field(init=False, default_factory=list)
     first_token: float = field(init=False, default=0.0)
     last_token: float = field(init=False, default=0.0)
@@ -57,6 +60,10 @@ class Generating(_TokenSequence):
     @property
     def n_generated(self) -> int:
         return len(self.tokens) - self.n_prompt
+
+    def divided(self, text: str, *, last: bool) -> tuple[str, str]:
+        """A piece of the answer as thoughts and text."""
+        return self.thoughts.read(text, last=last) if self.thoughts else ("", text)
 
 
 @dataclass(slots=True, eq=False)

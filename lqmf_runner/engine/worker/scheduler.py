@@ -344,8 +344,10 @@ class Scheduler:
             # A stop string may be complete only with the last, until now incomplete, character.
             if request.answer.stopped:
                 finish_reason = "stop"
+        thoughts, text = request.divided(text, last=finish_reason is not None)
         return Chunk(
             text=text,
+            reasoning=thoughts,
             token_ids=(token,),
             logprobs=logprobs,
             finish_reason=finish_reason,

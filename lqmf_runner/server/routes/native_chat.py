@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from litestar import Request
+from msgspec import UNSET
 
 from ...errors import FieldError
 from ...openai_api.bodies.answer_constraint import answer_constraint
@@ -47,8 +48,8 @@ _EXAMPLES = {
 async def chat(name: str, data: ChatRequest, request: Request[Any, Any, Any]) -> Answer[ChatAnswer]:
     """Answer a message or a conversation; with `stream`, as server-sent events.
 
-    Events are `{"response": "...", "done": false}`; the last one has `"done": true` and all that the whole answer
-    has, with an empty `response`.
+    Events are `{"response": "...", "done": false}`, those of a model's thoughts have `reasoning_content` beside an
+    empty `response`; the last one has `"done": true` and all that the whole answer has, with an empty `response`.
     """
     sampling, turn = _sampling(data), Turn(_messages(data))
     if data.session_id is not None:
@@ -102,6 +103,9 @@ class NativeEvents:
         """The events for some chunks."""
         out: list[bytes] = []
         for chunk in chunks:
+            if chunk.reasoning:
+                thoughts = encode_json(chunk.reasoning)
+                out += (b'data: {"response":"","reasoning_content":', thoughts, b',"done":false}\n\n')
             if chunk.text:
                 self._parts.append(chunk.text)
                 out += (b'data: {"response":', encode_json(chunk.text), b',"done":false}\n\n')
@@ -136,6 +140,7 @@ class NativeEvents:
             finish_reason=whole.finish_reason,
             session_id=self._session_id,
             done=True,
+            reasoning_content=whole.reasoning or UNSET,
         )
 
 

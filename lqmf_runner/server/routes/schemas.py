@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ...openai_api.schemas import (
     MAX_MESSAGES,
@@ -51,7 +51,8 @@ class ChatRequest(Constrained, kw_only=True):
 class ChatAnswer(msgspec.Struct, kw_only=True):
     """The answer. Times are seconds; `tokens_per_second` counts the tokens after the first.
 
-    `version`: of the weights that answered, `name@3` or their digest; empty of an endpoint.
+    `version`: of the weights that answered, `name@3` or their digest; empty of an endpoint. `reasoning_content`: the
+    thoughts of a model that thinks.
     """
 
     response: str
@@ -66,6 +67,7 @@ class ChatAnswer(msgspec.Struct, kw_only=True):
     finish_reason: str
     session_id: str | None
     done: bool
+    reasoning_content: str | UnsetType = UNSET
 
 
 class Forgotten(msgspec.Struct):

@@ -114,3 +114,14 @@ def test_it_does_not_outlive_its_owner(tmp_path: Path) -> None:
         process.wait()
     there = started(tmp_path)
     wait_until_gone(there["program"], there["child"])
+
+
+async def test_thoughts_come_apart_by_the_chat_template_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{% if add_generation_prompt %}<think>{% endif %}")
+    engine = await load_engine(spec(tmp_path))
+    try:
+        assert engine.info.thinks
+        answer = await engine.complete(ask("</think>hello"))
+    finally:
+        await engine.close()
+    assert (answer.reasoning, answer.text) == ("you said ", "hello")

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from lqmf_runner.decisions.decide import Option, Question, decide
@@ -250,3 +251,20 @@ async def test_an_endpoint_without_a_list_is_asked_for_the_named_model(endpoint:
     assert endpoint.requests[-1][2]["model"] == "m2"
     with pytest.raises(RemoteEngineError):
         await load_engine(spec(endpoint))
+
+
+async def test_thoughts_in_the_text_come_apart_only_if_that_is_asked_for(
+    endpoint: Endpoint, engine: EngineClient
+) -> None:
+    said = [event("<think>hm"), event("</think>"), event("Yes"), event("", "stop"), b"data: [DONE]\n\n"]
+    endpoint.answers["/v1/chat/completions"] = said
+    assert (await engine.complete(CHAT)).text == "<think>hm</think>Yes"
+    wanted = msgspec.structs.replace(CHAT, separate_thoughts=True)
+    answer = await engine.complete(wanted)
+    assert (answer.reasoning, answer.text) == ("hm", "Yes")
+    apart = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}
+    endpoint.answers["/v1/chat/completions"] = [event(" "), apart, event("<think>Yes"), *said[-2:]]
+    answer = await engine.complete(wanted)
+    assert (answer.reasoning, answer.text) == ("hm", " <think>Yes")  # the endpoint told them apart itself
+    endpoint.answers["/v1/chat/completions"] = [event("<think>cut </th"), event("", "length"), said[-1]]
+    assert (await engine.complete(wanted)).reasoning == "cut </th"

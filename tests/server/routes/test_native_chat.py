@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from lqmf_runner.types import GenerationRequest, Message
+from lqmf_runner.types import Chunk, GenerationRequest, Message
 
 from ...support.server.fakes import fake_server
 
@@ -73,3 +73,15 @@ async def test_a_turn_that_nobody_waited_for_is_not_remembered_and_a_busy_sessio
         body = {"messages": [*messages, {"role": "user", "content": "z"}], "session_id": "s"}
         assert (await client.post(CHAT, json=body)).json()["response"] == "b"
     assert [message.content for message in engines["m"].requests[-1].messages] == ["x", "y", "z"]
+
+
+async def test_thoughts_are_beside_the_answer_and_not_in_the_conversation():
+    pieces = [Chunk(reasoning="h"), Chunk(reasoning="m", text="Ye"), "s"]
+    async with fake_server(lambda r: pieces) as (client, engines):
+        whole = (await client.post(CHAT, json={"message": "hi", "session_id": "s"})).json()
+        response = await client.post(CHAT, json={"message": "again", "session_id": "s", "stream": True})
+    events = [json.loads(event.removeprefix("data: ")) for event in response.text.split("\n\n")[:-1]]
+    assert (whole["reasoning_content"], whole["response"]) == ("hm", "Yes")
+    assert "".join(event.get("reasoning_content", "") for event in events) == "hm"
+    assert "".join(event["response"] for event in events) == "Yes"
+    assert engines["m"].requests[1].messages[1] == Message("assistant", "Yes")

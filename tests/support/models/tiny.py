@@ -129,6 +129,37 @@ def make_gguf(
     return path
 
 
+def make_speaker(path: Path, pieces: Sequence[str], template: str = TEMPLATE) -> Path:
+    """A GGUF that answers everything greedily with these pieces, at most 62, a token each, and then ends.
+
+    Only the last token decides about the next one: the attention and the layers add nothing. Pieces are ASCII, have
+    more than one character and differ from each other, as each is a token of its own.
+    """
+    import gguf
+
+    tokens = vocabulary()
+    said = range(len(tokens), len(tokens) + len(pieces))
+    tokens += [piece.replace(" ", "Ġ").replace("\n", "Ċ") for piece in pieces]
+    embedding, output = np.zeros((2, len(tokens), HIDDEN), np.float32)
+    embedding[:, -1] = 1.0  # after any other token comes the first piece
+    for direction, token in enumerate(said):
+        embedding[token] = np.eye(HIDDEN)[direction]
+        output[token, direction - 1] = 1.0
+    output[2, len(pieces) - 1] = 1.0  # the end
+    writer = gguf.GGUFWriter(path, "llama")
+    _add_shape(writer, len(tokens))
+    _add_tokenizer(writer, tokens, template, 2)
+    for name, shape in _tensors(len(tokens)):
+        nothing = np.ones(shape, np.float32) if len(shape) == 1 else np.zeros(shape, np.float32)
+        writer.add_tensor(name, embedding if name == "token_embd.weight" else nothing)
+    writer.add_tensor("output.weight", output)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def _add_shape(writer: Any, n_vocab: int) -> None:
     writer.add_context_length(512)
     writer.add_embedding_length(HIDDEN)

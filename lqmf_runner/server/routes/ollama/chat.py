@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from litestar import Request, Response
 
 from ....errors import ConflictError, FieldError
-from ....models.files.chat_template import chat_template
 from ....ollama_api.answers import Answering, ChatAnswering, GenerateAnswering, Piece, line, now
-from ....ollama_api.bodies import chat_request, check_generate, generate_request, plain_name
+from ....ollama_api.bodies import chat_request, check_generate, generate_request, plain_name, thinking
 from ....ollama_api.schemas import (
     AnswerTurn,
     Figures,
@@ -23,7 +20,6 @@ from ....ollama_api.schemas import (
     OllamaChatAnswer,
     OllamaChatRequest,
 )
-from ....ollama_api.thoughts import begins_in_thoughts, knows_thoughts
 from ....openai_api.bodies.sampling import keep_alive_seconds
 from ....types import GenerationRequest, Usage
 from ...answers.answer import Answer, Streamed, answer
@@ -71,9 +67,8 @@ async def chat(data: OllamaChatRequest, request: Request[Any, Any, Any]) -> Resp
         return await _load(request, data, loaded)
     asked = chat_request(data)
 
-    def ask(current: Generation, template: str) -> tuple[GenerationRequest, Answering]:
-        in_thoughts = begins_in_thoughts(asked, template)
-        return asked, ChatAnswering(data, partial(figures, current), in_thoughts=in_thoughts)
+    def ask(current: Generation) -> tuple[GenerationRequest, Answering]:
+        return asked, ChatAnswering(data, partial(figures, current))
 
     return _answered(request, data, ask, ChatAnswering(data, _none))
 
@@ -98,10 +93,9 @@ async def generate(data: GenerateRequest, request: Request[Any, Any, Any]) -> Re
 
         return await _load(request, data, loaded)
 
-    def ask(current: Generation, template: str) -> tuple[GenerationRequest, Answering]:
+    def ask(current: Generation) -> tuple[GenerationRequest, Answering]:
         asked = generate_request(data, chat_template=current.engine.info.chat_template)
-        in_thoughts = begins_in_thoughts(asked, template)
-        return asked, GenerateAnswering(data, partial(figures, current), in_thoughts=in_thoughts)
+        return asked, GenerateAnswering(data, partial(figures, current))
 
     return _answered(request, data, ask, GenerateAnswering(data, _none))
 
@@ -123,19 +117,25 @@ def figures(current: Generation, usage: Usage) -> Figures:
 def _answered(
     request: Request[Any, Any, Any],
     data: OllamaChatRequest | GenerateRequest,
-    ask: Callable[[Generation, str], tuple[GenerationRequest, Answering]],
+    ask: Callable[[Generation], tuple[GenerationRequest, Answering]],
     idle: Answering,
 ) -> Answer[Any]:
     """The response, whole or streamed.
 
     Args:
-        ask: what the model is asked, and what makes its answer into objects, of the chat template if it is to think.
+        ask: what the model is asked, and what makes its answer into objects.
         idle: makes an empty object, which is the sign of life of a stream that waits.
     """
     stream = data.stream is not False
 
     async def make(current: Generation) -> Any:
-        asked, answering = ask(current, await _thinking_template(current) if data.think else "")
+        asked, answering = ask(current)
+        if current.engine.info.thinks:
+            asked = thinking(asked)
+        elif data.think and current.model.spec.path:  # whether an endpoint's model thinks is not known
+            raise FieldError(
+                f"{plain_name(data.model)!r} does not support thinking", param="think", hint="leave it out"
+            )
         if stream:
             return Streamed([asked], answering)
         (whole,) = await current.complete([asked])
@@ -173,21 +173,6 @@ async def _load(
         else:
             state.pool.retire(target)
     return Response(loaded("unload"))
-
-
-async def _thinking_template(current: Generation) -> str:
-    """The chat template of a model that is to think; that of an endpoint is not known.
-
-    Raises:
-        FieldError: the model does not think.
-    """
-    path = current.model.spec.path
-    template = await asyncio.to_thread(chat_template, Path(path)) if path else ""
-    if path and not knows_thoughts(template):
-        raise FieldError(
-            f"{current.request.model!r} does not support thinking", param="think", hint="leave it out"
-        )
-    return template
 
 
 def _made(body: Any) -> Callable[[Generation], Awaitable[Any]]:

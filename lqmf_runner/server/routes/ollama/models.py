@@ -14,6 +14,7 @@ from typing import Any
 
 from litestar import Request, Response
 
+from ....engine.thoughts import knows_thoughts
 from ....errors import FieldError, InvalidRequestError, ModelNotFoundError
 from ....models.files.chat_template import chat_template
 from ....ollama_api.answers import line
@@ -30,7 +31,6 @@ from ....ollama_api.schemas import (
     Tags,
     Version,
 )
-from ....ollama_api.thoughts import knows_thoughts
 from ....types import ModelInfo
 from ...pool.catalog import CatalogEntry
 from ...pool.pooled_model import READY, PooledModel

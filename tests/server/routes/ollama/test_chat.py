@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from lqmf_runner.config import ServerConfig
@@ -89,14 +90,37 @@ async def test_a_call_of_a_tool_has_its_arguments_as_an_object(stream: bool):
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_thoughts_come_apart_from_the_text(stream: bool):
-    pieces = ["<thi", "nk>hm", "</think>", "\n\nYes"]
+    pieces = [Chunk(reasoning="h"), Chunk(reasoning="m", text="Ye"), "s"]
     async with fake_server(lambda r: pieces) as (client, _):
         response = await client.post("/api/chat", json={**CHAT, "think": True, "stream": stream})
-        plain = (await client.post("/api/chat", json={**CHAT, "stream": False})).json()
     messages = [line["message"] for line in lines(response)] if stream else [response.json()["message"]]
     assert "".join(message.get("thinking", "") for message in messages) == "hm"
     assert "".join(message["content"] for message in messages) == "Yes"
-    assert plain["message"]["content"] == "".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("think", "thinks", "options", "apart"),
+    [
+        (None, True, {"enable_thinking": True}, None),
+        (True, True, {"enable_thinking": True}, True),
+        ("low", True, {"enable_thinking": True, "reasoning_effort": "low"}, True),
+        (False, True, {"enable_thinking": False}, None),
+        (None, False, {}, None),
+    ],
+)
+async def test_a_model_that_thinks_does_so_unless_it_is_told_not_to(
+    think: bool | str | None, thinks: bool, options: dict[str, Any], apart: bool | None
+):
+    async with fake_server() as (client, engines):
+        await client.post("/models/m/load")
+        engines["m"].info = msgspec.structs.replace(engines["m"].info, thinks=thinks)
+        for path, body in (("/api/chat", CHAT), ("/api/generate", PROMPT)):
+            assert (await client.post(path, json={**body, "think": think})).status_code == 200
+            asked = engines["m"].requests[-1]
+            assert (asked.template_options, asked.separate_thoughts) == (options, apart)
+        for fields in ({"raw": True}, {"format": "json"}):
+            await client.post("/api/generate", json={**PROMPT, **fields})
+            assert engines["m"].requests[-1].template_options == {}
 
 
 async def test_thoughts_of_an_endpoint_come_apart_from_the_text():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ..types import GenerationRequest
 
@@ -16,30 +18,57 @@ def knows_thoughts(template: str) -> bool:
     return _SWITCH in template or _OPEN in template or "reasoning_effort" in template
 
 
-def opens_thoughts(template: str) -> bool:
-    """Whether the template itself begins the thoughts if it is to think, so that an answer begins within them."""
+def opens_thoughts(template: str, options: Mapping[str, Any]) -> bool:
+    """Whether the template itself begins the thoughts of an answer, as far as its source tells.
+
+    Args:
+        options: the variables that it is given. Without its switch among them it is not known what it does.
+    """
     end = template.rpartition("add_generation_prompt")[2]
-    if _CLOSE in end and _SWITCH not in end:  # what decides between the two is not known
+    known = options.get(_SWITCH) if _SWITCH in end else _CLOSE not in end
+    if not known:
         return False
     return _LEFT_OPEN.search(end) is not None
 
 
-def begins_in_thoughts(asked: GenerationRequest, template: str) -> bool:
-    """Whether the answer begins within thoughts: of the text that it goes on from, or begun by the template."""
-    if asked.prompt is not None:
-        before = asked.prompt
-    elif asked.messages and asked.continue_final_message:
-        before = asked.messages[-1].content or ""
-    else:
-        return opens_thoughts(template)
-    return isinstance(before, str) and before.rfind(_OPEN) > before.rfind(_CLOSE)
+def thought_reader(asked: GenerationRequest, *, thinks: bool, opened: bool = False) -> ThoughtReader | None:
+    """What reads the answer to a request, or None where its text stays as it is.
+
+    Thoughts are told apart in a chat with a model that thinks, unless the request wants them to be or not to be. A
+    constrained answer has none, as the constraint holds from its first token.
+
+    Args:
+        thinks: whether the model's chat template knows thoughts.
+        opened: whether the prompt that the template makes ends within thoughts.
+    """
+    chat = asked.messages is not None
+    wanted = thinks and chat if asked.separate_thoughts is None else asked.separate_thoughts
+    if not wanted or asked.sampling.constraint is not None:
+        return None
+    if not chat or asked.continue_final_message:
+        opened = _left_open(_begun_text(asked))
+    return ThoughtReader(opened=opened)
+
+
+def ends_in_thoughts(prompt: str) -> bool:
+    """Whether a rendered prompt has just begun the thoughts of the answer."""
+    return prompt.rstrip().endswith(_OPEN)
+
+
+def _begun_text(asked: GenerationRequest) -> str:
+    """The text that the answer goes on from."""
+    return (asked.messages[-1].content if asked.messages else asked.prompt) or ""
+
+
+def _left_open(text: str) -> bool:
+    return text.rfind(_OPEN) > text.rfind(_CLOSE)
 
 
 class ThoughtReader:
     """Takes the pieces of one answer and gives back its thoughts and its text.
 
-    Only thoughts with which an answer begins are told apart. What may be a part of a mark is held back until it is
-    certain.
+    Only thoughts with which an answer begins are told apart. What may be a part of a mark, and the empty lines around
+    thoughts, are held back until they are certain, so that the pieces together do not depend on how the answer is cut.
 
     Args:
         opened: the prompt has begun the thoughts.
@@ -49,6 +78,14 @@ class ThoughtReader:
         self._held = ""
         self._begun = False  # whether there are thoughts already
         self._state = "inside" if opened else "before"  # then "inside", "after" the thoughts, and "text"
+
+    def read(self, piece: str, *, last: bool) -> tuple[str, str]:
+        """The thoughts and the text that are certain now; with the last piece, all that was held back."""
+        thoughts, text = self.feed(piece)
+        if last:
+            more, rest = self.end()
+            return thoughts + more, text + rest
+        return thoughts, text
 
     def feed(self, piece: str) -> tuple[str, str]:
         """The thoughts and the text that are certain now."""
@@ -85,7 +122,7 @@ class ThoughtReader:
         if mark:
             self._state, self._held = "after", rest
             return thoughts.rstrip("\n")
-        sure = len(thoughts) - _overlap(thoughts)
+        sure = len(thoughts[: len(thoughts) - _overlap(thoughts)].rstrip("\n"))
         self._held = thoughts[sure:]
         return thoughts[:sure]
 
