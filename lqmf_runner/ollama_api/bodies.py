@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ..errors import FieldError
-from ..openai_api.bodies.answer_constraint import offered_tools
+from ..openai_api.bodies.answer_constraint import format_constraint, offered_tools
 from ..openai_api.bodies.body import given_fields
 from ..openai_api.bodies.messages import to_message
 from ..openai_api.bodies.sampling import stop_strings
-from ..types import Constraint, GenerationRequest, Message, SamplingParams
+from ..types import GenerationRequest, Message, SamplingParams
 from .schemas import Asking, GenerateRequest, OllamaChatRequest, Options, Turn
 
 LATEST = ":latest"
@@ -151,19 +150,8 @@ def _sampling(data: Asking) -> SamplingParams:
         seed=options.seed,
         stop=stop_strings(options.stop),
         logprobs=(data.top_logprobs or 0) if data.logprobs else None,
-        constraint=_constraint(data.format),
+        constraint=format_constraint(data.format),
     )
-
-
-def _constraint(wanted: str | dict[str, Any] | None) -> Constraint | None:
-    if wanted is None or wanted == "":
-        return None
-    if wanted == "json":
-        return Constraint("json_object")
-    try:
-        return Constraint("json_schema", json.dumps(wanted))
-    except RecursionError:
-        raise FieldError("the schema in 'format' is nested too deeply", param="format") from None
 
 
 def _template_options(data: Asking) -> dict[str, Any]:

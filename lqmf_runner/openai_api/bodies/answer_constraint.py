@@ -37,7 +37,7 @@ def answer_constraint(data: Constrained) -> Constraint | None:
         "guided_choice": Constraint("choice", json.dumps(data.guided_choice)) if data.guided_choice else None,
         "guided_json": _of_schema(data.guided_json, "guided_json"),
         "guided_regex": Constraint("regex", data.guided_regex) if data.guided_regex else None,
-        "format": Constraint("json_object") if data.format == "json" else _of_schema(data.format, "format"),
+        "format": format_constraint(data.format),
         "json_schema": _of_schema(data.json_schema, "json_schema"),
         "regex": Constraint("regex", data.regex) if data.regex else None,
     }
@@ -46,6 +46,11 @@ def answer_constraint(data: Constrained) -> Constraint | None:
         first, second = list(found)[:2]
         raise FieldError(f"{first} and {second} exclude each other", param=second)
     return next(iter(found.values()), None)
+
+
+def format_constraint(wanted: Mapping[str, Any] | str | None) -> Constraint | None:
+    """The constraint of Ollama's `format`: "json", or a schema."""
+    return Constraint("json_object") if wanted == "json" else _of_schema(wanted, "format")
 
 
 def _of_schema(schema: Mapping[str, Any] | str | bool | None, param: str) -> Constraint | None:

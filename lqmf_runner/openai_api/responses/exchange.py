@@ -99,7 +99,8 @@ class ResponseExchange:
         return ended
 
     def failed(self, output: Output, error: LqmfError) -> Response:
-        """The response after an error."""
+        """The response after an error, with what was said before it."""
+        output.cut()
         detail = error_body(error).error
         code = "rate_limit_exceeded" if error.status == 429 else "server_error"
         return msgspec.structs.replace(

@@ -68,6 +68,10 @@ class Output:
             events += self._begin_message()
         return events + self._close(self.ending)
 
+    def cut(self) -> None:
+        """End the last item after an error, with the text that has been sent of it."""
+        self._close("incomplete")
+
     def _out(self, text: str, calls: list[ToolCall]) -> list[Event]:
         events: list[Event] = []
         if self._reader and not isinstance(self._open, OutputMessage):

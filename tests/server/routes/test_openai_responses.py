@@ -331,6 +331,8 @@ async def test_errors_have_their_status_and_in_mid_stream_their_event():
         assert (events[-1]["type"], last["status"], last["error"]["code"]) == (
             "response.failed", "failed", "server_error",
         )  # fmt: skip
+        (item,) = last["output"]  # with what was said before
+        assert (item["status"], item["content"][0]["text"]) == ("incomplete", "a")
         assert (await client.get(f"{URL}/{last['id']}")).status_code == 404
 
 

@@ -17,7 +17,7 @@ from lqmf_runner.config import ServerConfig
 from lqmf_runner.engine import EngineClient
 from lqmf_runner.engine.on_demand import LoadEngine
 from lqmf_runner.engine.replicas.replica_set import ReplicaSet
-from lqmf_runner.errors import LqmfError
+from lqmf_runner.errors import ContextLengthError, LqmfError
 from lqmf_runner.server.app import create_app
 from lqmf_runner.server.pool.catalog import CatalogEntry, unknown_model
 from lqmf_runner.server.pool.pool import ModelPool
@@ -129,6 +129,8 @@ class FakeEngine(EngineClient):
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
         if not self.info.embeddings:
             return await super().embed(texts)
+        if any(len(text) > self.info.n_ctx for text in texts):
+            raise ContextLengthError("a text is too long")
         return Embeddings([[float(len(text)), 0.5] for text in texts], sum(map(len, texts)))
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[int]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from litestar import Request
 
-from ....errors import FieldError
+from ....engine import EngineClient
+from ....errors import ContextLengthError, FieldError
 from ....ollama_api.bodies import options_of, plain_name
 from ....ollama_api.schemas import EmbedAnswer, EmbedRequest, OldEmbedAnswer, OldEmbedRequest
 from ....openai_api.bodies.sampling import keep_alive_seconds
@@ -16,13 +17,14 @@ from ...answers.generation import Generation
 from ...route import MODEL, OLLAMA, Body, route
 from .chat import figures
 
+_RESERVED = 8  # tokens around a text, and those that its last, cut word may become
 _TEXTS = {"Two texts": {"model": MODEL, "input": ["A cat sleeps.", "A dog barks."]}}
 _TEXT = {"A text": {"model": MODEL, "prompt": "A cat sleeps."}}
 
 
 @route("POST", "/api/embed", tag="Ollama", errors=OLLAMA, body=Body(EmbedRequest, _TEXTS))
 async def embed(data: EmbedRequest, request: Request[Any, Any, Any]) -> Answer[EmbedAnswer]:
-    """A vector for each text."""
+    """A vector for each text. One that is too long for the model is cut at its end, unless `truncate` is false."""
     options_of(data.options)
     if data.dimensions:
         raise FieldError(
@@ -33,7 +35,7 @@ async def embed(data: EmbedRequest, request: Request[Any, Any, Any]) -> Answer[E
         raise FieldError("'input' has an empty text", param="input")
 
     async def make(current: Generation) -> EmbedAnswer:
-        vectors = await _vectors(current, texts)
+        vectors = await _vectors(current, texts, truncate=data.truncate is not False)
         took = figures(current, current.usage)
         return EmbedAnswer(
             model=data.model,
@@ -62,9 +64,21 @@ async def embeddings(data: OldEmbedRequest, request: Request[Any, Any, Any]) -> 
     )
 
 
-async def _vectors(current: Generation, texts: list[str]) -> list[list[float]]:
+async def _vectors(current: Generation, texts: list[str], *, truncate: bool = False) -> list[list[float]]:
     if not texts:
         return []
-    embedded = await current.engine.embed(texts)
+    engine = current.engine
+    try:
+        embedded = await engine.embed(texts)
+    except ContextLengthError:
+        if not (truncate and engine.info.n_ctx > _RESERVED):
+            raise
+        embedded = await engine.embed([await _cut(engine, text) for text in texts])
     current.request.usage = Usage(prompt_tokens=embedded.prompt_tokens or 0)
     return list(embedded.vectors)
+
+
+async def _cut(engine: EngineClient, text: str) -> str:
+    """As much of a text as fits into the context."""
+    tokens, room = await engine.tokenize(text), engine.info.n_ctx - _RESERVED
+    return text if len(tokens) <= room else await engine.detokenize(tokens[:room])

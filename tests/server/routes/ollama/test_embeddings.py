@@ -26,3 +26,18 @@ async def test_embeddings_in_both_forms():
     assert one["embeddings"] == [[3.0, 0.5]]
     assert none["embeddings"] == []
     assert (old, empty) == ({"embedding": [3.0, 0.5]}, {"embedding": []})
+
+
+async def test_a_text_that_is_too_long_is_cut_unless_that_is_not_wanted():
+    async with fake_server() as (client, engines):
+        await client.post("/models/m/load")
+        info = engines["m"].info
+        engines["m"].info = msgspec.structs.replace(info, embeddings=True, n_ctx=20)
+        body = {"model": "m", "input": ["abc", "x" * 30]}
+        for allowed in (body, {**body, "truncate": True}):
+            vectors = (await client.post("/api/embed", json=allowed)).json()["embeddings"]
+            assert vectors == [[3.0, 0.5], [12.0, 0.5]]
+        refused = await client.post("/api/embed", json={**body, "truncate": False})
+        assert (refused.status_code, "too long" in refused.json()["error"]) == (400, True)
+        engines["m"].info = msgspec.structs.replace(info, embeddings=True, n_ctx=4)  # holds no text
+        assert (await client.post("/api/embed", json=body)).status_code == 400
