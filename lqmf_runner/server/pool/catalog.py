@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import difflib
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -25,6 +27,8 @@ from ...models.locate import find, fit_backend
 from ...models.roots import Folders, is_inside
 from ...types import ModelSpec, Placement
 
+_LONGEST_NAME = 100
+_ALIKE = 0.75
 _FRESH_S = 2.0  # how long a listing of the models is believed
 
 
@@ -105,7 +109,7 @@ class LocalCatalog:
         found = self._folder.get(name)
         if found is not None and self._is_inside(found):
             return await asyncio.to_thread(_located, name, partial(self._discovered, found))
-        raise unknown_model(name)
+        raise unknown_model(name, (entry.name for entry in self._entries if not entry.problem))
 
     def has(self, name: str) -> bool:
         """Whether the configuration or the last listing of the folder has this name."""
@@ -224,12 +228,19 @@ def _general(compose: Callable[..., RunConfig]) -> RunConfig:
         return RunConfig()
 
 
-def unknown_model(name: str) -> ModelNotFoundError:
-    """The error for a name that no model has."""
-    shown = repr(name) if name.isprintable() and len(name) <= 100 else "of that name"
-    return ModelNotFoundError(
-        f"there is no model {shown}", hint="GET /models/available lists those there are"
-    )
+def unknown_model(name: str, known: Iterable[str]) -> ModelNotFoundError:
+    """The error for a name that no model has; it says which of the known names is nearly the same."""
+    hint = "GET /models/available lists those there are"
+    if not (name.isprintable() and len(name) <= _LONGEST_NAME):
+        return ModelNotFoundError("there is no model of that name", hint=hint)
+    by_plain = {_plain(one): one for one in known}
+    close = difflib.get_close_matches(_plain(name), by_plain, n=1, cutoff=_ALIKE)
+    meant = f" (did you mean {by_plain[close[0]]}?)" if close else ""
+    return ModelNotFoundError(f"there is no model {name!r}{meant}", hint=hint)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def identity(spec: ModelSpec) -> Identity | None:

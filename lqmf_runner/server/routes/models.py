@@ -167,7 +167,7 @@ async def openai_model(name: str, request: Request[Any, Any, Any]) -> ModelCard:
     state = state_of(request)
     if await state.traffic.target(name) != name:
         return ModelCard(name, int(state.metrics.started_at))
-    raise unknown_model(name)
+    raise unknown_model(name, (card.id for card in cards))
 
 
 async def _load_all(

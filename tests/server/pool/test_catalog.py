@@ -35,6 +35,25 @@ async def test_an_endpoint_is_known_only_if_it_was_chosen(tmp_path: Path):
             await catalog.find(unknown)
 
 
+async def test_a_name_that_is_nearly_one_that_is_known_is_told_which(tmp_path: Path):
+    for name in ("smollm2_gguf", "qwen_gguf"):
+        make_gguf(tmp_path / f"{name}.gguf")
+    (tmp_path / "broken_model.gguf").write_bytes(b"GGUF")
+    catalog = create_catalog([], [], compose, str(tmp_path))
+    meant = {
+        "smolm2_gguf": "smollm2_gguf",
+        "SmolLM2-GGUF": "smollm2_gguf",
+        "qwen": None,
+        "broken_modell": None,
+    }
+    for name, known in meant.items():
+        with pytest.raises(ModelNotFoundError) as missing:
+            await catalog.find(name)
+        said = f" (did you mean {known}?)" if known else ""
+        assert missing.value.message == f"there is no model {name!r}{said}"
+        assert "/models/available" in missing.value.hint
+
+
 async def test_a_link_that_leads_out_of_the_models_folder_is_no_model(tmp_path: Path):
     outside, models = tmp_path / "outside", tmp_path / "models"
     outside.mkdir()

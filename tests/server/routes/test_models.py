@@ -67,3 +67,20 @@ async def test_a_wrong_number_of_replicas_is_refused():
         assert (await client.post("/models/x/scale", json={"replicas": 2})).status_code == 404
         response = await client.post("/models/m/scale", json={"replicas": 900})
         assert response.status_code == 507
+
+
+async def test_every_api_says_which_name_was_meant():
+    turns = [{"role": "user", "content": "hi"}]
+    async with fake_server(sizes={"smollm2_gguf": 1.0}) as (client, _):
+        for path, body in {
+            "/v1/chat/completions": {"model": "smolm2_gguf", "messages": turns},
+            "/v1/responses": {"model": "smolm2_gguf", "input": "hi"},
+            "/v1/models/smolm2_gguf": None,
+            "/models/smolm2_gguf/chat": {"message": "hi"},
+            "/models/smolm2_gguf/load": {},
+            "/api/chat": {"model": "smolm2_gguf:latest", "messages": turns},
+            "/api/show": {"model": "smolm2_gguf"},
+        }.items():
+            response = await (client.get(path) if body is None else client.post(path, json=body))
+            assert response.status_code == 404, path
+            assert "did you mean smollm2_gguf?" in response.text, path

@@ -159,7 +159,7 @@ class FakeCatalog:
 
     async def find(self, name: str) -> tuple[ModelSpec, float]:
         if name not in self.sizes:
-            raise unknown_model(name)
+            raise unknown_model(name, self.sizes)
         return self.specs.get(name) or ModelSpec(name=name, format="gguf", path=""), self.sizes[name]
 
     async def entries(self) -> list[CatalogEntry]:
