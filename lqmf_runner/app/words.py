@@ -44,7 +44,7 @@ _GROUPS = {
     "keys": ("server",),
     "compare": ("verdict", "fidelity", "backend"),
     "benchmark": ("fidelity", "backend"),
-    "console": ("console",),
+    "console": ("console", "server"),
     "pull": ("model",),
     "chat": ("backend",),
     "batch": ("backend",),

@@ -48,6 +48,7 @@ def settings(*words: str, piped: str = "") -> list[str]:
         ("stop 8001", "mode=stop server.port=8001"), ("stop all", "mode=stop mode.all=true"), ("ps", "mode=status"),
         ("history 'q*' --since 7d", "mode=history mode.model='q*' mode.since='7d'"),
         ("console load a and stop", "mode=console console.say='load a and stop'"),
+        ("console status --port 9000", "mode=console console.say='status' server.port=9000"),
         ("pull a/b:Q4_K_M --file x --dry-run", "mode=pull model=a/b:Q4_K_M model.file=x mode.dry_run=true"),
         ("models --cfg job", "mode=models --cfg job"), ("mode=models format=x", "mode=models format=x"),
     ],
