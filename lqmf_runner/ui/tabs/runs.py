@@ -79,8 +79,9 @@ def _lay_out() -> _Layout:
     about = gr.Markdown(elem_id="runs-about")
     figures = text_table(["model"], "Figures", "runs-figures")
     trend = gr.LinePlot(
-        x="started", y="output tok/s", color="model", title="Output tok/s at the lowest load", height=260
-    )
+        x="started", y="output tok/s", color="model and load", title="Output tok/s at the lowest load",
+        height=260,
+    )  # fmt: skip
     return _Layout(table, first, second, refresh, about, figures, trend, command_line("runs"))
 
 
@@ -162,13 +163,16 @@ def _side_by_side(runs: list[Run]) -> tuple[str, pd.DataFrame]:
 
 
 def _trend(runs: list[Run]) -> pd.DataFrame:
+    """A line for each model under each load: batches answer a file, which is another load than that of a benchmark."""
     points = []
     for run in runs:
         for model in run.results.models:
             closed = [load for load in model.loads if load.shape.concurrency is not None]
             lowest = min(closed, key=lambda load: load.shape.concurrency or 0, default=None)
             if lowest is not None and lowest.output_tokens_per_s is not None:
-                points.append((run.results.run.started_at, model.name, lowest.output_tokens_per_s))
-    frame = pd.DataFrame(points, columns=["started", "model", "output tok/s"])
+                kind = "batch " if run.results.run.mode == "batch" else ""
+                line = f"{model.name} {kind}{lowest.shape.key}"
+                points.append((run.results.run.started_at, line, lowest.output_tokens_per_s))
+    frame = pd.DataFrame(points, columns=["started", "model and load", "output tok/s"])
     frame["started"] = pd.to_datetime(frame["started"], utc=True)
     return frame

@@ -7,6 +7,7 @@ from pathlib import Path
 from lqmf_runner.results.files import write_results
 from lqmf_runner.results.schema import Results
 from lqmf_runner.ui.finished_runs import find_run, list_runs, trust
+from lqmf_runner.ui.tabs.runs import _trend
 
 from ...support.runs.sample import sample_model, sample_results
 from ...support.screens.browser import visit
@@ -40,6 +41,15 @@ async def test_runs_are_listed_and_put_side_by_side_and_the_report_opens(tmp_pat
         await seen.choose("runs-second", "2026-01-31/11-00-00-compare")
         await seen.shows("runs-command", "runs=[")
         await seen.says("tok/s", "#runs-about")
+
+
+def test_batches_and_other_loads_are_lines_of_their_own(tmp_path: Path):
+    loads = {"benchmark": (1, 4), "batch": (1,), "compare": (4,)}
+    for hour, (mode, users) in enumerate(loads.items(), 10):
+        results = sample_results(sample_model("a", users))
+        results.run.mode = mode
+        leave_run(tmp_path, f"{hour}-00-00-{mode}", results)
+    assert set(_trend(list_runs(tmp_path))["model and load"]) == {"a c1", "a batch c1", "a c4"}
 
 
 def test_only_runs_in_the_folder_are_found(tmp_path: Path):
