@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,6 +18,21 @@ from lqmf_runner.results.served import SERVED
 from ...support.runs.versions import MemoryRegistry, in_memory, version
 from ...support.screens.browser import visit
 from ...support.server.served import SHARES, served
+
+
+def paste(line: str, folder: Path) -> str:
+    """What a shell says to a command line of the page, with this program as `lqmf`."""
+    program = folder / "bin" / "lqmf"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m lqmf_runner tracking=none "$@"\n')
+    program.chmod(0o755)
+    root = Path(__file__).resolve().parents[3]
+    env = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return " ".join(done.stdout.split())
 
 
 async def test_a_model_is_loaded_pinned_and_unloaded(tmp_path: Path):
@@ -99,6 +118,8 @@ async def test_versions_that_share_a_name_are_judged_by_what_they_served(tmp_pat
         line = shlex.split(await seen.shows("served-command", "lqmf compare"))
         assert line == ["lqmf", "compare", "mode.served='x'", f"runs=['{folder}']"]
         await seen.says("run x@4: beside x@3,", "#served-verdict")
+        said = await asyncio.to_thread(paste, await seen.shows("served-command", "lqmf compare"), tmp_path)
+        assert "run x@4: beside x@3," in said
         await seen.says("Open the report", "#served-verdict")
 
 
