@@ -193,13 +193,13 @@ class Scheduler:
         try:
             self._reserve([span for _, span in plan])
             return plan
-        except DoesNotFitError:
+        except Exception:  # each is asked for alone, and gets its own
             fitting = []
         for work in plan:
             try:
                 self._runner.reserve([work[1]])
                 fitting.append(work)
-            except DoesNotFitError as error:
+            except Exception as error:
                 self._fail([work], error)
         return fitting
 

@@ -10,7 +10,7 @@ import pytest
 from lqmf_runner.engine.worker.request import Scoring
 from lqmf_runner.engine.worker.runners.base import Span
 from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits, chunk_size
-from lqmf_runner.errors import QueueFullError
+from lqmf_runner.errors import DoesNotFitError, EngineError, QueueFullError
 from tests.support.engine.scheduling import (
     EOS,
     Bench,
@@ -306,15 +306,26 @@ def test_scores_come_from_every_position_and_reuse_nothing() -> None:
     assert bench.replies[3].logprobs == (None,)
 
 
-def test_a_request_that_the_cache_cannot_grow_for_fails_and_the_others_go_on() -> None:
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DoesNotFitError("no room"), "DoesNotFitError"),
+        (EngineError("what the slots hold cannot be moved"), "EngineError"),
+        (MemoryError(), "DoesNotFitError"),
+    ],
+)
+def test_a_request_that_the_cache_cannot_grow_for_fails_and_the_others_go_on(
+    error: Exception, kind: str
+) -> None:
     bench = Bench(n_batch=256, prefill_chunk=64)
+    bench.runner.no_room = error
     bench.add(1, range(30), max_tokens=20)
     bench.run(2)
     bench.runner.has_room = lambda span: span.end <= 48
     bench.add(2, range(200, 260))
     bench.add(3, range(300, 310))
     bench.run(1)
-    assert bench.failed[2].kind == "DoesNotFitError"
+    assert bench.failed[2].kind == kind
     bench.run()
     assert list(bench.failed) == [2, 1]
     assert bench.tokens(1) == list(range(30, 49)), "it had room for these"

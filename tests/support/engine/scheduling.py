@@ -52,6 +52,7 @@ class ScriptedRunner(ModelRunner):
         self.steps: list[list[tuple[int, int, int]]] = []
         self.fail_next: Exception | None = None
         self.has_room: Callable[[Span], bool] = lambda span: True
+        self.no_room: Exception = DoesNotFitError("no room")
 
     @classmethod
     def load(cls, spec: Any, progress: Any, reserved: int = 0) -> ScriptedRunner:
@@ -59,7 +60,7 @@ class ScriptedRunner(ModelRunner):
 
     def reserve(self, batch: Sequence[Span]) -> None:
         if not all(map(self.has_room, batch)):
-            raise DoesNotFitError("no room")
+            raise self.no_room
 
     def step(self, batch: Sequence[Span]) -> np.ndarray:
         assert len({span.slot for span in batch}) == len(batch), "a slot appears once in a step"

@@ -313,10 +313,15 @@ class LlamaCppRunner(ModelRunner):
         stream_size = max(1 << (stream_size - 1).bit_length(), _FIRST_STREAM)
         context = self._make_context(stream_size)
         if self._context is not None:
-            for slot, held in enumerate(self._held):
-                if held:
+            moved = [slot for slot, held in enumerate(self._held) if held]
+            try:
+                for slot in moved:
                     _move_sequence(self._context, context, slot)
-                    self._shortest[slot] = 0 if self.cuts_restored else held
+            except BaseException:
+                llama_cpp.llama_free(context)
+                raise
+            for slot in moved:
+                self._shortest[slot] = 0 if self.cuts_restored else self._held[slot]
             llama_cpp.llama_free(self._context)
         self._context, self._memory = context, llama_cpp.llama_get_memory(context)
         self._stream_size = stream_size

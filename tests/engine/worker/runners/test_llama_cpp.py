@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import llama_cpp
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lqmf_runner.engine.worker.runners import llama_cpp as module
 from lqmf_runner.engine.worker.runners.base import Span
 from lqmf_runner.engine.worker.runners.llama_cpp import LlamaCppRunner
 
@@ -70,3 +72,28 @@ def test_logits_are_the_same_in_chunks_and_in_a_batch(
     runner: LlamaCppRunner, chunks: list[int], slot: int, beside: tuple[int, ...]
 ) -> None:
     np.testing.assert_array_equal(logits(runner, slot, chunks, beside), logits(runner, 0, [100]))
+
+
+def test_a_cache_that_cannot_grow_goes_on_as_it_was_and_leaves_no_larger_one(
+    runner: LlamaCppRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = logits(runner, 0, [100])[1:]
+    runner.truncate(0, 100)
+    freed: list[Any] = []
+    real = llama_cpp.llama_free
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    def free(context: Any) -> None:
+        freed.append(context)
+        real(context)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_move_sequence", fail)
+        patched.setattr(llama_cpp, "llama_free", free)
+        with pytest.raises(MemoryError):
+            runner.reserve([Span(0, [1], 500, 1)])
+    assert len(freed) == 1
+    rows = [runner.step([Span(0, [token], 100 + n, 1)])[0].copy() for n, token in enumerate(ANSWER)]
+    np.testing.assert_array_equal(rows, expected)
