@@ -6,12 +6,14 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import msgspec
 
 from ..errors import ModelUnusableError
 from ..types import ModelSpec
+from .files.safetensors import weight_files
 from .found import FoundModel
 from .inspect import gguf_files, inspect_model, is_checkpoint, is_model_file, side_file
 from .roots import Folders, is_inside, roots_of
@@ -61,11 +63,19 @@ def needed_weights_mb(spec: ModelSpec) -> float:
 
 
 def weight_paths(path: str | Path) -> list[Path]:
-    """The file at `path`, or the files of weights in the folder there; none for an empty path."""
+    """The files of weights that the model at `path`, a file or a folder, is loaded from; none for an empty path."""
     if not path:
         return []
     place = Path(path)
-    return [place] if place.is_file() else [f for f in place.iterdir() if f.suffix in WEIGHT_SUFFIXES]
+    if place.is_file():
+        # Of a GGUF that is split, all parts are loaded.
+        stem, first, rest = place.name.rpartition("-00001-of-")
+        return sorted(place.parent.glob(f"{escape(stem)}-?????-of-{escape(rest)}")) if first else [place]
+    try:
+        files = weight_files(place)  # the same weights may lie beside them in another form
+    except ModelUnusableError:
+        files = []
+    return files or [file for file in place.iterdir() if file.suffix in WEIGHT_SUFFIXES]
 
 
 def _examine(entry: Path, roots: Sequence[Path]) -> Iterator[FoundModel]:

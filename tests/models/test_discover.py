@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -146,3 +147,23 @@ def test_the_size_of_weights_is_that_of_their_files(tmp_path: Path) -> None:
     assert weights_mb(str(tmp_path)) == 2.0
     assert weights_mb(str(tmp_path / "model.safetensors")) == 2.0
     assert weights_mb("") == 0.0
+
+
+def test_of_a_gguf_that_is_split_all_parts_count(tmp_path: Path) -> None:
+    for name in ("m[1]-00001-of-00002", "m[1]-00002-of-00002", "m[1]-00001-of-00003", "m2-00002-of-00002"):
+        (tmp_path / f"{name}.gguf").write_bytes(b"x" * 2_000_000)
+    assert weights_mb(tmp_path / "m[1]-00001-of-00002.gguf") == 4.0
+
+
+def test_weights_in_another_form_beside_those_that_are_loaded_do_not_count(tmp_path: Path) -> None:
+    for name in (
+        "a-00001.safetensors",
+        "a-00002.safetensors",
+        "consolidated.safetensors",
+        "pytorch_model.bin",
+    ):
+        (tmp_path / name).write_bytes(b"x" * 2_000_000)
+    assert weights_mb(tmp_path) == 8.0, "nothing says which are loaded"
+    shards = {"one": "a-00001.safetensors", "two": "a-00002.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert weights_mb(tmp_path) == 4.0
