@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import TrackingError
+from ..errors import LqmfError
 from ..models.registered import Weights
 from ..results.files import write_whole
 from ..results.flat import flatten
@@ -130,7 +130,7 @@ class SessionTracker:
     async def _send(self, summary: SessionSummary) -> None:
         try:
             await asyncio.to_thread(self._write_and_send, summary, self._take_traces())
-        except (OSError, TrackingError) as error:
+        except (OSError, LqmfError) as error:
             level = logging.DEBUG if self._told else logging.WARNING
             self._told = True
             hint = f"; send it later: {self._later}" if self._later else ""

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lqmf_runner.config import TrackingConfig
-from lqmf_runner.errors import TrackingError
+from lqmf_runner.errors import LqmfError, TrackingError, UserInputError
 from lqmf_runner.models.registered import Weights
 from lqmf_runner.results.schema import RequestTrace
 from lqmf_runner.tracking.mlflow_session import is_session, send_session
@@ -42,14 +42,14 @@ def stats(requests: int) -> dict[str, Any]:
 class Recorder:
     """A tracker that notes how many summaries there were each time, and fails if it is told to."""
 
-    def __init__(self, *, fails: bool = False) -> None:
+    def __init__(self, fails: LqmfError | None = None) -> None:
         self.seen: list[int] = []
         self.fails = fails
 
     def send(self, folder: Path) -> None:
         self.seen.append(len((folder / SUMMARIES_NAME).read_bytes().splitlines()))
         if self.fails:
-            raise TrackingError("it is down")
+            raise self.fails
 
 
 class Direct:
@@ -97,10 +97,11 @@ async def test_summaries_are_sent_when_there_is_news_and_at_the_end(tmp_path: Pa
     assert [(s.metrics["requests"], s.final) for s in summaries] == [(1, False), (2, False), (2, True)]
 
 
+@pytest.mark.parametrize("error", [TrackingError("it is down"), UserInputError("it is down")])
 async def test_a_tracker_that_fails_is_told_of_once_and_harms_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: LqmfError
 ) -> None:
-    tracker = Recorder(fails=True)
+    tracker = Recorder(error)
     async with make_session(tmp_path, tracker, [1, 2, 3], interval_s=0.001).running():
         while len(tracker.seen) < 2:  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.001)
