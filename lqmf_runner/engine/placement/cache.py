@@ -65,6 +65,8 @@ class Copy:
                 if unused:
                     shutil.rmtree(self.folder, ignore_errors=True)
                     shutil.rmtree(self.staging, ignore_errors=True)
+                    for lock in (self._use_lock, self._arrival_lock):
+                        lock.unlink(missing_ok=True)
                 return unused
 
 
@@ -106,13 +108,23 @@ def _held(lock: int | None) -> Iterator[bool]:
 
 
 def _locked(file: Path, kind: int) -> int | None:
-    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        if _is_at(lock, file):
+            return lock
+        os.close(lock)  # between the two calls its copy was deleted, and the file with it
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
     try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _entries(folder: Path) -> list[Path]:

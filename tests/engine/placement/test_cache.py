@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -81,3 +82,25 @@ def test_a_disk_without_room_gets_it_from_the_longest_unused(root: Path, monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage())
     make_room(root, "new", 2 * SIZE, 2 * SIZE, 100 * SIZE)
     assert kept(root) == {"b", "c"}
+
+
+def test_a_copy_that_is_deleted_leaves_no_file(root: Path):
+    make_room(root, "new", SIZE, SIZE, 0)
+    assert list(root.iterdir()) == []
+
+
+def test_a_lock_whose_copy_is_deleted_meanwhile_is_that_of_the_next_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = fcntl.flock
+
+    def flock(descriptor: int, kind: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        assert Copy(root, "a").delete()
+        real(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    lock = Copy(root, "a").lock_arrival()
+    assert lock is not None
+    assert Copy(root, "a").lock_arrival() is None
+    os.close(lock)
