@@ -6,8 +6,10 @@ wait for each other's threads: an inter-token latency of 417 ms was measured in 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -44,8 +46,7 @@ def keep_to_cores(count: int, *, share: bool, number: int = 0) -> list[int]:
 
 def _claim(cores: list[int], count: int) -> list[int]:
     """Lock this many of the cores that nobody has; none if fewer are free."""
-    folder = Path(tempfile.gettempdir()) / f"lqmf-cores-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _own_folder()
     taken, locks = list[int](), list[int]()
     for core in cores:
         lock = os.open(folder / str(core), os.O_CREAT | os.O_RDWR, 0o600)
@@ -62,3 +63,21 @@ def _claim(cores: list[int], count: int) -> list[int]:
     for lock in locks:
         os.close(lock)
     return []
+
+
+def _own_folder() -> Path:
+    """This user's folder of locks. Whoever else had made it could lead the locks to other files, or hold them all.
+
+    Raises:
+        UserInputError: it is somebody else's.
+    """
+    folder = Path(tempfile.gettempdir()) / f"lqmf-cores-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UserInputError(
+            f"{folder} on {os.uname().nodename} is no folder of this user, who keeps locks there",
+            hint="remove it, or set TMPDIR to another folder",
+        )
+    return folder

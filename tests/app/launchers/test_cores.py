@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def test_jobs_have_different_cores_and_the_next_waits_for_one(tmp_path: Path) ->
 def test_a_job_with_more_cores_than_the_machine_has_is_refused() -> None:
     with pytest.raises(UserInputError, match="is to have 10000 cores"):
         keep_to_cores(10_000, share=False)
+
+
+def test_locks_are_not_kept_where_somebody_else_has_made_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"lqmf-cores-{os.getuid()}").symlink_to("elsewhere")
+    with pytest.raises(UserInputError, match="is no folder of this user"):
+        keep_to_cores(1, share=False)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
