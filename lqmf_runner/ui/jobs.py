@@ -67,7 +67,8 @@ class Jobs:
     """The jobs of a page, which end with it."""
 
     def __init__(self) -> None:
-        self._jobs: list[Job] = []
+        self._running: list[Job] = []
+        self._starting = 0
 
     async def start(
         self, words: Sequence[str], *, folder: Path | None = None, env: Mapping[str, str] | None = None
@@ -77,17 +78,22 @@ class Jobs:
         Raises:
             UserInputError: as many as may run at the same time run already.
         """
-        if sum(job.running for job in self._jobs) >= _AT_ONCE:
+        self._running = [job for job in self._running if job.running]
+        if len(self._running) + self._starting >= _AT_ONCE:
             raise UserInputError(f"{_AT_ONCE} runs are in progress already", hint="wait until one has ended")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lqmf_runner", *words, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, limit=1 << 20,
-            env={**_environment(), "NO_COLOR": "1", **(env or {})}, start_new_session=True,
-        )  # fmt: skip
+        self._starting += 1
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lqmf_runner", *words, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, limit=1 << 20,
+                env={**_environment(), "NO_COLOR": "1", **(env or {})}, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            self._starting -= 1
         job = Job(process)
-        self._jobs.append(job)
+        self._running.append(job)
         return job
 
     async def close(self) -> None:
         """Cancel what still runs."""
-        await asyncio.gather(*(job.cancel() for job in self._jobs))
+        await asyncio.gather(*(job.cancel() for job in self._running))
