@@ -11,10 +11,13 @@ from ..engine import EngineClient, load_engine
 from ..errors import LqmfError
 from ..models import locate
 from ..runs.context import RunContext
-from .server_link import KEY, ServerLink, find_server, server_key
+from .server_link import ServerLink, find_server, server_key
 from .understanding.asked import ask_model
 from .understanding.steps import UNKNOWN, Step
 from .understanding.understand import Understanding
+
+_KEY = "LQMF_CONSOLE_KEY"
+"""Where the client of the running server reads its key. LQMF_API_KEY is the user's, whose shell may not have it."""
 
 
 class Understander:
@@ -85,10 +88,10 @@ class Understander:
         if server is None or not loaded:
             return None
         if key := server_key():
-            os.environ[KEY] = key  # where the client of an endpoint reads it
+            os.environ[_KEY] = key
         return self._load(
             "openai",
             f"backend.base_url={quoted(f'{server.url}/v1')}",
-            f"backend.api_key_env={KEY}",
+            f"backend.api_key_env={_KEY}",
             f"backend.remote_model={quoted(loaded[0])}",
         )
