@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,10 @@ from ..config import CompareMode, RunConfig, TrackingConfig
 from ..engine.on_demand import LoadEngine
 from ..errors import INTERRUPTED, UserInputError
 from ..results.finished import FinishedRun, contrasts, gather, read_finished
-from ..results.schema import ModelResult, Results
-from ..results.verdict import Difference
+from ..results.schema import Results
 from ..tracking import MlflowTracker
-from ..verdict.candidates import candidate, check_measured, verdict_concurrency
-from ..verdict.differences import differences
+from ..verdict.candidates import check_measured, verdict_concurrency
+from ..verdict.differences import differences_from_first
 from ..verdict.verdict import draw_verdict
 from . import benchmark
 from .lifecycle import begin, leave
@@ -107,7 +105,7 @@ def compare_runs(context: RunContext) -> int:
     results.verdict = msgspec.structs.replace(
         verdict,
         cautions=[*(f"Mind that {contrast.text}." for contrast in found), *verdict.cautions],
-        differences=_differences(runs, gathered, users),
+        differences=differences_from_first(runs, gathered, users),
     )
     display = BenchmarkDisplay(["compare", f"{len(runs)} finished runs", f"{len(results.models)} models"])
     with display:
@@ -146,17 +144,3 @@ def _read(name: str, tracking: TrackingConfig) -> list[FinishedRun]:
         target.mkdir()
         MlflowTracker(tracking).fetch(name, target)
         return read_finished(target)
-
-
-def _differences(
-    runs: Sequence[FinishedRun], gathered: Sequence[Sequence[ModelResult]], users: int | None
-) -> list[Difference]:
-    """Each model against the first run's model of the same name, else against the first run's first one."""
-    names = [[model.name for model in run.results.models] for run in runs]
-    found: list[Difference] = []
-    for own, models in zip(names[1:], gathered[1:], strict=True):
-        for name, model in zip(own, models, strict=True):
-            if gathered[0]:
-                baseline = gathered[0][names[0].index(name) if name in names[0] else 0]
-                found += differences(candidate(baseline, users), candidate(model, users))
-    return found

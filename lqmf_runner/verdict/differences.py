@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..results.finished import FinishedRun
 from ..results.metrics import METRICS, Metric
+from ..results.schema import ModelResult
 from ..results.verdict import Difference
+from .candidates import candidate
 from .ranking import Candidate, Measure
+
+
+def differences_from_first(
+    runs: Sequence[FinishedRun], gathered: Sequence[Sequence[ModelResult]], users: int | None
+) -> list[Difference]:
+    """Each model against the first run's model of the same name, else against the first run's first one.
+
+    Args:
+        gathered: the models of each run, as `finished.gather` names them.
+        users: the load that figures are taken from.
+    """
+    if not gathered[0]:
+        return []
+    first = [model.name for model in runs[0].results.models]
+    found: list[Difference] = []
+    for run, models in zip(runs[1:], gathered[1:], strict=True):
+        for plain, model in zip(run.results.models, models, strict=True):
+            baseline = gathered[0][first.index(plain.name) if plain.name in first else 0]
+            found += differences(candidate(baseline, users), candidate(model, users))
+    return found
 
 
 def differences(baseline: Candidate, other: Candidate) -> list[Difference]:

@@ -13,8 +13,8 @@ from ...config.texts import quoted
 from ...errors import UserInputError
 from ...results.finished import FinishedRun, contrasts, gather
 from ...results.schema import ModelResult
-from ...verdict.candidates import candidate, verdict_concurrency
-from ...verdict.differences import differences
+from ...verdict.candidates import verdict_concurrency
+from ...verdict.differences import differences_from_first
 from .. import verdicts
 from ..api import page_error
 from ..config import PATH, PageConfig
@@ -149,16 +149,11 @@ def _side_by_side(runs: list[Run]) -> tuple[str, pd.DataFrame]:
     models = [model for own in gathered for model in own]
     users = verdict_concurrency(models, verdicts.NO_LIMITS)
     lines = [f"⚠ {as_markdown(contrast.text)}" for contrast in contrasts(finished)]
-    names = [model.name for model in runs[0].results.models]
-    for model, plain in zip(gathered[1], runs[1].results.models, strict=True):
-        base = gathered[0][names.index(plain.name) if plain.name in names else 0] if gathered[0] else None
-        if base is not None:
-            found = differences(candidate(base, users), candidate(model, users))
-            lines += [
-                f"- {as_markdown(model.name)}: {as_markdown(each.text)}"
-                for each in found
-                if each.beyond_noise
-            ]
+    lines += [
+        f"- {as_markdown(each.model)}: {as_markdown(each.text)}"
+        for each in differences_from_first(finished, gathered, users)
+        if each.beyond_noise
+    ]
     return "\n\n".join(lines) or "Nothing differs beyond noise.", _figures(models)
 
 
