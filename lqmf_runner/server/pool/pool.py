@@ -167,8 +167,7 @@ class ModelPool:
     async def close(self) -> None:
         """Unload everything."""
         self._closed = True
-        removals = [self._remove(model) for model in self.models]
-        await asyncio.gather(*removals, *self._background, return_exceptions=True)
+        await asyncio.gather(*map(self._remove, self.models), *self._background, return_exceptions=True)
 
     async def refresh_memory(self) -> None:
         """Measure what the loaded models use now."""
@@ -331,10 +330,9 @@ class ModelPool:
             model.timer.cancel()
             model.timer = None
         idle = model.state == READY and not model.busy and self._models.get(model.name) is model
-        if model.keep_alive_s is None or not idle:
-            return
-        loop = asyncio.get_running_loop()
-        model.timer = loop.call_later(model.keep_alive_s, self._expire, model)
+        if model.keep_alive_s is not None and idle:
+            loop = asyncio.get_running_loop()
+            model.timer = loop.call_later(model.keep_alive_s, self._expire, model)
 
     def _expire(self, model: PooledModel) -> None:
         held = model.busy or model.pinned or model.scaling.locked()
