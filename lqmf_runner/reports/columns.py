@@ -90,7 +90,14 @@ def summary_columns(results: Results) -> list[Column[ModelResult]]:
             ]
         elif metric.column:
             columns.append(_figure_column(key))
-    return columns
+    return telling(columns, results.models)
+
+
+def telling(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> list[Column[Row]]:
+    """The columns that say something of any row."""
+    return [
+        column for column in columns if any(set(column.cell(row)) - set(f"{fig.UNKNOWN}/ ") for row in rows)
+    ]
 
 
 def _served_columns(shape: Shape) -> list[Column[ModelResult]]:

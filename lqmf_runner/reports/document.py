@@ -12,7 +12,7 @@ from ..results.broken import why_broken
 from ..results.schema import Judgement, ModelResult, RequestRecord, Results
 from . import figures as fig
 from . import grades
-from .columns import LOAD_COLUMNS, best_cells, summary_columns
+from .columns import LOAD_COLUMNS, best_cells, summary_columns, telling
 from .glossary import GLOSSARY
 from .side_by_side import Comparison, compare_answers, marked_against
 
@@ -329,9 +329,10 @@ def _loads(results: Results) -> list[Block]:
 
 
 def _model_loads(model: ModelResult) -> Table:
+    columns = telling(LOAD_COLUMNS, model.loads)
     return Table(
-        heads=[column.head for column in LOAD_COLUMNS],
-        rows=[[column.cell(load) for column in LOAD_COLUMNS] for load in model.loads],
+        heads=[column.head for column in columns],
+        rows=[[column.cell(load) for column in columns] for load in model.loads],
         title=model.name,
     )
 

@@ -110,7 +110,8 @@ def split_at_parting(base: str, other: str) -> tuple[str, str, str]:
 def _answer(record: RequestRecord, base: RequestRecord, judged: float | None) -> Answer:
     score = f", heuristic {record.heuristic.score:.2f}" if record.heuristic else ""
     score += f", judge {judged:.2f}" if judged is not None else ""
-    facts = f"{record.output_tokens} tokens, {record.finish_reason}{score}"
+    ended = f", {record.finish_reason}" if record.finish_reason else ""
+    facts = f"{record.output_tokens} tokens{ended}{score}"
     if record is base:
         return Answer(record.model, facts, "", "", record.text, "")
     same, parting, rest = split_at_parting(base.text, record.text)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -20,6 +21,7 @@ from ...formats import is_remote
 from ...load.metrics import load_result
 from ...output import OutputConsole
 from ...redaction import redact_text
+from ...reports.document import PROMPTS_SHOWN
 from ...reports.tables import printable
 from ...results.logs.request_log import RequestLog
 from ...results.schema import ModelResult, RequestRecord, Shape
@@ -31,7 +33,7 @@ from ..recorder import ModelRecorder
 from .answer_table import write_answer_table
 from .files import BatchFiles, choose_files
 from .input import BadLine, BatchItem
-from .output import BatchOutput, Outcome, OutputError, is_cut
+from .output import BatchOutput, Outcome, OutputError, is_cut, prompt_of
 from .preview import answer_first, ask_column
 from .run import BatchPlan, run_batch
 
@@ -205,6 +207,9 @@ class _Batch:
     def _on_outcome(self, item: BatchItem, outcome: Outcome) -> None:
         self._output.write(item, outcome)
         record = _record(self._model.name, item, outcome)
+        # the report shows the first answers; the texts of all are in the output
+        if outcome.error is None and self._tally.answered < PROMPTS_SHOWN:
+            record = _with_texts(record, item, outcome)
         self._records.append(record)
         self._log.write(record)
         if outcome.error is not None:
@@ -297,9 +302,16 @@ def _record(model: str, item: BatchItem, outcome: Outcome) -> RequestRecord:
     usage = outcome.usage
     return RequestRecord(
         model=model, load="batch", prompt_id=item.key, turn=0, user=0, e2e_s=outcome.e2e_s,
+        finish_reason=next((done.finish_reason for done in outcome.completions), None),
         error=None if outcome.error is None else str(outcome.error), prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens, output_tokens=usage.completion_tokens,
     )  # fmt: skip
+
+
+def _with_texts(record: RequestRecord, item: BatchItem, outcome: Outcome) -> RequestRecord:
+    first = next(iter(outcome.completions), None)
+    text = "" if first is None else first.text
+    return msgspec.structs.replace(record, prompt=prompt_of(item), text=text)
 
 
 def _who_answers(spec: ModelSpec) -> str:

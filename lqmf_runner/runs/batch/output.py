@@ -101,7 +101,7 @@ class BatchOutput:
             return
         self._append(
             _named(item)
-            | {"model": self._model, "prompt": _prompt(item)}
+            | {"model": self._model, "prompt": prompt_of(item)}
             | ({"columns": item.own} if item.own else {})
             | (_answer(item, outcome) if outcome.error is None else {"error": str(outcome.error)})
             | {"attempts": outcome.attempts, "request": item.digest}
@@ -257,8 +257,12 @@ def is_cut(completions: Sequence[Completion]) -> bool:
     return any(completion.finish_reason == "length" for completion in completions)
 
 
-def _prompt(item: BatchItem) -> str:
-    return (item.request.messages or ())[-1].content or ""
+def prompt_of(item: BatchItem) -> str:
+    """The user's text: of a conversation its last turn; nothing where it is given as token ids."""
+    if not item.exchange.requests:  # a prompt to be given back, and no more
+        return ""
+    request = item.request
+    return (request.messages[-1].content if request.messages else request.prompt) or ""
 
 
 def _answer(item: BatchItem, outcome: Outcome) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lqmf_runner.errors import UserInputError
+from lqmf_runner.reports.document import PROMPTS_SHOWN
 from lqmf_runner.results.files import read_requests, read_results
 from lqmf_runner.results.schema import Shape
 from lqmf_runner.types import GenerationRequest, ModelSpec
@@ -44,7 +45,9 @@ def test_every_line_is_answered_once(batch: Batch, capsys: pytest.CaptureFixture
     assert results.run.finished_at is not None
     assert len({record.prompt_id for record in read_requests(batch.run_dir)}) == 20
     assert (load.shape, load.requests, load.output_tokens) == (Shape("closed", 8), 20, 40)
-    assert (batch.run_dir / "report.html").exists()
+    report = (batch.run_dir / "report.html").read_text("utf-8")
+    assert sum(f"</span>you said question {n}</pre>" in report for n in range(1, 21)) == PROMPTS_SHOWN
+    assert "– / –" not in report
     shown = capsys.readouterr()
     assert shown.out.strip() == str(batch.output)
     assert "20 answered" in shown.err
