@@ -181,20 +181,3 @@ async def test_a_reload_keeps_the_conversation_and_new_forgets_it(tmp_path: Path
         await seen.field("chat-text").fill("Where?")
         await seen.click("Send")
         await seen.shows("chat-meter", "came to an end")
-
-
-async def test_an_empty_message_leaves_the_conversation_as_it_is(tmp_path: Path):
-    async with visit(tmp_path, words("Paris", ".")) as seen:
-        await seen.field("chat-text").fill("Where?")
-        await seen.click("Send")
-        await seen.shows("chat-meter", "came to an end")
-        for nothing in ("", "  "):
-            await seen.field("chat-text").fill(nothing)
-            await seen.click("Send")
-        await seen.field("chat-text").fill("Sure?")
-        await seen.click("Send")
-        await seen.says("Sure?", "#chat-messages")
-        await seen.says("Where?", "#chat-messages")
-        await seen.shows("chat-meter", "came to an end")
-        asked = [[turn.content for turn in one.messages or ()] for one in seen.server.engines["m"].requests]
-        assert asked == [["Where?"], ["Where?", "Paris.", "Sure?"]]
