@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "lqmf_runner", "serve", "x@champion", *SETTINGS],
-        cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        cwd=folder, stdout=subprocess.PIPE, text=True, env=environment(folder),
     )  # fmt: skip
     assert process.stdout is not None
     yield next(word for word in process.stdout.readline().split() if word.startswith("http://"))
@@ -167,10 +167,15 @@ def found(folder: Path, pattern: str) -> list[Path]:
 
 
 def lqmf(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "LQMF_MODELS": "models", "COLUMNS": "300"}
+    env = environment(folder) | {"LQMF_MODELS": "models", "COLUMNS": "300"}
     return subprocess.run(
-        [sys.executable, "-m", "lqmf_runner", *words], cwd=folder, env=environment, capture_output=True, text=True
-    )  # fmt: skip
+        [sys.executable, "-m", "lqmf_runner", *words], cwd=folder, env=env, capture_output=True, text=True
+    )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """With records of its own, so that no server of another test is found."""
+    return {**os.environ, "PYTHONPATH": str(Path.cwd()), "LQMF_RUNTIME_DIR": str(folder / "records")}
 
 
 def test_the_program_lists_names_and_refuses_versions(folder: Path):
