@@ -1,7 +1,7 @@
-"""The program is extended as docs/architecture.md says: a copy of it gets one file and one line for each kind of part.
+"""A copy of the program is extended as docs/architecture/extending.md describes.
 
-A format, a mode, a metric with a bound and a route are added, and nothing else is touched. Each must then be listed,
-composed, checked, run, reported and documented.
+A format, a mode, a metric with a bound and a route are added, each by one file and one line. Nothing else is touched.
+Each must then be listed, composed, checked, run, reported and documented.
 """
 
 from __future__ import annotations

@@ -316,7 +316,7 @@ def nothing_split(setting: Setting) -> UserInputError:
     if setting.server:
         return UserInputError(
             "no name on this server has several versions that share its requests",
-            hint="server.split= or POST /models/<name>/split begins a split (docs/serving.md)",
+            hint="server.split= or POST /models/<name>/split begins a split (docs/serving/operating.md)",
         )
     return UserInputError(
         f"{NO_SERVER}, and versions are judged by what one serves",
