@@ -16,6 +16,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 # A document that a text names by its path: documents name each other by links, code and configuration by paths.
 MENTION = re.compile(r"(?<![\w/])docs/(?:\w+/)*\w+\.md\b")
 LINES = 400  # beyond, a document has two subjects
+COLUMNS = 100  # of prose and code; a row of a table cannot be broken
 NONE_OF_OURS = {"utils.py"}  # CONTRIBUTING.md: there is none
 
 
@@ -66,3 +67,9 @@ def test_every_document_that_the_program_names_is_there() -> None:
 
 def test_no_document_is_too_long_to_be_one_subject() -> None:
     assert {path.name: n for path in DOCUMENTS if (n := len(path.read_text().splitlines())) > LINES} == {}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_line_of_a_document_is_too_wide_for_a_terminal(document: Path) -> None:
+    lines = document.read_text().splitlines()
+    assert [line for line in lines if len(line) > COLUMNS and not line.lstrip().startswith("|")] == []
