@@ -45,11 +45,18 @@ class Actions:
         if command.requests or step.intent == steps.UNLOAD:
             self._ask_server(command)
         elif step.intent in (steps.REPORT, steps.RECOMMEND):
-            self._screen.say(newest_report(self._output_dir, _about(command)).read_text("utf-8"))
+            self._show_report(newest_report(self._output_dir, _about(command)))
         elif step.intent == steps.STATISTICS:
             self._statistics(session)
         else:
             self._screen.say(help_text(step.arguments.get("topic")))
+
+    def _show_report(self, path: Path) -> None:
+        """The report as text, and where the one with plots lies: a terminal cannot open it."""
+        self._screen.say(path.read_text("utf-8"))
+        page = path.with_suffix(".html")
+        if page.exists():
+            self._screen.say(f"with plots, for a browser: {page.resolve().as_uri()}", "dim")
 
     def measured(self, seconds: float) -> tuple[int, int]:
         """Requests and output tokens in the results that runs have left in the last seconds."""

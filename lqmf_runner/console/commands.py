@@ -182,7 +182,7 @@ def _where(name: str, setting: Setting) -> list[str]:
 
 def _experiment(step: Step, setting: Setting) -> Command:
     kind, names = step.arguments["kind"], step.models
-    users, limit = step.arguments.get("users"), step.arguments.get("max_memory_mb")
+    users = step.arguments.get("users")
     users = users if isinstance(users, list) else [users] if users else []
     load = [f"mode.concurrency=[{','.join(map(str, users))}]"] if users else []
     file = str(step.arguments.get("file") or "")
@@ -202,10 +202,16 @@ def _experiment(step: Step, setting: Setting) -> Command:
     if kind == "compare":
         reference = step.arguments.get("reference")
         own = [f"reference={reference}"] if reference else []
-        own += [f"verdict.max_memory_mb={limit}"] if limit else []
+        own += _limits(step)
         return _program(step, setting, "compare", *names, *own, *asked, *load, **long)
     prompts = ["prompts=conversation"] if kind == "conversation" else asked
     return _program(step, setting, "benchmark", *names, *prompts, *load, **long)
+
+
+def _limits(step: Step) -> list[str]:
+    """The limits of a verdict that were said."""
+    bounds = ("max_memory_mb", "min_tokens_per_s")
+    return [f"verdict.{bound}={step.arguments[bound]:g}" for bound in bounds if bound in step.arguments]
 
 
 def _list_models(step: Step, setting: Setting) -> Command:
@@ -238,8 +244,8 @@ def _recommend(step: Step, setting: Setting) -> Command:
     if "why" in step.arguments:
         return _report(Step(intent=steps.REPORT, arguments={"model": step.arguments["why"]}), setting)
     own = [f"runs=[{','.join(setting.runs())}]"]
-    limit, users = step.arguments.get("max_memory_mb"), step.arguments.get("users")
-    own += [f"verdict.max_memory_mb={limit}"] if limit else []
+    users = step.arguments.get("users")
+    own += _limits(step)
     own += [f"verdict.concurrency={users}"] if users else []
     own += _WEIGHTS.get(step.arguments.get("optimize", ""), ())
     return _program(step, setting, "compare", *own, "tracking=none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import LqmfError, UserInputError
 from .actions import Actions
@@ -17,7 +18,12 @@ from .understanding import steps
 from .understanding.steps import PURPOSES, Step
 
 SUCCESS, FAILURE, NOT_UNDERSTOOD = 0, 1, 2
-Understand = Callable[[str, Sequence[str]], list[Step]]
+
+
+class Understand(Protocol):
+    """What a sentence asks for; see `Understanding.steps`."""
+
+    def __call__(self, sentence: str, models: Sequence[str] = (), *, report: bool = False) -> list[Step]: ...
 
 
 class Dialogue:
@@ -51,6 +57,7 @@ class Dialogue:
         self._actions = actions
         self._screen = screen
         self._models = tuple(models)
+        self._report_shown = False
         self._confirm = confirm
         self._background = background
         self.job: Job | None = None
@@ -63,7 +70,7 @@ class Dialogue:
             0; 1 if a step has failed, 2 if it is not understood or was not consented to. The steps after it are not
             done then.
         """
-        found = self._understand(sentence, self._models)
+        found = self._understand(sentence, self._models, report=self._report_shown)
         if found[0].intent == steps.UNKNOWN:
             self._refuse(sentence, found[0], _not_understood(found[0]))
             return NOT_UNDERSTOOD
@@ -260,6 +267,8 @@ class Dialogue:
     def _add(self, entry: Entry) -> Entry:
         if entry.outcome == DONE and (models := models_of(entry)):
             self._models = tuple(models)
+        if entry.outcome == DONE:
+            self._report_shown = entry.intent == steps.REPORT
         known = self._session.problem
         self._session.add(entry)
         if self._session.problem and not known:

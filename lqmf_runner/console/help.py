@@ -22,7 +22,14 @@ EXAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     steps.QUANTIZE: ("make a quantized model", ("quantize smollm2 bf16 to 4 bit",)),
-    steps.RECOMMEND: ("choose", ("which model fits in 2 GB and is fastest for 8 users?", "why did qwen bnb4 lose?")),
+    steps.RECOMMEND: (
+        "choose",
+        (
+            "which model fits in 2 GB and is fastest for 8 users?",
+            "which gives at least 20 tokens a second?",
+            "why did qwen bnb4 lose?",
+        ),
+    ),
     steps.LIST_EXPERIMENTS: ("see past runs", ("list experiments",)),
     steps.HISTORY: ("see trends", ("history of smollm2 gguf", "what got worse?")),
     steps.REPORT: ("read a report", ("show the last report",)),

@@ -40,10 +40,10 @@ class Understander:
         self._engine: EngineClient | None = None
         self.problem = ""
 
-    def steps(self, sentence: str, models: Sequence[str] = ()) -> list[Step]:
+    def steps(self, sentence: str, models: Sequence[str] = (), *, report: bool = False) -> list[Step]:
         """What a sentence asks for; see `Understanding.steps`."""
         self._understanding.know(self._names())
-        found = self._understanding.steps(sentence, models)
+        found = self._understanding.steps(sentence, models, report=report)
         settings = self._context.config.console
         self.problem = ""
         if found[0].intent != UNKNOWN or not settings.ask_model or len(sentence) > 1000:

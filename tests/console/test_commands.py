@@ -52,6 +52,11 @@ def _line(sentence: str, setting: Setting | None = None) -> str:
          "lqmf benchmark llama32_bnb4 prompts=q.txt 'mode.concurrency=[4]'"),
         ("compare llama and mistral under 2 GB",
          "lqmf compare llama32_bnb4 mistral_gptq4 verdict.max_memory_mb=2048"),
+        ("compare llama and mistral with at least 20 tok/s",
+         "lqmf compare llama32_bnb4 mistral_gptq4 verdict.min_tokens_per_s=20"),
+        ("which is smallest with at least 12.5 tokens a second for 4 users?",
+         "lqmf compare 'runs=[]' verdict.min_tokens_per_s=12.5 verdict.concurrency=4 verdict.weights.speed=0 "
+         "verdict.weights.fidelity=0 tracking=none"),
         ("compare llama and mistral on q.csv", "lqmf compare llama32_bnb4 mistral_gptq4 prompts=q.csv"),
         ("which versions of llama are there?", "lqmf versions llama32_bnb4"),
         ("promote version 2 of llama", "lqmf versions llama32_bnb4@2 mode.alias=champion"),
@@ -177,6 +182,20 @@ def test_a_number_of_replicas_is_one(said: str) -> None:
     answered = msgspec.structs.replace(step, arguments={**step.arguments, "replicas": said})
     with pytest.raises(UserInputError, match="no number of replicas"):
         command_of(answered, SERVED)
+
+
+def test_a_recommendation_for_several_numbers_of_users_is_a_verdict_each() -> None:
+    commands = [
+        command_of(step, Setting()).shown for step in UNDERSTANDING.steps("best for 1, 4 and 8 users")
+    ]
+    assert commands == [
+        f"lqmf compare 'runs=[]' verdict.concurrency={users} tracking=none" for users in (1, 4, 8)
+    ]
+
+
+def test_a_model_that_is_brought_up_is_loaded_where_a_server_runs() -> None:
+    assert _line("bring up mistral", SERVED) == "curl -X POST http://127.0.0.1:9/models/mistral_gptq4/load"
+    assert _line("bring up mistral") == "lqmf serve mistral_gptq4 server.background=true"
 
 
 def test_of_several_servers_none_is_guessed() -> None:

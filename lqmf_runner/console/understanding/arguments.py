@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from . import steps
@@ -16,7 +17,7 @@ _METHODS = {
     "bnb": "bnb", "bitsandbytes": "bnb", "nf4": "bnb", "int8": "bnb", "gptq": "gptq", "gguf": "gguf", "bf16": "bf16",
 }  # fmt: skip
 _OPTIMIZE = {"fast": "speed", "small": "memory", "accurate": "fidelity"}
-_ARGUMENT = {"memory": "max_memory_mb", "loads": "users"}
+_ARGUMENT = {"memory": "max_memory_mb", "speed": "min_tokens_per_s", "loads": "users"}
 _NOT_SAID = 2
 _ASKING = frozenset({"is", "are", "was", "were", "did", "does", "has", "which", "what", "how", "why", "who"})
 _FORMATS_OF_MODELS = ("bnb", "gptq", "gguf", "bf16")
@@ -90,7 +91,15 @@ def _explains(frame: Frame, items: Sequence[Item]) -> bool:
             return False
         if item.kind == "word" and not item.is_filler and not item.meanings & frame.meanings:
             return False
+    if any(_is_other_bound(*pair) for pair in pairwise(items)):
+        return False
     return _filled(frame.need, [item.meanings for item in items if item.kind == "word"])
+
+
+def _is_other_bound(word: Item, value: Item) -> bool:
+    """Whether a limit is said the wrong way round: "over 2 GB", "under 20 tok/s" are no limits of a verdict."""
+    wrong = {"memory": "least", "speed": "upper"}.get(value.kind)
+    return wrong in word.meanings
 
 
 def _filled(need: Sequence[frozenset[str]], meanings: Sequence[frozenset[str]]) -> bool:
@@ -123,6 +132,8 @@ def _steps(frame: Frame, items: Sequence[Item], names: NameIndex, before: Sequen
     layer = steps.GRAMMAR if likeness == 1 else steps.FUZZY
     confidence = round(likeness, 2)
     step = Step(intent=frame.intent, arguments=arguments, confidence=confidence, layer=layer)
+    if frame.intent == steps.RECOMMEND and isinstance(users := arguments.get("users"), list):
+        return [_replace(step, users=number) for number in users]  # a verdict holds for one load
     return _with_models(frame, step, models)
 
 

@@ -63,11 +63,21 @@ def _experiment(
     return _frame(
         steps.EXPERIMENT,
         need,
-        f"{also} models run experiment for over all use which available{' fits memory' * (kind == 'compare')}",
+        f"{also} models run experiment for over all use which available{' fits least memory' * (kind == 'compare')}",
         models,
         needs,
-        f"{takes} users loads{' file' * (kind in _ASK_PROMPTS)}{' memory' * (kind == 'compare')}",
+        f"{takes} users loads{' file' * (kind in _ASK_PROMPTS)}{' memory speed' * (kind == 'compare')}",
         kind=kind,
+    )
+
+
+def _recommend(need: str, also: str = "", needs: str = "") -> Frame:
+    return _frame(
+        steps.RECOMMEND,
+        need,
+        f"{also} models which best fast small accurate most fits least for use memory is here reaches",
+        needs=needs,
+        takes="users loads memory speed",
     )
 
 
@@ -90,11 +100,15 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.LOAD, "load", "models server in_memory memory over out_of all for", ONE),
     _frame(steps.LOAD, "put in_memory|ready", "models server", ONE),
     _frame(steps.LOAD, "loaded", "models server put in_memory", ONE),
-    _frame(steps.UNLOAD, "unload", "models server memory out_of_memory all over out_of loaded", ONE),
+    _frame(steps.LOAD, "bring_up", "models over out_of", ONE),
+    _frame(steps.LOAD, "put up", "models", ONE),
+    _frame(steps.UNLOAD, "unload", "models server memory out_of_memory all over out_of loaded use occupies", ONE),
+    _frame(steps.UNLOAD, "drop", "models all loaded", ONE),
+    _frame(steps.UNLOAD, "drop out_of server", "models all loaded", ONE),
     _frame(steps.UNLOAD, "remove|stop|put out_of_memory|memory", "models server all loaded out_of", ONE),
     _frame(steps.UNLOAD, "stop", "models", ONE),
     _frame(steps.UNLOAD, "unneeded any_more", "models loaded", ONE),
-    _frame(steps.START, "start|run server", _SERVER, MAY, takes="port replicas"),
+    _frame(steps.START, "start|run|bring_up server", _SERVER, MAY, takes="port replicas"),
     _frame(steps.START, "put server up|alive", _SERVER, MAY, takes="port replicas"),
     _frame(steps.START, "want server up|alive", "out_of alive over", takes="port"),
     _frame(steps.START, "serve", f"{_SERVER} models start run", MAY, takes="port replicas"),
@@ -157,18 +171,20 @@ FRAMES: tuple[Frame, ...] = (
            takes="since", regressions=True),
     _frame(steps.HISTORY, "regressions", "show which there did anything over all", MAY, takes="since",
            regressions=True),
-    _frame(steps.RECOMMEND, "recommend", "models which best fast small accurate most fits for should use "
-           "memory anything here", takes="users memory"),
-    _frame(steps.RECOMMEND, "should models", "which best fast small accurate most fits for use run memory recommend "
-           "here", takes="users memory"),
-    _frame(steps.RECOMMEND, "which should use", "models for best fits here", takes="users memory"),
-    _frame(steps.RECOMMEND, "best|fast|small|accurate models", "which fits for most best fast small accurate memory "
-           "use should there here is show", takes="users memory"),
-    _frame(steps.RECOMMEND, "fits|which models", "which for best fast small accurate most fits memory is here",
-           needs="memory", takes="users"),
-    _frame(steps.RECOMMEND, "which best|fast|small|accurate", "is for most best fast small accurate fits memory",
-           needs="users", takes="memory"),
-    _frame(steps.RECOMMEND, "which fits", "out_of is for best fast small accurate most", needs="memory", takes="users"),
+    _recommend("recommend", "anything"),
+    _recommend("should models", "run recommend"),
+    _recommend("which should use"),
+    _recommend("best|fast|small|accurate models", "there should show"),
+    _recommend("fits|which models", needs="memory"),
+    _recommend("fits|which|least models", needs="speed"),
+    _recommend("least", needs="speed"),
+    _recommend("fits|which models", needs="users"),
+    _recommend("fits|which models", needs="loads"),
+    _recommend("which|best|fast|small|accurate best|fast|small|accurate|fits|least", needs="speed"),
+    _recommend("best|fast|small|accurate", needs="users"),
+    _recommend("best|fast|small|accurate", needs="loads"),
+    _recommend("which best|fast|small|accurate", needs="users"),
+    _recommend("which fits", "out_of", needs="memory"),
     _frame(steps.RECOMMEND, "why lose", "did models best most", ONE),
     _frame(steps.QUANTIZE, "quantize", "out_of models make best put run start format", ONE,
            takes="bits type method"),

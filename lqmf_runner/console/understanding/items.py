@@ -10,7 +10,7 @@ from typing import Any
 from .lexicon import FILLERS, LONGEST, PHRASES, PRONOUNS, SPELLED, WORDS
 from .names import Mention, NameIndex
 from .spelling import correct
-from .tokens import Token, megabytes, tokenize
+from .tokens import Token, megabytes, tokenize, tokens_per_second
 
 _DAYS = {"yesterday": "1d", "today": "1d", "week": "7d", "month": "30d", "day": "1d"}
 _UNITS = {"hour": "h", "hours": "h", "day": "d", "days": "d", "week": "w", "weeks": "w"}
@@ -23,8 +23,8 @@ class Item:
     """A part of a sentence.
 
     Attributes:
-        kind: "word", "model", "port", "users", "loads" (several numbers of users), "memory", "since", "file", "id",
-            "message", "type", "version", "replicas", "number" or "comma".
+        kind: "word", "model", "port", "users", "loads" (several numbers of users), "memory", "speed" (tokens a second),
+            "since", "file", "id", "message", "type", "version", "replicas", "number" or "comma".
         value: of a value; the `Mention` of a model; else the word as it was typed.
         meanings: of a word.
         start, end: which tokens it takes.
@@ -87,6 +87,8 @@ def _read(tokens: Sequence[Token], at: int, names: NameIndex) -> Item:
         return Item("comma", token.text, at, at + 1)
     if token.kind == "size":
         return Item("memory", megabytes(token.text), at, at + 1)
+    if token.kind == "speed":
+        return Item("speed", tokens_per_second(token.text), at, at + 1)
     if token.kind == "version":
         return _version_of_model(token, at, names)
     mention = names.mention(tokens, at, _NOT_NAMES)

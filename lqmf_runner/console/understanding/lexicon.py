@@ -15,10 +15,13 @@ memory: memory, ram, vram
 in_memory: in memory, into memory, in the memory, into the memory, to memory, into ram
 out_of_memory: out of memory, from memory, out of the memory, from the memory, out of ram, from ram
 unload: unload, unloading, eject, evict, offload, release, free up, free, get rid of, let go of
+drop: drop, throw out
+occupies: used by, taken by, taken up by, occupied by, held by, uses, takes, takes up, holds, occupies
 remove: remove, take, drop, kick, throw, clear, get
 unneeded: do not need, no longer need, not need
 any_more: any more, anymore, any longer
-start: start, launch, boot, begin, open, start up, fire up, spin up, bring up, turn on, switch on, boot up
+start: start, launch, boot, begin, open, start up, fire up, spin up, turn on, switch on, boot up
+bring_up: bring up
 start: kick off, run, get, starting, launching
 serve: serve, host, expose, deploy, serving, hosting, served
 what_runs: what runs, what is running
@@ -111,6 +114,9 @@ accurate: most faithful, closest to the reference, precise, highest quality, sma
 most: most, the most, highest
 fits: fits, fit, needs, need, takes, uses, requires, within, under, below, less than, at most, up to, max
 fits: smaller than, fitting, maximum, less, no more than
+upper: under, within, below, less than, at most, up to, max, smaller than, maximum, no more than
+reaches: gives, give, reaches, reach, manages, manage, achieves, achieve, delivers, gets, does, do
+least: over, above, at least, no less than, not less than, more than, minimum, at minimum, min
 for: for, with, at, under
 users: users, user, people, clients, concurrent users, simultaneous users, concurrent requests
 users: parallel users, at once, concurrent, concurrency, parallel requests, requests at once, simultaneous

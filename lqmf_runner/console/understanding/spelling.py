@@ -17,7 +17,7 @@ ENGLISH = words_of(
     """
     another art bath beach beast beat best bet better bill bitter boast book boot branch broad bull bunch butter
     buy cast catch chap chart cheat chose clever clothes cluster coat companies company compass concert congress
-    convey cook cost covert crop delete deleted deport deserve dinner east easter edit elect ever every evil
+    convey cook cost covert crop delete deleted deport deserve dinner drip east easter edit elect ever every evil
     exist exists export express fast faster father fee fever fill find fist food foster friend full ghost goad
     guest half hall heap hear heart held hell here hill hook host hurt hurts import inject install invert kelp
     kick knew know last later latest launder lead leaf least leaves letter lever life lift list live lives loan

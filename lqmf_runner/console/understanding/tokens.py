@@ -9,6 +9,8 @@ _TOKEN = re.compile(
     r"""
     (?P<quoted> "[^"]*" | “[^”]*” | (?<!\w)'[^']*'(?!\w) )
   | (?P<file>   [\w.~/-]*[\w]\.(?:csv|tsv|jsonl|json|txt|xlsx|ya?ml)\b )
+  | (?P<speed>  \d+(?:\.\d+)? \s?
+                (?: tok(?:en)?s? \s? (?: / | (?:per|an?|each|every)\b ) \s? s(?:ec(?:ond)?)? | t/s | tps ) \b )
   | (?P<id>     (?:https?://(?:hf\.co|huggingface\.co)/)? [\w-]+/[\w.-]*\w (?: :[\w.-]*\w )? )
   | (?P<version> [\w.-]+@[\w-]*\w )
   | (?P<bits>   \d+ [\s-]? bits? \b )
@@ -39,7 +41,8 @@ class Token:
     """A word in lower case, or a value.
 
     Attributes:
-        kind: "word", "quoted", "file", "id", "version" (`model@2`), "bits", "size", "number" or "comma".
+        kind: "word", "quoted", "file", "id", "version" (`model@2`), "bits", "size", "speed" ("20 tok/s"),
+            "number" or "comma".
         text: the word; of a quoted text what is in the quotes; of bits "4bit"; else as it is typed.
         start, end: where it stands in the sentence.
     """
@@ -75,6 +78,11 @@ def megabytes(size: str) -> int:
     """What "2 GB" or "500mb" is in MiB, as the program's limits count."""
     number = float(re.sub(r"[^\d.]", "", size))
     return round(number * (1024 if "g" in size.lower() else 1))
+
+
+def tokens_per_second(speed: str) -> float:
+    """The number in "20 tokens a second" or "12.5 tok/s"."""
+    return float(re.match(r"[\d.]+", speed)[0])  # type: ignore[index]
 
 
 def _words(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -15,6 +16,7 @@ from .steps import Step
 from .tokens import Token, tokenize
 
 _LINKS = frozenset({"and", "then", "afterwards", "after", "next", "finally"})
+_REPORT = frozenset({"report"})
 _INTRODUCES = ("to", "about", "that", "whether", "this")
 _LONGEST = 2000
 _MOST_ITEMS = 60
@@ -32,20 +34,22 @@ class Understanding:
         if tuple(dict.fromkeys(names)) != self.names.names:
             self.names = NameIndex(names)
 
-    def steps(self, sentence: str, models: Sequence[str] = ()) -> list[Step]:
+    def steps(self, sentence: str, models: Sequence[str] = (), *, report: bool = False) -> list[Step]:
         """What the sentence asks for, in order; one step with the intent UNKNOWN if any part is not understood.
 
         Args:
             models: those that "it" stands for at the beginning.
+            report: a report was shown last, so that "it" may stand for that too.
         """
-        return _Sentence(sentence, self.names, tuple(models)).understood()
+        return _Sentence(sentence, self.names, tuple(models), report=report).understood()
 
 
 class _Sentence:
-    def __init__(self, text: str, names: NameIndex, models: tuple[str, ...]) -> None:
+    def __init__(self, text: str, names: NameIndex, models: tuple[str, ...], *, report: bool) -> None:
         self._text = text
         self._names = names
         self._models = models
+        self._report = report
         self._tokens = tokenize(text) if len(text) <= _LONGEST else []
         self._items = read_items(self._tokens, names)
 
@@ -54,7 +58,7 @@ class _Sentence:
             return [Step(intent=steps.HELP)]
         if not self._items or len(self._items) > _MOST_ITEMS:
             return [Step(intent=steps.UNKNOWN, confidence=0.0, unclear=tuple(self._text.split()[:5]))]
-        found = self._split(0, self._models)
+        found = self._split(0, self._models, self._report)
         if found is None or any(step.choices for step in found):
             found = self._with_commands_as_names() or found
         if found is None:
@@ -71,32 +75,36 @@ class _Sentence:
         plain = self._items
         for chosen in [*({place} for place in reversed(places)), set(places)]:
             self._items = read_items(self._tokens, self._names, chosen)
-            found = self._split(0, self._models)
+            found = self._split(0, self._models, self._report)
             if found is not None and not any(step.choices for step in found):
                 return found
         self._items = plain
         return None
 
-    def _split(self, start: int, models: tuple[str, ...]) -> list[Step] | None:
+    def _split(self, start: int, models: tuple[str, ...], report: bool) -> list[Step] | None:
         """The steps from an item on: as few as explain everything. None if something is left."""
         items = self._items
         if (asked := self._question(start, models)) is not None:
             return asked
         for end in self._ends(start):
-            part = self._part(items[start:end], models)
+            part = self._part(items[start:end], models, report)
             if part is None:
                 continue
             following = end
             while following < len(items) and _is_link(items[following]):
                 following += 1
             named = tuple(dict.fromkeys(name for step in part for name in step.models)) or models
-            rest = self._split(following, named) if following < len(items) else []
+            shown = part[-1].intent == steps.REPORT
+            rest = self._split(following, named, shown) if following < len(items) else []
             if rest is not None:
                 return [*part, *rest]
         return None
 
     def _ends(self, start: int) -> list[int]:
-        """Where the first step may end: before a link that no model or value follows, at the end, before any link."""
+        """Where the first step may end: before a link that another verb follows, at the end, before any link.
+
+        "... and is fastest" goes on with the same question.
+        """
         items = self._items
         links = [
             at for at in range(start + 1, len(items)) if _is_link(items[at]) and not _is_link(items[at - 1])
@@ -105,14 +113,16 @@ class _Sentence:
         weak: list[int] = []
         for at in links:
             rest = [item for item in items[at:] if not _is_link(item) and not item.is_filler]
-            (strong if rest and rest[0].kind == "word" else weak).append(at)
+            begins = rest and rest[0].kind == "word" and "is" not in rest[0].meanings
+            (strong if begins else weak).append(at)
         return [*strong, len(items), *reversed(weak)]
 
-    def _part(self, items: Sequence[Item], models: tuple[str, ...]) -> list[Step] | None:
+    def _part(self, items: Sequence[Item], models: tuple[str, ...], report: bool) -> list[Step] | None:
         topic = _after_how_to(items)
         if topic is not None:
             return self._help(topic)
-        found = _best(readings(items, self._names, models))
+        found = _best(readings(_about_report(items), self._names, ())) if report else None
+        found = found or _best(readings(items, self._names, models))
         return found.steps if found else None
 
     def _help(self, items: Sequence[Item]) -> list[Step] | None:
@@ -217,6 +227,11 @@ def _best(found: Iterator[Reading]) -> Reading | None:
             for step in best.steps
         ]
     return best
+
+
+def _about_report(items: Sequence[Item]) -> list[Item]:
+    """ "open it", after a report: the pronouns are the report, and no model."""
+    return [replace(item, value="report", meanings=_REPORT) if item.is_pronoun else item for item in items]
 
 
 def _is_link(item: Item) -> bool:

@@ -44,6 +44,27 @@ def test_it_stands_for_the_models_of_the_step_before(console: Understanding) -> 
     assert only.confidence == 1
 
 
+def test_it_stands_for_a_report_that_was_shown_if_that_can_be_meant(console: Understanding) -> None:
+    for sentence in ("open it", "show it"):
+        assert [s.intent for s in console.steps(sentence, ["mistral_gptq4"], report=True)] == ["SHOW_REPORT"]
+    (only,) = console.steps("unload it", ["mistral_gptq4"], report=True)
+    assert (only.intent, only.arguments) == ("UNLOAD_MODEL_API", {"model": "mistral_gptq4"})
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "recommend a model with at least 2 GB",
+        "recommend a model under 20 tok/s",
+        "compare llama and mistral over 2 GB",
+    ],
+)
+def test_a_limit_that_is_said_the_wrong_way_round_is_not_turned_round(
+    sentence: str, console: Understanding
+) -> None:
+    assert [step.intent for step in console.steps(sentence)] == [UNKNOWN]
+
+
 def test_a_name_that_may_mean_several_is_a_question(console: Understanding) -> None:
     (step,) = console.steps("load qwen")
     assert step.arguments == {}
