@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import html
 import os
 import random
@@ -29,19 +30,45 @@ _SHOW_EVERY_S = 0.1
 
 
 @dataclass
+class Answer:
+    """What has come of one model's answer. `line` says how fast it was, or what went wrong."""
+
+    model: str
+    text: str = ""
+    line: str = "waiting for the first token …"
+    ended: bool = False
+    failed: bool = False
+
+
+@dataclass
 class Round:
-    """A question and its answers. `models` are in the order of the columns; `voted` shows their names."""
+    """A question and its answers, in the order of the columns; `voted` shows the names of the models.
+
+    Attributes:
+        running: answers are still coming; nothing can be chosen yet.
+    """
 
     id: str = ""
     question: str = ""
-    models: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     blind: bool = True
     voted: bool = False
+    running: bool = False
 
     @property
-    def title(self) -> list[str]:
+    def models(self) -> list[str]:
+        """Who answers."""
+        return [answer.model for answer in self.answers]
+
+    def stop(self) -> None:
+        """End what has not ended. What has been said until then can be voted on."""
+        self.running = False
+        for answer in self.answers:
+            if not answer.ended:
+                answer.line, answer.failed = "stopped by you", not answer.text
+
+    @property
+    def titles(self) -> list[str]:
         """Heads of the columns."""
         shown = not self.blind or self.voted
         return [
@@ -85,33 +112,42 @@ def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
         visitor: gr.Request, chosen: list[str], blind: bool, most: int | None, question: str
     ) -> AsyncIterator[tuple[Any, ...]]:
         current, most = _begin(chosen, blind, most, question)
-        lines = command(
+        line = command(
             "chat", chosen[0], question, f"mode.sampling.max_tokens={most}", "mode.sampling.temperature=0"
         )
         async with contextlib.aclosing(_answers(api, visitor, current, most)) as looks:
             async for _ in looks:
-                yield current, "", lines, "", *_shown(current)
+                yield current, "", line, "", *_shown(current)
         if not current.blind:
-            _add_kld(current, config)
-        yield current, _parting(current), lines, "", *_shown(current)
+            await _add_kld(current, config)
+        yield current, _parting(current), line, "", *_shown(current)
 
-    async def vote(current: Round, choice: str) -> tuple[Any, ...]:
-        text = _vote(current, choice, config)
-        return current, text, count_votes(config.outputs), *_shown(current)
+    async def stop(current: Round) -> tuple[Any, ...]:
+        if current.running:
+            current.stop()
+        return current, _parting(current), *_shown(current)
+
+    async def vote(current: Round, index: int) -> tuple[Any, ...]:
+        text = await _vote(current, index, config)
+        return current, text, await asyncio.to_thread(count_votes, config.outputs), *_shown(current)
 
     async def fill(visitor: gr.Request) -> tuple[Any, ...]:
         names = await model_names(api, visitor)
-        return gr.Dropdown(choices=names, value=names[:2]), count_votes(config.outputs)
+        votes = await asyncio.to_thread(count_votes, config.outputs)
+        return gr.Dropdown(choices=names, value=names[:2]), votes
 
     asked = layout.go.click(
         ask, [layout.models, layout.blind, layout.most, layout.question],
         [state, layout.parts_at, layout.same, layout.outcome, *shown], show_progress="hidden", api_visibility="private",
     )  # fmt: skip
-    layout.stop.click(None, cancels=[asked], api_visibility="private")
-    for button in (*layout.votes, layout.tie, layout.none):
+    layout.stop.click(
+        stop, state, [state, layout.parts_at, *shown], cancels=[asked], api_visibility="private"
+    )
+    for index, button in enumerate((*layout.votes, layout.tie, layout.none)):
         button.click(
-            vote, [state, button], [state, layout.outcome, layout.counted, *shown], api_visibility="private"
-        )
+            functools.partial(vote, index=index), state, [state, layout.outcome, layout.counted, *shown],
+            api_visibility="private",
+        )  # fmt: skip
     filled = blocks.load(fill, None, [layout.models, layout.counted], api_visibility="private")
     offer_versions(filled, api, layout.models)
 
@@ -154,14 +190,14 @@ def _begin(chosen: list[str], blind: bool, most: int | None, question: str) -> t
     if not most:
         raise page_error("say how many tokens an answer may have")
     order = random.sample(chosen, len(chosen)) if blind else chosen
-    return Round(uuid.uuid4().hex, question, order, [""] * len(order), [""] * len(order), blind), most
+    return Round(uuid.uuid4().hex, question, [Answer(model) for model in order], blind, running=True), most
 
 
 async def _answers(api: Api, visitor: gr.Request, current: Round, most: int) -> AsyncGenerator[None, None]:
     """Fill in all columns at the same time, and pause for each look at them. A model that fails says so in its line."""
     answering = [
-        asyncio.create_task(_answer(api, visitor, current, index, most))
-        for index in range(len(current.models))
+        asyncio.create_task(_answer(api, visitor, current.question, answer, most))
+        for answer in current.answers
     ]
     try:
         while not all(task.done() for task in answering):
@@ -170,69 +206,85 @@ async def _answers(api: Api, visitor: gr.Request, current: Round, most: int) -> 
     finally:
         for task in answering:
             task.cancel()
-    for index, task in enumerate(answering):
+    for answer, task in zip(current.answers, answering, strict=True):
         if (error := task.exception()) is not None:
             text = html.unescape(error.message) if isinstance(error, gr.Error) else str(error)
-            current.lines[index] = f"⚠ {text}"
+            answer.line, answer.ended, answer.failed = f"⚠ {text}", True, True
+    current.running = False
 
 
-def _vote(current: Round, choice: str, config: PageConfig) -> str:
-    """Keep the vote of a round, whose names are shown from now on; what came of it."""
-    if not current.models or not all(current.texts):
+async def _vote(current: Round, index: int, config: PageConfig) -> str:
+    """Keep the vote of a round, whose names are shown from now on; what came of it.
+
+    Args:
+        index: of the button: the models, then a tie, then none.
+    """
+    if not current.answers:
         raise page_error("there are no answers to choose between yet")
-    letter = _LETTERS.find(choice[0]) if choice.endswith("is better") else -1
-    winner = current.models[letter] if letter >= 0 else {"Both are good": TIE}.get(choice, NONE)
+    if current.running:
+        raise page_error("the answers are still coming: vote when all have ended, or stop them")
+    if failed := [letter for letter, answer in zip(_LETTERS, current.answers, strict=False) if answer.failed]:
+        raise page_error(
+            f"{' and '.join(failed)} gave no answer, so that there is nothing to compare: ask again"
+        )
+    choices = [*current.models, *[None] * (_MOST - len(current.answers)), TIE, NONE]
+    if (winner := choices[index]) is None:
+        raise page_error("no model has answered there")
     unseen = current.blind and not current.voted
     try:
-        new = keep_vote(config.outputs, current.id, current.question, current.models, winner, blind=unseen)
+        new = await asyncio.to_thread(
+            keep_vote, config.outputs, current.id, current.question, current.models, winner, blind=unseen
+        )
     except OSError as error:
         raise page_error(f"the vote cannot be kept: {os.strerror(error.errno or 0)}") from None
     if unseen:
-        _add_kld(current, config)  # before the vote it would name the model
+        await _add_kld(current, config)  # before the vote it would name the model
     current.voted = True
     return "Counted." if new else "This round has its vote already; it is counted once."
 
 
-def _add_kld(current: Round, config: PageConfig) -> None:
+async def _add_kld(current: Round, config: PageConfig) -> None:
     """The measured KL divergence beside each answer."""
-    kld = measured_kld(config.outputs)
-    for index, model in enumerate(current.models):
-        if model in kld and not current.lines[index].startswith("⚠"):
-            current.lines[index] += f" · measured KLD {kld[model]:.3f}"
+    kld = await asyncio.to_thread(measured_kld, config.outputs)
+    for answer in current.answers:
+        if answer.model in kld and not answer.failed:
+            answer.line += f" · measured KLD {kld[answer.model]:.3f}"
 
 
-async def _answer(api: Api, visitor: gr.Request, current: Round, index: int, most: int) -> None:
+async def _answer(api: Api, visitor: gr.Request, question: str, answer: Answer, most: int) -> None:
     """Fill in one column, greedily, so that a difference is one of the models."""
     body = {
-        "model": current.models[index], "messages": [{"role": "user", "content": current.question}],
+        "model": answer.model, "messages": [{"role": "user", "content": question}],
         "max_tokens": most, "temperature": 0, "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
     began, first, usage = time.perf_counter(), None, None
     async for events in paced(api.stream("/v1/chat/completions", visitor, body), _SHOW_EVERY_S):
-        if events and first is None:
-            first = time.perf_counter()
         for event in events:
             usage = event.get("usage") or usage
-            current.texts[index] += "".join(
-                choice["delta"].get("content") or "" for choice in event["choices"]
-            )
-            if any(choice["delta"].get("reasoning_content") for choice in event["choices"]):
-                current.lines[index] = "thinking …"
+            for choice in event["choices"]:
+                said, thought = choice["delta"].get("content"), choice["delta"].get("reasoning_content")
+                answer.text += said or ""
+                if said or thought:
+                    first = first or time.perf_counter()
+                    answer.line = "answering …" if said else "thinking …"
+    took, answer.ended = time.perf_counter() - began, True
+    answer.line = "no answer: the model ended at once" if first is None else "ended"
     if usage is not None and first is not None:
-        took = time.perf_counter() - began
         tokens = usage["completion_tokens"]
-        current.lines[index] = (
-            f"{tokens} tokens · {tokens / took:.0f} tok/s · first after {first - began:.2f} s"
-        )
+        answer.line = f"{tokens} tokens · {tokens / took:.0f} tok/s · first after {first - began:.2f} s"
 
 
 def _shown(current: Round) -> list[Any]:
-    """The columns, then the buttons of the votes."""
+    """The columns, then the buttons of the votes.
+
+    The line stands above the text: below it, a block of code that is not closed would swallow it.
+    """
     texts = [
         gr.Markdown(
-            f"#### {as_markdown(title)}\n\n{as_markdown(text)}\n\n---\n\n{as_markdown(line)}", visible=True
+            f"#### {as_markdown(title)}\n\n{as_markdown(answer.line)}\n\n---\n\n{as_markdown(answer.text)}",
+            visible=True,
         )
-        for title, text, line in zip(current.title, current.texts, current.lines, strict=True)
+        for title, answer in zip(current.titles, current.answers, strict=True)
     ]
     missing = _MOST - len(texts)
     buttons = [gr.Button(visible=index < len(texts)) for index in range(_MOST)]
@@ -240,8 +292,10 @@ def _shown(current: Round) -> list[Any]:
 
 
 def _parting(current: Round) -> str:
-    """Where the answers part for the first time."""
-    words = [re.findall(r"\S+", text) for text in current.texts]
+    """Where the answers part for the first time; nothing if a model has not answered."""
+    if not current.answers or any(answer.failed for answer in current.answers):
+        return ""
+    words = [re.findall(r"\S+", answer.text) for answer in current.answers]
     same = _common(words)
     if all(len(each) == same for each in words):
         return "All answers are the same."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -18,6 +18,12 @@ from ..text import as_markdown, command, from_markdown
 _ESCAPE_STOPS = """() => document.addEventListener("keydown", (pressed) => {
     if (pressed.key === "Escape") document.querySelector("#chat-stop")?.click();
 })"""
+# A message is taken out of its field in the browser at once: an answer of the server that empties the field would empty
+# it of what was typed since. Where there is nothing to send, or an answer is under way, the chain of events ends here.
+_TAKE = """(text, answering) => {
+    if (answering || !text.trim()) throw new Error("nothing is sent");
+    return ["", text, true, {__type__: "update", interactive: false}, {__type__: "update", interactive: true}];
+}"""
 _KEPT = "lqmf-chat"
 Messages = list[dict[str, str]]
 _SHOW_EVERY_S = 0.05
@@ -30,7 +36,12 @@ _WHY = {
 
 @dataclass
 class _Answer:
-    """What has come of an answer. `version` is of the weights that gave it, where that is known."""
+    """What has come of an answer.
+
+    Attributes:
+        version: of the weights that gave it, where that is known.
+        first_s: when the first of it came. A model that is not loaded yet takes its time before that.
+    """
 
     said: str = ""
     thought: str = ""
@@ -38,6 +49,7 @@ class _Answer:
     usage: dict[str, Any] | None = None
     version: str = ""
     began: float = field(default_factory=time.perf_counter)
+    first_s: float | None = None
 
     @property
     def took_s(self) -> float:
@@ -62,14 +74,24 @@ class _Answer:
                 self.said += choice["delta"].get("content") or ""
                 self.thought += choice["delta"].get("reasoning_content") or ""
                 self.reason = choice.get("finish_reason") or self.reason
+        if self.first_s is None and (self.said or self.thought):
+            self.first_s = self.took_s
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The components of the tab. `kept` is what the browser keeps, so that a reload does not lose it."""
+    """The components of the tab.
+
+    Attributes:
+        kept: what the browser keeps, so that a reload does not lose it.
+        taken: the message that is sent, while the visitor types the next one in `text`.
+        answering: whether an answer is under way.
+    """
 
     messages: gr.State
     kept: gr.BrowserState
+    taken: gr.Textbox
+    answering: gr.Checkbox
     model: gr.Dropdown
     meter: gr.Textbox
     chatbot: gr.Chatbot
@@ -88,9 +110,16 @@ class _Layout:
         return [self.model, *self.parameters]
 
     @property
+    def busy(self) -> list[Any]:
+        """What says whether an answer is under way; `_busy` has the values."""
+        return [self.answering, self.send, self.stop]
+
+    @property
     def shown(self) -> list[Any]:
         """What an answer changes."""
-        return [self.messages, self.chatbot, self.meter, self.same, self.thinking, self.thoughts, self.kept]
+        return [
+            self.messages, self.chatbot, self.meter, self.same, self.thinking, self.thoughts, self.kept, *self.busy,
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,6 +171,7 @@ def add(api: Api, blocks: gr.Blocks) -> None:
 
 def _lay_out() -> _Layout:
     messages, kept = gr.State([]), gr.BrowserState([], storage_key=_KEPT, secret=_KEPT)
+    taken, answering = gr.Textbox(visible=False), gr.Checkbox(False, visible=False)
     with gr.Row():
         model = gr.Dropdown(label="Model", choices=[], elem_id="chat-model", scale=2)
         meter = gr.Textbox(label="Last answer", interactive=False, elem_id="chat-meter", scale=3)
@@ -155,14 +185,14 @@ def _lay_out() -> _Layout:
             lines=1, max_lines=12, autofocus=True, scale=6, elem_id="chat-text",
         )  # fmt: skip
         send = gr.Button("Send", variant="primary", min_width=80, elem_id="chat-send")
-        stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="chat-stop")
+        stop = gr.Button("Stop", variant="stop", min_width=80, interactive=False, elem_id="chat-stop")
         clear = gr.Button("New", min_width=80, elem_id="chat-new")
     with gr.Accordion("Thoughts before the last answer", open=False, visible=False) as thinking:
         thoughts = gr.Markdown(elem_id="chat-thoughts")
     parameters = _lay_out_parameters()
     return _Layout(
-        messages, kept, model, meter, chatbot, text, send, stop, clear, thinking, thoughts, parameters,
-        command_line("chat"),
+        messages, kept, taken, answering, model, meter, chatbot, text, send, stop, clear, thinking, thoughts,
+        parameters, command_line("chat"),
     )  # fmt: skip
 
 
@@ -182,38 +212,44 @@ def _lay_out_parameters() -> list[Any]:
 
 def _connect_answers(api: Api, layout: _Layout) -> None:
     """What asks, answers, and stops an answer."""
-    messages, chatbot, text, kept = layout.messages, layout.chatbot, layout.text, layout.kept
+    messages, chatbot, kept = layout.messages, layout.chatbot, layout.kept
 
     async def answer(
         visitor: gr.Request, past: Messages, model: str, system: str, most: int | None, temperature: float,
         top_p: float, seed: int | None,
-    ) -> AsyncIterator[tuple[Any, ...]]:  # fmt: skip
-        if not past or past[-1]["role"] != "user":
-            yield (gr.skip(),) * len(layout.shown)  # Gradio empties the outputs of what yields nothing
-            return
-        model = model or next(iter(await model_names(api, visitor)), "")  # the list may not have arrived yet
+    ) -> AsyncGenerator[tuple[Any, ...], None]:  # fmt: skip
         asked = _Asked(model, system, most, temperature, top_p, seed)
         async with contextlib.aclosing(_answer(api, visitor, asked, past)) as answering:
             async for shown in answering:
                 yield shown
 
-    sends = [
-        event(_ask, [text, messages], [text, messages, chatbot, kept], show_progress="hidden", api_visibility="private")
-        for event in (text.submit, layout.send.click)
-    ]  # fmt: skip
-    again = [
-        event(act, messages, [messages, chatbot], api_visibility="private")
-        for event, act in ((chatbot.edit, _edit), (chatbot.retry, _retry))
-    ]
-    answering = [
-        first.then(
+    async def say(
+        visitor: gr.Request, said: str, past: Messages, *settings: Any
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        past = [*past, {"role": "user", "content": said}]
+        async with contextlib.aclosing(answer(visitor, past, *settings)) as answering:
+            async for shown in answering:
+                yield shown
+
+    taken = gr.on(
+        [layout.text.submit, layout.send.click], None, [layout.text, layout.answering],
+        [layout.text, layout.taken, *layout.busy], js=_TAKE, show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+    answers = [taken.success(
+        say, [layout.taken, messages, *layout.settings], layout.shown, show_progress="hidden", api_visibility="private"
+    )]  # fmt: skip
+    for event, act in ((chatbot.edit, _edit), (chatbot.retry, _retry)):
+        again = event(act, messages, [messages, chatbot, *layout.busy], api_visibility="private")
+        answers.append(again.then(
             answer, [messages, *layout.settings], layout.shown, show_progress="hidden", api_visibility="private"
-        )
-        for first in (*sends, *again)
-    ]  # fmt: skip
-    layout.stop.click(_stopped, messages, [layout.meter, kept], cancels=answering, api_visibility="private")
+        ))  # fmt: skip
+    for each in answers:
+        each.failure(_idle, None, layout.busy, show_progress="hidden", api_visibility="private")
+    layout.stop.click(
+        _stopped, messages, [layout.meter, kept, *layout.busy], cancels=answers, api_visibility="private"
+    )
     for cleared in (layout.clear.click, chatbot.clear):
-        cleared(_forget, None, layout.shown, cancels=answering, api_visibility="private")
+        cleared(_forget, None, layout.shown, cancels=answers, api_visibility="private")
 
 
 def _connect_conversation(blocks: gr.Blocks, layout: _Layout) -> None:
@@ -233,43 +269,49 @@ async def _answer(
     api: Api, visitor: gr.Request, asked: _Asked, past: Messages
 ) -> AsyncGenerator[tuple[Any, ...], None]:
     """Answer the last message, and show what has come of it; a model that has only thought has said nothing yet."""
-    line = asked.line(past[-1]["content"])
     got = _Answer()
 
-    def now(state: str, *, ended: bool = False) -> tuple[Any, ...]:
+    def now(state: str, *, keep: bool = False, ended: bool = False) -> tuple[Any, ...]:
         there = [*past, {"role": "assistant", "content": got.said}] if got.said or ended else past
-        keep = there if ended else gr.skip()
+        line = asked.line(past[-1]["content"])
         thoughts = gr.Accordion(visible=bool(got.thought)), as_markdown(got.thought)
-        return there, _bubbles(there), state, line, *thoughts, keep
+        kept = there if keep or ended else gr.skip()
+        return there, _bubbles(there), state, line, *thoughts, kept, *_busy(not ended)
 
-    yield now(got.progress)
+    yield now(got.progress, keep=True)
     try:
+        if not asked.model:  # the list may not have arrived yet
+            asked = replace(asked, model=next(iter(await model_names(api, visitor)), ""))
         async for events in paced(
             api.stream("/v1/chat/completions", visitor, asked.body(past)), _SHOW_EVERY_S
         ):
             got.take(events)
             yield now(got.progress)
     except gr.Error:
-        yield now("broken off by an error; what came is kept", ended=bool(got.said))
+        why = "broken off by an error; what came is kept" if got.said else "no answer: there was an error"
+        yield now(why, ended=bool(got.said))
         raise
     loaded = (await api.get("/models", visitor))["models"]
     yield now(_meter(got, asked.model, loaded), ended=True)
 
 
-async def _ask(text: str, past: Messages) -> tuple[Any, ...]:
-    if text.strip():
-        past = [*past, {"role": "user", "content": text}]
-    return "", past, _bubbles(past), past
+def _busy(answering: bool) -> tuple[Any, ...]:
+    """Whether an answer is under way; then there is something to stop, and nothing is sent."""
+    return answering, gr.Button(interactive=not answering), gr.Button(interactive=answering)
 
 
-async def _edit(past: Messages, event: gr.EditData) -> tuple[Messages, Any]:
+async def _idle() -> tuple[Any, ...]:
+    return _busy(False)
+
+
+async def _edit(past: Messages, event: gr.EditData) -> tuple[Any, ...]:
     past = [*past[: event.index], {"role": "user", "content": from_markdown(str(event.value))}]
-    return past, _bubbles(past)
+    return past, _bubbles(past), *_busy(True)
 
 
-async def _retry(past: Messages, event: gr.RetryData) -> tuple[Messages, Any]:
+async def _retry(past: Messages, event: gr.RetryData) -> tuple[Any, ...]:
     past = past[: event.index + 1]
-    return past, _bubbles(past)
+    return past, _bubbles(past), *_busy(True)
 
 
 async def _undo(past: Messages, event: gr.UndoData) -> tuple[Any, ...]:
@@ -281,8 +323,8 @@ async def _as_written(event: gr.CopyData) -> str:
     return from_markdown(str(event.value))
 
 
-async def _stopped(past: Messages) -> tuple[str, Messages]:
-    return "stopped by you", past
+async def _stopped(past: Messages) -> tuple[Any, ...]:
+    return "stopped by you", past, *_busy(False)
 
 
 async def _restore(found: object) -> tuple[Messages, Any]:
@@ -291,7 +333,7 @@ async def _restore(found: object) -> tuple[Messages, Any]:
 
 
 async def _forget() -> tuple[Any, ...]:
-    return [], [], "", "", gr.Accordion(visible=False), "", []
+    return [], [], "", "", gr.Accordion(visible=False), "", [], *_busy(False)
 
 
 def _conversation(found: object) -> Messages:
@@ -317,7 +359,9 @@ def _meter(got: _Answer, model: str, loaded: list[dict[str, Any]]) -> str:
     context = next((entry["context_tokens"] for entry in loaded if entry["name"] in (answered, model)), 0)
     if got.usage is not None:
         used, new = got.usage["total_tokens"], got.usage["completion_tokens"]
-        parts.append(f"{new:,} tokens in {got.took_s:.1f} s ({new / max(got.took_s, 1e-9):.0f} tok/s)")
+        first = "" if got.first_s is None else f", first after {got.first_s:.1f} s"
+        speed = new / max(got.took_s, 1e-9)
+        parts.append(f"{new:,} tokens in {got.took_s:.1f} s{first} ({speed:.0f} tok/s)")
         if context:
             parts.append(f"context {used:,} of {context:,} ({used / context:.0%})")
     return " · ".join([*parts, *([answered] if answered != model else [])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator
@@ -74,13 +75,13 @@ def add(api: Api, config: PageConfig, jobs: Jobs, blocks: gr.Blocks) -> None:
     layout = _lay_out()
     measuring = _Measuring(api, config, jobs)
 
-    async def decide(name: str | None, *given: float) -> tuple[str, Any, str]:
+    def decide(name: str | None, *given: float) -> tuple[str, Any, str]:
         run = find_run(config.outputs, name) if name else None
         return _decide(run, *given) if run is not None else ("", None, "")
 
     async def fill(visitor: gr.Request) -> tuple[Any, ...]:
-        names = await model_names(api, visitor)
-        return gr.Dropdown(choices=names), gr.Dropdown(choices=["", *names]), choice_of(_ids(config))
+        names, ids = await model_names(api, visitor), await asyncio.to_thread(_ids, config)
+        return gr.Dropdown(choices=names), gr.Dropdown(choices=["", *names]), choice_of(ids)
 
     layout.start.click(
         measuring.start, [layout.models, layout.reference, layout.users, layout.requests], layout.shown,
@@ -186,7 +187,7 @@ class _Measuring:
         """Show how far it is until it has ended. Its visitor may leave and come back."""
         job, line, folder = current.job, current.line, self._config.outputs / current.run_id
         while (code := await job.ended(_LOOK_EVERY_S)) is None:
-            yield current, _progress(folder, current), line, gr.Dropdown()
+            yield current, await asyncio.to_thread(_progress, folder, current), line, gr.Dropdown()
         if code == 0:
             report = f"{PATH}/runs/{current.run_id}/report.html"
             text = f"Done in {current.elapsed_s:.0f} s. **[Open the report]({report})**"
@@ -194,7 +195,9 @@ class _Measuring:
             text = _CANCELLED
         else:
             text = f"It failed:\n\n{code_block(job.output)}"
-        ids = _ids(self._config)  # not this run, if it was cancelled before its second model
+        ids = await asyncio.to_thread(
+            _ids, self._config
+        )  # not this run, if it was cancelled before its second model
         there = current.run_id in ids
         yield None, text, line, gr.Dropdown(choices=ids, value=current.run_id) if there else gr.Dropdown()
 

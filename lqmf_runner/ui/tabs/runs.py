@@ -44,7 +44,8 @@ def add(config: PageConfig, blocks: gr.Blocks) -> None:
     layout = _lay_out()
     first, second = layout.first, layout.second
 
-    async def show() -> tuple[Any, ...]:
+    # Plain functions: Gradio runs them in threads, and a server that reads results goes on answering.
+    def show() -> tuple[Any, ...]:
         runs = list_runs(config.outputs)
         ids = [run.id for run in runs]
         return (
@@ -54,7 +55,7 @@ def add(config: PageConfig, blocks: gr.Blocks) -> None:
             _trend(runs),
         )
 
-    async def describe(one: str | None, other: str | None) -> tuple[str, Any, str]:
+    def describe(one: str | None, other: str | None) -> tuple[str, Any, str]:
         return (
             _describe([_found(config.outputs, name) for name in (one, other) if name])
             if one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -57,7 +58,7 @@ def add(api: Api, config: PageConfig, jobs: Jobs, name: gr.Dropdown) -> None:
         line = command(*words)
         while (code := await job.ended(_LOOK_EVERY_S)) is None:
             yield f"Judging the versions of {model} …", line
-        run = find_run(config.outputs, run_id) if code == 0 else None
+        run = await asyncio.to_thread(find_run, config.outputs, run_id) if code == 0 else None
         if run is None:
             yield f"It failed:\n\n{code_block(job.output)}", line
             return

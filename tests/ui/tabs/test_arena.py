@@ -51,3 +51,47 @@ async def test_markup_of_an_answer_is_text_and_a_visitor_who_leaves_ends_all(tmp
         async with asyncio.timeout(60):
             for name in ("m", "other"):
                 await seen.server.engines[name].idle.wait()
+
+
+async def test_a_vote_waits_for_all_answers_or_for_stop(tmp_path: Path):
+    never = asyncio.Event()
+    async with visit(tmp_path, words("one ", "two", never)) as seen:
+        await seen.open_tab("Arena")
+        await seen.says("other", "#arena-models")
+        await seen.field("arena-question").fill("Count")
+        await seen.click("Ask all")
+        for column in ("#arena-0", "#arena-1"):
+            await seen.says("one two", column)
+        await seen.click("A is better")
+        await seen.says("the answers are still coming")
+        assert await seen.tab.locator("#arena-0 h4").inner_text() == "A"
+        await seen.click("Stop all")
+        await seen.says("stopped by you", "#arena-1")
+        await seen.click("A is better")
+        await seen.says("Counted.", "#arena-outcome")
+
+
+async def test_a_model_that_fails_is_not_voted_on(tmp_path: Path):
+    async with visit(tmp_path, sizes={"m": 100.0, "other": 9000.0}) as seen:
+        await seen.open_tab("Arena")
+        await seen.says("other", "#arena-models")
+        await seen.tab.locator("#arena-blind input").uncheck()
+        await seen.field("arena-question").fill("Hi")
+        await seen.click("Ask all")
+        await seen.says("⚠", "#arena-1")
+        await seen.says("Hello you", "#arena-0")
+        await seen.says("tok/s", "#arena-0")
+        await seen.click("A is better")
+        await seen.says("B gave no answer")
+        assert count_votes(tmp_path) == []
+        assert not await seen.tab.locator("#arena-parts").inner_text()
+
+
+async def test_a_block_of_code_that_is_not_closed_does_not_swallow_the_speed(tmp_path: Path):
+    async with visit(tmp_path, words("```python\nprint(1)\n")) as seen:
+        await seen.open_tab("Arena")
+        await seen.says("other", "#arena-models")
+        await seen.field("arena-question").fill("Hi")
+        await seen.click("Ask all")
+        await seen.says("tok/s", "#arena-0 p")
+        await seen.says("print(1)", "#arena-0 pre")

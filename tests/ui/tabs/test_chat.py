@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from lqmf_runner.errors import EngineLostError
 from lqmf_runner.types import Chunk
@@ -181,3 +184,85 @@ async def test_a_reload_keeps_the_conversation_and_new_forgets_it(tmp_path: Path
         await seen.field("chat-text").fill("Where?")
         await seen.click("Send")
         await seen.shows("chat-meter", "came to an end")
+
+
+async def test_an_empty_message_leaves_the_conversation_as_it_is(tmp_path: Path):
+    async with visit(tmp_path, words("Paris", ".")) as seen:
+        await seen.field("chat-text").fill("Where?")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "came to an end")
+        for nothing in ("", "  "):
+            await seen.field("chat-text").fill(nothing)
+            await seen.click("Send")
+        await seen.field("chat-text").fill("Sure?")
+        await seen.click("Send")
+        await seen.tab.locator("#chat-messages").get_by_text("Paris.").nth(1).wait_for()
+        asked = [[turn.content for turn in one.messages or ()] for one in seen.server.engines["m"].requests]
+        assert asked == [["Where?"], ["Where?", "Paris.", "Sure?"]]
+
+
+@pytest.mark.parametrize("sent", ["Where?", "  "])
+async def test_what_is_typed_after_a_message_stays_however_late_the_server_answers(sent: str, tmp_path: Path):
+    late = asyncio.Event()
+
+    async def hold(route: Any) -> None:
+        await late.wait()
+        await route.continue_()
+
+    async with visit(tmp_path, words("Paris", ".")) as seen:
+        await seen.tab.route("**/queue/**", hold)
+        await seen.field("chat-text").fill(sent)
+        await seen.tab.keyboard.press("Enter")
+        await seen.field("chat-text").fill("typed meanwhile")
+        late.set()
+        if sent.strip():
+            await seen.shows("chat-meter", "came to an end")
+        else:  # whatever the empty message sets off has come back before this answer
+            await seen.open_tab("Models")
+            await seen.click("Refresh")
+            await seen.says("MB free on this machine")
+            await seen.open_tab("Chat")
+        assert await seen.field("chat-text").input_value() == "typed meanwhile"
+
+
+async def test_a_message_waits_in_its_field_while_an_answer_is_under_way(tmp_path: Path):
+    more = asyncio.Event()
+    async with visit(tmp_path, words("Par", "is", more, ".")) as seen:
+        await seen.field("chat-text").fill("Where?")
+        await seen.tab.keyboard.press("Enter")
+        await seen.says("Paris", "#chat-messages")
+        await seen.field("chat-text").fill("Sure?")
+        await seen.tab.keyboard.press("Enter")
+        await seen.shows("chat-text", "Sure?")
+        assert await seen.tab.locator("#chat-send").is_disabled()
+        more.set()
+        await seen.shows("chat-meter", "came to an end")
+        await seen.shows("chat-text", "Sure?")
+        await seen.click("Send")
+        await seen.tab.locator("#chat-messages").get_by_text("Paris.").nth(1).wait_for()
+        asked = [[turn.content for turn in one.messages or ()] for one in seen.server.engines["m"].requests]
+        assert asked == [["Where?"], ["Where?", "Paris.", "Sure?"]]
+
+
+async def test_escape_after_an_answer_does_not_say_that_it_was_stopped(tmp_path: Path):
+    async with visit(tmp_path) as seen:
+        await seen.field("chat-text").fill("Hi")
+        await seen.tab.keyboard.press("Enter")
+        await seen.shows("chat-meter", "came to an end")
+        assert await seen.tab.locator("#chat-stop").is_disabled()
+        await seen.tab.keyboard.press("Escape")
+        await seen.field("chat-text").fill("Again")
+        await seen.tab.keyboard.press("Enter")
+        await seen.tab.locator("#chat-messages").get_by_text("Hello you").nth(1).wait_for()
+        await seen.shows("chat-meter", "came to an end")
+
+
+async def test_after_an_error_another_message_can_be_sent(tmp_path: Path):
+    answers = iter([[EngineLostError("the engine was lost")], ["Back"]])
+    async with visit(tmp_path, lambda request: next(answers)) as seen:
+        await seen.field("chat-text").fill("Hi")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "no answer")
+        await seen.field("chat-text").fill("Again")
+        await seen.click("Send")
+        await seen.says("Back", "#chat-messages")

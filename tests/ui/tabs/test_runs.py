@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
-from lqmf_runner.results.files import write_results
+import pytest
+
+from lqmf_runner.results.files import read_results, write_results
 from lqmf_runner.results.schema import Results
+from lqmf_runner.ui import finished_runs
 from lqmf_runner.ui.finished_runs import find_run, list_runs, trust
 from lqmf_runner.ui.tabs.runs import _trend
 
@@ -68,3 +72,24 @@ def test_a_run_with_few_requests_or_a_failed_model_is_marked(tmp_path: Path):
     results.models[0].error = "it broke"
     leave_run(tmp_path, "10-00-00-compare", results)
     assert "a model failed" in trust(list_runs(tmp_path)[0])
+
+
+async def test_results_are_read_beside_the_answers_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    threads: set[int] = set()
+
+    def reading(folder: Path) -> Results:
+        threads.add(threading.get_ident())
+        return read_results(folder)
+
+    monkeypatch.setattr(finished_runs, "read_results", reading)
+    leave_run(tmp_path, "10-00-00-compare", sample_results(sample_model("a"), sample_model("b")))
+    async with visit(tmp_path) as seen:
+        await seen.open_tab("Compare")
+        await seen.says("a", "#compare-verdict h3")
+        await seen.open_tab("Runs")
+        await seen.choose("runs-first", "2026-01-31/10-00-00-compare")
+        await seen.says("Open the report", "#runs-about")
+    assert threads
+    assert threading.get_ident() not in threads
