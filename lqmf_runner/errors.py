@@ -128,7 +128,11 @@ class QueueFullError(LqmfError):
 
 
 class TooManyRequestsError(QueueFullError):
-    """The client has more requests, or sends them faster, than it may."""
+    """The client has more requests, or sends them faster, than this server lets it."""
+
+
+class EndpointBusyError(QueueFullError):
+    """A remote endpoint answered 429: it is full, or its limit for our key is reached."""
 
 
 class RequestTimeoutError(LqmfError):

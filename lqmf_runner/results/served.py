@@ -25,7 +25,8 @@ class ServedRecord(msgspec.Struct, frozen=True, kw_only=True):
         version: what answered, "qwen@3"; `digest` that of its weights, empty where it failed before they were held.
         shares: of the versions behind the name at that time.
         unit: equal for requests that were sent to their version together: those of one session, or of one key.
-        outcome: ok, failed (5xx, and 429 of a full queue), refused (other 4xx), or cancelled (the client left).
+        outcome: ok, failed (5xx, and 429 of a full queue or of the version's endpoint), refused (other 4xx, this
+            server's limits for the client among them), or cancelled (the client left).
         finish_reasons: of its answers, as far as they came.
         answers: that were asked for.
         at_once: requests that the version was answering at its first token, itself among them; 0 without a token.

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 from ...errors import (
+    EndpointBusyError,
     EndpointLostError,
     EndpointSetupError,
     EndpointUnavailableError,
     InvalidRequestError,
     LqmfError,
     RemoteEngineError,
-    TooManyRequestsError,
 )
 
 _MAX_TEXT = 300
@@ -34,9 +34,7 @@ def read_error(status: int, body: str, *, retry_after: str = "", connecting: boo
         text = body[:_MAX_TEXT]
     wait = retry_after_s(retry_after)
     if status == 429:
-        return TooManyRequestsError(
-            f"the endpoint is busy: {text}", hint="try again later", retry_after_s=wait
-        )
+        return EndpointBusyError(f"the endpoint is busy: {text}", hint="try again later", retry_after_s=wait)
     if status == 503:
         return EndpointUnavailableError(
             f"the endpoint answered 503: {text}", hint="try again later", retry_after_s=wait

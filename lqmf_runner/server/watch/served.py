@@ -88,6 +88,9 @@ class ServedLog:
 
 
 def _outcome(request: ServedRequest) -> str:
-    """As the metrics have it, but a version whose queue is full has failed. A client's own limit is not its fault."""
+    """As the metrics have it, but a version that is busy has failed: its queue is full, or its endpoint answered 429.
+
+    A limit of this server for the client is no failure of the version.
+    """
     full = isinstance(request.error, QueueFullError) and not isinstance(request.error, TooManyRequestsError)
     return FAILED if full and not request.cancelled else outcome(request)

@@ -12,13 +12,13 @@ from lqmf_runner.engine.replicas.attempts import MOST_LOST
 from lqmf_runner.engine.replicas.policy import SILENT_S
 from lqmf_runner.engine.replicas.replica_set import ReplicaSet
 from lqmf_runner.errors import (
+    EndpointBusyError,
     EndpointLostError,
     EndpointUnavailableError,
     EngineLostError,
     InvalidRequestError,
     QueueFullError,
     RemoteEngineError,
-    TooManyRequestsError,
 )
 
 from ...support.engine.paced import Starts
@@ -152,7 +152,7 @@ def test_a_request_that_all_fail_puts_none_of_them_out():
     run(test, source=source)
 
 
-@pytest.mark.parametrize("error", [EndpointUnavailableError, TooManyRequestsError])
+@pytest.mark.parametrize("error", [EndpointUnavailableError, EndpointBusyError])
 def test_an_endpoint_that_is_busy_rests_as_long_as_it_says_and_is_not_lost(error):
     async def test(replicas: ReplicaSet, starts: Starts) -> None:
         busy = starts.latest(0)
@@ -170,8 +170,8 @@ def test_an_endpoint_that_is_busy_rests_as_long_as_it_says_and_is_not_lost(error
 def test_a_later_refusal_does_not_shorten_the_rest_that_an_endpoint_has_asked_for():
     """As of a request that was there already, whose refusal says no time."""
     refusals = [
-        [Fail(0.01, TooManyRequestsError("busy", retry_after_s=30.0))],
-        [Fail(0.5, TooManyRequestsError("busy", retry_after_s=1.0))],
+        [Fail(0.01, EndpointBusyError("busy", retry_after_s=30.0))],
+        [Fail(0.5, EndpointBusyError("busy", retry_after_s=1.0))],
     ]
     scripts = iter([lambda n, _: refusals[n] if n < 2 else [Say(0.01, "ok")]])
 

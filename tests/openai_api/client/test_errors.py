@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lqmf_runner.errors import EndpointSetupError, InvalidRequestError, TooManyRequestsError
+from lqmf_runner.errors import EndpointBusyError, EndpointSetupError, InvalidRequestError
 from lqmf_runner.openai_api.client.errors import read_error, read_unfinished, retry_after_s
 
 
@@ -42,5 +42,5 @@ def test_what_an_endpoint_says_in_place_of_a_stream_is_told(outside: str, says: 
 def test_seconds_to_wait(value: str, seconds: float) -> None:
     assert retry_after_s(value) == seconds
     error = read_error(429, "busy", retry_after=value)
-    assert isinstance(error, TooManyRequestsError)
+    assert isinstance(error, EndpointBusyError)
     assert error.retry_after_s == seconds

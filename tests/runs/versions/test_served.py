@@ -11,6 +11,7 @@ import pytest
 
 from lqmf_runner.config import CompareMode, RunConfig, TrackingConfig
 from lqmf_runner.errors import LqmfError, QueueFullError, TooManyRequestsError, UserInputError
+from lqmf_runner.openai_api.client.errors import read_error
 from lqmf_runner.results.files import read_results
 from lqmf_runner.results.schema import Results
 from lqmf_runner.results.served import FAILED, OK, REFUSED, SERVED, ServedRecord, read_served
@@ -132,7 +133,12 @@ def test_a_name_that_was_not_split_is_refused_with_those_that_were(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(QueueFullError("full"), FAILED), (TooManyRequestsError("yours"), REFUSED), (None, OK)],
+    [
+        (QueueFullError("full"), FAILED),
+        (read_error(429, "slow down"), FAILED),
+        (TooManyRequestsError("yours"), REFUSED),
+        (None, OK),
+    ],
 )
 async def test_a_full_queue_is_a_failure_of_its_version(
     tmp_path: Path, error: LqmfError | None, outcome: str
