@@ -138,9 +138,11 @@ class ReplicaSet(EngineClient):
         """The sums over all replicas, those that have ended included as far as their counters were read."""
 
         async def read(replica: Replica) -> EngineStats:
-            if replica.engine is not None:
+            if (engine := replica.engine) is not None:
                 with contextlib.suppress(LqmfError):
-                    replica.stats = await replica.engine.stats()
+                    stats = await engine.stats()
+                    if replica.engine is engine:  # else they were taken over when it was lost
+                        replica.stats = stats
             return added(replica.gone, replica.stats)
 
         return reduce(added, await asyncio.gather(*map(read, self._fleet.replicas)), self._fleet.gone)
@@ -149,9 +151,11 @@ class ReplicaSet(EngineClient):
         """The sums over all replicas. The peak is the sum of their peaks, which need not have been at one time."""
 
         async def read(replica: Replica) -> MemoryUse:
-            if replica.engine is not None:
+            if (engine := replica.engine) is not None:
                 with contextlib.suppress(LqmfError):
-                    replica.memory = await replica.engine.memory()
+                    memory = await engine.memory()
+                    if replica.engine is engine:  # else it was lost meanwhile, and its memory is free
+                        replica.memory = memory
             return replica.memory
 
         uses = await asyncio.gather(*map(read, self._fleet.replicas))

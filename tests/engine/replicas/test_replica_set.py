@@ -13,7 +13,7 @@ from lqmf_runner.engine.replicas.replica_set import ReplicaSet
 from lqmf_runner.errors import (
     EngineLostError,
 )
-from lqmf_runner.types import GenerationRequest, PromptCacheUse
+from lqmf_runner.types import EngineStats, GenerationRequest, MemoryUse, PromptCacheUse
 
 from ...support.engine.paced import PacedEngine, Starts
 from ...support.engine.replica_sets import ask, run, streamed
@@ -193,3 +193,42 @@ def test_prompts_in_main_memory_are_added_up_and_shrink_together():
         assert replicas.prompt_cache.mb == 20, "what is there already does not grow"
 
     run(test, source=Starts(Keeping))
+
+
+class SlowToMeasure(PacedEngine):
+    """Takes half a second to say what it uses, and what it has done."""
+
+    async def memory(self) -> MemoryUse:
+        await asyncio.sleep(0.5)
+        return MemoryUse(rss_mb=200.0)
+
+    async def stats(self) -> EngineStats:
+        await asyncio.sleep(0.5)
+        return EngineStats(requests=1)
+
+
+def test_a_replica_that_is_lost_while_it_is_measured_uses_nothing_until_it_is_back():
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        assert (await replicas.memory()).rss_mb == 400.0
+        starts.errors[1] = [EngineLostError("no memory")] * 9
+        reading = asyncio.create_task(replicas.memory())
+        await asyncio.sleep(0.1)
+        starts.latest(1).kill()
+        assert (await reading).rss_mb == 200.0
+        assert (await replicas.memory()).rss_mb == 200.0
+        assert [replica.memory_mb for replica in replicas.replicas()] == [200.0, 0.0]
+
+    run(test, source=Starts(SlowToMeasure))
+
+
+def test_the_counters_of_a_replica_that_is_lost_while_they_are_read_count_once():
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        assert (await replicas.stats()).requests == 2
+        starts.errors[1] = [EngineLostError("no memory")] * 9
+        reading = asyncio.create_task(replicas.stats())
+        await asyncio.sleep(0.1)
+        starts.latest(1).kill()
+        assert (await reading).requests == 2
+        assert (await replicas.stats()).requests == 2
+
+    run(test, source=Starts(SlowToMeasure))
