@@ -43,6 +43,7 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[EngineClient] = set()
         self._scaling = asyncio.Lock()
+        self._wish = 0
 
     @property
     def now(self) -> float:
@@ -75,10 +76,11 @@ class Fleet:
     async def scale(self, count: int) -> None:
         """Start or end replicas until there are `count`. Returns when the new ones answer.
 
-        Those that are ended take no more requests, and go when they have answered theirs.
+        Those that are ended take no more requests, and go when they have answered theirs. They do not wait for others
+        that are being started: of several calls at once the last one counts.
 
         Raises:
-            ConflictError: there cannot be so many.
+            ConflictError: there cannot be so many, or another number was asked for meanwhile.
             EngineLostError: the model was unloaded.
             LqmfError: what a start failed with; the number is then what it was.
         """
@@ -88,14 +90,18 @@ class Fleet:
                 f"'{self.name}' cannot have {count} replicas",
                 hint=f"choose 1 to {most}: so many endpoints were named",
             )
+        if self.closed:
+            raise self.unloaded()
+        self._wish = count
+        for replica in self._least_wanted(len(self.wanted) - count):
+            self._drain(replica)
+        self._notify()
         async with self._scaling:
             if self.closed:
                 raise self.unloaded()
-            if count > len(self.wanted):
+            if self._wish == count > len(self.wanted):
                 await self._add(count - len(self.wanted), None, all_needed=True)
-            for replica in self._least_wanted(len(self.wanted) - count):
-                self._drain(replica)
-            self._notify()
+            check_last_wish(self.name, count, self._wish)
 
     def lost(self, replica: Replica, engine: EngineClient, error: LqmfError) -> None:
         """Start the replica again, unless that was begun already."""
@@ -137,6 +143,8 @@ class Fleet:
             await self._start(replica, progress)
 
         starts = [self._in_background(start(index, replica)) for index, replica in enumerate(new)]
+        for replica, task in zip(new, starts, strict=True):
+            replica.start = task
         try:
             await asyncio.wait(starts)
         except asyncio.CancelledError:
@@ -147,13 +155,16 @@ class Fleet:
             raise
         if self.closed:
             raise self.unloaded()
-        errors = [task.exception() for task in starts]
-        failures = [error for error in errors if error is not None]
+        errors = [None if task.cancelled() else task.exception() for task in starts]
+        started = [
+            pair for pair in zip(new, errors, strict=True) if pair[0].state != DRAINING
+        ]  # others are given up
+        failures = [error for _, error in started if error is not None]
         fatal = [error for error in failures if all_needed or not _worth_trying_again(error)]
-        if fatal or len(failures) == count:
-            await self._take_back(new)
+        if failures and (fatal or len(failures) == len(started)):
+            await self._take_back([replica for replica, _ in started])
             raise (fatal or failures)[0]
-        for replica, error in zip(new, errors, strict=True):
+        for replica, error in started:
             if error is not None:
                 log.warning("replica %d of %s did not start: %s", replica.number, self.name, error)
                 self._begin_again(replica)
@@ -184,7 +195,7 @@ class Fleet:
 
     def _begin_again(self, replica: Replica) -> None:
         wait = replica.delay(self.now)
-        replica.restart = self._in_background(self._restart(replica, wait))
+        replica.start = self._in_background(self._restart(replica, wait))
 
     async def _restart(self, replica: Replica, wait: float) -> None:
         while True:
@@ -203,12 +214,15 @@ class Fleet:
         return order[: max(count, 0)]
 
     def _drain(self, replica: Replica) -> asyncio.Task[None]:
-        if replica.restart is not None:
-            replica.restart.cancel()
+        if replica.start is not None:
+            replica.start.cancel()
         replica.state = DRAINING
         return self._in_background(self._end_when_idle(replica))
 
     async def _end_when_idle(self, replica: Replica) -> None:
+        if replica.start is not None:
+            await asyncio.wait({replica.start})
+            replica.state = DRAINING  # the start may have succeeded at the last moment
         await replica.load.idle.wait()
         if (engine := replica.engine) is not None:
             with contextlib.suppress(LqmfError):
@@ -248,6 +262,15 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def check_last_wish(name: str, count: int, last: int) -> None:
+    """Raises: ConflictError: another number of replicas was asked for last."""
+    if count != last:
+        raise ConflictError(
+            f"{last} replicas of '{name}' were asked for after {count}",
+            hint="the last number counts; ask again if it should be another one",
+        )
 
 
 def _worth_trying_again(error: BaseException) -> bool:

@@ -10,24 +10,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 from ...config import ServerConfig
 from ...engine import EngineClient, load_engine
+from ...engine.replicas.fleet import check_last_wish
 from ...errors import ConflictError, LqmfError, UnavailableError
 from ...types import ModelSpec
-from .admission import caches_to_shrink, load_with_room, to_evict, too_many
+from .admission import load_with_room, to_evict
 from .catalog import Catalog, identity
+from .growth import Growth
 from .pooled_model import READY, LoadedName, PooledModel
 from .restarts import Restarts, between_tries
-from .scaling import check_count, follow, follows, room_mb, spec_with_replicas
+from .scaling import check_count, follow, follows, present, room_mb, spec_with_replicas
 
 log = logging.getLogger(__name__)
 
 Loader = Callable[[ModelSpec, Callable[[float], None] | None], Awaitable[EngineClient]]
-
-MEASURE_S = 5.0  # the shortest time between two measurements that requests cause
 
 
 class ModelPool:
@@ -45,7 +45,7 @@ class ModelPool:
         self._background: set[asyncio.Task[None]] = set()
         self._restarts = Restarts(self._start_load)
         self._uses = 0
-        self._measured_at = -MEASURE_S
+        self._growth = Growth(lambda: self.models, config, self._evict)
         self._closed = False
 
     @property
@@ -97,7 +97,8 @@ class ModelPool:
         finally:
             model.busy -= 1
             self._touch(model)
-            self._watch_growth()
+            if not self._closed and self._growth.due():
+                self._in_background(self._growth.shed())
 
     async def load(
         self, name: str, *, pin: bool | None = None, keep_alive_s: float | None = None
@@ -157,12 +158,32 @@ class ModelPool:
             LqmfError: as of `load`, or what a start failed with; the replicas are then those that there were.
         """
         model = await self.load(name)
-        try:
+        with self.keeping([model]):
+            engine = await self._engine(model)
+            check_count(model, count)
+            model.wish = count
+            if engine.replicas() and count < present(
+                engine
+            ):  # needs no room, and waits for no start under way
+                await engine.scale(count)
+                await self._scaled(model, count)
+                return model
             async with model.scaling:
+                check_last_wish(model.name, count, model.wish)
                 await self._scale(model, count)
-        finally:
-            self._touch(model)  # its time of being idle begins now
         return model
+
+    @contextlib.contextmanager
+    def keeping(self, models: Sequence[PooledModel]) -> Iterator[None]:
+        """Nothing unloads these for being idle, or to make room, before the block ends."""
+        for model in models:
+            model.kept += 1
+        try:
+            yield
+        finally:
+            for model in models:
+                model.kept -= 1
+                self._touch(model)  # its time of being idle begins now
 
     async def close(self) -> None:
         """Unload everything."""
@@ -171,9 +192,7 @@ class ModelPool:
 
     async def refresh_memory(self) -> None:
         """Measure what the loaded models use now."""
-        for model in self.models:
-            if model.engine is not None and model.state == READY:
-                await self._measure(model, model.engine)
+        await self._growth.measure()
 
     async def _begin(self, name: str, *, autoload: bool) -> PooledModel:
         spec, size_mb = await self.catalog.find(name)
@@ -245,7 +264,7 @@ class ModelPool:
 
     async def _admit(self, model: PooledModel, engine: EngineClient) -> None:
         """Add a loaded engine, with the memory that it really uses."""
-        await self._measure(model, engine)
+        await model.measure(engine)
         evicted = self._make_room(model)
         model.engine = engine
         engine.on_lost = partial(self._lost, model, engine)
@@ -260,7 +279,6 @@ class ModelPool:
 
     async def _scale(self, model: PooledModel, count: int) -> None:
         engine = await self._engine(model)
-        check_count(model, count)
         try:
             model.starting_mb = room_mb(model, engine, count)
             await asyncio.gather(*(self._remove(other) for other in self._make_room(model)))
@@ -270,6 +288,9 @@ class ModelPool:
                 await self._replace(model, engine, count)
         finally:
             model.starting_mb = 0.0
+        await self._scaled(model, count)
+
+    async def _scaled(self, model: PooledModel, count: int) -> None:
         model.spec = spec_with_replicas(model.spec, count)
         await self.refresh_memory()
 
@@ -286,40 +307,13 @@ class ModelPool:
         else:
             self._in_background(old.close())
 
-    async def _measure(self, model: PooledModel, engine: EngineClient) -> None:
-        use = await engine.memory()
-        model.memory_mb = use.rss_mb + use.gpu_mb
-
     def _make_room(self, model: PooledModel) -> list[PooledModel]:
         """The idle models that are evicted for `model`. They leave the pool at once. Raises DoesNotFitError."""
         evicted = to_evict(model, [other for other in self.models if other is not model], self._config)
         for other in evicted:
             self._forget(other)
-        self._in_background(self._shrink_caches([model, *(m for m in self.models if m is not model)]))
+        self._in_background(self._growth.shrink_caches([model, *(m for m in self.models if m is not model)]))
         return evicted
-
-    async def _shrink_caches(self, models: list[PooledModel]) -> None:
-        for model, mb in caches_to_shrink(models, self._config):
-            if model.engine is not None:
-                model.memory_mb -= model.prompt_cache.mb - mb  # until it is measured again
-                await model.engine.shrink_prompt_cache(mb)
-
-    def _watch_growth(self) -> None:
-        """Measure from time to time: a model uses more after its first requests than after its load."""
-        now = asyncio.get_running_loop().time()
-        if now - self._measured_at >= MEASURE_S and not self._closed:
-            self._measured_at = now
-            self._in_background(self._shed())
-
-    async def _shed(self) -> None:
-        """Unload what exceeds the limit, but never the model that was used last."""
-        await self.refresh_memory()
-        await self._shrink_caches(self.models)
-        evicted = too_many(self.models, self._config)
-        for model in evicted:
-            log.info("%s is unloaded: the models have grown beyond server.max_memory_mb", model.name)
-            self._forget(model)
-        await asyncio.gather(*(self._remove(model) for model in evicted))
 
     def _touch(self, model: PooledModel) -> None:
         """Record a use, and start the timer of an idle model."""
@@ -335,11 +329,9 @@ class ModelPool:
             model.timer = loop.call_later(model.keep_alive_s, self._expire, model)
 
     def _expire(self, model: PooledModel) -> None:
-        held = model.busy or model.pinned or model.scaling.locked()
-        if not held and self._models.get(model.name) is model:
+        if model.evictable and self._models.get(model.name) is model:
             log.info("%s was idle for %g s and is unloaded", model.name, model.keep_alive_s)
-            self._forget(model)
-            self._in_background(self._remove(model))
+            self._in_background(self._evict(model))
 
     def _forget(self, model: PooledModel) -> None:
         for name in model.names:
@@ -354,6 +346,11 @@ class ModelPool:
             model.drop_name(name)
             del self._models[name]
         return name not in self._models
+
+    def _evict(self, model: PooledModel) -> Awaitable[None]:
+        """Remove the model from the pool at once. Its process has ended when the result was awaited."""
+        self._forget(model)
+        return self._remove(model)
 
     async def _remove(self, model: PooledModel) -> None:
         """Remove the model from the pool and end its process."""
@@ -390,11 +387,6 @@ class ModelPool:
         self, model: PooledModel, evicted: Sequence[PooledModel] = ()
     ) -> asyncio.Task[EngineClient]:
         model.loading = asyncio.create_task(self._run_load(model, evicted))
-        model.loading.add_done_callback(_retrieved)
+        # Requests that wait for the load get its error. There may be none, so mark it as seen.
+        model.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
         return model.loading
-
-
-def _retrieved(task: asyncio.Task[EngineClient]) -> None:
-    """Mark the error of a load as seen. Requests that wait for the load get it; there may be none."""
-    if not task.cancelled():
-        task.exception()

@@ -36,7 +36,9 @@ class PooledModel:
         using: requests that hold each of its engines; more than one while one takes the place of another.
         replaced: engines whose place another has taken, which requests still hold.
         starting_mb: what replicas that are being started are taken to need.
+        kept: blocks that hold it in the pool (`ModelPool.keeping`), which may overlap.
         scaling: held while the number of replicas changes.
+        wish: the number of replicas that was asked for last.
         following: the task that changes it with the queue.
     """
 
@@ -67,7 +69,9 @@ class PooledModel:
     using: Counter[EngineClient] = field(default_factory=Counter)
     replaced: set[EngineClient] = field(default_factory=set)
     starting_mb: float = 0.0
+    kept: int = 0
     scaling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wish: int = 0
     following: asyncio.Task[None] | None = None
 
     @property
@@ -150,13 +154,18 @@ class PooledModel:
 
     @property
     def evictable(self) -> bool:
-        """Whether it may be evicted: it is loaded, not busy, not pinned, and gets no more or fewer replicas."""
-        return self.state == READY and not self.busy and not self.pinned and not self.scaling.locked()
+        """Whether it may be evicted: it is loaded, not busy, not pinned, and no block keeps it."""
+        return self.state == READY and not self.busy and not self.pinned and not self.kept
 
     @property
     def tokens_per_second(self) -> float:
         """Tokens after the first by the time they took, over all requests."""
         return self.decode_tokens / self.decode_s if self.decode_s else 0.0
+
+    async def measure(self, engine: EngineClient) -> None:
+        """Take what its engine uses now."""
+        use = await engine.memory()
+        self.memory_mb = use.rss_mb + use.gpu_mb
 
     def keep(self, keep_alive_s: float | None) -> None:
         """Set how long it is kept when idle. Negative: for ever. None: no change."""

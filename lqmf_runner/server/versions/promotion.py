@@ -104,21 +104,18 @@ class Promotions:
         old = [model for label in self._traffic.behind(name) if (model := self._pool.get(label)) is not None]
         pinned = any(m.pinned for m in old)
         keep_alive_s = (-1 if old[0].keep_alive_s is None else old[0].keep_alive_s) if old else None
-        kept = [(model, model.pinned) for model in old]
         new = [label for label in labels if self._pool.get(label) is None]
-        for model in old:
-            model.pinned = True  # so that nothing evicts it to make room
         try:
-            for label in labels:
-                await self._pool.load(label, pin=pinned or None, keep_alive_s=keep_alive_s)
-            yield
+            with contextlib.ExitStack() as kept:
+                kept.enter_context(self._pool.keeping(old))  # so that they are not evicted to make room
+                for label in labels:
+                    model = await self._pool.load(label, pin=pinned or None, keep_alive_s=keep_alive_s)
+                    kept.enter_context(self._pool.keeping([model]))
+                yield
         except BaseException:
             for label in new:
                 self._pool.retire(label)
             raise
-        finally:
-            for model, before in kept:
-                model.pinned = before
 
     def _direct(self, name: str, shares: Mapping[str, float]) -> Takeover:
         """Move the traffic, in one step of the event loop."""

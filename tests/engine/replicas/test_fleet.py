@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -153,6 +154,48 @@ def test_scaling_up_answers_when_the_new_ones_do_and_fills_the_gaps():
         assert [replica.number for replica in replicas.replicas()] == [0, 1, 2, 3]
 
     run(test)
+
+
+def test_of_replicas_that_are_being_started_those_end_that_are_not_wanted_any_more():
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        starts.load_s = 10.0
+        began = asyncio.get_running_loop().time()
+        more = asyncio.create_task(replicas.scale(5))
+        await asyncio.sleep(1)
+        await replicas.scale(3)
+        assert states(replicas) == ["ready"] * 3
+        assert asyncio.get_running_loop().time() - began == pytest.approx(10.0), "the third went on"
+        with pytest.raises(ConflictError, match="3 replicas of 'm' were asked for after 5"):
+            await more
+        assert sorted(starts.at) == [0, 1, 2, 3, 4]
+        assert len(starts.engines) == 3
+
+    run(test)
+
+
+class Stubborn(Starts):
+    """Replica 2 starts even if it is told to end."""
+
+    async def start(self, number: int, on_progress: Any) -> EngineClient:
+        if number != 2:
+            return await super().start(number, on_progress)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return await super().start(number, on_progress)
+
+
+def test_a_replica_that_starts_after_it_was_given_up_ends_at_once():
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        more = asyncio.create_task(replicas.scale(3))
+        await asyncio.sleep(1)
+        await replicas.scale(2)
+        with pytest.raises(ConflictError):
+            await more
+        await asyncio.sleep(1)
+        assert states(replicas) == ["ready"] * 2
+        assert starts.latest(2).closed
+
+    run(test, source=Stubborn())
 
 
 def test_what_was_unloaded_gets_no_more_replicas():

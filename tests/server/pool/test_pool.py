@@ -18,7 +18,8 @@ from lqmf_runner.errors import (
     ModelUnusableError,
     UnavailableError,
 )
-from lqmf_runner.server.pool.pool import MEASURE_S, ModelPool
+from lqmf_runner.server.pool.growth import MEASURE_S
+from lqmf_runner.server.pool.pool import ModelPool
 from lqmf_runner.server.pool.pooled_model import READY
 from lqmf_runner.types import MemoryUse, ModelSpec, PromptCacheUse
 

@@ -178,12 +178,16 @@ def test_the_same_number_again_changes_nothing():
     run(test, Placement(replicas=2))
 
 
-@pytest.mark.parametrize(("first", "then"), [(4, 2), (1, 4), (3, 3)])
-def test_of_two_scales_at_once_the_later_one_counts_and_no_request_is_dropped(first, then):
+@pytest.mark.parametrize(
+    ("first", "then", "told"), [(4, 2, [ConflictError]), (1, 4, []), (3, 3, []), (5, 3, [ConflictError])]
+)
+def test_of_two_scales_at_once_the_later_one_counts_and_no_request_is_dropped(first, then, told):
     async def test(world: World) -> None:
         asking = [asyncio.create_task(world.ask(50)) for _ in range(8)]
         await asyncio.sleep(0.3)
-        await asyncio.gather(world.pool.scale("m", first), world.pool.scale("m", then))
+        scales = [world.pool.scale("m", count) for count in (first, then)]
+        answers = await asyncio.gather(*scales, return_exceptions=True)
+        assert [type(answer) for answer in answers if isinstance(answer, Exception)] == told
         assert await asyncio.gather(*asking) == ["x" * 50] * 8
         await asyncio.sleep(0.1)
         assert world.states == ["ready"] * then
@@ -204,10 +208,32 @@ def test_a_model_that_is_still_loading_is_scaled_when_it_is_loaded(replicas):
     run(test, Placement(replicas=replicas))
 
 
+def test_fewer_replicas_do_not_wait_for_those_that_are_being_started():
+    async def test(world: World) -> None:
+        model = await world.pool.load("m")
+        world.starts.load_s = 100.0
+        more = asyncio.create_task(world.pool.scale("m", 4))
+        await asyncio.sleep(1)
+        assert world.states == ["ready"] * 2 + ["starting"] * 2
+        later = asyncio.create_task(world.pool.scale("m", 6))  # waits for the first
+        await asyncio.sleep(1)
+        began = world.clock()
+        await world.pool.scale("m", 1)
+        assert world.clock() - began < 1
+        for scaling, count in ((more, 4), (later, 6)):
+            with pytest.raises(ConflictError, match=f"1 replicas of '?m'? were asked for after {count}"):
+                await scaling
+        await asyncio.sleep(0.1)
+        assert (world.states, model.spec.placement.replicas) == (["ready"], 1)
+        assert len(world.starts.engines) == 2
+
+    run(test, Placement(replicas=2))
+
+
 def test_a_scale_that_waits_for_another_one_is_told_of_an_unload():
     async def test(world: World) -> None:
         await world.pool.load("m")
-        scaling = [asyncio.create_task(world.pool.scale("m", count)) for count in (4, 3)]
+        scaling = [asyncio.create_task(world.pool.scale("m", count)) for count in (3, 4)]
         await asyncio.sleep(0.05)
         await world.pool.unload("m")
         errors = await asyncio.gather(*scaling, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from lqmf_runner.config import TrackingConfig
+from lqmf_runner.errors import TrackingError
 from lqmf_runner.server.versions.registry import Registry
 from lqmf_runner.types import GenerationRequest
 
@@ -124,6 +126,33 @@ async def test_of_two_servers_that_promote_at_once_one_wins_and_the_other_change
             await engines["x@5"].ended.wait()
             assert [m["name"] for m in (await second.get("/models")).json()["models"]] == ["x"]
             assert (await second.post("/v1/chat/completions", json=BODY)).status_code == 200
+
+
+async def test_two_promotions_over_one_model_leave_it_as_it_was():
+    memory = MemoryRegistry(version("x", 3, "champion"), version("x", 4), version("y", 1))
+    other_began, first_done = threading.Event(), threading.Event()
+
+    def change(config: TrackingConfig, change: Any, *, timeout_s: int = 0) -> Any:
+        """The promotion of `x` ends in the middle of that of `y`, which then fails."""
+        if change.name == "x":
+            assert other_began.wait(10)
+            return memory.change(config, change)
+        other_began.set()
+        assert first_done.wait(10)
+        raise TrackingError("MLflow cannot be reached")
+
+    registry = Registry(TrackingConfig(), read=memory.read, change=change)
+    shares = {"x": {"x@3": 1}, "y": {"x@3": 1}}
+    async with fake_server(sizes={**SIZES, "y@1": 100.0}, registry=registry, shares=shares) as (client, _):
+        await client.post("/v1/chat/completions", json={**BODY, "model": "y"})
+        first = asyncio.create_task(client.post("/models/x/promote", json={"version": 4}))
+        second = asyncio.create_task(client.post("/models/y/promote", json={"version": 1}))
+        assert (await first).status_code == 200
+        first_done.set()
+        assert (await second).status_code == 503
+        models = (await client.get("/models")).json()["models"]
+        assert {model["name"]: model["pinned"] for model in models} == {"x@3": False, "x@4": False}
+        assert (await client.get("/versions")).json()["names"]["y"] == {"x@3": 1.0}
 
 
 async def test_what_cannot_be_promoted_changes_nothing():

@@ -107,6 +107,7 @@ class Starts:
         engines: that were started, in order, with their numbers.
         errors: what the next starts fail with, by number.
         at: the loop's time of each start, by number.
+        load_s: what a start takes.
     """
 
     all_needed = True
@@ -125,12 +126,12 @@ class Starts:
         self.errors: dict[int, list[LqmfError]] = {}
         self.at: dict[int, list[float]] = {}
         self._make = make
-        self._load_s = load_s
+        self.load_s = load_s
 
     async def start(self, number: int, on_progress: Progress) -> EngineClient:
         """See `Source`."""
         self.at.setdefault(number, []).append(asyncio.get_running_loop().time())
-        await asyncio.sleep(self._load_s)
+        await asyncio.sleep(self.load_s)
         if self.errors.get(number):
             raise self.errors[number].pop(0)
         engine = self._make()
