@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from child import Child
-from random_models import SHAPES, random_checkpoint
+from models.random_weights import SHAPES, random_checkpoint
 from table import Row, row, run_sections
 
 from lqmf_runner.engine import EngineClient, load_engine

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from child import Child
 from engine import SHARED_SYSTEM, questions
-from gguf_models import demo_as, demo_gguf, large_model
+from models.gguf_files import demo_as, demo_gguf, large_model
 from servers import Server, llama_cpp_python, native, ours, transformers_serve
 from table import ROOT, Row, row, run_sections
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gguf_models import stretched
+from models.gguf_files import stretched
 
 from lqmf_runner.engine import EngineClient, load_engine
 from lqmf_runner.models import inspect_model

@@ -15,7 +15,7 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError, LqmfError
 from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
 
-from ..support.engine.asking import greedy, run_all
+from .asking import greedy, run_all
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

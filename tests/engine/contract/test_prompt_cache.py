@@ -13,7 +13,7 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import EngineLostError
 from lqmf_runner.types import Completion, GenerationRequest, ModelSpec, PromptCacheUse, SamplingParams
 
-from ..support.models.tiny import make_gguf
+from ...support.models.tiny import make_gguf
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

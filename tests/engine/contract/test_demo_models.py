@@ -19,7 +19,7 @@ from lqmf_runner.types import GenerationRequest, Message, ModelSpec, SamplingPar
 
 pytestmark = [pytest.mark.demo, pytest.mark.asyncio(loop_scope="module")]
 
-MODELS = Path(__file__).resolve().parents[2] / "quantized-models"
+MODELS = Path(__file__).resolve().parents[3] / "quantized-models"
 FOLDERS = {
     "bf16": ("transformers", "smollm2_bf16"),
     "nf4": ("bnb", "smollm2_bnb_4bit"),

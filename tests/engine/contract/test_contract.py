@@ -16,8 +16,8 @@ from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.errors import InvalidRequestError
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
 
-from ..support.engine.asking import greedy, run_all
-from ..support.models.architectures import Reference
+from ...support.models.architectures import Reference
+from .asking import greedy, run_all
 from .conftest import NOISE, TOLERANCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

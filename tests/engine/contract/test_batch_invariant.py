@@ -11,7 +11,7 @@ import pytest
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
 
-from ..support.models.tiny import make_gguf
+from ...support.models.tiny import make_gguf
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Checkpoints with the shape of a Llama and random weights: `random_models.py SHAPE`. Only their speed means something.
+"""Checkpoints with the shape of a Llama and random weights. Only their speed means something.
 
 Each is made once, in `quantized-models/`, on the GPU if there is one.
 """
@@ -45,7 +45,8 @@ def random_checkpoint(shape: str) -> Path:
     """The folder of the model in bfloat16, made in another process, which gives the GPU's memory back."""
     folder = ROOT / "quantized-models" / f"benchmark_random_{shape}"
     if not (folder / "config.json").exists():
-        subprocess.run([sys.executable, __file__, shape], check=True)
+        benchmarks = Path(__file__).parents[1]
+        subprocess.run([sys.executable, "-m", "models.random_weights", shape], cwd=benchmarks, check=True)
     return folder
 
 
@@ -67,9 +68,8 @@ def _make(shape: str) -> None:
     _tokenizer().save_pretrained(folder)
     part = folder.with_suffix(".part")
     model.save_pretrained(part)
-    for file in sorted(
-        part.iterdir(), key=lambda file: file.name == "config.json"
-    ):  # the last file says: all there
+    # config.json comes last: it marks the folder as complete.
+    for file in sorted(part.iterdir(), key=lambda file: file.name == "config.json"):
         file.rename(folder / file.name)
     part.rmdir()
 

@@ -13,7 +13,7 @@ import pytest
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.types import Completion, Constraint, GenerationRequest, Message, ModelSpec, SamplingParams
 
-from ..support.models.tiny import TEMPLATE, make_speaker
+from ...support.models.tiny import TEMPLATE, make_speaker
 
 ALL = ["<thi", "nk>", "\nSo", " yes", ".\n", "</", "think>", "\n\n", "Yes", " <think>", ".."]
 SWITCH = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
