@@ -20,6 +20,7 @@ from ..sandbox.constraints import Matcher
 Logits = NDArray[np.float32]
 
 _BLOCK = 64
+_SUMMED = 256  # weights in a block that is added up by itself
 _NUCLEUS_START = 256
 
 
@@ -116,26 +117,41 @@ class Sampler:
 def _draw(scores: Logits, params: SamplingParams, uniform: float) -> int:
     """Inverse-CDF draw from the filtered distribution; `uniform` lies in [0, 1)."""
     top = float(scores.max())
-    if np.isnan(top):
+    if not np.isfinite(top):
         raise nan_error()
     ids: NDArray[np.int64] | None = None
     if 0 < params.top_k < scores.shape[0]:
         ids = largest(scores, params.top_k)
-    weights = np.exp(
-        (scores if ids is None else scores[ids]).astype(np.float64) / params.temperature
-        - top / params.temperature
-    )
+    weights = np.divide(scores if ids is None else scores[ids], params.temperature, dtype=np.float64)
+    weights -= top / params.temperature
+    np.exp(weights, out=weights)
     if params.top_p < 1.0:
         ids, weights = _nucleus(weights, ids, params.top_p)
     if params.min_p > 0.0:
         keep = np.flatnonzero(weights >= params.min_p * weights.max())
         ids = keep if ids is None else ids[keep]
         weights = weights[keep]
-    cumulative = np.cumsum(weights)
-    index = min(
-        int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), weights.shape[0] - 1
-    )
+    index = _index_at(weights, uniform)
     return index if ids is None else int(ids[index])
+
+
+def _index_at(weights: NDArray[np.float64], share: float) -> int:
+    """The first index up to which the weights add up to more than `share` of their sum, for a share in [0, 1).
+
+    Sums of blocks come first: adding up a whole vocabulary one by one took two thirds of the time of a draw. An index
+    with weight 0 is never returned.
+    """
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, weights.shape[0], _SUMMED)))
+    goal = share * sums[-1]
+    block = _first_above(sums, goal)
+    start = block * _SUMMED
+    within = np.cumsum(weights[start : start + _SUMMED])
+    return start + _first_above(within, goal - (sums[block - 1] if block else 0.0))
+
+
+def _first_above(sums: NDArray[np.float64], value: float) -> int:
+    """Index of the first of some ascending sums that exceeds `value`; of the largest sum where rounding leaves none."""
+    return int(np.searchsorted(sums, min(value, np.nextafter(sums[-1], 0.0)), side="right"))
 
 
 def _nucleus(
@@ -158,13 +174,13 @@ def largest(values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     """Indices of the k largest values, largest first, ties by lower index. Exact.
 
     The k-th largest of the block maxima is a lower bound of the k-th largest value, so only the few values above
-    it need sorting.
+    it need sorting. The values of a block lie apart, so that all blocks are compared value by value at once.
     """
     n = values.shape[0]
     whole = n // _BLOCK * _BLOCK
     candidates: NDArray[np.int64] = np.arange(n)
     if k <= whole // _BLOCK:
-        maxima = values[:whole].reshape(-1, _BLOCK).max(axis=1)
+        maxima = values[:whole].reshape(_BLOCK, -1).max(axis=0)
         bound = np.partition(maxima, -k)[-k]
         candidates = np.flatnonzero(values >= bound).astype(np.int64, copy=False)
     order = np.argsort(-values[candidates], kind="stable")[:k]
@@ -172,9 +188,9 @@ def largest(values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
 
 
 def nan_error() -> EngineError:
-    """The error for logits that hold NaN."""
+    """The error for logits that hold NaN, or infinity at the top."""
     return EngineError(
-        "the model produced NaN logits", hint="its weights are damaged, or overflow in this dtype"
+        "the model produced NaN or infinite logits", hint="its weights are damaged, or overflow in this dtype"
     )
 
 

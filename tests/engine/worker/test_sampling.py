@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from lqmf_runner.engine.worker.sampling import Sampler, _draw, check_sampling, largest, token_logprob
+from lqmf_runner.engine.worker.sampling import (
+    Sampler,
+    _draw,
+    _index_at,
+    check_sampling,
+    largest,
+    token_logprob,
+)
 from lqmf_runner.errors import EngineError, InvalidRequestError
 from lqmf_runner.types import SamplingParams
 
@@ -184,6 +192,25 @@ def test_largest_is_a_stable_sort(n: int, kind: str) -> None:
     by_sort = np.argsort(-values, kind="stable")
     for k in {1, 2, 20, n // 64, n // 2, n - 1, n} & set(range(1, n + 1)):
         assert largest(values, k).tolist() == by_sort[:k].tolist()
+
+
+@pytest.mark.parametrize("n", [1, 2, 255, 256, 257, 5000])
+def test_a_share_of_the_weights_falls_where_one_by_one_they_add_up_to_it(n: int) -> None:
+    rng = np.random.default_rng(n)
+    weights = np.exp(rng.normal(0, 3, n)) * (rng.random(n) < 0.3)
+    weights[rng.integers(n)] = 1.0
+    exact = np.cumsum([Fraction(w) for w in weights])
+    shares = [0.0, 0.5, *rng.random(200)]
+    for share in shares:
+        goal = Fraction(share) * exact[-1]
+        assert _index_at(weights, share) == next(i for i, total in enumerate(exact) if total > goal)
+    last = int(np.flatnonzero(weights)[-1])
+    assert _index_at(weights, float(np.nextafter(1.0, 0.0))) == last, "a weight of 0 is never drawn"
+
+
+def test_infinity_at_the_top_is_an_error_where_tokens_are_drawn() -> None:
+    with pytest.raises(EngineError, match="infinite"):
+        Sampler(SamplingParams(), [], 3).sample(np.array([0, INF, 0], np.float32))
 
 
 @pytest.mark.parametrize("where", [0, 3, 200])
