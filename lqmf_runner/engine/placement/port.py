@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import hmac
+import logging
 import secrets
 import socket
 import ssl
@@ -16,8 +17,12 @@ from typing import cast
 from ...errors import UserInputError
 from ..connection import Connection
 
+log = logging.getLogger(__name__)
+
 TOKEN_BYTES = 32
-_GREETING_TIMEOUT_S = 10.0
+_GREETING_TIMEOUT_S, _ACCEPT_AGAIN_S, _BACKLOG = 10.0, 1.0, 128
+MOST_GREETINGS = 256
+"""Connections that have not shown a token. Workers show theirs at once, so that the oldest of more is a stranger's."""
 
 
 class WorkerPort:
@@ -30,7 +35,10 @@ class WorkerPort:
 
     def __init__(self) -> None:
         self._expected: dict[bytes, tuple[Connection, asyncio.Future[None]]] = {}
-        self._server: asyncio.Server
+        self._greetings: dict[_Greeting, None] = {}  # the oldest first
+        self._listener: socket.socket
+        self._again: asyncio.TimerHandle | None = None
+        self._context: ssl.SSLContext | None = None
         self.address: tuple[str, int]
         self.certificate = ""
 
@@ -42,19 +50,40 @@ class WorkerPort:
             UserInputError: the address is not one of this machine, or the port is taken.
         """
         opened = cls()
-        context = None
         if tls:
-            context, opened.certificate = _ephemeral_certificate()
-        loop = asyncio.get_running_loop()
+            opened._context, opened.certificate = _ephemeral_certificate()
         try:
-            opened._server = await loop.create_server(lambda: _Greeting(opened), host, port, ssl=context)
+            opened._listener = await _listen(host, port)
         except OSError as error:
             raise UserInputError(
                 f"workers cannot be listened for on port {port}: {error.strerror or error}",
                 hint="set ray.listen_port to a free port, and ray.listen_host to an address of this machine",
             ) from None
-        opened.address = opened._server.sockets[0].getsockname()[:2]
+        opened.address = opened._listener.getsockname()[:2]
+        opened._begin()
         return opened
+
+    def _begin(self) -> None:
+        """Not by a server of the loop: with TLS it shows a connection only after its handshake, so that nobody counts
+        the strangers that never finish theirs.
+        """
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # this process may have too many open files just now
+            log.error("connections of workers cannot be accepted: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listener)
+            self._again = loop.call_later(_ACCEPT_AGAIN_S, self._begin)
+            return
+        sock.setblocking(False)
+        self._greetings[_Greeting(self, sock, self._context)] = None
+        if len(self._greetings) > MOST_GREETINGS:
+            next(iter(self._greetings)).end()
 
     @contextmanager
     def expect(self, connection: Connection) -> Iterator[tuple[bytes, asyncio.Future[None]]]:
@@ -81,28 +110,52 @@ class WorkerPort:
             connected.set_result(None)
         return connection
 
+    def leave(self, greeting: _Greeting) -> None:
+        """It has shown a token, or is closed. May be called twice."""
+        self._greetings.pop(greeting, None)
+
     def close(self) -> None:
-        """Stop listening. Connections that are open stay open."""
-        self._server.close()
+        """Stop listening. Connections of workers stay open."""
+        if self._again is not None:
+            self._again.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for greeting in list(self._greetings):
+            greeting.end()
 
 
 class _Greeting(asyncio.Protocol):
-    """A connection that has not shown a token yet: nothing else of it is read."""
+    """A connection that has not shown a token yet: nothing else of it is read.
 
-    def __init__(self, port: WorkerPort) -> None:
+    Args:
+        context: of TLS, whose handshake comes first; None: nothing is encrypted.
+    """
+
+    def __init__(self, port: WorkerPort, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         self._port = port
         self._received = bytearray()
-        self._transport: asyncio.Transport
+        self._transport: asyncio.Transport | None = None
+        self._timeout = asyncio.get_running_loop().call_later(_GREETING_TIMEOUT_S, self.end)
+        self._beginning = asyncio.create_task(self._begin(sock, context))
+        # The task may be cancelled before it gives the socket to a transport.
+        self._beginning.add_done_callback(lambda task: sock.close() if task.cancelled() else None)
+
+    async def _begin(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock, ssl=context)
+        except OSError:  # a stranger speaks something else than TLS, or is gone
+            self.end()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's have another base
-        self._timeout = asyncio.get_running_loop().call_later(_GREETING_TIMEOUT_S, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         if len(self._received) < TOKEN_BYTES:
             return
+        assert self._transport is not None
         self._timeout.cancel()
+        self._port.leave(self)
         token, rest = bytes(self._received[:TOKEN_BYTES]), bytes(self._received[TOKEN_BYTES:])
         connection = self._port.admit(token, self._transport)
         if connection is None:
@@ -112,6 +165,25 @@ class _Greeting(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._timeout.cancel()
+        self._port.leave(self)
+
+    def end(self) -> None:
+        """Close it."""
+        self._timeout.cancel()
+        self._port.leave(self)
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self._beginning.cancel()
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    (family, *_, address), *_ = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )
+    listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 def _ephemeral_certificate() -> tuple[ssl.SSLContext, str]:

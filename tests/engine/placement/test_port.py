@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from typing import Any
 
 import pytest
 import uvloop
 
 from lqmf_runner.engine import protocol
 from lqmf_runner.engine.connection import Connection
+from lqmf_runner.engine.placement import port as placement_port
 from lqmf_runner.engine.placement.port import TOKEN_BYTES, WorkerPort
 from lqmf_runner.errors import UserInputError
 
@@ -62,11 +65,7 @@ def test_a_worker_is_taken_under_the_servers_event_loop_too(tls: bool) -> None:
 async def talk(tls: bool) -> None:
     """A worker's first words reach its connection, and what is sent there reaches the worker."""
     port = await WorkerPort.open("127.0.0.1", 0, tls=tls)
-    ours, context = connection(), None
-    if tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.load_verify_locations(cadata=port.certificate)
+    ours, context = connection(), trusting(port) if tls else None
     with port.expect(ours) as (token, connected):
         reader, writer = await asyncio.open_connection(*port.address, ssl=context)
         writer.write(token + PONG)
@@ -98,13 +97,53 @@ async def test_a_token_that_nobody_waits_for_any_more_is_none(port: WorkerPort) 
     port.close()
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("tls", [False, True])
+def test_strangers_that_say_nothing_are_bounded_and_keep_no_worker_out(
+    loop: Any, tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement_port, "MOST_GREETINGS", 4)
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(crowded(tls))
+
+
+async def crowded(tls: bool) -> None:
+    port = await WorkerPort.open("127.0.0.1", 0, tls=tls)
+    ours = connection()
+    with port.expect(ours) as (token, connected):
+        strangers = [await asyncio.open_connection(*port.address) for _ in range(7)]
+        async with asyncio.timeout(5):
+            for reader, _ in strangers[:3]:  # the oldest are closed
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            _, writer = await asyncio.open_connection(*port.address, ssl=trusting(port) if tls else None)
+            writer.write(token)
+            await connected
+        assert [reader.at_eof() for reader, _ in strangers[-3:]] == [False] * 3
+        port.close()
+        async with asyncio.timeout(5):
+            for reader, _ in strangers[3:]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+        assert ours.transport is not None
+        assert not ours.transport.is_closing(), "a worker stays"
+    for _, each in (*strangers, (None, writer)):
+        each.close()
+
+
+def trusting(port: WorkerPort) -> ssl.SSLContext:
+    """A worker's context: it accepts the port's certificate alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=port.certificate)
+    return context
+
+
 async def test_with_tls_only_its_own_certificate_is_shown() -> None:
     port = await WorkerPort.open("127.0.0.1", 0, tls=True)
     other = await WorkerPort.open("127.0.0.1", 0, tls=True)
-    for certificate, trusted in ((port.certificate, True), (other.certificate, False)):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.load_verify_locations(cadata=certificate)
+    for trusted in (True, False):
+        context = trusting(port if trusted else other)
         if trusted:
             ours = connection()
             with port.expect(ours) as (token, connected):
