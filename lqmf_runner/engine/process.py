@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from ..types import MemoryUse, ModelSpec
 from .memory import MemoryMeter
 from .protocol import STEP_HANGS
 
+log = logging.getLogger(__name__)
+
 SECRETS = frozenset(
     {
         "RAY_AUTH_TOKEN", "LQMF_API_KEY", "LQMF_API_KEYS", "PGPASSWORD",
@@ -30,7 +33,7 @@ SECRETS = frozenset(
 A worker gets none whose name is that of a secret: a model's own code could read them, and a worker needs no login.
 """
 
-_CLOSE_TIMEOUT_S, _EXIT_CODE_TIMEOUT_S = 5.0, 0.5
+_CLOSE_TIMEOUT_S, _KILL_TIMEOUT_S, _EXIT_CODE_TIMEOUT_S = 5.0, 5.0, 0.5
 
 
 class WorkerProcess(ABC):
@@ -54,7 +57,10 @@ class WorkerProcess(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Wait until it ends, which it does when its connection closes; kill it after 5 s. May be called twice."""
+        """Wait until it ends, which it does when its connection closes; kill it after 5 s. May be called twice.
+
+        A process that the kernel does not end within 5 s after that is given up, and the log says so.
+        """
 
 
 class LocalProcess(WorkerProcess):
@@ -106,8 +112,20 @@ class LocalProcess(WorkerProcess):
         try:
             self._process.wait(_CLOSE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            kill(self._process, "worker")
+
+
+def kill(process: subprocess.Popen[Any], what: str) -> None:
+    """Kill a process. One that waits for a device or a network's file system may not end: it is given up after 5 s."""
+    process.kill()
+    try:
+        process.wait(_KILL_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        log.error(
+            "the %s process %d has not ended %g s after it was killed, and its memory may still be in use: "
+            "the kernel waits in it for a device or a file system (see ps -o stat,wchan -p %d)",
+            what, process.pid, _KILL_TIMEOUT_S, process.pid,
+        )  # fmt: skip
 
 
 def thread_count(spec: ModelSpec) -> int:

@@ -15,7 +15,7 @@ import psutil
 
 from ...nvml import open_nvml
 from ...types import MemoryUse
-from ..process import SECRETS
+from ..process import SECRETS, kill
 
 _END_S = 20.0  # of the keeper, which gives the program 10 s and then kills it
 _TAIL_BYTES = 4096
@@ -88,8 +88,7 @@ class KeptProgram:
         try:
             self._keeper.wait(_END_S)
         except subprocess.TimeoutExpired:
-            self._keeper.kill()
-            self._keeper.wait()
+            kill(self._keeper, "keeper")
         self._log.close()
 
 
