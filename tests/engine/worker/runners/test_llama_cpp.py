@@ -15,7 +15,7 @@ from lqmf_runner.engine.worker.runners import llama_cpp as module
 from lqmf_runner.engine.worker.runners.base import Span
 from lqmf_runner.engine.worker.runners.llama_cpp import LlamaCppRunner
 
-from ...test_demo_models import demo_spec
+from ...contract.test_demo_models import demo_spec
 
 PROMPT = [(7919 * i) % 40_000 + 100 for i in range(100)]
 ANSWER = [(104_729 * i) % 40_000 + 100 for i in range(8)]
