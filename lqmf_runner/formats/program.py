@@ -11,6 +11,8 @@ from ..config.checks import positive
 from ..config.texts import Name
 from ..errors import UserInputError
 
+_KEY = "--api-key"
+
 
 @dataclass(frozen=True)
 class ProgramBackend(BackendConfig):
@@ -46,13 +48,15 @@ class ProgramBackend(BackendConfig):
 
 @dataclass(frozen=True)
 class Program:
-    """How such a program is told what to serve.
+    """The command line of such a program.
+
+    The key that clients have to send is not on it, as every user of the machine can read command lines.
 
     Attributes:
         model: words before the model; none where it is the next word.
         context, slots: flags of the longest context, and of the sequences that run at the same time.
-        key_variable: environment variable with the key that clients have to send; empty where it is a flag.
-        key: flag of that key.
+        key_variable: environment variable with the key.
+        key_file: if it takes none, flag of a YAML file with further flags, the key's among them.
         install: the command that installs it.
         reserved: flags that are set here and cannot be in `backend.flags`.
     """
@@ -62,17 +66,16 @@ class Program:
     slots: str
     install: str
     key_variable: str = ""
-    key: str = "--api-key"
+    key_file: str = ""
 
     @property
     def reserved(self) -> frozenset[str]:
         """See the class."""
-        return frozenset(
-            {*self.model, self.context, self.slots, self.key, "--host", "--port", "--served-model-name"}
-        )
+        others = {"--host", "--port", "--served-model-name", _KEY}
+        return frozenset({*self.model, self.context, self.slots, self.key_file, *others})
 
     def arguments(
-        self, backend: dict[str, Any], *, model: str, name: str, host: str, port: int, key: str
+        self, backend: dict[str, Any], *, model: str, name: str, host: str, port: int, key_file: str = ""
     ) -> list[str]:
         """The whole command line.
 
@@ -81,6 +84,7 @@ class Program:
             model: a folder, or an id on the hub.
             name: the name under which it is served.
             host: the address at which it listens.
+            key_file: path of a file with `key_flags`, for a program that has no `key_variable`.
 
         Raises:
             UserInputError: a flag is set that is given here.
@@ -90,17 +94,22 @@ class Program:
         if backend.get("n_ctx"):
             words += [self.context, str(backend["n_ctx"])]
         words += [self.slots, str(backend["max_slots"])]
-        if not self.key_variable:
-            words += [self.key, key]
+        if self.key_file:
+            words += [self.key_file, key_file]
         for given, value in backend["flags"].items():
             flag = "--" + str(given).lstrip("-").replace("_", "-")
             if flag in self.reserved:
                 raise UserInputError(
                     f"backend.flags.{given} is set by this program",
-                    hint="the context is backend.n_ctx, the number of sequences backend.max_slots",
+                    hint="the context is backend.n_ctx, the number of sequences backend.max_slots; "
+                    "settings of a file of its own belong into backend.flags",
                 )
             if value is True:
                 words.append(flag)
             elif value is not None and value is not False:
                 words += [flag, *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
         return words
+
+    def key_flags(self, key: str) -> str:
+        """What the key's file says, in YAML."""
+        return f"{_KEY.removeprefix('--')}: {key}\n"

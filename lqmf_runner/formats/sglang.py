@@ -26,6 +26,7 @@ SGLANG = Format(
         model=("--model-path",),
         context="--context-length",
         slots="--max-running-requests",
+        key_file="--config",
         install="pip install sglang",
     ),
     overhead_mb=0.0,

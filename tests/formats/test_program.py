@@ -22,7 +22,7 @@ def command(format: Format, **options: Any) -> str:
     assert format.program is not None
     backend = dataclasses.asdict(format.backend(**options))
     return " ".join(
-        format.program.arguments(backend, model="/m", name="n", host="127.0.0.1", port=9, key="secret")
+        format.program.arguments(backend, model="/m", name="n", host="127.0.0.1", port=9, key_file="/k.yaml")
     )
 
 
@@ -32,7 +32,7 @@ def test_vllm_and_sglang_take_the_model_the_context_and_the_slots_by_their_own_n
     )
     assert command(SGLANG, max_slots=4) == (
         "python3 -m sglang.launch_server --model-path /m --host 127.0.0.1 --port 9 --served-model-name n"
-        " --max-running-requests 4 --api-key secret"
+        " --max-running-requests 4 --config /k.yaml"
     )
 
 
@@ -53,6 +53,12 @@ def test_flags_are_written_as_the_programs_read_them() -> None:
 def test_what_is_set_here_cannot_be_a_flag(name: str) -> None:
     with pytest.raises(UserInputError, match=rf"backend\.flags\.{name} is set by this program"):
         command(VLLM, flags={name: 1})
+
+
+def test_sglang_takes_one_file_and_gets_the_keys() -> None:
+    with pytest.raises(UserInputError, match=r"backend\.flags\.config is set by this program") as error:
+        command(SGLANG, flags={"config": "mine.yaml"})
+    assert "backend.flags" in (error.value.hint or "")
 
 
 @pytest.mark.parametrize("flags", [{"a b": 1}, {"": 1}, {"x": {"y": 1}}])

@@ -19,6 +19,8 @@ import threading
 
 import psutil
 
+from . import FILES
+
 _TERM_S, _KILL_S = 10.0, 5.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -29,13 +31,18 @@ def main(arguments: list[str]) -> int:
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.setsid()
-    owner, command = int(arguments[0]), arguments[1:]
+    owner, command, files = int(arguments[0]), arguments[1:], os.environ.pop(FILES, "")
     os.set_inheritable(owner, False)
     _adopt_orphans()
-    program = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    threading.Thread(target=_end_with_owner, args=(owner,), daemon=True).start()
-    code = program.wait()
-    _end(_family())
+    try:
+        program = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        threading.Thread(target=_end_with_owner, args=(owner,), daemon=True).start()
+        code = program.wait()
+        _end(_family())
+    finally:
+        for file in filter(None, files.split(os.pathsep)):
+            with contextlib.suppress(OSError):
+                os.unlink(file)
     return code if code >= 0 else 128 - code
 
 

@@ -16,6 +16,7 @@ import psutil
 from ...nvml import open_nvml
 from ...types import MemoryUse
 from ..process import SECRETS, kill
+from . import FILES
 
 _END_S = 20.0  # of the keeper, which gives the program 10 s and then kills it
 _TAIL_BYTES = 4096
@@ -25,14 +26,29 @@ _MB = 1e6
 class KeptProgram:
     """A program under its keeper (`__main__`), which ends it when this process ends or calls `end`."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Raises: OSError: there is no such program."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        files: Mapping[Path, str] | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            files: are written for it, readable by this user only, and deleted when it has ended.
+
+        Raises:
+            OSError: there is no such program, or no room for the files.
+        """
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         shown = os.environ.get("LQMF_DEBUG") == "1"
         theirs, self._ours = os.pipe()
         root = str(Path(__file__).resolve().parents[3])
         paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         try:
+            for path, text in (files or {}).items():
+                with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                    file.write(text)
             self._keeper = subprocess.Popen(
                 [sys.executable, "-m", __package__ or "", str(theirs), *arguments],
                 pass_fds=[theirs],
@@ -43,9 +59,12 @@ class KeptProgram:
                     **{k: v for k, v in os.environ.items() if k not in SECRETS},
                     **environment,
                     "PYTHONPATH": os.pathsep.join(paths),
+                    FILES: os.pathsep.join(map(str, files or ())),
                 },
             )
         except BaseException:
+            for path in files or ():
+                path.unlink(missing_ok=True)
             os.close(self._ours)
             self._log.close()
             raise

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
+import tempfile
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from ...errors import MissingDependencyError
 from ...formats import Format, get_format
@@ -83,14 +86,16 @@ def start_program(
     """
     format, port = get_format(spec.format), free_port(host)
     assert format.program is not None  # the formats that are started have one
-    command = format.program.arguments(
-        spec.options, model=spec.path, name=spec.name, host=host, port=port, key=key
+    program, key_file = format.program, Path(tempfile.gettempdir()) / f"lqmf-{secrets.token_hex(8)}.yaml"
+    command = program.arguments(
+        spec.options, model=spec.path, name=spec.name, host=host, port=port, key_file=str(key_file)
     )
     if shutil.which(command[0]) is None:
         raise not_installed(format, f"there is no program '{command[0]}'", node)
-    if format.program.key_variable:
-        environment[format.program.key_variable] = key
-    return KeptProgram(command, environment), f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if program.key_variable:
+        environment[program.key_variable] = key
+    files = {key_file: program.key_flags(key)} if program.key_file else {}
+    return KeptProgram(command, environment, files), f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def not_installed(format: Format, why: str, node: str = "") -> MissingDependencyError:

@@ -64,6 +64,25 @@ async def test_it_is_started_asked_measured_and_ended(tmp_path: Path) -> None:
     await engine.close()
 
 
+async def test_a_key_in_a_file_is_on_no_command_line_and_goes_with_the_program(tmp_path: Path) -> None:
+    # The stand-in takes the folder as its second word, where SGLang has `--model-path`.
+    backend = SglangBackend(command=[*STAND_IN, str(tmp_path)], load_timeout_s=30.0)
+    options = dataclasses.asdict(backend)
+    engine = await load_engine(ModelSpec(name="m", format="sglang", path=str(tmp_path), options=options))
+    there = started(tmp_path)
+    file = Path(there["arguments"][there["arguments"].index("--config") + 1])
+    try:
+        assert (await engine.complete(ask("hello"))).text == "you said hello"
+        key = file.read_text().split()[1]  # noqa: ASYNC240
+        family = psutil.Process().children(recursive=True)
+        assert len(family) >= 3
+        assert not [each for each in family if key in " ".join(each.cmdline())]
+    finally:
+        await engine.close()
+    wait_until_gone(there["program"], there["child"])
+    assert not file.exists()  # noqa: ASYNC240
+
+
 async def test_a_program_that_is_not_installed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match=r"vLLM is not installed.*'no-such-vllm'") as error:
         await load_engine(spec(tmp_path, command=["no-such-vllm", "serve"]))
