@@ -17,8 +17,8 @@ from lqmf_runner.errors import InvalidRequestError
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
 
 from ...support.models.architectures import Reference
+from ..conftest import NOISE, TOLERANCE
 from .asking import greedy, run_all
-from .conftest import NOISE, TOLERANCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

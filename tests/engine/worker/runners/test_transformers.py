@@ -11,7 +11,7 @@ import pytest
 from lqmf_runner.formats import FORMATS
 
 from ....support.models.architectures import Reference, make_architecture
-from ...contract.conftest import CASES, NOISE, TOLERANCE
+from ...conftest import CASES, NOISE, TOLERANCE
 
 
 def test_every_format_is_held_to_this_contract() -> None:

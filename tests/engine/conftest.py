@@ -11,7 +11,7 @@ import pytest_asyncio
 from lqmf_runner.engine.local import LocalEngine
 from lqmf_runner.types import ModelSpec
 
-from ...support.models.architectures import ARCHITECTURES, Reference, make_architecture, make_gguf_twin
+from ..support.models.architectures import ARCHITECTURES, Reference, make_architecture, make_gguf_twin
 
 TWINS = ("llama", "qwen2", "mistral", "gemma2")  # llama.cpp knows no sliding window for Mistral
 CASES = [
