@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import psutil
@@ -244,14 +244,19 @@ async def _compare(
         yield row(what, medians["ours"], "tok/s", text, all=speeds, ratio=ratio)
 
 
+async def time_answers(engine: EngineClient, prompts: Sequence[Sequence[int]], n_tokens: int) -> float:
+    """Seconds until all prompts, sent together, have an answer of `n_tokens` tokens."""
+    requests = [_token_request(prompt, n_tokens) for prompt in prompts]
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(engine.complete(request) for request in requests))
+    seconds = time.perf_counter() - began
+    assert all(len(answer.token_ids) == n_tokens for answer in answers)
+    return seconds
+
+
 def _ours(engine: EngineClient, prompts: list[list[int]]) -> Run:
     async def run(concurrency: int, repeat: int) -> float:
-        requests = [_token_request(p, N_TOKENS) for p in _choose(prompts, concurrency, repeat)]
-        began = time.perf_counter()
-        answers = await asyncio.gather(*(engine.complete(request) for request in requests))
-        seconds = time.perf_counter() - began
-        assert all(len(answer.token_ids) == N_TOKENS for answer in answers)
-        return seconds
+        return await time_answers(engine, _choose(prompts, concurrency, repeat), N_TOKENS)
 
     return run
 

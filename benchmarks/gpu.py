@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from child import Child
+from engine import time_answers
 from models.random_weights import SHAPES, random_checkpoint
 from table import Row, row, run_sections
 
 from lqmf_runner.engine import EngineClient, load_engine
-from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
+from lqmf_runner.types import ModelSpec
 
 CONCURRENCY = (1, 4, 8, 16, 32)
 N_PROMPT, N_TOKENS = 128, 128
@@ -104,13 +104,7 @@ def _spec(shape: str, folder: Path, dtype: str, graphs: bool) -> ModelSpec:
 
 def _ours(engine: EngineClient) -> Run:
     async def run(prompts: list[list[int]], n_tokens: int) -> float:
-        sampling = SamplingParams(max_tokens=n_tokens, temperature=0, ignore_eos=True)
-        requests = [GenerationRequest(prompt_tokens=tuple(tokens), sampling=sampling) for tokens in prompts]
-        began = time.perf_counter()
-        answers = await asyncio.gather(*(engine.complete(request) for request in requests))
-        seconds = time.perf_counter() - began
-        assert all(len(answer.token_ids) == n_tokens for answer in answers)
-        return seconds
+        return await time_answers(engine, prompts, n_tokens)
 
     return run
 

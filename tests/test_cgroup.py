@@ -57,49 +57,46 @@ def test_threads_follow_the_limit_of_processor_time(tmp_path: Path, quota: str, 
     assert usable_cores(root) == expected
 
 
+NESTED = {
+    "proc/self/cgroup": "0::/kubepods/pod1/server\n",
+    "sys/fs/cgroup/kubepods/cpu.max": "800000 100000\n",
+    "sys/fs/cgroup/kubepods/pod1/cpu.max": "300000 100000\n",
+    "sys/fs/cgroup/kubepods/pod1/server/cpu.max": "max 100000\n",
+    "sys/fs/cgroup/kubepods/pod1/memory.max": "4000000000\n",
+    "sys/fs/cgroup/kubepods/pod1/memory.current": "1500000000\n",
+    "sys/fs/cgroup/kubepods/pod1/memory.stat": "anon 900000000\ninactive_file 500000000\n",
+    "sys/fs/cgroup/kubepods/pod1/server/memory.max": "max\n",
+}
+VERSION_1 = {
+    "proc/self/cgroup": "4:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n",
+    "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
+    "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000000\n",
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": "2100000000\n",
+    "sys/fs/cgroup/memory/memory.stat": "cache 1\ntotal_inactive_file 300000000\n",
+}
+UNLIMITED_1 = VERSION_1 | {
+    "proc/self/cgroup": "4:memory:/\n1:cpu:/\n",
+    "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "cores_left", "free_left", "total"),
+    [
+        pytest.param(NESTED, 3, 3 * 10**9, 4 * 10**9, id="the tightest group counts"),
+        pytest.param(VERSION_1, 2, 200_000_000, 2 * 10**9, id="version 1, with a path of the machine"),
+        pytest.param(UNLIMITED_1, 96, 200 * 10**9, 256 * 10**9, id="version 1 without limits"),
+    ],
+)
 @pytest.mark.usefixtures("cores", "free")
-def test_the_tightest_group_counts(tmp_path: Path) -> None:
-    files = {
-        "proc/self/cgroup": "0::/kubepods/pod1/server\n",
-        "sys/fs/cgroup/kubepods/cpu.max": "800000 100000\n",
-        "sys/fs/cgroup/kubepods/pod1/cpu.max": "300000 100000\n",
-        "sys/fs/cgroup/kubepods/pod1/server/cpu.max": "max 100000\n",
-        "sys/fs/cgroup/kubepods/pod1/memory.max": "4000000000\n",
-        "sys/fs/cgroup/kubepods/pod1/memory.current": "1500000000\n",
-        "sys/fs/cgroup/kubepods/pod1/memory.stat": "anon 900000000\ninactive_file 500000000\n",
-        "sys/fs/cgroup/kubepods/pod1/server/memory.max": "max\n",
-    }
+def test_limits_of_a_container_are_read(
+    tmp_path: Path, files: dict[str, str], cores_left: int, free_left: int, total: int
+) -> None:
     root = write(tmp_path, files)
-    assert (usable_cores(root), available_memory(root)) == (3, 3 * 10**9)
-    assert total_memory(root) == 4 * 10**9
-
-
-@pytest.mark.usefixtures("cores", "free")
-def test_version_1_is_read_too_with_a_path_of_the_machine(tmp_path: Path) -> None:
-    files = {
-        "proc/self/cgroup": "4:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n",
-        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
-        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-        "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000000\n",
-        "sys/fs/cgroup/memory/memory.usage_in_bytes": "2100000000\n",
-        "sys/fs/cgroup/memory/memory.stat": "cache 1\ntotal_inactive_file 300000000\n",
-    }
-    root = write(tmp_path, files)
-    assert (usable_cores(root), available_memory(root)) == (2, 200_000_000)
-    assert total_memory(root) == 2 * 10**9
-
-
-@pytest.mark.usefixtures("cores", "free")
-def test_no_limit_of_version_1_is_none(tmp_path: Path) -> None:
-    files = {
-        "proc/self/cgroup": "4:memory:/\n1:cpu:/\n",
-        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-        "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-        "sys/fs/cgroup/memory/memory.usage_in_bytes": "2100000000\n",
-    }
-    root = write(tmp_path, files)
-    assert (usable_cores(root), available_memory(root)) == (96, 200 * 10**9)
+    assert (usable_cores(root), available_memory(root)) == (cores_left, free_left)
+    assert total_memory(root) == total
 
 
 def test_here_it_answers() -> None:

@@ -1,9 +1,10 @@
-"""Load generator: sends a prompt set to an engine in a given shape and times every request where a user would.
+"""Load generator: sends a prompt set to an engine in a given shape and times every request at the client.
 
-A `LoadShape` (`closed_loop.py`, `open_loop.py`) decides when requests are sent and by whom; `run_load` does the rest.
+A `LoadShape` (`closed_loop.py`, `open_loop.py`) decides when requests are sent and by which user; `run_load` sends and
+times them.
 
-While an answer streams in, the clock is read once for each chunk and nothing else is done. Timings are computed from
-these stamps when the request has ended.
+While an answer streams, only the clock is read, once for each chunk. Timings are computed from these stamps when the
+request has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Clock = Callable[[], float]
 
 @dataclass
 class LoadLog:
-    """What a load has measured so far; complete and usable at any moment, so also after an interrupt.
+    """What a load has measured so far. It is consistent at any time, also after an interrupt.
 
     Attributes:
         started: clock when the load began.
@@ -60,51 +61,71 @@ async def run_load(
     """Send `conversations` in the given shape and time each request.
 
     A request that fails is recorded with its error, and the rest of its conversation is not sent. `on_record` is
-    called as each request ends. On cancellation the requests under way are dropped; what had ended stays in `log`.
+    called as each request ends. On cancellation the running requests are dropped; `log` keeps those that have ended.
 
     Raises:
-        EngineLostError: the engine died. All its requests are recorded as failed and nothing more was sent.
+        EngineLostError: the engine died. All its requests are recorded as failed, and nothing was sent after that.
     """
-    log = LoadLog() if log is None else log
-    lost: EngineLostError | None = None
-    pending = iter(conversations)
+    sender = _Sender(
+        client, load, sampling, model, repeat, LoadLog() if log is None else log, on_record, clock
+    )
+    log = sender.log
+    # One shared generator: several users may take from it, each conversation goes to one of them.
+    log.started = log.ended = clock()
+    await load.drive(sender.until_lost(conversations), sender.send, lambda: clock() - log.started)
+    if sender.lost is not None:
+        raise sender.lost
+    return log
 
-    def next_conversations() -> Iterator[Conversation]:
-        for conversation in pending:
-            if lost is not None:
+
+@dataclass
+class _Sender:
+    """Sends the conversations of a load and records their requests.
+
+    Attributes:
+        lost: the first error that says that the engine is gone. Nothing is sent after it.
+    """
+
+    client: EngineClient
+    load: LoadShape
+    sampling: SamplingParams
+    model: str
+    repeat: int
+    log: LoadLog
+    on_record: Callable[[RequestRecord, Conversation], None] | None
+    clock: Clock
+    lost: EngineLostError | None = None
+
+    def until_lost(self, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
+        """The conversations, up to the loss of the engine."""
+        for conversation in conversations:
+            if self.lost is not None:
                 return
             yield conversation
 
-    async def send(conversation: Conversation, user: int, due: float | None = None) -> None:
-        nonlocal lost
+    async def send(self, conversation: Conversation, user: int, due: float | None = None) -> None:
+        """Send the turns of a conversation one after the other, up to the first that fails."""
         messages = [Message("system", conversation.system)] if conversation.system else []
         for turn, text in enumerate(conversation.turns):
-            if lost is not None:
+            if self.lost is not None:
                 return
             messages.append(Message("user", text))
             record = RequestRecord(
-                model=model, load=load.key, repeat=repeat, prompt_id=conversation.id, turn=turn, user=user,
-                prompt=text, due_s=due if turn == 0 else None, error="not finished",
+                model=self.model, load=self.load.key, repeat=self.repeat, prompt_id=conversation.id, turn=turn,
+                user=user, prompt=text, due_s=due if turn == 0 else None, error="not finished",
             )  # fmt: skip
-            request = _request(conversation, messages, sampling)
+            request = _request(conversation, messages, self.sampling)
             try:
-                await _time_request(client, request, record, clock, log.started)
+                await _time_request(self.client, request, record, self.clock, self.log.started)
             except EngineLostError as error:
-                lost = lost or error
-            log.ended = clock()
-            log.records.append(record)
-            if on_record is not None:
-                on_record(record, conversation)
+                self.lost = self.lost or error
+            self.log.ended = self.clock()
+            self.log.records.append(record)
+            if self.on_record is not None:
+                self.on_record(record, conversation)
             if record.error is not None:
                 return
             messages.append(Message("assistant", record.text))
-
-    # One shared generator: several users may take from it, each conversation goes to one of them.
-    log.started = log.ended = clock()
-    await load.drive(next_conversations(), send, lambda: clock() - log.started)
-    if lost is not None:
-        raise lost
-    return log
 
 
 def _request(

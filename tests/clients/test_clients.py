@@ -61,14 +61,24 @@ def client_program(name: str) -> str:
     return str(path)
 
 
+async def printed_by(program: str, python: str | None = None, path: str = "/v1") -> dict[str, Any]:
+    """What a client's program in `programs/` prints about a server, which it gets as its argument."""
+    python = python or client_program("python")
+    async with guarded_server(script) as server:
+        code, out, err = await run(python, str(PROGRAMS / program), f"http://127.0.0.1:{server.port}{path}")
+    assert code == 0, err
+    got: dict[str, Any] = json.loads(out)
+    return got
+
+
+def python_with_openai(major: int) -> str:
+    """The tests' own environment has version 2 of OpenAI's package, that of the clients version 3."""
+    return sys.executable if major == 2 else client_program("python")
+
+
 @pytest.mark.parametrize("major", [2, 3])
 async def test_openai(major: int):
-    python = sys.executable if major == 2 else client_program("python")
-    async with guarded_server(script) as server:
-        base = f"http://127.0.0.1:{server.port}/v1"
-        code, out, err = await run(python, str(PROGRAMS / "openai_sdk.py"), base)
-    assert code == 0, err
-    got = json.loads(out)
+    got = await printed_by("openai_sdk.py", python_with_openai(major))
     assert got.pop("version").startswith(f"{major}.")
     assert got == {
         "chat": "Hello", "stream": "Hello", "usage": 2, "tools": ["weather", CITY], "after_tools": "Hello",
@@ -78,12 +88,7 @@ async def test_openai(major: int):
 
 @pytest.mark.parametrize("major", [2, 3])
 async def test_openai_responses(major: int):
-    python = sys.executable if major == 2 else client_program("python")
-    async with guarded_server(script) as server:
-        base = f"http://127.0.0.1:{server.port}/v1"
-        code, out, err = await run(python, str(PROGRAMS / "openai_responses.py"), base)
-    assert code == 0, err
-    got = json.loads(out)
+    got = await printed_by("openai_responses.py", python_with_openai(major))
     assert got.pop("version").startswith(f"{major}.")
     item = ["response.output_item.added", "response.output_item.done"]
     arguments = [f"response.function_call_arguments.{name}" for name in ("delta", "done")]
@@ -104,11 +109,7 @@ async def test_openai_agents():
     python = client_program("python")
     if (await run(python, "-c", "import agents"))[0]:
         pytest.skip("openai-agents is not installed (make clients)")
-    async with guarded_server(script) as server:
-        base = f"http://127.0.0.1:{server.port}/v1"
-        code, out, err = await run(python, str(PROGRAMS / "openai_agents.py"), base)
-    assert code == 0, err
-    got = json.loads(out)
+    got = await printed_by("openai_agents.py", python)
     assert got.pop("version").startswith("0.24.")
     assert got == {
         "run": "Hello", "streamed": ["Hello", True], "asked": ["Paris"] * len(got["asked"]), "goes_on": "Hello",
@@ -117,12 +118,7 @@ async def test_openai_agents():
 
 
 async def test_instructor():
-    python = client_program("python")
-    async with guarded_server(script) as server:
-        base = f"http://127.0.0.1:{server.port}/v1"
-        code, out, err = await run(python, str(PROGRAMS / "instructor_sdk.py"), base)
-    assert code == 0, err
-    got = json.loads(out)
+    got = await printed_by("instructor_sdk.py")
     assert "400" in got.pop("error")  # no messages
     assert got == {"TOOLS": CITY, "JSON": CITY, "JSON_SCHEMA": CITY}
 

@@ -6,16 +6,11 @@ import json
 from pathlib import Path
 
 from ..support.server.guarded import guarded_server
-from .test_clients import CITY, PROGRAMS, client_program, run, script
+from .test_clients import CITY, client_program, printed_by, run, script
 
 
 async def test_ollamas_package():
-    python = client_program("python")
-    async with guarded_server(script) as server:
-        host = f"http://127.0.0.1:{server.port}"
-        code, out, err = await run(python, str(PROGRAMS / "ollama_sdk.py"), host)
-    assert code == 0, err
-    got = json.loads(out)
+    got = await printed_by("ollama_sdk.py", path="")
     images, option = got.pop("images"), got.pop("option")
     assert (images[0], "images" in images[1]) == (400, True)
     assert (option[0], "mirostat" in option[1]) == (400, True)

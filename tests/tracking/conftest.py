@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,20 @@ from lqmf_runner.config import TrackingConfig
 from lqmf_runner.results.files import write_results
 from lqmf_runner.results.schema import ModelResult
 from tests.support.runs.sample import sample_results
+from tests.support.runs.stores import Postgres, running_postgres
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
     root = tmp_path_factory.mktemp("store")
     return TrackingConfig(uri=f"sqlite:///{root}/mlruns/mlflow.db", artifacts=str(root / "mlruns/artifacts"))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; each test makes a database of its own."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

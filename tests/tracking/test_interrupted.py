@@ -20,14 +20,8 @@ from lqmf_runner.tracking.mlflow_session import send_session
 from lqmf_runner.tracking.mlflow_store import _Sender, send_folder
 from lqmf_runner.tracking.session import SENT_NAME, SESSION_NAME, Session
 from tests.support.runs.sample import sample_model
-from tests.support.runs.stores import MlflowServer, Postgres, running_mlflow_server, running_postgres
+from tests.support.runs.stores import MlflowServer, Postgres, running_mlflow_server
 from tests.tracking.conftest import make_folder
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

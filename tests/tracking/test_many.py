@@ -19,16 +19,10 @@ from lqmf_runner.results.files import read_results, write_results
 from lqmf_runner.tracking import MlflowTracker, check_driver
 from lqmf_runner.tracking.artifacts import ARTIFACTS_TAG
 from tests.support.runs.sample import sample_model, sample_results
-from tests.support.runs.stores import PASSWORD, Postgres, running_mlflow_server, running_postgres
+from tests.support.runs.stores import PASSWORD, Postgres, running_mlflow_server
 from tests.tracking.conftest import make_folder
 
 MANY = 16
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -44,20 +44,20 @@ async def benchmark_model(
 ) -> None:
     """Benchmark one model. The engine is closed in any case.
 
-    Fidelity and tasks come last, so that the memory figures do not include what they take. Of an endpoint, only
-    decisions are compared with the reference.
+    Fidelity and tasks come last, so the memory figures do not include theirs. For an endpoint, only decisions are
+    compared with the reference.
 
     Args:
-        record: is given each figure when it is measured, so that it holds what was measured however this ends.
-        log: takes the requests.
+        record: gets each figure as soon as it is measured, so it is complete up to an error or interrupt.
+        log: gets the requests.
         measured: the model's measurements in earlier turns of an interleaved plan. A turn is one repeat of each load;
             fidelity, tasks and the ramp belong to the first. This turn's measurements are added.
-        memory_bandwidth_gb_s: of the machine, where it is known.
-        reference: what the model is compared with, if anything.
+        memory_bandwidth_gb_s: of the machine, if known.
+        reference: the model is compared with it, if it is given.
 
     Raises:
         LqmfError: the model could not be loaded, its engine was lost, or no request succeeded.
-        asyncio.CancelledError: interrupted. The load under way is recorded as partial if a request ended.
+        asyncio.CancelledError: interrupted. The running load is recorded as partial if a request has ended.
     """
     measured = Measured() if measured is None else measured
     first = not measured.turns
@@ -72,21 +72,15 @@ async def benchmark_model(
         if first:
             record.loaded(client.info, spec, clock() - started)
         observer.loaded(record.result)
-        endpoint = is_remote(client.info.format)
-        if reference is not None and endpoint:
-            only = "only decisions are" if reference.decisions else "nothing is"
-            record.note(f"of fidelity {only} measured: an endpoint does not give full distributions")
-        elif reference is not None:
-            await reference.check(client)
+        if reference is not None:
+            await _check_reference(reference, client, record)
         loads = ModelLoads(client, plan, record, measured, observer, log, memory_bandwidth_gb_s, clock)
         others = OtherWork()
         await loads.run_all()
-        if not endpoint:  # it may run on this machine
+        if not is_remote(client.info.format):  # the work of an endpoint may be on this machine
             record.other_work(others.cores())
         if reference is not None:
-            if not endpoint:
-                record.fidelity(await reference.compare(client, record.name, observer))
-            await _compare_decisions(reference, client, record, observer)
+            await _compare(reference, client, record, observer)
         if tasks is not None:
             record.quality(Quality(tasks=await _run_tasks(tasks, client, record.name, observer)))
         measured.turns += 1
@@ -94,9 +88,20 @@ async def benchmark_model(
         await client.close()
 
 
-async def _compare_decisions(
+async def _check_reference(reference: Reference, client: EngineClient, record: ModelRecorder) -> None:
+    """Refuse a model that cannot be compared, before its loads take time. Of an endpoint, note what is not measured."""
+    if not is_remote(client.info.format):
+        await reference.check(client)
+        return
+    only = "only decisions are" if reference.decisions else "nothing is"
+    record.note(f"of fidelity {only} measured: an endpoint does not give full distributions")
+
+
+async def _compare(
     reference: Reference, client: EngineClient, record: ModelRecorder, observer: Observer
 ) -> None:
+    if not is_remote(client.info.format):
+        record.fidelity(await reference.compare(client, record.name, observer))
     if reference.decisions is None:
         return
     try:

@@ -11,11 +11,7 @@ from lqmf_runner.engine.worker.request import Scoring
 from lqmf_runner.engine.worker.runners.base import Span
 from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits, chunk_size
 from lqmf_runner.errors import DoesNotFitError, EngineError, QueueFullError
-from tests.support.engine.scheduling import (
-    EOS,
-    Bench,
-    EightAtOnce,
-)
+from tests.support.engine.scheduling import EOS, Bench, EightAtOnce
 
 
 def test_answers_are_right_whatever_the_chunks_and_slots() -> None:

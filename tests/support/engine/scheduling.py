@@ -15,7 +15,7 @@ from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits
 from lqmf_runner.engine.worker.sinks import ScoreSink
 from lqmf_runner.engine.worker.text import AnswerText, BytesDetokenizer
 from lqmf_runner.errors import DoesNotFitError
-from lqmf_runner.types import Chunk, ModelInfo, SamplingParams
+from lqmf_runner.types import Chunk, ModelInfo, SamplingParams, joined
 
 N_VOCAB, EOS = 1000, 999
 
@@ -90,6 +90,21 @@ class EightAtOnce(ScriptedRunner):
     least_chunk = 8
 
 
+class Only:
+    """A constraint that allows the tokens for which `allows` is true."""
+
+    complete = False
+
+    def __init__(self, allows: Callable[[int], bool]) -> None:
+        self._allowed = np.array([allows(token) for token in range(N_VOCAB)])
+
+    def advance(self, token: int) -> None:
+        assert self._allowed[token]
+
+    def mask_out(self, scores: np.ndarray) -> None:
+        scores[~self._allowed] = -np.inf
+
+
 class Bench:
     """A scheduler, its runner, and all that it said."""
 
@@ -118,10 +133,13 @@ class Bench:
         tokens: Sequence[int],
         max_tokens: int = 4,
         whole: bool = False,
+        constraint: Only | None = None,
         **sampling: Any,
     ) -> None:
         params = SamplingParams(temperature=0, **sampling)
         sampler = Sampler(params, tokens, N_VOCAB)
+        if constraint is not None:
+            sampler.constrain(constraint)  # type: ignore[arg-type]
         answer = AnswerText(self.runner.tokenizer.detokenizer(), params.stop)
         self.scheduler.add(Generating(request_id, list(tokens), max_tokens, params, sampler, answer, whole))
 
@@ -137,3 +155,8 @@ class Bench:
 
     def tokens(self, request_id: int) -> list[int]:
         return [t for chunk in self.chunks.get(request_id, []) for t in chunk.token_ids]
+
+    def answers(self) -> list[tuple[Any, ...]]:
+        """All that the sampler decides of each answer, in the order of the requests."""
+        answers = (joined(chunks) for _, chunks in sorted(self.chunks.items()))
+        return [(a.token_ids, a.text, a.logprobs, a.finish_reason) for a in answers]

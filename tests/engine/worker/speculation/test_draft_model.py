@@ -18,8 +18,8 @@ from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits
 from lqmf_runner.engine.worker.speculation.draft_model import Acceptance, DraftModel
 from lqmf_runner.engine.worker.text import AnswerText
 from lqmf_runner.errors import DoesNotFitError, EngineError
-from lqmf_runner.types import SamplingParams, joined
-from tests.support.engine.scheduling import EOS, N_VOCAB, Bench, ScriptedRunner
+from lqmf_runner.types import SamplingParams
+from tests.support.engine.scheduling import EOS, N_VOCAB, Bench, Only, ScriptedRunner
 
 from .test_ngrams import KnownCosts, NoisyRunner
 
@@ -268,31 +268,14 @@ def test_penalties_and_logprobs_see_every_position_as_without_drafts() -> None:
         bench.add(1, PROMPT, max_tokens=60, frequency_penalty=2.0, presence_penalty=2.0, logprobs=2)
         bench.add(2, PROMPT[::-1], max_tokens=60, repetition_penalty=1.5, logit_bias={30: -100.0})
         bench.run()
-        answers = {i: joined(chunks) for i, chunks in bench.chunks.items()}
-        found.append([(a.token_ids, a.text, a.logprobs, a.finish_reason) for _, a in sorted(answers.items())])
+        found.append(bench.answers())
     assert found[0] == found[1]
     assert drafting.scheduler.stats().draft_model_accepted_tokens > 0
 
 
-class _AllowsSmall:
-    """A constraint that lets only tokens below 30 through, and then refuses what is drafted."""
-
-    complete = False
-
-    def advance(self, token: int) -> None:
-        assert token < 30
-
-    def mask_out(self, scores: np.ndarray) -> None:
-        scores[30:] = -np.inf
-
-
 def test_a_constraint_refuses_what_is_drafted() -> None:
     bench = DraftBench()
-    params = SamplingParams(temperature=0)
-    sampler = Sampler(params, PROMPT, N_VOCAB)
-    sampler.constrain(_AllowsSmall())  # type: ignore[arg-type]
-    answer = AnswerText(bench.runner.tokenizer.detokenizer(), ())
-    bench.scheduler.add(Generating(1, [*PROMPT], 20, params, sampler, answer))
+    bench.add(1, PROMPT, max_tokens=20, constraint=Only(lambda token: token < 30))
     bench.run()
     assert len(bench.tokens(1)) == 20
     assert max(bench.tokens(1)) == 29

@@ -18,8 +18,8 @@ from lqmf_runner.engine.worker.speculation.ngrams import NgramDrafter, Outcomes
 from lqmf_runner.engine.worker.speculation.step_costs import StepCosts
 from lqmf_runner.engine.worker.text import AnswerText
 from lqmf_runner.errors import EngineError
-from lqmf_runner.types import SamplingParams, joined
-from tests.support.engine.scheduling import EOS, N_VOCAB, Bench, ScriptedRunner
+from lqmf_runner.types import SamplingParams
+from tests.support.engine.scheduling import EOS, N_VOCAB, Bench, Only, ScriptedRunner
 
 LOOP = [*range(100, 120)] * 2  # 100 follows 119 only here
 
@@ -243,33 +243,16 @@ def test_penalties_and_logprobs_see_every_position_as_without_drafts() -> None:
         bench.add(1, LOOP, max_tokens=60, frequency_penalty=2.0, presence_penalty=2.0, logprobs=2)
         bench.add(2, LOOP, max_tokens=60, repetition_penalty=1.5, logit_bias={100: -100.0})
         bench.run()
-        answers = {i: joined(chunks) for i, chunks in bench.chunks.items()}
-        found.append([(a.token_ids, a.text, a.logprobs, a.finish_reason) for _, a in sorted(answers.items())])
+        found.append(bench.answers())
     assert found[0] == found[1]
     assert bench.scheduler.stats().accepted_tokens > 0
-
-
-class _Allows:
-    """A constraint that lets only even tokens through."""
-
-    complete = False
-
-    def advance(self, token: int) -> None:
-        assert token % 2 == 0
-
-    def mask_out(self, scores: np.ndarray) -> None:
-        scores[1::2] = -np.inf
 
 
 def test_a_constraint_refuses_what_is_drafted() -> None:
     for kind in ("off", "ngram"):
         bench = bench_of(LoopingRunner(1), speculation=kind)
-        params = SamplingParams(temperature=0)
-        sampler = Sampler(params, LOOP, N_VOCAB)
-        sampler.constrain(_Allows())  # type: ignore[arg-type]
-        answer = AnswerText(bench.runner.tokenizer.detokenizer(), ())
         prompt = [100, 0, 0, 101, 7, *LOOP[:-1], 119, 100, 0, 0]
-        bench.scheduler.add(Generating(1, prompt, 6, params, sampler, answer))
+        bench.add(1, prompt, max_tokens=6, constraint=Only(lambda token: token % 2 == 0))
         bench.run()
         assert all(token % 2 == 0 for token in bench.tokens(1)), bench.tokens(1)
         assert len(bench.tokens(1)) == 6
