@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +24,7 @@ from ..results.metrics import METRICS
 from ..results.schema import ModelResult
 from ..results.times import now
 from .mlflow_connection import connected
-from .store_lock import locked_database, locked_store
+from .store_lock import locked_database, locked_registry
 from .values import TAG_LENGTH, shorten
 from .versions import AliasChange, AliasState
 
@@ -98,8 +96,8 @@ def list_versions(config: TrackingConfig) -> list[WeightsVersion]:
 def apply_change(config: TrackingConfig, change: AliasChange) -> AliasState:
     """Change an alias, or say where it is if it is not where the change expects it.
 
-    The lock makes that one step: on this machine, and in a PostgreSQL database for all. Of machines that share an
-    MLflow server, the alias is read before and after.
+    The lock makes that one step: for this user on this machine, and in a PostgreSQL database for all. Of others that
+    share an MLflow server, the alias is read before and after.
 
     Raises:
         UserInputError: there is no such version, or no such alias is allowed.
@@ -109,7 +107,7 @@ def apply_change(config: TrackingConfig, change: AliasChange) -> AliasState:
 
     name = registry_name(change.name)
     with (
-        locked_store(config, Path(tempfile.gettempdir())),
+        locked_registry(config),
         connected(config) as client,
         locked_database(config),
     ):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,13 +36,54 @@ def locked_store(config: TrackingConfig, folder: Path) -> Iterator[None]:
     Args:
         folder: held where the store is not a SQLite file, whose own folder is made if it is not there.
     """
-    if config.uri.startswith("sqlite:///") and not config.uri.endswith(":memory:"):
-        folder = Path(config.uri.removeprefix("sqlite:///")).parent
-        folder.mkdir(parents=True, exist_ok=True)
-    elif is_postgres(config.uri):
+    if is_postgres(config.uri):
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    with _locked(os.open(_sqlite_folder(config) or folder, os.O_RDONLY)):
+        yield
+
+
+@contextlib.contextmanager
+def locked_registry(config: TrackingConfig) -> Iterator[None]:
+    """Hold the registry of a store against other processes of this user while an alias is moved.
+
+    Of a SQLite file its folder is held, as by `locked_store`. For any other store it is a file in the temporary folder
+    with a name of its own. A PostgreSQL database is not held here but by `locked_database`.
+
+    Raises:
+        TrackingError: the file belongs to somebody else, or cannot be made.
+    """
+    if is_postgres(config.uri):
+        yield
+        return
+    if folder := _sqlite_folder(config):
+        descriptor = os.open(folder, os.O_RDONLY)
+    else:
+        store = hashlib.blake2b(config.uri.rstrip("/").encode(), digest_size=8).hexdigest()
+        file = Path(tempfile.gettempdir()) / f"lqmf-{os.getuid()}-registry-{store}.lock"
+        try:
+            descriptor = os.open(file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise TrackingError(
+                f"the registry cannot be locked: {file.name} in the temporary folder: {error.strerror}",
+                hint="delete that file, or set TMPDIR to a folder that you can write",
+            ) from None
+    with _locked(descriptor):
+        yield
+
+
+def _sqlite_folder(config: TrackingConfig) -> Path | None:
+    """The folder of a SQLite file, made if it is not there; None for another store."""
+    if not config.uri.startswith("sqlite:///") or config.uri.endswith(":memory:"):
+        return None
+    folder = Path(config.uri.removeprefix("sqlite:///")).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Hold an open file or folder, and close it."""
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
