@@ -12,7 +12,7 @@ __all__ = ["EngineClient", "load_engine"]
 
 
 async def load_engine(spec: ModelSpec, on_progress: Callable[[float], None] | None = None) -> EngineClient:
-    """Load a located model and return when it answers: worker processes, or the client of remote endpoints.
+    """Load a located model and return when it is ready: as worker processes, or as the client of remote endpoints.
 
     Args:
         on_progress: takes the share of the load that is done, 0 to 1.

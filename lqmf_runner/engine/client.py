@@ -39,7 +39,9 @@ class EngineClient(ABC):
 
     @property
     def on_lost(self) -> Callable[[LqmfError], None] | None:
-        """Called once when the engine dies by itself (not by `close`); soon, if it has died before this is set."""
+        """Called once when the engine dies by itself (not by `close`). If it has died already, it is called soon after
+        this is set.
+        """
         return self._on_lost
 
     @on_lost.setter
@@ -50,7 +52,7 @@ class EngineClient(ABC):
             self._untold = None
 
     def report_loss(self, error: LqmfError) -> None:
-        """Tell whoever sets `on_lost` that the engine has died. For engines."""
+        """Call `on_lost` because the engine has died. For engines."""
         if self._on_lost is None:
             self._untold = error
         else:
@@ -58,7 +60,7 @@ class EngineClient(ABC):
 
     @abstractmethod
     def stream(self, request: GenerationRequest, *, whole: bool = False) -> AsyncGenerator[list[Chunk], None]:
-        """Stream the answer: each item holds all chunks that have arrived, so that they can be sent on together.
+        """Stream the answer. Each item holds all chunks that have arrived, so that they can be sent on together.
 
         The last chunk has `finish_reason` and `usage`. Closing the iterator early cancels the request at the
         engine's next step.
@@ -103,7 +105,7 @@ class EngineClient(ABC):
     async def option_logprobs(
         self, request: GenerationRequest, options: Sequence[Sequence[str]]
     ) -> OptionLogprobs:
-        """How likely each option is as the beginning of the answer; nothing is generated.
+        """The probability of each option as the beginning of the answer. Nothing is generated.
 
         Args:
             request: the prompt; its sampling settings do not matter.
@@ -117,7 +119,7 @@ class EngineClient(ABC):
         raise InvalidRequestError(f"'{self.info.name}' does not tell the log-probabilities of next tokens")
 
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
-        """A vector for each text, or for its tokens, from a model whose `info.embeddings` says that it gives them.
+        """A vector for each text, or for its tokens, from a model whose `info.embeddings` is true.
 
         Raises:
             InvalidRequestError: this model does not, or a text is longer than it takes.
@@ -140,10 +142,10 @@ class EngineClient(ABC):
 
     @abstractmethod
     async def memory(self) -> MemoryUse:
-        """Memory the engine uses now and at most so far (zeros where it cannot be known)."""
+        """Memory that the engine uses now, and its maximum so far (zeros if unknown)."""
 
     def replicas(self) -> list[ReplicaState]:
-        """The engines that this one spreads requests over; none where it is a single one."""
+        """The engines that this one spreads requests over. Empty for a single engine."""
         return []
 
     async def scale(self, count: int) -> None:
@@ -156,7 +158,7 @@ class EngineClient(ABC):
         raise ConflictError(f"'{self.info.name}' is a single engine and has no replicas")
 
     async def reset_prefix_cache(self) -> bool:
-        """Forget the prompts that were cached for reuse; False where an engine has no such call."""
+        """Drop the prompts that are cached for reuse. False if the engine has no such call."""
         return False
 
     @property
@@ -165,7 +167,7 @@ class EngineClient(ABC):
         return PromptCacheUse()
 
     async def shrink_prompt_cache(self, mb: float) -> None:
-        """Drop prompts from main memory until they take at most `mb`. Returns before the engine has done so."""
+        """Drop prompts from main memory until they take at most `mb`. Returns before this is done."""
         return
 
     @abstractmethod

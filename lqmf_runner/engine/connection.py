@@ -1,4 +1,4 @@
-"""`Connection`: the front's end of a worker's stream socket, whatever kind of socket that is."""
+"""`Connection`: the front's end of a worker's stream socket, for any kind of socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Connection(asyncio.Protocol):
-    """Sends commands to one worker and passes its events on to the requests that they answer.
+    """Sends commands to one worker and passes its events to the requests that they answer.
 
     Args:
         on_closed: called once if the worker closes the connection. It may then `refuse`, and must `end`.
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
                 self.send(Cancel(request_id))
 
     async def ask(self, command: Callable[[int], protocol.Command], kind: type[T]) -> T:
-        """The reply to the command that `command` makes of an id."""
+        """The reply to the command that `command` makes from an id."""
         request_id = next(self._ids)
         reply = self._replies[request_id] = self._loop.create_future()
         try:
@@ -96,11 +96,11 @@ class Connection(asyncio.Protocol):
         self.transport.write(frame)
 
     def refuse(self, error: LqmfError) -> None:
-        """Raise `error` from now on when something is sent. What waits for an answer goes on waiting."""
+        """Raise `error` from now on when something is sent. Pending requests keep waiting."""
         self._error = error
 
     def end(self, error: LqmfError) -> None:
-        """Fail everything that waits with `error`, and close the connection."""
+        """Fail all pending requests with `error`, and close the connection."""
         if self._error is None:
             self._error = error
         if not self.loaded.done():
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
 
 
 class _Answer:
-    """The chunks of an answer that have arrived and were not read yet."""
+    """The chunks of an answer that have arrived and have not been read."""
 
     __slots__ = ("_arrived", "_chunks", "_loop", "error")
 
@@ -193,7 +193,7 @@ class _Answer:
             self._arrived.set_result(None)
 
     async def take(self) -> list[Chunk]:
-        """All there is, at least one; an error comes after the chunks that came before it."""
+        """All chunks that are there, at least one. An error comes after the chunks that preceded it."""
         while not self._chunks:
             if self.error is not None:
                 raise self.error

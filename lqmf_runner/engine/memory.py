@@ -1,4 +1,4 @@
-"""Memory of a process as the operating system and the GPU's driver count it."""
+"""Memory of a process, from the operating system and the GPU's driver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MB = 1e6
 
 
 class MemoryMeter:
-    """Reads the memory of one process. GPU figures come from NVML where it is installed and there is a GPU."""
+    """Reads the memory of one process. GPU figures come from NVML if it is installed and there is a GPU."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""A model that is loaded at its first use, and the observer that is shown the progress of loads and other work."""
+"""A model that is loaded at its first use, and the observer that shows the progress of loads and other work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely each of some options is as the beginning of an answer: which tokens to ask for, and the sums."""
+"""The probability of each of several options as the beginning of an answer: which tokens to ask for, and the sums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PreparedOptions(msgspec.Struct, frozen=True):
     options: list[list[list[int]]]
 
     def contexts(self) -> list[tuple[list[int], list[int]]]:
-        """Where to read next-token scores: (tokens up to there, tokens of interest after them), the prompt first."""
+        """Where next-token scores are needed: (context tokens, tokens of interest after them), the prompt first."""
         wanted: dict[tuple[int, ...], set[int]] = {(): set()}
         for sequence in self._sequences():
             for i, token in enumerate(sequence):
@@ -52,7 +52,7 @@ class PreparedOptions(msgspec.Struct, frozen=True):
 def encode_options(
     options: Sequence[Sequence[str]], encode: Callable[[str], list[int]]
 ) -> list[list[list[int]]]:
-    """Token sequences of each option: all its forms of one token, or else its first form whole.
+    """Token sequences of each option: all its forms that are one token, otherwise its first form.
 
     Raises:
         InvalidRequestError: an option has no tokens, or two have one in common.

@@ -1,4 +1,4 @@
-"""The process behind a connection: who started it, who measures its memory, how it ends."""
+"""The process behind a connection: how it is started, how its memory is measured, and how it ends."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class WorkerProcess(ABC):
 
     @abstractmethod
     async def exit_code(self) -> int | None:
-        """Its exit code, or minus the number of the signal that ended it; None if that is not known within a moment."""
+        """Its exit code, or minus the number of the signal that ended it. None if it is not known within a moment."""
 
     @abstractmethod
     async def memory(self) -> MemoryUse:
-        """What it uses now and used at most; zeros once it has ended."""
+        """Current and maximum use; zeros once it has ended."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -73,7 +73,7 @@ class LocalProcess(WorkerProcess):
     """
 
     def __init__(self, connection: socket.socket, n_threads: int, **environment: str) -> None:
-        # A file and no pipe: nobody reads it, and a full pipe would stop the worker.
+        # A file, not a pipe: nobody reads it, and a full pipe would block the worker.
         self._log = None if os.environ.get("LQMF_DEBUG") == "1" else tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker", str(connection.fileno())],
@@ -129,13 +129,13 @@ def kill(process: subprocess.Popen[Any], what: str) -> None:
 
 
 def thread_count(spec: ModelSpec) -> int:
-    """The threads that a worker of this process computes with."""
+    """The number of threads of a worker of this process."""
     threads: Any = spec.options.get("n_threads")
     return int(threads or usable_cores())
 
 
 def loss(name: str, code: int | None, *, node: str = "", loading: bool = False) -> EngineLostError:
-    """The error of requests whose worker has ended with `code`; None where that is not known."""
+    """The error of requests whose worker has ended with `code`; None means that the code is unknown."""
     what = "the files may be damaged" if loading else "its requests failed; load the model again"
     where = f" on node {node}" if node else ""
     return EngineLostError(
@@ -150,7 +150,7 @@ def _environment(n_threads: int) -> dict[str, str]:
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         "OMP_NUM_THREADS": threads,
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML counts GPUs
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the order of NVML
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # weights in huge pages: fewer misses in the TLB
         **{k: v for k, v in os.environ.items() if k not in SECRETS and not SECRET_KEY.search(k)},
         "PYTHONPATH": os.pathsep.join(paths),

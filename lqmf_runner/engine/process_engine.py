@@ -40,7 +40,8 @@ from .protocol import (
 
 
 class ProcessEngine(EngineClient):
-    """Talks to one worker over one connection.
+    """Talks to one worker over one connection. The worker ends when its connection closes, so it never outlives this
+    process.
 
     The worker ends when its connection closes, so it cannot outlive this process however that ends.
 
@@ -83,7 +84,7 @@ class ProcessEngine(EngineClient):
 
     @property
     def pid(self) -> int:
-        """Process id of the worker, on its machine."""
+        """Process id of the worker on its machine."""
         return self._process.pid
 
     @property
@@ -154,7 +155,7 @@ class ProcessEngine(EngineClient):
         self._farewell = asyncio.get_running_loop().create_task(self._report_loss())
 
     async def _report_loss(self) -> None:
-        """Fail all requests, with the exit code where it can be known."""
+        """Fail all requests, with the exit code if it is known."""
         code = await self._process.exit_code()
         self.give_up(loss(self._name, code, node=self.place, loading=not self.connection.loaded.done()))
 

@@ -1,7 +1,7 @@
 """The messages between the front process and a worker, and their frames.
 
-A frame is a little-endian 32-bit length and that many bytes of MessagePack: a list of commands one way, a list of
-events the other. All events of one step travel in one frame.
+A frame is a little-endian 32-bit length and that many bytes of MessagePack: a list of commands to the worker, or a list
+of events from it. All events of one step are in one frame.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):
-    """Answer a request: `Delta` events until one has a finish reason; two at most if only the `whole` is wanted."""
+    """Answer a request with `Delta` events until one has a finish reason; with at most two if `whole` is set."""
 
     id: int
     request: GenerationRequest
@@ -36,7 +36,7 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """Nobody reads request `id` any more."""
+    """Request `id` has no reader any more."""
 
     id: int
 
@@ -101,13 +101,13 @@ class GetStats(msgspec.Struct, frozen=True, tag=True):
 
 
 class ResetPrefixCache(msgspec.Struct, frozen=True, tag=True):
-    """Answered with a `Reply` that holds True, once no idle slot and no main memory holds a prompt any more."""
+    """Answered with a `Reply` that holds True, once no idle slot and no main memory holds a prompt."""
 
     id: int
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True):
-    """Answered at once with a `Pong`, whatever the worker is doing."""
+    """Answered at once with a `Pong`, even while a step or a load runs."""
 
 
 class ShrinkPromptCache(msgspec.Struct, frozen=True, tag=True):
@@ -141,7 +141,7 @@ class Loading(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """The model answers from now on."""
+    """The model is ready."""
 
     info: ModelInfo
 
@@ -170,11 +170,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Pong(msgspec.Struct, frozen=True, tag=True):
-    """The worker is there."""
+    """The worker is alive."""
 
 
 class PromptCacheChanged(msgspec.Struct, frozen=True, tag=True):
-    """How the cache of prompts in main memory is used from now on."""
+    """The new use of the cache of prompts in main memory."""
 
     use: PromptCacheUse
 
@@ -214,12 +214,12 @@ def failure(request_id: int | None, error: BaseException) -> Failed:
 
 
 def _memory_ran_out(error: BaseException) -> bool:
-    """Whether an allocation failed. Native code says so with a RuntimeError, and in its own words."""
+    """Whether an allocation failed. Native code reports it as a RuntimeError with its own message."""
     text = str(error).lower()
     words = ("allocate memory", "bad_alloc", "out of memory")
     return isinstance(error, MemoryError) or any(word in text for word in words)
 
 
 def error_from(event: Failed) -> LqmfError:
-    """The error on this side of the border."""
+    """The error as an exception in this process."""
     return error_types().get(event.kind, EngineError)(event.message, hint=event.hint)

@@ -1,7 +1,7 @@
 """`RemoteEngine`: any OpenAI-compatible endpoint as an `EngineClient`.
 
-What an endpoint does not tell stays zero (memory, engine-side timing). Token ids are not part of the API, so chunks
-carry text only and the counts come from the endpoint's `usage`.
+Values that an endpoint does not report stay zero (memory, engine-side timing). Token ids are not part of the API, so
+chunks carry text only and the counts come from the endpoint's `usage`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class RemoteEngine(EngineClient):
 
     @property
     def served(self) -> str:
-        """The name that the model has at the endpoint."""
+        """The model's name at the endpoint."""
         return self._model
 
     async def stream(
@@ -144,7 +144,7 @@ class RemoteEngine(EngineClient):
                         if chunk.text or chunk.reasoning:
                             last = time.perf_counter()
                             first = first or last
-                        if chunk.reasoning and thoughts:  # the endpoint tells them apart itself
+                        if chunk.reasoning and thoughts:  # the endpoint separates them itself
                             yield [_divided(Chunk(), thoughts, last=True)]
                             thoughts = None
                         yield [_divided(chunk, thoughts)]
@@ -164,7 +164,7 @@ class RemoteEngine(EngineClient):
         yield [Chunk(finish_reason=reader.finish_reason, usage=usage)]
 
     def _thought_reader(self, request: GenerationRequest) -> ThoughtReader | None:
-        """What tells thoughts from the text, where the endpoint may not do it: if the request wants that."""
+        """Separates thoughts from the text, if the request asks for it and the endpoint may not do it."""
         return thought_reader(request, thinks=False)
 
     async def score(self, tokens: Sequence[int] | str, *, top: int = 0) -> Score:
@@ -220,11 +220,11 @@ class RemoteEngine(EngineClient):
         await self._client.aclose()
 
     def _root(self, path: str) -> str:
-        """vLLM, SGLang and llama-server keep these routes beside `/v1`, not under it."""
+        """vLLM, SGLang and llama-server have these routes beside `/v1`, not below it."""
         return str(self._client.base_url).rstrip("/").removesuffix("/v1") + path
 
     async def _post(self, path: str, body: dict[str, Any], *names: str) -> Any:
-        """The first of the named fields that the answer has; the whole of it where none is named."""
+        """The first of the named fields in the answer; the whole answer if no field is named."""
         response = await _checked(self._client.post(path, json=body), redact_text(str(self._client.base_url)))
         try:
             answer = response.json()

@@ -1,4 +1,4 @@
-"""Tells a model's thoughts, which it writes between <think> and </think>, from its answer while it comes."""
+"""Separates a model's thoughts, which it writes between <think> and </think>, from its answer while it streams."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LEFT_OPEN = re.compile(rf"{_OPEN}(?!(\\n|\s)*{_CLOSE})")  # in a template's sou
 
 
 def knows_thoughts(template: str) -> bool:
-    """Whether a chat template is one of a model that thinks."""
+    """Whether a chat template belongs to a model that thinks."""
     return _SWITCH in template or _OPEN in template or "reasoning_effort" in template
 
 
 def opens_thoughts(template: str, options: Mapping[str, Any]) -> bool:
-    """Whether the template itself begins the thoughts of an answer, as far as its source tells.
+    """Whether the template itself opens the thoughts of an answer, judged by its source.
 
     Args:
         options: the variables that it is given. Without its switch among them it is not known what it does.
@@ -32,7 +32,7 @@ def opens_thoughts(template: str, options: Mapping[str, Any]) -> bool:
 
 
 def thought_reader(asked: GenerationRequest, *, thinks: bool, opened: bool = False) -> ThoughtReader | None:
-    """What reads the answer to a request, or None where its text stays as it is.
+    """A reader that separates thoughts in the answer to a request, or None if its text is not to be changed.
 
     Thoughts are told apart in a chat with a model that thinks, unless the request wants them to be or not to be. A
     constrained answer has none, as the constraint holds from its first token.

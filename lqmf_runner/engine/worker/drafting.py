@@ -1,4 +1,6 @@
-"""Who drafts for the decode tokens of a step: the request's own n-grams, else the draft model if there is one."""
+"""Chooses the drafter of the decode tokens of a step: the request's own n-grams, otherwise the draft model if there is
+one.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class Drafting:
         self._outcomes = Outcomes()
 
     def spans(self, decoding: Sequence[Running], n_requests: int) -> list[Span]:
-        """The spans of requests that decode, in their order.
+        """The spans of decoding requests, in their order.
 
         Args:
             n_requests: that run or wait; with many of them a step is full without drafts.
@@ -66,7 +68,7 @@ class Drafting:
     def _ask_model(
         self, model: DraftModel, decoding: Sequence[Running], drafts: list[Sequence[int]], room: int
     ) -> None:
-        """Put drafts of the draft model where there are none."""
+        """Add drafts of the draft model for requests that have none."""
         asked: dict[int, Asked] = {}
         for index, running in enumerate(decoding):
             request = running.request
@@ -89,18 +91,18 @@ class Drafting:
             self.draft_model.leave(running.model_drafter)
 
     def reset(self) -> None:
-        """Forget what the draft model knows of requests that have ended."""
+        """Drop what the draft model holds of requests that have ended."""
         if self.draft_model is not None:
             self.draft_model.reset()
 
     def note(self, n_rows: int, seconds: float) -> None:
-        """Take in what a step over decode tokens and drafts cost, without the drafts themselves."""
+        """Learn the cost of a step over decode tokens and drafts, without the time of drafting."""
         if self.enabled:
             self._costs.note(n_rows, seconds)
 
     @property
     def seconds(self) -> float:
-        """That the draft model took since the load."""
+        """Time of the draft model since the load."""
         return 0.0 if self.draft_model is None else self.draft_model.seconds
 
     @property

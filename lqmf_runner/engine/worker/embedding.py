@@ -45,7 +45,7 @@ class EmbeddingQueue:
         self._stats = EngineStats()
 
     def run(self, inbox: queue.SimpleQueue[Any]) -> NoReturn:
-        """Run the model while there are requests, one batch at a time, so that a request can be cancelled."""
+        """Run the model while there are requests, one batch at a time, so requests can be cancelled."""
         while True:
             while not (self._waiting and inbox.empty()):
                 self._take(inbox.get())
@@ -72,7 +72,7 @@ class EmbeddingQueue:
                 self._emit([Reply(request_id, True)])
 
     def _step(self, state: EmbeddingState) -> None:
-        """One more batch of a request; its answer when that was the last."""
+        """Compute one more batch of a request. Sends its answer after the last batch."""
         rest = state.texts[len(state.vectors) :]
         batch = rest[: self._embedder.fits(rest)]
         began = time.perf_counter()

@@ -98,7 +98,7 @@ class Connection:
 
 
 class Intake:
-    """Makes a `Request` of each request, in a thread of its own.
+    """Makes a `Request` of each request in its own thread.
 
     Another thread reads the commands from the start, so that the process also ends if the front ends during a load,
     and so that it answers a `Ping` whatever else it does. Commands are handled once `attach` has given it the model.
@@ -166,7 +166,7 @@ class Intake:
             self._connection.send([protocol.failure(getattr(command, "id", None), error)])
 
     def _handle_apart(self, command: Any) -> None:
-        """In another thread: its text takes seconds to tokenize, and later requests must not wait for it."""
+        """Handle it in another thread: its text takes seconds to tokenize, and later requests must not wait for it."""
 
         def handle() -> None:
             self._handle_safely(command)
@@ -284,7 +284,7 @@ class Intake:
         return Generating(request_id, tokens, max_tokens, params, sampler, answer, whole, thoughts)
 
     def _prompt(self, request: GenerationRequest) -> tuple[list[int], bool]:
-        """The tokens of the prompt, and whether the chat template has begun thoughts at its end."""
+        """The tokens of the prompt, and whether the chat template has opened thoughts at its end."""
         match request.messages, request.prompt, request.prompt_tokens:
             case tuple(messages), None, None:
                 text = self._chat_text(request, messages)
@@ -300,7 +300,7 @@ class Intake:
                 raise InvalidRequestError("give exactly one of messages, prompt and prompt tokens")
 
     def _text_tokens(self, text: str | list[int]) -> list[int]:
-        """Those of a text that is to be embedded, with all that the model expects around it."""
+        """The tokens of a text to embed, with the special tokens that the model expects around it."""
         tokens = self._tokenizer.encode_whole(text) if isinstance(text, str) else text
         self._check_tokens(tokens)
         if not tokens:

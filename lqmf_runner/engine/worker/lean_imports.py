@@ -1,4 +1,4 @@
-"""Keeps out of a worker what packages load at their import and inference does not use: seconds, and 100 MB."""
+"""Blocks imports of packages that inference does not need. They would cost a worker seconds and 100 MB."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import sys
 from types import ModuleType
 from typing import Any, cast
 
-# scipy computes losses, boto3 talks to Amazon, torchao is another quantizer. Whoever asks finds them not installed.
+# scipy computes losses, boto3 is for Amazon, torchao is another quantizer. They appear as not installed.
 UNUSED = ("scipy", "boto3", "torchao", "datasets", "pandas")
 
 
 def prepare_torch() -> None:
     """Call this before transformers is imported, in a process that runs a model and does nothing else.
 
-    `torch.compile` then leaves functions as they are: bitsandbytes compiles its optimizers at import, and gptqmodel a
+    `torch.compile` then returns functions unchanged: bitsandbytes compiles its optimizers at import, and gptqmodel a
     layer whose kernel is compiled already.
     """
     for name in UNUSED:

@@ -1,4 +1,4 @@
-"""What the scheduler works on: a request generates tokens or scores those it has."""
+"""The scheduler's unit of work: a request that generates tokens, or scores given ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .text import AnswerText
 
 @dataclass(slots=True, eq=False)
 class _TokenSequence:
-    """What both kinds have.
+    """The common part of both kinds.
 
     Attributes:
         tokens: of the prompt; an answer's are appended.

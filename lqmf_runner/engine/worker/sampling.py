@@ -43,7 +43,7 @@ def check_sampling(params: SamplingParams) -> None:
 
 
 class Sampler:
-    """Chooses the tokens of one request and remembers what the penalties, the seed and the constraint need.
+    """Chooses the tokens of one request. Holds the state of its penalties, seed and constraint.
 
     Attributes:
         matcher: of the request's constraint; None lets every token be chosen.
@@ -76,7 +76,7 @@ class Sampler:
         self._changes_logits = True
 
     def sample(self, logits: Logits) -> int:
-        """The next token id for one row of logits, shape [n_vocab]. The row is left as it is.
+        """The next token id for one row of logits, shape [n_vocab]. The row is not changed.
 
         Raises:
             EngineError: the model produced NaN.

@@ -1,14 +1,14 @@
 """Continuous batching, the same for every format.
 
-Each step computes one token of every decoding request and spends the rest of its token budget on prompts, in order of
-arrival. While others decode, prompts get at most `prefill_chunk` tokens a step, so that a long prompt does not stall
-them. If more prompts wait than requests decode and the prompts are short, they get proportionally more, so that
-requests that arrive together start together. A prompt that begins like one that is being computed waits for it and
+Each step computes one token of every decoding request. The rest of its token budget goes to prompts, in order of
+arrival. While other requests decode, prompts get at most `prefill_chunk` tokens a step, so a long prompt does not stall
+them. If more prompts wait than requests decode and the prompts are short, they get proportionally more, so requests
+that arrive together start together. A prompt with the same beginning as one that is being computed waits for it and
 reuses its cache.
 
-A decode token may have a draft of the tokens after it in its step (`speculation/`). The sampler then chooses at each
-position as it would without the draft, and goes on while it chooses what was drafted. So the text does not depend on
-drafts, but for the rounding of kernels that compute several rows.
+A decode token may have a draft of the next tokens in its step (`speculation/`). The sampler then chooses at each
+position as it would without the draft, and continues as long as it chooses the drafted token. So the text does not
+depend on drafts, except for the rounding of kernels that compute several rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .speculation.step_costs import StepCosts
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """What bounds a step and the queue.
+    """Limits of a step and of the queue.
 
     Attributes:
         n_batch: tokens in a step.
@@ -64,7 +64,7 @@ Work = tuple[Running, Span]
 
 
 class Scheduler:
-    """Runs requests on a `ModelRunner`. Used by one thread; `emit` gets the events of a step together."""
+    """Runs requests on a `ModelRunner`. Used by one thread. `emit` gets the events of a step together."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Scheduler:
         )
 
     def reset_prefix_cache(self) -> None:
-        """Forget what idle slots and main memory hold, so that no later prompt reuses it."""
+        """Drop the prompts in idle slots and main memory, so no later prompt reuses them."""
         self._prefixes.reset()
         self._drafting.reset()
         self._report_prompts()
@@ -189,11 +189,11 @@ class Scheduler:
                 self._drafting.note(sum(len(span.tokens) for span in spans), seconds)
 
     def _with_room(self, plan: Sequence[Work]) -> Sequence[Work]:
-        """The work that the KV cache has room for. A request that it cannot grow for fails, the others go on."""
+        """The work for which the KV cache has room. A request for which it cannot grow fails, the others go on."""
         try:
             self._reserve([span for _, span in plan])
             return plan
-        except Exception:  # each is asked for alone, and gets its own
+        except Exception:  # each is reserved alone and gets its own error
             fitting = []
         for work in plan:
             try:
@@ -204,7 +204,7 @@ class Scheduler:
         return fitting
 
     def _reserve(self, spans: Sequence[Span]) -> None:
-        """Let the KV cache grow; where memory does not hold a larger one, the prompts in main memory give way to it."""
+        """Grow the KV cache. If memory does not hold a larger one, drop prompts in main memory for it."""
         try:
             self._runner.reserve(spans)
         except DoesNotFitError:
@@ -269,7 +269,7 @@ class Scheduler:
             short = sum(left) <= self._limits.prefill_chunk * len(left)
             times = max(1, len(left) // len(plan)) if short else 1
             budget = min(budget, self._limits.prefill_chunk * times)
-        budget = max(budget, 2 * self._least)  # less might hold no chunk of a prompt at all
+        budget = max(budget, 2 * self._least)  # less could be too small for any chunk of a prompt
         for running in prompts:
             if budget > 0:
                 request = running.request
@@ -297,7 +297,7 @@ class Scheduler:
                 self._leave(running)
 
     def _generate(self, running: Running, request: Generating, span: Span, rows: Logits, now: float) -> None:
-        """Choose the token after the span; with a draft in it, one after each position up to what is refused."""
+        """Choose the token after the span. With a draft in it, choose after each position up to the first rejection."""
         draft, drafter = span.tokens[len(span.tokens) - span.n_rows + 1 :], running.drafter
         drafter.drafted += len(draft)
         count_drafts(self._stats, drafter, drafted=len(draft))
@@ -370,13 +370,13 @@ class Scheduler:
             self._leave(running)
 
     def _leave(self, running: Running) -> None:
-        """The request ends; its slot keeps the tokens that were computed."""
+        """End a request. Its slot keeps the computed tokens."""
         self._running.remove(running)
         self._drafting.leave(running)
         self._prefixes.table.release(running.slot)
 
     def _fail(self, plan: Sequence[Work], error: Exception) -> None:
-        """A step failed: what the KV cache of its slots holds is unknown now."""
+        """A step failed: the content of its slots is unknown now."""
         for running, _ in plan:
             self._events.append(failure(running.request.id, error))
             self._leave(running)

@@ -1,4 +1,4 @@
-"""Row sinks: they take the logits of a token sequence that is scored, not generated."""
+"""Row sinks: they receive the logits of a token sequence that is scored, not generated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WHOLE_STEP = 1 << 30
 
 
 class RowSink(Protocol):
-    """Takes the rows of logits of one request as the scheduler computes them.
+    """Receives the rows of logits of one request as the scheduler computes them.
 
     Attributes:
         first_row: position of the first token whose next-token logits are wanted; all after it are wanted too.
@@ -35,7 +35,7 @@ class RowSink(Protocol):
         """
 
     def result(self, n_cached: int) -> Any:
-        """What the request is answered with, once all rows were taken; `n_cached` of its tokens were reused."""
+        """The answer to the request, after all rows were taken. `n_cached` of its tokens were reused."""
 
 
 class ScoreSink:

@@ -1,4 +1,6 @@
-"""From tokens to text that may be shown: stop strings that straddle tokens are found before they leak out."""
+"""From tokens to text that can be sent. Stop strings that span several tokens are found before any part of them is
+sent.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ class Detokenizer(Protocol):
     """Turns a stream of tokens into text without ever splitting a character."""
 
     def add(self, token: int) -> str:
-        """The text that has become complete with this token (often the token's own, sometimes none)."""
+        """The text that is complete with this token (often the token's own text, sometimes none)."""
 
     def finish(self) -> str:
-        """What is left of an incomplete character, as U+FFFD."""
+        """The rest of an incomplete character, as U+FFFD."""
 
 
 class BytesDetokenizer:
@@ -45,7 +47,7 @@ class AnswerText:
         return self._release(self._detokenizer.add(token), final=False)
 
     def finish(self) -> str:
-        """The rest, once no more tokens come."""
+        """The rest of the text, after the last token."""
         return "" if self.stopped else self._release(self._detokenizer.finish(), final=True)
 
     def _release(self, text: str, *, final: bool) -> str:
@@ -63,7 +65,7 @@ class AnswerText:
         return ready
 
     def _possible_stop(self) -> int:
-        """Length of the longest end of the held text that a stop string begins with."""
+        """Length of the longest suffix of the held text that is a prefix of a stop string."""
         longest = max(len(s) for s in self._stop) - 1
         for n in range(min(longest, len(self._held)), 0, -1):
             if any(s.startswith(self._held[-n:]) for s in self._stop):

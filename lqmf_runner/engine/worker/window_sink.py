@@ -1,9 +1,9 @@
 """Windows of a text, scored in the worker, which writes full distributions to a file or compares them with one.
 
-A row of 150,000 log-probabilities for every token would swamp the socket; three numbers for each position do not. The
-rows of a reference lie in one file, window after window. So a window's place can be computed, and windows may be
-written and read in any order. A thread reads them ahead of the model. There is no memory map: with one, a file that is
-cut short would be a SIGBUS and not an error, and more than the current windows would be held in memory.
+A row of 150,000 log-probabilities for every token would overload the socket; three numbers for each position do not.
+The rows of a reference are in one file, window after window. So the place of a window can be computed, and windows can
+be written and read in any order. A thread reads them ahead of the model. The file is not memory-mapped: then a
+truncated file would cause a SIGBUS instead of an error, and more than the current windows would be in memory.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class WindowSink:
         self._scores = RowScores([], [], [])
 
     def take(self, start: int, rows: Logits) -> None:
-        targets = self._window.tokens[start + 1 : start + 1 + len(rows)]  # nothing follows the last token
+        targets = self._window.tokens[start + 1 : start + 1 + len(rows)]  # the last token has no next token
         try:
             scores = self._scorer.run(self._score, rows, targets, start - self.first_row)
         except NotFiniteError as error:
