@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserInputError
+from ..results.broken import BUSY_CORES
 from ..results.files import RESULTS, read_config, read_results
 from ..results.schema import ModelResult, Results
 
@@ -77,6 +78,8 @@ def trust(run: Run) -> str:
         marks.append(run.results.run.reason or "partial")
     if any(model.error for model in run.results.models):
         marks.append("a model failed")
+    others = max((model.other_cores or 0.0 for model in run.results.models), default=0.0)
+    marks += [f"other programs used {others:.1f} cores"] if others >= BUSY_CORES else []
     if fewest := min(
         (load.succeeded for model in run.results.models for load in _single_loads(model)), default=0
     ):

@@ -21,6 +21,8 @@ from .tabs import arena, batch, chat, compare, models, runs, server
 
 _FONT = ["system-ui", "sans-serif"]  # the default ones come from another machine
 _MONO = ["ui-monospace", "monospace"]
+# Gradio puts its own container before each rule of `css`, where this one lies outside of it.
+_HEAD = "<style>@media (max-width: 640px) { .gradio-container > .main { padding: 8px !important; } }</style>"
 _CSS = """
 th, th * { white-space: nowrap !important; }
 .command textarea { font-family: ui-monospace, monospace; font-size: 0.85em; }
@@ -28,8 +30,10 @@ th, th * { white-space: nowrap !important; }
   display: block; width: max-content; max-width: 100%; overflow-x: auto; border: 0 !important; padding: 0 !important;
 }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 1px; }
+/* The arrow of a list lies over the end of its field. */
+input[role=combobox] { padding-right: 24px !important; text-overflow: ellipsis; }
+.placeholder-content { padding: 0 1em; text-align: center; }
 @media (max-width: 640px) {
-  .gradio-container > .main { padding: 8px !important; }
   #arena-answers > *, #arena-blind { min-width: 100% !important; }
   .table-wrap .cell-wrap { max-width: 55vw; overflow-wrap: anywhere; }
 }
@@ -87,4 +91,5 @@ def create_page(config: PageConfig) -> FastAPI:
         max_file_size=config.max_upload_bytes,
         theme=gr.themes.Default(font=_FONT, font_mono=_MONO),
         css=_CSS,
+        head=_HEAD,
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from markdown_it import MarkdownIt
+
+from ..config.texts import quoted
 
 _BLOCKS = MarkdownIt("commonmark", {"html": False}).enable("table")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|\Z)")
@@ -17,6 +20,7 @@ _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|!\[")
 _MARKUP_OR_CODE = re.compile(rf"{_MARKUP.pattern}|[`~]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", "![": "&#33;[", "`": "&#96;", "~": "&#126;"}
 _ESCAPED = {escape: text for text, escape in _ESCAPES.items()}
+_PLAIN_PATH = re.compile(r"/[\w./-]+", re.ASCII)
 _ESCAPE = re.compile("|".join(map(re.escape, _ESCAPED)))
 
 
@@ -39,6 +43,12 @@ def from_markdown(shown: str) -> str:
 def command(*words: str) -> str:
     """A command line, quoted for a shell, that does what the page has done."""
     return shlex.join(("lqmf", *words))
+
+
+def run_setting(folders: Sequence[Path]) -> str:
+    """The setting that names finished runs, quoted for Hydra only where their names need it."""
+    paths = (str(folder) for folder in folders)
+    return f"runs=[{','.join(path if _PLAIN_PATH.fullmatch(path) else quoted(path) for path in paths)}]"
 
 
 def code_block(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lqmf_runner.ui.text import as_markdown, code_block, command, from_markdown
+from lqmf_runner.ui.text import as_markdown, code_block, command, from_markdown, run_setting
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,15 @@ def test_a_command_can_be_pasted_into_a_shell():
 @pytest.mark.parametrize(("text", "fence"), [("a", "```"), ("```\na", "````"), ("a `` b", "```")])
 def test_a_block_of_code_ends_where_it_should(text: str, fence: str):
     assert code_block(text) == f"{fence}\n{text}\n{fence}"
+
+
+@pytest.mark.parametrize(
+    ("folder", "setting"),
+    [
+        ("/a/2026-01-31/10-00-00-compare", "runs=[/a/2026-01-31/10-00-00-compare]"),
+        ("/a b/it's", "runs=['/a b/it\\'s']"),
+        ("/a/${x}", "runs=['/a/${x}']"),
+    ],
+)
+def test_a_folder_is_quoted_where_its_name_needs_it(folder: str, setting: str):
+    assert run_setting([Path(folder)]) == setting

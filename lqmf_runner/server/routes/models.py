@@ -86,7 +86,7 @@ async def load_model(
     """
     state, data = state_of(request), data or LoadRequest()
     pool, targets = state.pool, await state.traffic.targets(name)
-    already = all((before := pool.get(target)) is not None and before.state == READY for target in targets)
+    ready = [model for model in pool.models if model.state == READY]
     models = await _load_all(pool, targets, data.pin, keep_alive_seconds(data.keep_alive))
     known = [model.engine.info for model in models if model.engine]
     return LoadAnswer(
@@ -94,7 +94,7 @@ async def load_model(
         state=models[0].state,
         load_time_s=sum(info.load_time_s for info in known),
         memory_mb=round(sum(model.memory_mb for model in models), 1),
-        already_loaded=already,
+        already_loaded=all(any(model is each for each in ready) for model in models),  # under any name
         notes=[note for info in known for note in info.notes],
     )
 

@@ -173,16 +173,18 @@ def _lay_out() -> _Layout:
     messages, kept = gr.State([]), gr.BrowserState([], storage_key=_KEPT, secret=_KEPT)
     taken, answering = gr.Textbox(visible=False), gr.Checkbox(False, visible=False)
     with gr.Row():
-        model = gr.Dropdown(label="Model", choices=[], elem_id="chat-model", scale=2)
-        meter = gr.Textbox(label="Last answer", interactive=False, elem_id="chat-meter", scale=3)
+        model = gr.Dropdown(label="Model", choices=[], elem_id="chat-model", scale=2, min_width=240)
+        meter = gr.Textbox(
+            label="Last answer", interactive=False, elem_id="chat-meter", scale=3, min_width=240
+        )
     chatbot = gr.Chatbot(
         show_label=False, height="55vh", editable="user", buttons=["copy"], elem_id="chat-messages",
         placeholder="Ask something. Loading a model takes a moment at the first question.",
     )  # fmt: skip
     with gr.Row():
         text = gr.Textbox(
-            show_label=False, placeholder="Message; Enter sends, Shift-Enter begins a line, Escape stops",
-            lines=1, max_lines=12, autofocus=True, scale=6, elem_id="chat-text",
+            show_label=False, placeholder="Message (Shift-Enter: new line, Escape: stop)",
+            lines=1, max_lines=12, autofocus=True, scale=6, min_width=280, elem_id="chat-text",
         )  # fmt: skip
         send = gr.Button("Send", variant="primary", min_width=80, elem_id="chat-send")
         stop = gr.Button("Stop", variant="stop", min_width=80, interactive=False, elem_id="chat-stop")

@@ -22,7 +22,7 @@ from ..config import PATH, PageConfig
 from ..finished_runs import Run, find_run, list_runs
 from ..jobs import Job, Jobs
 from ..parts import all_names, check_role, choice_of, command_line, model_names, offer_versions, text_table
-from ..text import code_block, command
+from ..text import code_block, command, run_setting
 from ..verdicts import in_words, judge, table
 
 _LOOK_EVERY_S = 1.0
@@ -281,7 +281,7 @@ def _verdict_line(run: Run, limits: VerdictConfig) -> str:
         for name, value in dataclasses.asdict(limits.weights).items()
         if value != getattr(usual, name)
     ]
-    return command("compare", f"runs=[{quoted(str(run.folder))}]", *words)
+    return command("compare", run_setting([run.folder]), *words)
 
 
 def _progress(folder: Path, current: _Comparison) -> str:

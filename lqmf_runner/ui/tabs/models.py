@@ -133,7 +133,8 @@ def _row(model: dict[str, Any], loaded: dict[str, Any] | None) -> list[str]:
     if loaded is not None:
         state = loaded["state"] + (", pinned" if loaded["pinned"] else "")
         state += f", {len(loaded['replicas'])} replicas" if loaded["replicas"] else ""
-        memory = f"{loaded['memory_mb']:,.0f}"
+        state += f", with {loaded['same_as']}" if loaded["same_as"] else ""
+        memory = "" if loaded["same_as"] else f"{loaded['memory_mb']:,.0f}"
         speed = f"{loaded['tokens_per_second']:.0f}" if loaded["tokens_per_second"] else ""
         requests = f"{loaded['requests']:,}"
     form = " ".join(word for word in (model["format"], model["method"]) if word)

@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from ...config.texts import quoted
 from ...errors import UserInputError
 from ...results.finished import FinishedRun, contrasts, gather
 from ...results.schema import ModelResult
@@ -20,7 +19,7 @@ from ..api import page_error
 from ..config import PATH, PageConfig
 from ..finished_runs import Run, find_run, list_runs, trust
 from ..parts import command_line, first_cell, text_table
-from ..text import as_markdown, command
+from ..text import as_markdown, command, run_setting
 
 _COLUMNS = ["run", "mode", "models", "prompts", "loads", "best", "trust"]
 
@@ -72,7 +71,7 @@ def add(config: PageConfig, blocks: gr.Blocks) -> None:
 
 
 def _lay_out() -> _Layout:
-    table = text_table(_COLUMNS, "Finished runs, newest first", "runs-table", search=True)
+    table = text_table(_COLUMNS, "Finished runs", "runs-table", search=True)
     with gr.Row():
         first = gr.Dropdown(label="Run", choices=[], elem_id="runs-first", scale=2, min_width=280)
         second = gr.Dropdown(label="Beside", choices=[], elem_id="runs-second", scale=2, min_width=280)
@@ -81,7 +80,7 @@ def _lay_out() -> _Layout:
     figures = text_table(["model"], "Figures", "runs-figures")
     trend = gr.LinePlot(
         x="started", y="output tok/s", color="model and load", title="Output tok/s at the lowest load",
-        height=260,
+        x_label_angle=-30, height=280,
     )  # fmt: skip
     return _Layout(table, first, second, refresh, about, figures, trend, command_line("runs"))
 
@@ -90,7 +89,7 @@ def _describe(runs: list[Run]) -> tuple[str, pd.DataFrame, str]:
     """One run, or two side by side: what there is to say, the figures, and the same in a terminal."""
     if len(runs) == 1:
         return _about(runs[0]), _figures(runs[0].results.models), command("history")
-    line = command("compare", f"runs=[{','.join(quoted(str(run.folder)) for run in runs)}]")
+    line = command("compare", run_setting([run.folder for run in runs]))
     try:
         text, rows = _side_by_side(runs)
     except UserInputError as error:

@@ -15,7 +15,7 @@ from ..config import PATH, PageConfig
 from ..finished_runs import find_run
 from ..jobs import Jobs
 from ..parts import check_role, command_line
-from ..text import code_block, command
+from ..text import code_block, command, run_setting
 from ..verdicts import in_words
 
 _LOOK_EVERY_S = 1.0
@@ -47,7 +47,7 @@ def add(api: Api, config: PageConfig, jobs: Jobs, name: gr.Dropdown) -> None:
                 else "choose a model first"
             )
             raise page_error(f"{wrong}{others}")
-        words = ["compare", f"mode.served={quoted(model)}", f"runs=[{quoted(str(config.folder))}]"]
+        words = ["compare", f"mode.served={quoted(model)}", run_setting([config.folder])]
         run_id = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f-compare")
         own = [f"output_dir={config.outputs}", f"hydra.run.dir={config.outputs / run_id}"]
         own += [] if config.tracking else ["tracking=none"]

@@ -140,3 +140,9 @@ async def test_the_api_lists_each_name_and_counts_the_memory_once(specs: dict[st
         assert (unloaded["was_loaded"], unloaded["memory_mb"]) == (True, 0.0)
         listed = (await client.get("/models")).json()["models"]
         assert [(m["name"], m["same_as"]) for m in listed] == [("alias", None)]
+
+
+async def test_a_second_name_of_what_is_loaded_is_loaded_already(specs: dict[str, ModelSpec]):
+    async with served(specs) as client:
+        answers = [(await client.post(f"/models/{name}/load")).json() for name in ("own", "alias")]
+    assert [answer["already_loaded"] for answer in answers] == [False, True]

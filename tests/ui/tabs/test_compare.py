@@ -34,7 +34,7 @@ async def test_sliders_reorder_at_once_what_was_measured(tmp_path: Path):
         assert "verdict.min_tokens_per_s=200" in line
         # It judges these results again; models=[...] would measure.
         run = tmp_path / "2026-01-31" / "10-00-00-compare"
-        assert line[:3] == ["lqmf", "compare", f"runs=['{run}']"]
+        assert line[:3] == ["lqmf", "compare", f"runs=[{run}]"]
 
 
 async def test_a_comparison_that_the_page_starts_ends_and_its_report_opens(tmp_path: Path):

@@ -116,7 +116,7 @@ async def test_versions_that_share_a_name_are_judged_by_what_they_served(tmp_pat
         await seen.shows("models-name", "x")
         await seen.click("Judge by what was served")
         line = shlex.split(await seen.shows("served-command", "lqmf compare"))
-        assert line == ["lqmf", "compare", "mode.served='x'", f"runs=['{folder}']"]
+        assert line == ["lqmf", "compare", "mode.served='x'", f"runs=[{folder}]"]
         await seen.says("run x@4: beside x@3,", "#served-verdict")
         said = await asyncio.to_thread(paste, await seen.shows("served-command", "lqmf compare"), tmp_path)
         assert "run x@4: beside x@3," in said

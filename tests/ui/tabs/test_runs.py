@@ -93,3 +93,13 @@ async def test_results_are_read_beside_the_answers_of_the_server(
         await seen.says("Open the report", "#runs-about")
     assert threads
     assert threading.get_ident() not in threads
+
+
+def test_other_work_on_the_machine_is_a_mark(tmp_path: Path):
+    busy, quiet = sample_model("a"), sample_model("b")
+    busy.other_cores, quiet.other_cores = 1.5, 0.1
+    leave_run(tmp_path, "10-00-00-compare", sample_results(busy, quiet))
+    leave_run(tmp_path, "09-00-00-compare", sample_results(quiet))
+    marks = [trust(run) for run in list_runs(tmp_path)]
+    assert "other programs used 1.5 cores" in marks[0]
+    assert "other programs" not in marks[1]
