@@ -45,7 +45,7 @@ def _whereabouts(config: RunConfig) -> tuple[bool, str]:
         cached = _hub_cache() / f"models--{model.hub_id.replace('/', '--')}" / "snapshots"
         if cached.is_dir():
             return True, f"downloaded from the hub: {model.hub_id}"
-        return False, f"not here, on the hub: {model.hub_id}"
+        return False, f"on the hub: {model.hub_id}"
     return False, "not here: make demo-models" if model.name.startswith("smollm2_") else "not here"
 
 

@@ -66,9 +66,7 @@ async def run_command(session: ChatSession, text: str) -> None:
 
 
 async def _help(session: ChatSession, _: str) -> None:
-    width = max(len(f"/{name} {command.argument}") for name, command in COMMANDS.items())
-    for name, command in COMMANDS.items():
-        session.show(f"{f'/{name} {command.argument}':{width}}  {command.summary}")
+    session.show_pairs({f"/{name} {each.argument}".rstrip(): each.summary for name, each in COMMANDS.items()})
     session.note(
         'Alt-Enter, """ or \\ at the end of a line: several lines. Ctrl-R searches what was typed. '
         "Ctrl-C stops an answer. Ctrl-D ends."

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from ...config import SamplingConfig
@@ -250,6 +251,13 @@ class ChatSession:
         """Show what a command was asked for."""
         self._print(text, "")
 
+    def show_pairs(self, rows: Mapping[str, str]) -> None:
+        """Show terms with what they mean; a long meaning goes on below itself."""
+        grid = Table.grid(padding=(0, 2))
+        for term, meaning in rows.items():
+            grid.add_row(Text(term, no_wrap=True), Text(meaning))
+        self.console.print(grid)
+
     def note(self, text: str) -> None:
         """Show a remark of the program."""
         self._print(text, "dim")
@@ -289,7 +297,7 @@ class ChatSession:
             reasons = {"length": cut, "stop": "ended by itself"}
             parts.append(reasons.get(turns[-1].ended, turns[-1].ended))
         if self.attached:
-            parts.append(f"{len(self.attached)} file attached")
+            parts.append(f"{len(self.attached)} file{'s' * (len(self.attached) > 1)} attached")
         return " · ".join(parts)
 
     def _is_full(self) -> bool:

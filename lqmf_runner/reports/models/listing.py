@@ -33,13 +33,13 @@ _FOUND: Sequence[Column[FoundModel]] = (
 )
 _CONFIGURED: Sequence[Column[ConfiguredModel]] = (
     Column("model", lambda model: model.name, is_number=False),
+    Column("format", lambda model: model.format, is_number=False),
     Column(
         "weights",
         lambda model: model.status,
         is_number=False,
         style=lambda model: "green" if model.present else "yellow",
     ),
-    Column("format", lambda model: model.format, is_number=False),
 )
 
 

@@ -283,6 +283,9 @@ async def test_leaving_and_help() -> None:
     chat = Chat(numbered)
     shown = await chat.say("/?")
     assert all(f"/{name}" in shown for name in COMMANDS)
+    chat.session.console.width = 50
+    narrow = (await chat.say("/help")).splitlines()
+    assert all(line[:1] in "/ " for line in narrow[: len(narrow) - 3])  # a meaning goes on below itself
     for line in ("/quit", "/exit", "/bye"):
         with pytest.raises(LeaveError):
             await run_command(chat.session, line)
