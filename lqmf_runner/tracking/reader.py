@@ -75,7 +75,8 @@ def save_view(config: TrackingConfig) -> str:
         view = {
             "selectedColumns": [*columns, *(f"metrics.`{name}`" for name in metrics)],
             "searchFilter": f"tags.`{ROLE}` = '{ROLE_MODEL}'",
-            "orderByKey": "attributes.start_time",
+            # By the start, the page would put runs below those that group them, folded up and without figures.
+            "orderByKey": "attributes.end_time",
             "orderByAsc": False,
         }
         client.set_experiment_tag(experiment, _TAG, json.dumps(view))

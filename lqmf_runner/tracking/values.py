@@ -30,11 +30,14 @@ def run_params(config: Mapping[str, Any]) -> dict[str, str]:
     """What is not as usual in the resolved configuration, and what was run, as MLflow params.
 
     They are flat, within MLflow's limits, and without secrets. The whole configuration is among the run's files, and
-    its prompts are the run's dataset.
+    its prompts are the run's dataset. Of a run of several models the model that `model=` would have picked was none.
     """
     params = {}
     usual = _usual(config)
+    several = bool(config.get("models") or config.get("runs"))
     for name, value in flatten(redact(config)):
+        if several and (name.startswith("model.") or name == "backend.format"):
+            continue
         if name not in _ALWAYS and (name == "prompts.entries" or usual.get(name, ...) == value):
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -48,6 +48,16 @@ def test_params_are_flat_and_tell_only_what_is_not_as_usual() -> None:
     }
 
 
+def test_a_run_of_several_models_does_not_name_one_that_was_not_run() -> None:
+    config = {
+        "models": ["a", "b"],
+        "model": {"name": "usual", "package": "weights"},
+        "mode": {"name": "compare"},
+        "backend": {**dataclasses.asdict(GgufBackend(n_ctx=99))},
+    }
+    assert run_params(config) == {"models": '["a", "b"]', "mode.name": "compare", "backend.n_ctx": "99"}
+
+
 def test_long_values_are_shortened() -> None:
     params = run_params({"prompts": {"system": "x" * 10_000}, "k" * 300: "v"})
     assert len(params["prompts.system"]) == 6000
