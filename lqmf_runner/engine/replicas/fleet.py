@@ -210,7 +210,7 @@ class Fleet:
 
     def _least_wanted(self, count: int) -> list[Replica]:
         """Those that are given up first: without an engine, then with the least work, then the newest."""
-        order = sorted(self.wanted, key=lambda r: (r.engine is not None, r.load.work, -r.number))
+        order = sorted(self.wanted, key=lambda r: (r.engine is not None, r.work, -r.number))
         return order[: max(count, 0)]
 
     def _drain(self, replica: Replica) -> asyncio.Task[None]:

@@ -59,6 +59,7 @@ class Replica:
         self.state = STARTING
         self.engine: EngineClient | None = None
         self.load = Load()
+        self._earlier: list[Load] = []  # of engines that were given up and may still answer
         self.held = HeldPrompts(0)
         self.requests = 0
         self.output_tokens = 0
@@ -73,6 +74,16 @@ class Replica:
         self._pace_s: float | None = None
         self._paced_at = 0.0
 
+    @property
+    def work(self) -> float:
+        """Tokens that it still has to compute."""
+        return self.load.work + sum(load.work for load in self._earlier)
+
+    @property
+    def running(self) -> int:
+        """Requests that it has."""
+        return self.load.running + sum(load.running for load in self._earlier)
+
     def begin(self, now: float) -> None:
         """An engine is being started."""
         self.state, self._began_at = STARTING, now
@@ -80,6 +91,8 @@ class Replica:
     def enter(self, engine: EngineClient, now: float) -> None:
         """The engine is there."""
         self.engine, self.place, self.state = engine, engine.place or "this machine", READY
+        # An endpoint that has failed one request may still be computing others.
+        self._earlier = [load for load in (*self._earlier, self.load) if load.running]
         self.load = Load()
         self.held = HeldPrompts(_HELD_PER_SLOT * engine.info.max_slots)
         self._ready_at = now
@@ -124,7 +137,7 @@ class Replica:
     def candidate(self, prompt: Prompt, paces_s: Sequence[float], now: float) -> Candidate:
         """As the policy sees it, beside replicas with these paces."""
         return Candidate(
-            work=self.load.work,
+            work=self.work,
             held=self.held.matched(prompt.blocks) * BLOCK_TOKENS,
             slowness=self.slowness(paces_s, now),
             prompts=len(self.held),
@@ -137,8 +150,8 @@ class Replica:
             number=self.number,
             state=self.state,
             place=self.place,
-            running=self.load.running,
-            work_tokens=round(self.load.work),
+            running=self.running,
+            work_tokens=round(self.work),
             requests=self.requests,
             output_tokens=self.output_tokens,
             losses=self.losses,

@@ -297,3 +297,50 @@ def test_killed_at_random_points_everything_is_answered_or_fails_at_once(seed):
         assert all(replica.running == replica.work_tokens == 0 for replica in replicas.replicas())
 
     run(test, count=4)
+
+
+def test_what_an_endpoint_still_computes_counts_after_it_was_given_up_and_is_back():
+    """vllm-project/router#197: with its load forgotten, it would get all new requests."""
+    scripts = iter(
+        [
+            lambda n, _: (
+                [Say(10.0, "long")] if n == 0 else [Fail(0.01, RemoteEngineError("it answered 500"))]
+            ),
+            lambda n, _: [Say(10.0, "longer")] if n == 0 else [Say(0.01, "ok")],
+        ]
+    )
+
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        long = [asyncio.create_task(streamed(replicas, ask(f"{tokens}", tokens))) for tokens in (1000, 3000)]
+        await asyncio.sleep(0.1)
+        assert await streamed(replicas, ask("fails", 10)) == "ok"
+        await asyncio.sleep(0.5)
+        first, _ = replicas.replicas()
+        assert (first.state, first.losses, first.running) == ("ready", 1, 1)
+        assert first.work_tokens >= 1000
+        assert await asyncio.gather(*long) == ["long", "longer"]
+        assert [(replica.running, replica.work_tokens) for replica in replicas.replicas()] == [(0, 0)] * 2
+
+    run(test, source=Starts(lambda: ScriptedEngine(next(scripts, lambda *_: [Say(0.01, "ok")]))))
+
+
+def test_of_endpoints_that_are_tried_in_vain_each_rests_as_long_as_it_says():
+    """BerriAI/litellm#32574: only the first of the attempts of one request was noted."""
+    busy = [EndpointBusyError(f"{number} is busy", retry_after_s=5.0 + number) for number in range(2)]
+    scripts = iter([*([lambda n, _, e=error: [Fail(0.01, e)]] for error in busy)])
+
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        assert await streamed(replicas, ask("first", 10)) == "ok"
+        tried = [len(engine.requests) for _, engine in starts.engines]
+        assert tried == [1, 1, 1]
+        for _ in range(8):
+            assert await streamed(replicas, ask("more", 10)) == "ok"
+        assert [len(engine.requests) for _, engine in starts.engines] == [1, 1, 9]
+        await asyncio.sleep(5)
+        await streamed(replicas, ask("when the first has rested", 10))
+        assert [len(engine.requests) for _, engine in starts.engines][1] == 1
+
+    def make() -> ScriptedEngine:
+        return ScriptedEngine(next(scripts, [lambda *_: [Say(0.01, "ok")]])[0])
+
+    run(test, count=3, source=Starts(make))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,11 +10,12 @@ from dataclasses import asdict
 import pytest
 
 from lqmf_runner.engine import EngineClient, load_engine
-from lqmf_runner.errors import EndpointLostError, EndpointSetupError, UserInputError
+from lqmf_runner.errors import EndpointLostError, EndpointSetupError, RemoteEngineError, UserInputError
 from lqmf_runner.formats.pool import PoolBackend
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec
 
 from ...support.engine.endpoint import Asked, serve
+from ...support.engine.scripted_endpoint import Endpoint, event
 
 NOBODY = "http://127.0.0.1:9/v1"
 HELLO = GenerationRequest(messages=(Message("user", "Hello"),))
@@ -88,3 +90,53 @@ async def test_a_pool_of_nothing_is_refused():
 def test_a_wrong_list_is_refused(urls, why):
     with pytest.raises(UserInputError, match=why):
         PoolBackend(base_urls=urls)
+
+
+def stream_of(text: str) -> list[object]:
+    return [*(event(f"{word} ") for word in text.split()), event("", "stop"), b"data: [DONE]\n\n"]
+
+
+@pytest.mark.parametrize("fault", ["drop", "silence", b"data: {broken\n\n", b""])
+async def test_a_stream_that_breaks_in_the_middle_is_an_error_and_a_whole_answer_comes_from_elsewhere(fault):
+    """BerriAI/litellm#40404: the other endpoint was never asked."""
+    async with Endpoint() as broken, Endpoint() as healthy:
+        begun = [event("one "), event("two ")]
+        after = [] if fault in ("drop", "silence", b"") else stream_of("three")
+        broken.answers["/v1/chat/completions"] = [*begun, *([fault] if fault else []), *after]
+        healthy.answers["/v1/chat/completions"] = stream_of("all of it")
+        async with await pool(broken.url, healthy.url, timeout_s=0.3) as engine:
+            assert (await engine.complete(HELLO)).text == "all of it "
+            assert len(broken.requests) > 1, "it was asked first"
+        async with await pool(broken.url, healthy.url, timeout_s=0.3) as engine:
+            pieces: list[str] = []
+
+            async def stream() -> None:
+                async for chunk in engine.generate(HELLO):
+                    pieces.append(chunk.text)  # noqa: PERF401 (what comes before the error counts)
+
+            with pytest.raises(RemoteEngineError):
+                await stream()
+            assert "".join(pieces) == "one two "
+            asked = len(healthy.requests)
+            assert (await engine.complete(HELLO)).text == "all of it "
+            assert len(healthy.requests) > asked
+
+
+async def test_clients_that_leave_leave_no_connection_to_an_endpoint_behind():
+    """vllm-project/production-stack#706: after some time the router sent no request on."""
+    async with Endpoint() as endpoint:
+        endpoint.answers["/v1/chat/completions"] = [event("one "), "hang"]
+        async with await pool(endpoint.url) as engine:
+
+            async def leave() -> None:
+                async for _ in engine.generate(HELLO):
+                    break
+
+            for _ in range(4):
+                await asyncio.gather(*(leave() for _ in range(50)))
+            async with asyncio.timeout(5):
+                while endpoint.open > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            endpoint.answers["/v1/chat/completions"] = stream_of("still here")
+            assert (await engine.complete(HELLO)).text == "still here "
+            assert [replica.running for replica in engine.replicas()] == [0]

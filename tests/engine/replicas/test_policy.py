@@ -27,6 +27,11 @@ def test_a_shared_system_prompt_does_not_fill_one_replica_while_others_are_idle(
     assert max(work) <= 2 * 320
 
 
+def test_a_new_prompt_does_not_go_to_a_busy_replica_that_holds_few_prompts():
+    """sgl-project/sglang#14532: the smallest cache was preferred, however busy its worker was."""
+    assert choose([Candidate(work=5000, prompts=1), Candidate(work=0, prompts=40)], 200, 100) == 1
+
+
 def test_one_busy_replica_does_not_end_affinity_for_the_others():
     candidates = [Candidate(work=50_000), Candidate(work=100), Candidate(work=200, held=800)]
     assert choose(candidates, 820, 64) == 2

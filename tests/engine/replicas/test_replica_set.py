@@ -232,3 +232,38 @@ def test_the_counters_of_a_replica_that_is_lost_while_they_are_read_count_once()
         assert (await replicas.stats()).requests == 2
 
     run(test, source=Starts(SlowToMeasure))
+
+
+def test_clients_that_leave_at_any_moment_leave_no_load_behind():
+    """vllm-project/router#215: each of them left one request counted for ever."""
+
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        randomly = random.Random(7)
+        asking = [asyncio.create_task(streamed(replicas, ask(f"{n}", 40))) for n in range(100)]
+        for task in randomly.sample(asking, 60):
+            await asyncio.sleep(randomly.random() * 0.05)
+            task.cancel()
+        starts.latest(0).kill()  # some wait for it, or are sent elsewhere
+        waiting = [asyncio.create_task(streamed(replicas, ask(f"late {n}", 40))) for n in range(20)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*asking, *waiting, return_exceptions=True)
+        await asyncio.sleep(1)
+        assert [(r.state, r.running, r.work_tokens) for r in replicas.replicas()] == [("ready", 0, 0)] * 2
+
+    run(test)
+
+
+def test_requests_that_arrive_together_spread_by_their_prompts_before_anything_is_answered():
+    """sgl-project/sglang#27547: prompts of 32,000 tokens with an answer of one went to one worker alone."""
+
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        asking = [
+            asyncio.create_task(streamed(replicas, ask(f"{n} " + "long " * 25_000, 1))) for n in range(12)
+        ]
+        await asyncio.sleep(0.005)
+        assert [replica.running for replica in replicas.replicas()] == [3] * 4
+        await asyncio.gather(*asking)
+
+    run(test, count=4, source=Starts(lambda: PacedEngine(prompt_token_s=1e-6)))

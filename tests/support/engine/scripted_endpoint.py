@@ -20,12 +20,16 @@ def event(text: str, finish: str | None = None, **more: Any) -> dict[str, Any]:
 
 
 class Endpoint:
-    """One HTTP/1.1 server on a free port. `answers` maps a path to what it does; `requests` is what it was sent."""
+    """One HTTP/1.1 server on a free port. `answers` maps a path to what it does; `requests` is what it was sent.
+
+    `open` counts the connections that there are.
+    """
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {"/v1/models": {"data": [{"id": "m1"}]}}
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.hung_up = asyncio.Event()
+        self.open = 0
 
     async def __aenter__(self) -> Endpoint:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -36,6 +40,7 @@ class Endpoint:
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -47,6 +52,7 @@ class Endpoint:
                     self.answers.get(path, (404, {"error": {"message": "no such route"}})), writer
                 )
         writer.close()
+        self.open -= 1
         self.hung_up.set()
 
     async def _answer(self, answer: Any, writer: asyncio.StreamWriter) -> None:
@@ -67,6 +73,8 @@ class Endpoint:
                     return
                 if item == "hang":
                     await _until_closed(writer)
+                if item == "silence":
+                    await asyncio.Event().wait()
                 data = item if isinstance(item, bytes) else b"data: " + json.dumps(item).encode() + b"\n\n"
                 writer.write(b"%x\r\n%b\r\n" % (len(data), data))
                 await writer.drain()
