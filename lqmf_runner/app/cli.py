@@ -49,7 +49,7 @@ OPTIONS_WITH_VALUE = {
     ),
     "--experimental-rerun",
 }
-_SILENCE_S = 3.0  # of a pipe, until the user is told that it is waited for
+_SILENCE_S = 3.0  # of a pipe, until a message says that the program waits for it
 _ONE_OF = {"-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info"}
 
 

@@ -34,11 +34,11 @@ def opens_thoughts(template: str, options: Mapping[str, Any]) -> bool:
 def thought_reader(asked: GenerationRequest, *, thinks: bool, opened: bool = False) -> ThoughtReader | None:
     """A reader that separates thoughts in the answer to a request, or None if its text is not to be changed.
 
-    Thoughts are told apart in a chat with a model that thinks, unless the request wants them to be or not to be. A
-    constrained answer has none, as the constraint holds from its first token.
+    Thoughts are separated in a chat with a model that thinks, unless the request decides otherwise. A constrained
+    answer has none, because the constraint applies from its first token.
 
     Args:
-        thinks: whether the model's chat template knows thoughts.
+        thinks: whether the model's chat template supports thoughts.
         opened: whether the prompt that the template makes ends within thoughts.
     """
     chat = asked.messages is not None
@@ -56,7 +56,7 @@ def ends_in_thoughts(prompt: str) -> bool:
 
 
 def _begun_text(asked: GenerationRequest) -> str:
-    """The text that the answer goes on from."""
+    """The text that the answer continues."""
     return (asked.messages[-1].content if asked.messages else asked.prompt) or ""
 
 
@@ -65,10 +65,11 @@ def _left_open(text: str) -> bool:
 
 
 class ThoughtReader:
-    """Takes the pieces of one answer and gives back its thoughts and its text.
+    """Takes the pieces of one answer and returns its thoughts and its text.
 
-    Only thoughts with which an answer begins are told apart. What may be a part of a mark, and the empty lines around
-    thoughts, are held back until they are certain, so that the pieces together do not depend on how the answer is cut.
+    Only thoughts at the beginning of an answer are separated. A possible part of a mark, and empty lines around
+    thoughts, are held back until they are certain. So the result does not depend on how the answer is divided into
+    pieces.
 
     Args:
         opened: the prompt has begun the thoughts.

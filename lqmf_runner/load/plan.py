@@ -21,7 +21,7 @@ from .ramp import Ramp
 from .synthetic import Length, Synthetic
 
 _LEAST_REQUESTS = 16
-_RATE_S = 10  # seconds of an open loop, unless told
+_RATE_S = 10  # seconds of an open loop, by default
 _POOL = 256  # synthetic requests of a load that has a duration, as a ramp's have; they are then sent again
 
 

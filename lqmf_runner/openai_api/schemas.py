@@ -33,7 +33,7 @@ ReasoningEffort = Annotated[
     str, Meta(description="Handed to the model's chat template; 'none' is no thinking.")
 ]
 SeparateReasoning = Annotated[
-    bool, Meta(description="Whether a model's thoughts are told apart from its text; true by default.")
+    bool, Meta(description="Whether a model's thoughts are separated from its text; true by default.")
 ]
 StopList = Annotated[list[str], Meta(max_length=128)]
 ModelName = Annotated[str, Meta(description="A name that GET /v1/models lists.")]

@@ -138,13 +138,13 @@ import numpy as np
 threads, size = int(sys.argv[1]), int(sys.argv[2])
 each = max(1, size // threads // 8)
 begin, end = threading.Barrier(threads + 1), threading.Barrier(threads + 1)
-going = True
+measuring = True
 
 def read():
     part = np.ones(each, dtype=np.int64)  # its pages are touched by the thread that reads them
     while True:
         begin.wait()
-        if not going:
+        if not measuring:
             return
         part.max()  # one vectorised pass over the array, without the interpreter lock
         end.wait()
@@ -157,7 +157,7 @@ while len(rounds) < 2 or time.perf_counter() < until:
     begin.wait()
     end.wait()
     rounds.append(time.perf_counter() - start)
-going = False
+measuring = False
 begin.wait()
 print(threads * each * 8 / min(rounds) / 1e9)
 """

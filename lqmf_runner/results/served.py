@@ -33,7 +33,7 @@ class ServedRecord(msgspec.Struct, frozen=True, kw_only=True):
         ttft_s: to the first token; 0 without one.
         e2e_s: to the end.
         gaps, gaps_s: tokens after the first chunk and the time they took together; 0 of several answers, whose tokens
-            cannot be told apart.
+            cannot be distinguished.
     """
 
     time: float

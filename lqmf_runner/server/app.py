@@ -21,7 +21,7 @@ Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
 def create_app(state: ServerState, *, lifespan: Sequence[Lifespan] = (), page: App | None = None) -> Litestar:
-    """The application, which closes the pool of models when it ends.
+    """The application. It closes the pool of models when it ends.
 
     Args:
         lifespan: entered at the start, left at the end, before the pool is closed.

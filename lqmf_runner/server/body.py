@@ -13,7 +13,7 @@ from ..openai_api.bodies.body import decode
 
 
 class _JSONBody(AbstractDTO[Any]):
-    """Decodes a body with msgspec alone: no lax conversions, and one error for all that can be wrong with it."""
+    """Decodes a body with msgspec only: strict conversions, and one error with everything that is wrong."""
 
     kind: ClassVar[type[Any]]
 

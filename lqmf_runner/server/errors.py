@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class HttpError(LqmfError):
-    """An error that only HTTP knows (no such route, method, type of body, too large)."""
+    """An error of HTTP itself (unknown route, method, type of body, too large)."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class ErrorShapes:
         self._by_rest = {_rest(route.path): route.path for route in known}
 
     def body(self, error: Exception, path: str) -> OpenAIError | OllamaError | NativeError:
-        """The body that belongs to an error at this path."""
+        """The body of an error at this path."""
         shape = self._shape(path)
         if shape == OPENAI:
             return openai_error(as_known(error))
@@ -120,13 +120,13 @@ class ErrorShapes:
         return NATIVE if meant is None else self._shape(meant)
 
     def _no_route(self, path: str) -> HttpError:
-        """The error for a path without a route. It names the route that was meant, where one is like it."""
+        """The error for a path without a route. It suggests the most similar route."""
         meant = self._meant(path)
         hint = f"{meant} is meant, perhaps; GET /docs lists all" if meant else "GET /docs lists them"
         return HttpError(404, "there is no such route", hint=hint)
 
     def _meant(self, path: str) -> str | None:
-        """The route with the same end behind a missing, doubled or other beginning, or with a similar one."""
+        """The route with the same end but a missing, doubled or different prefix, or a similar one."""
         rest = _rest(path)
         if not rest or len(rest) > _LONGEST_MISTYPED:
             return None
@@ -144,7 +144,7 @@ def native_error(error: Exception) -> NativeError:
 
 
 def error_headers(error: Exception) -> dict[str, str]:
-    """Headers that belong to an error, such as `Retry-After` if it is worth trying again."""
+    """Headers of an error, such as `Retry-After` if a retry makes sense."""
     known = as_known(error)
     headers = dict(getattr(known, "headers", {}))
     if known.retry_after_s is not None:
@@ -153,7 +153,7 @@ def error_headers(error: Exception) -> dict[str, str]:
 
 
 def as_known(error: Exception) -> LqmfError:
-    """The error as one of ours. Details that only the log may have become a general error."""
+    """The error as one of ours. Details that are only for the log become a general error."""
     if isinstance(error, HTTPException):
         return _from_http(error)
     return public_error(error)
@@ -172,7 +172,7 @@ def _rest(path: str) -> str:
 
 
 def _beginning(template: str) -> str:
-    """The beginning that paths share with a route: "/v1/" for "/v1/models", "/tokenize" for itself."""
+    """The prefix that paths share with a route: "/v1/" for "/v1/models", "/tokenize" for itself."""
     first, slash, _ = template[1:].partition("/")
     return f"/{first}{slash}"
 

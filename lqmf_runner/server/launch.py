@@ -86,7 +86,7 @@ def launch(context: RunContext, keys: KeyRing) -> int:
             shown_loads(config.verbose),
             contextlib.suppress(KeyboardInterrupt),
         ):
-            # The last one ends first: what was served is written before the session is sent.
+            # The last one ends first: served.jsonl is written before the session is sent.
             lifespan: list[Lifespan] = [lambda app: session.running(), lambda app: served.running()]
             if page is not None:
                 lifespan.append(lambda app: page.running())
@@ -97,7 +97,7 @@ def launch(context: RunContext, keys: KeyRing) -> int:
 
 
 def guard(app: App, state: ServerState, keys: KeyRing, *, log: AccessLogFile | None = None) -> App:
-    """The application behind its guards. The last one is outermost, so that refusals have an id and are logged."""
+    """The application behind its guards. The last one is outermost, so refusals get an id and are logged."""
     config = state.config
     limited = Limits(
         HeadAsGet(app),
@@ -118,7 +118,7 @@ def guard(app: App, state: ServerState, keys: KeyRing, *, log: AccessLogFile | N
 
 
 def _page(context: RunContext, url: str, keys: KeyRing) -> Page | None:
-    """The web page, which imports nothing before its first visitor; None if it is off or its extra is missing."""
+    """The web page, which imports nothing before its first visitor. None if it is off or its extra is missing."""
     config = context.config
     if not config.server.ui or not is_installed():
         return None
@@ -140,7 +140,9 @@ def _page(context: RunContext, url: str, keys: KeyRing) -> Page | None:
 def _pool(
     context: RunContext, chosen: list[RunConfig], registry: Registry | None, *, pin: list[str]
 ) -> ModelPool:
-    for model in chosen:  # downloaded if need be, so that whoever starts the server sees what is wrong
+    for (
+        model
+    ) in chosen:  # downloaded if necessary, so that an error appears in the command that starts the server
         locate(model.model, model.backend, model.models_dir)
     catalog = create_catalog(chosen, context.model_names, context.compose, context.config.models_dir)
     found = catalog if registry is None else VersionedCatalog(catalog, registry, context.config.models_dir)

@@ -1,4 +1,4 @@
-"""The route of the web page, and the way of a browser from / to it."""
+"""The route of the web page, and the redirect of a browser from / to it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _GRADIO_SERVER = b"x-gradio-server"
 
 
 def page_route(page: App, hosts: HostPolicy) -> ASGIRouteHandler:
-    """Hands all that is under `PAGE` to the page, which sees whole paths.
+    """Passes all requests below `PAGE` to the page, with their full paths.
 
-    Gradio writes the host that a proxy names (X-Forwarded-Host) into the page, as its own address. One that is none
-    of `hosts` does not get there: anybody can send that header. X-Gradio-Server, which Gradio reads in the same way,
-    never gets there.
+    Gradio writes the host that a proxy names (X-Forwarded-Host) into the page as its own address. Anybody can send that
+    header, so it is removed unless it is one of `hosts`. X-Gradio-Server, which Gradio reads in the same way, is always
+    removed.
     """
 
     def permitted(given: bytes) -> bool:
@@ -29,7 +29,7 @@ def page_route(page: App, hosts: HostPolicy) -> ASGIRouteHandler:
 
     async def handler(scope: Any, receive: Any, send: Any) -> None:
         """The web page."""
-        # Litestar cuts off the mount's path and puts a slash at the end; only `raw_path` stays as it came.
+        # Litestar removes the mount's path and appends a slash; only `raw_path` is unchanged.
         path = unquote(scope["raw_path"].decode("latin-1"))
         headers = [
             (name, value)
@@ -43,7 +43,7 @@ def page_route(page: App, hosts: HostPolicy) -> ASGIRouteHandler:
 
 
 class FrontDoor:
-    """A middleware that sends browsers from / to the page. Programs get the status of the server there."""
+    """A middleware that redirects browsers from / to the page. Programs get the status of the server there."""
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Responses that the server keeps for OpenAI's Responses API, in memory, each for its key alone."""
+"""Responses that the server stores for OpenAI's Responses API, in memory, visible to their own key only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOTHING: OrderedDict[str, KeptResponse] = OrderedDict()
 
 
 class Turn:
-    """The items that one request or one answer has added to a conversation, as JSON.
+    """The items that one request or one answer added to a conversation, as JSON.
 
     All responses of a conversation hold the same turns, so that each is in memory once.
     """
@@ -62,7 +62,7 @@ class KeptResponse:
 
     @property
     def input_items(self) -> list[Item]:
-        """All that the model was asked with: the conversation before it, and its own input."""
+        """The whole input of the model: the conversation before it, and its own input."""
         return [item for turn in self.turns[:-1] for item in turn.items]
 
     @property
@@ -72,7 +72,7 @@ class KeptResponse:
 
 
 class KeptResponses:
-    """Keeps at most `limit` responses of at most `max_bytes` together, each for `timeout_s` after its last use.
+    """Stores at most `limit` responses of at most `max_bytes` together, each for `timeout_s` after its last use.
 
     Where there are too many, the owner that has most loses the one it has not used for longest, so that no owner
     drives out what others have.
@@ -98,7 +98,7 @@ class KeptResponses:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all that is kept."""
+        """Bytes of all stored responses."""
         return sum(self._bytes.values())
 
     def keep(
@@ -127,7 +127,7 @@ class KeptResponses:
             self._drop_oldest(max(self._owners, key=self._bytes.__getitem__))
 
     def find(self, owner: str, response_id: str) -> KeptResponse | None:
-        """The response of this owner with this id, which counts as used; None where there is none."""
+        """The response of this owner with this id, or None. This counts as a use."""
         self._expire()
         mine = self._owners.get(owner, _NOTHING)
         kept = mine.get(response_id)
@@ -137,13 +137,13 @@ class KeptResponses:
         return kept
 
     def find_item(self, owner: str, item_id: str) -> Item | None:
-        """The item of this owner with this id, asked with or answered; None where there is none."""
+        """The input or output item of this owner with this id, or None."""
         self._expire()
         found = self._items.get((owner, item_id))
         return msgspec.json.decode(found[-1]) if found else None
 
     def forget(self, owner: str, response_id: str) -> bool:
-        """Forget a response; False where there is none. Responses that go on with it keep their conversation."""
+        """Delete a response; False if there is none. Responses that continue it keep their conversation."""
         self._expire()
         if response_id not in self._owners.get(owner, _NOTHING):
             return False
@@ -176,7 +176,7 @@ class KeptResponses:
         self._bytes[owner] = self._bytes.get(owner, 0) + change * size
 
     def _list_items(self, owner: str, turn: Turn, *, listed: bool) -> None:
-        """List a turn's items by their ids, or no longer. Several turns may have an item with the same id."""
+        """Add a turn's items to the index by id, or remove them. Several turns may have an item with the same id."""
         for item_id, encoded in dict(zip(turn.ids, turn.encoded, strict=True)).items():
             key = (owner, item_id)
             others = tuple(one for one in self._items.get(key, ()) if one is not encoded)

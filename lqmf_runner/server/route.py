@@ -1,4 +1,4 @@
-"""How a route is declared: a handler, and what its documentation and its errors need.
+"""Declares a route: a handler with the data for its documentation and its errors.
 
     @route("POST", "/v1/shout", tag="OpenAI", errors=OPENAI, body=Body(Shout, {"A word": {"text": "hi"}}))
     async def shout(data: Shout) -> Shouted:

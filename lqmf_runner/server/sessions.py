@@ -1,6 +1,6 @@
-"""Conversations that the server keeps for the native API.
+"""Conversations that the server stores for the native API.
 
-The engine reuses the KV cache of a common prefix, so that a kept conversation costs only its new turn.
+The engine reuses the KV cache of a common prefix, so a stored conversation costs only its new turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Session:
 
 
 class Sessions:
-    """Keeps at most `limit` conversations of at most `max_messages` messages, each for `timeout_s` after its last use.
+    """Stores at most `limit` conversations of at most `max_messages` messages, each for `timeout_s` after its last use.
 
     Args:
         clock: seconds that only go forward.
@@ -47,7 +47,7 @@ class Sessions:
         return len(self._sessions)
 
     def turn(self, key: Key, new: tuple[Message, ...]) -> Turn:
-        """A turn of a conversation. It is remembered only when its answer is given to `Turn.answered`.
+        """A turn of a conversation. It is stored when its answer is passed to `Turn.answered`.
 
         Entering it raises:
             ConflictError: the conversation is answering already.
@@ -74,9 +74,9 @@ class Sessions:
         return session, messages
 
     def end(self, key: Key, session: Session, turn: Turn) -> None:
-        """Keep the turn if it has an answer, and let the conversation go on."""
+        """Store the turn if it has an answer, and release the conversation."""
         session.busy = False
-        if self._sessions.get(key) is session:  # else it was forgotten meanwhile
+        if self._sessions.get(key) is session:  # otherwise it was deleted meanwhile
             if turn.answer is not None:
                 session.messages = (*turn.messages, Message("assistant", turn.answer))
                 self._keep(key, session)
@@ -84,7 +84,7 @@ class Sessions:
                 del self._sessions[key]
 
     def forget(self, key: Key) -> bool:
-        """Forget a conversation; False where there is none."""
+        """Delete a conversation; False if there is none."""
         return self._sessions.pop(key, None) is not None
 
     def _keep(self, key: Key, session: Session) -> None:
@@ -104,7 +104,7 @@ class Sessions:
 
 
 class Turn:
-    """What to answer, and the answer once it is known. It is a context that is entered while the answer is made."""
+    """A question, and its answer once it is known. It is a context that is entered while the answer is generated."""
 
     def __init__(self, messages: tuple[Message, ...]) -> None:
         self.messages = messages
@@ -117,12 +117,12 @@ class Turn:
         """Nothing to end: a turn without a session is forgotten."""
 
     def answered(self, text: str) -> None:
-        """Remember the turn with this answer."""
+        """Store the turn with this answer."""
         self.answer = text
 
 
 class _KeptTurn(Turn):
-    """A turn of a conversation that is kept. The conversation takes no other turn while this one is entered."""
+    """A turn of a stored conversation. The conversation accepts no other turn while this one is entered."""
 
     def __init__(self, sessions: Sessions, key: Key, new: tuple[Message, ...]) -> None:
         super().__init__(new)

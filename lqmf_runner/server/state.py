@@ -1,4 +1,4 @@
-"""The state of a running server, in one object that handlers, guards and the process share."""
+"""The state of a running server: one object that handlers, guards and the process share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .watch.observe import Observer, Observers, Watcher
 
 @dataclass
 class Lifecycle:
-    """Whether the server takes requests, and those that it is answering.
+    """Whether the server accepts requests, and the requests that are running.
 
     Attributes:
         waiting_for: models of the start that are not loaded yet.
@@ -69,7 +69,7 @@ class ServerState:
     Attributes:
         pool: the loaded models.
         metrics: what was counted since the start.
-        observer: is told about every request for an answer: the metrics, then the others.
+        observer: gets every request for an answer: the metrics first, then the others.
         traffic: which model answers which name.
         promotions: puts another version in place.
         sessions: conversations that are kept for clients.
@@ -108,10 +108,10 @@ def create_state(
     registry: Registry | None = None,
     shares: Mapping[str, Mapping[str, float]] | None = None,
 ) -> ServerState:
-    """The state of a server that has answered nothing yet.
+    """The state of a server at its start.
 
     Args:
-        watchers: are told about requests after the metrics.
+        watchers: get requests after the metrics.
         registry: of versions; None where nothing is tracked.
         shares: which versions answer a name at the start, see `Traffic`.
     """

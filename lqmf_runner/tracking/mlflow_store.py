@@ -280,7 +280,7 @@ class _Sender:
             self._client.log_batch(run_id, metrics=numbers[start : start + _BATCH])
 
     def _log_prompts(self, run_id: str) -> None:
-        """The prompt set as a dataset of the run, by which runs can be told apart and found."""
+        """The prompt set as a dataset of the run, by which runs can be found and distinguished."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 

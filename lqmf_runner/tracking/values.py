@@ -94,7 +94,7 @@ def system_params(system: SystemInfo) -> dict[str, str]:
 
 
 def system_digest(system: SystemInfo) -> str:
-    """Equal for runs on machines that are as fast as each other, as far as can be told. Package versions may differ."""
+    """Equal for runs on machines that are as fast as each other, as far as is known. Package versions may differ."""
     return _digest([system.cpu, system.cores, round(system.ram_mb / 1e3), [gpu.name for gpu in system.gpus]])
 
 

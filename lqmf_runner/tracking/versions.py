@@ -72,8 +72,8 @@ def read_versions(config: TrackingConfig, *, timeout_s: int = TIMEOUT_S) -> list
 def local_names(config: TrackingConfig) -> list[str]:
     """The names of models that have versions in a SQLite store, read in milliseconds, without MLflow.
 
-    Nothing where the store is a server or another database, or cannot be read: whoever needs the versions themselves
-    is told why by `read_versions`.
+    Empty if the store is a server or another database, or cannot be read: `read_versions` gives the reason to callers
+    that need the versions.
     """
     import sqlite3
 

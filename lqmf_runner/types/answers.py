@@ -66,7 +66,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of an answer as it is streamed. The last one has `finish_reason` and `usage`.
 
     `text` may be empty while a character or a possible stop string is incomplete; `token_ids` are the tokens of
-    this step whether or not their text is out yet. `reasoning` are thoughts that are told apart from the text
+    this step whether or not their text is out yet. `reasoning` are thoughts, separated from the text
     (`engine.thoughts`), or that an endpoint sends so.
     """
 

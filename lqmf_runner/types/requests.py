@@ -107,7 +107,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
         add_generation_prompt: whether the chat template opens a turn for the answer.
         continue_final_message: the prompt ends inside the last message, and the answer goes on from its text; then
             `add_generation_prompt` is False.
-        separate_thoughts: whether thoughts are told apart from the text, as `reasoning` of the answer; None is so in a
+        separate_thoughts: whether thoughts are separated from the text, as `reasoning` of the answer; None is so in a
             chat with a model whose chat template knows them.
     """
 

@@ -1,7 +1,7 @@
 """One job of a sweep on another machine: what it is sent, and running it there.
 
 It runs in a process of its own and not in that of Ray or submitit: so it has its own cores and environment, its output
-can be told apart, and an interrupt ends it as Ctrl-C does.
+can be distinguished, and an interrupt ends it like Ctrl-C.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def run(job: Job) -> Outcome:
         here = replace(job, sweep_dir=sweep_dir)
         exit_code, said = _run_packed(here)
         files = None if shared else _pack(sweep_dir / job.subdir)
-    told = tuple(line for line in said.splitlines() if line.startswith(("error: ", "hint: ")))
-    return Outcome(exit_code, told, host, files)
+    errors = tuple(line for line in said.splitlines() if line.startswith(("error: ", "hint: ")))
+    return Outcome(exit_code, errors, host, files)
 
 
 def unpack(files: bytes, folder: Path) -> None:

@@ -19,7 +19,7 @@ _LEAVE = ("exit", "quit", "exit()", "quit()")
 
 
 async def talk(session: ChatSession) -> None:
-    """Talk until the user leaves. Ctrl-C stops what is going on, and never ends the chat.
+    """Talk until the user leaves. Ctrl-C stops the running answer, and never ends the chat.
 
     Raises:
         CancelledError: SIGTERM ends the program. The terminal is as it was before.

@@ -1,4 +1,4 @@
-"""`Shipment`: which files a node needs of a model, and how they are told from others."""
+"""`Shipment`: the files of a model that a node needs, and how it recognises them."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class PlacedProgram(ServingProgram):
 
 
 def _versioned(spec: ModelSpec) -> ModelSpec:
-    """The specification with the version of its files, by which those of a node are told from others."""
+    """The specification with the version of its files, by which a node recognises them."""
     if spec.version or not Path(spec.path).exists():
         return spec
     return msgspec.structs.replace(spec, version=content_version(spec.path))

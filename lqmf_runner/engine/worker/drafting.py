@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .request import Generating, Request, Running, decode_span, next_span
 from .runners.base import Span
-from .speculation.draft_model import MOST_DRAFTING, Asked, DraftModel, ModelDrafter
+from .speculation.draft_model import MOST_DRAFTING, DraftModel, DraftRequest, ModelDrafter
 from .speculation.ngrams import NgramDrafter, Outcomes
 from .speculation.step_costs import StepCosts
 
@@ -69,13 +69,13 @@ class Drafting:
         self, model: DraftModel, decoding: Sequence[Running], drafts: list[Sequence[int]], room: int
     ) -> None:
         """Add drafts of the draft model for requests that have none."""
-        asked: dict[int, Asked] = {}
+        asked: dict[int, DraftRequest] = {}
         for index, running in enumerate(decoding):
             request = running.request
             if not drafts[index] and running.model_drafter is not None and isinstance(request, Generating):
                 left = _left(request)
                 rest = min(left, max(_LEAST_REST, request.n_generated))
-                asked[index] = Asked(running.model_drafter, request.tokens, min(room, left), rest)
+                asked[index] = DraftRequest(running.model_drafter, request.tokens, min(room, left), rest)
         found = model.propose([*asked.values()], len(decoding) + sum(map(len, drafts)), self._costs)
         for (index, of), draft in zip(asked.items(), found, strict=True):
             drafts[index], decoding[index].drafter = draft, of.drafter

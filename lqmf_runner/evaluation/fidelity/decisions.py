@@ -143,7 +143,8 @@ class ReferenceDecisions:
 async def reference_decisions(
     decisions: DecisionSet, stored: StoredReference, engine: OnDemandEngine, observer: WorkObserver
 ) -> ReferenceDecisions | None:
-    """Ask the reference, unless what it says is kept already. None if it cannot be asked, which is told to `observer`.
+    """Ask the reference, unless its answers are stored already. None if it cannot be asked, which is reported to
+    `observer`.
 
     Raises:
         LqmfError: the reference could not be loaded, its engine was lost, or there is NaN in its logits.

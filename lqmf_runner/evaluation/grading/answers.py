@@ -21,7 +21,7 @@ class Opponent:
 
 
 def judged_requests(prompts: PromptsConfig) -> dict[str, Request]:
-    """What a judge is told of each prompt: the system prompt and the first turn, and the reference answer to it."""
+    """What a judge reads of each prompt: the system prompt, the first turn, and the reference answer to it."""
     found = {}
     for entry in prompts.entries:
         text = entry.prompt or entry.turns[0]

@@ -77,7 +77,7 @@ class Tasks:
     ) -> dict[str, dict[str, float]]:
         """Metrics of each task (and group) under its name, as `metric` and `metric_stderr`; `n` documents.
 
-        `on_batch` is told what kind of requests come next and how many, `on_answer` how many are answered.
+        `on_batch` gets the kind and the number of the next requests, `on_answer` the number of answered ones.
 
         Raises:
             LqmfError: the engine failed on a request, or cannot give log-probabilities.

@@ -10,7 +10,7 @@ _WEB_PAGE = (b"<!doctype html", b"<html")
 
 
 def what_instead(head: bytes) -> str:
-    """What a file is, by its first bytes, that should hold weights or a tokenizer; empty if that cannot be told."""
+    """What a file that should hold weights or a tokenizer is, by its first bytes; empty if unknown."""
     if head.startswith(_LFS):
         return "only a Git LFS pointer to the file; get the file itself with: git lfs pull"
     if head.lstrip().lower().startswith(_WEB_PAGE):

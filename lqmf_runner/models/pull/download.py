@@ -1,4 +1,4 @@
-"""One file from the hub, going on where an earlier try has stopped.
+"""One file from the hub. A download continues where an earlier one stopped.
 
 huggingface_hub throws an unfinished file away, which of a large model may be hours of work.
 """
@@ -24,7 +24,7 @@ def download(repository: Repository, file: HubFile, place: Path, on_bytes: OnByt
     What has arrived is kept in `part_of` and not asked for again. A broken connection is tried again a few times.
 
     Args:
-        on_bytes: is told of each arrival, and at first of what is there; after a start from nothing, of less.
+        on_bytes: gets the bytes of each arrival, and at first those that are there; fewer after a fresh start.
 
     Raises:
         ModelNotFoundError: the hub does not give the file, without a login for example.

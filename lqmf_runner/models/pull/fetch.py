@@ -98,7 +98,7 @@ def pull(plan: Pull, on_bytes: OnBytes, say: Callable[[str], None] = lambda text
 
     Args:
         on_bytes: see `download`; counts the missing files.
-        say: is told of each file that is begun.
+        say: gets a line for each file that is begun.
 
     Raises:
         ConflictError: another process fetches it.

@@ -15,7 +15,7 @@ from ...errors import FieldError
 
 _LONGEST_NAME = 60
 
-# They say who asks and why, where and how fast it is computed, or what is told beside the answer.
+# They name the client and its purpose, choose where and how fast it is computed, or ask for data beside the answer.
 _LABELS = {
     "cache_prompt", "cache_salt", "comment", "continuous_usage_stats", "created", "custom_id", "data_parallel_rank",
     "description", "disable_fallback", "guided_decoding_backend", "id", "id_slot", "include", "kv_transfer_params",

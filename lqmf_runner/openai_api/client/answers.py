@@ -50,8 +50,8 @@ class StreamReader:
         if event is None:
             return []
         try:
-            told = dict(event.get("usage") or {})
-            self._counts |= {name: count for name, count in told.items() if count is not None}
+            usage = dict(event.get("usage") or {})
+            self._counts |= {name: count for name, count in usage.items() if count is not None}
             return [chunk for choice in event.get("choices") or () if (chunk := self._choice(choice))]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise RemoteEngineError("the endpoint sent an event whose fields are not OpenAI's") from None

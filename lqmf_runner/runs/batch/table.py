@@ -55,8 +55,8 @@ class Table:
             if isinstance(row, BadLineError):
                 yield number, row
             elif any(cell.strip() for cell in row[len(self.header) :]):
-                told = f"it has {len(row)} cells, the header {len(self.header)}"
-                yield number, BadLineError(told, dict(zip(self.header, row, strict=False)))
+                reason = f"it has {len(row)} cells, the header {len(self.header)}"
+                yield number, BadLineError(reason, dict(zip(self.header, row, strict=False)))
             else:
                 yield number, dict(zip(self.header, row, strict=False))
 

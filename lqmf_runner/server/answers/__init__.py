@@ -1,1 +1,1 @@
-"""From a valid request to its response: the frame that routes share, the generation, the events of a stream."""
+"""From a valid request to its response: the common part of routes, the generation, the events of a stream."""

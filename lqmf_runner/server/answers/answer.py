@@ -1,4 +1,4 @@
-"""The frame of every route that asks a model: from a valid request to the bytes of its response."""
+"""The common part of every route that asks a model: from a valid request to the bytes of its response."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Events(Protocol):
-    """How answers look as events."""
+    """The form of answers as events."""
 
     def chunks(self, index: int, chunks: list[Chunk]) -> bytes:
         """The events for some chunks of answer `index`; may be empty."""
@@ -52,7 +52,7 @@ class Streamed:
 
 
 class Answer(Response[T]):
-    """A response that is generated while it is sent. `T` documents the body of one that is not streamed."""
+    """A response that is generated while it is sent. `T` documents the body of a non-streaming one."""
 
     def __init__(self, send: Callable[[Receive, Send], Awaitable[None]]) -> None:
         super().__init__(content=None)  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def answer(
         except Exception as error:
             if not writer.started:
                 raise
-            # A sign of life has gone out with the head, so that the status can no longer be the error's.
+            # A keep-alive comment was sent with the head, so the status cannot be changed any more.
             if as_known(error) is not error:
                 log.error("%s failed", served.route, exc_info=error)
             await writer.end(framing.frame(state.errors.body(error, request.scope["path"])))
@@ -123,7 +123,7 @@ def answer(
 
 
 def answer_exchange(request: Request[Any, Any, Any], exchange: Exchange) -> Answer[Any]:
-    """The response to a chat completion or a completion, whole or streamed."""
+    """The response to a chat completion or a completion, streaming or not."""
 
     async def make(current: Generation) -> Any:
         exchange.fingerprint = current.request.version or None
@@ -144,7 +144,7 @@ def answer_exchange(request: Request[Any, Any, Any], exchange: Exchange) -> Answ
 
 
 async def _send_json(current: Generation, body: Any, send: Any) -> None:
-    """A whole response with status 200."""
+    """A complete response with status 200."""
     data = encode_json(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
     headers += version_header(current.request.version)

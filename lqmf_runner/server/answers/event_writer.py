@@ -1,4 +1,4 @@
-"""Streams written straight to the ASGI server, as server-sent events or lines: the hot path of streaming."""
+"""Streams written directly to the ASGI server, as server-sent events or lines: the hot path of streaming."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ VERSION_HEADER = b"x-model-version"
 
 @dataclass(frozen=True)
 class Framing:
-    """How a stream looks.
+    """The format of a stream.
 
     Attributes:
         content_type: of the response.
-        sign_of_life: what is sent into a stream that waits; clients skip it.
+        keepalive: sent into a silent stream; clients ignore it.
         frame: one event, of its JSON value.
     """
 
     content_type: bytes
-    sign_of_life: bytes
+    keepalive: bytes
     frame: Callable[[Any], bytes]
 
 
 EVENTS = Framing(b"text/event-stream; charset=utf-8", b": keep-alive\n\n", event)
-"""Server-sent events, where a comment is a sign of life."""
+"""Server-sent events, which have comments."""
 
 
 def version_header(version: str) -> list[tuple[bytes, bytes]]:
-    """The header that says which version answers; none where that is not known."""
+    """The header with the version that answers; none if it is unknown."""
     return [(VERSION_HEADER, version.encode("ascii", "backslashreplace"))] if version else []
 
 
@@ -66,7 +66,7 @@ class EventWriter:
 
     @contextlib.asynccontextmanager
     async def kept_alive(self, every_s: float | None) -> AsyncGenerator[None, None]:
-        """Send a sign of life whenever nothing else was sent for so long, so that proxies keep the connection."""
+        """Send a keep-alive comment after each such interval of silence, so that proxies keep the connection."""
         if every_s is None:
             yield
             return
@@ -80,7 +80,7 @@ class EventWriter:
         while not self._ended:
             silent = time.perf_counter() - self._wrote
             if silent >= every_s:
-                await self.write(self.framing.sign_of_life)
+                await self.write(self.framing.keepalive)
                 silent = 0.0
             await asyncio.sleep(every_s - silent)
 

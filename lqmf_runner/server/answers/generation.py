@@ -1,4 +1,6 @@
-"""The generation of answers: hold the model, run the answers, tell the observer, stop if the client leaves."""
+"""The generation of answers: hold the model, run the answers, report them to the observer, stop if the client
+leaves.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,15 @@ Chunks = tuple[int, list[Chunk]]
 
 
 class Generation:
-    """The answers to one request while they are generated, on a model that is held for it."""
+    """The answers to one request while they are generated. The model is held for it."""
 
     def __init__(
         self, model: PooledModel, engine: EngineClient, observer: Observer, request: ServedRequest
     ) -> None:
         self.engine = engine
         self.request = request
-        self.held = time.perf_counter()  # since when the model is
-        self.done = False  # all is sent: a client that leaves now has not cancelled
+        self.held = time.perf_counter()  # when the model was loaded
+        self.done = False  # everything is sent: a client that disconnects now has not cancelled
         self.model = model
         self._observer = observer
 
@@ -97,7 +99,7 @@ async def generation(
     receive: Receive,
     keep_alive_s: float | None,
 ) -> AsyncGenerator[Generation, None]:
-    """Hold the model that answers the request. If the client leaves, the block is cancelled; that is no error."""
+    """Hold the model that answers the request. If the client disconnects, the block is cancelled without an error."""
     task = asyncio.current_task()
     assert task is not None
     current: Generation | None = None
@@ -153,7 +155,7 @@ async def _merged(
     engine: EngineClient, requests: Sequence[GenerationRequest], whole: bool
 ) -> AsyncGenerator[Chunks, None]:
     arrived: asyncio.Queue[Chunks | Exception | None] = asyncio.Queue()
-    # So that the list of one client does not fill the queue.
+    # So one client's list of prompts cannot fill the queue.
     turn = asyncio.Semaphore(max(1, engine.info.max_slots))
 
     async def pump(index: int, request: GenerationRequest) -> None:

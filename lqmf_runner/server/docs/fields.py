@@ -1,4 +1,4 @@
-"""JSON schemas as rows that people can read."""
+"""JSON schemas as rows for readers."""
 
 from __future__ import annotations
 

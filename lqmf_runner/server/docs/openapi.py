@@ -38,12 +38,12 @@ class OpenAPIDocument(JsonRenderPlugin):
         self._document: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """The document, with a loaded model in its examples where there is one."""
+        """The document, with a loaded model in its examples if there is one."""
         loaded = [model.name for model in state_of(request).pool.models]
         return self.document(request.app, loaded[0] if loaded else MODEL)
 
     def document(self, app: Litestar, model: str) -> bytes:
-        """The document with this model in its examples. Everything else is the same each time and made once."""
+        """The document with this model in its examples. Everything else is built once."""
         if self._document is None:
             self._document = msgspec.json.encode(_corrected(app.openapi_schema.to_schema(), self._routes))
         return self._document.replace(msgspec.json.encode(MODEL), msgspec.json.encode(model))

@@ -1,4 +1,4 @@
-"""CORS: what the pages of configured origins may do, which is everything that a page can be allowed."""
+"""CORS: pages of configured origins may do everything that a page can be allowed to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXPOSED = b"retry-after, x-request-id, x-model-version"
 
 
 class CorsPolicy:
-    """Which origins are allowed, and the headers that tell browsers so.
+    """The allowed origins, and the headers that report them to browsers.
 
     Args:
         origins: as in `server.cors_origins`; "*" is any.
@@ -30,7 +30,7 @@ class CorsPolicy:
         return origin is not None and bool(self._origins & {"*", origin.decode("latin-1").lower()})
 
     def headers(self, origin: bytes | None) -> Headers:
-        """Headers of every answer. They let allowed pages read it, and keep caches from mixing origins."""
+        """Headers of every answer. They let allowed pages read it, and prevent caches from mixing origins."""
         if not self._origins:
             return []
         vary: Headers = [(b"vary", b"Origin")]
@@ -41,9 +41,7 @@ class CorsPolicy:
             (b"access-control-allow-origin", origin),
             (b"access-control-expose-headers", _EXPOSED),
         ]
-        if (
-            "*" not in self._origins
-        ):  # an origin that was named may send cookies, which a proxy's login can be
+        if "*" not in self._origins:  # a named origin may send cookies, for example of a proxy's login
             allowed.append((b"access-control-allow-credentials", b"true"))
         return allowed
 

@@ -9,11 +9,11 @@ from ..asgi import Message, Receive, Scope, header
 from ..errors import HttpError
 
 _GZIP = ("gzip", "x-gzip")
-_WINDOW = 16 + zlib.MAX_WBITS  # zlib's way to say gzip
+_WINDOW = 16 + zlib.MAX_WBITS  # zlib's code for gzip
 
 
 def encoding_of(scope: Scope) -> str:
-    """The coding of the request's body; empty if it is sent as it is.
+    """The content coding of the request's body; empty if there is none.
 
     Raises:
         HttpError: 415, one that the server does not read.
@@ -48,7 +48,7 @@ def inflated(receive: Receive, *, most: int) -> Receive:
         arrived = arrived or bool(data)
         try:
             while data and given <= most:
-                if unpacker.eof:  # gzip files may follow one another
+                if unpacker.eof:  # a body may consist of several gzip members
                     unpacker = zlib.decompressobj(_WINDOW)
                 part = unpacker.decompress(data, most + 1 - given)
                 data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail

@@ -1,4 +1,4 @@
-"""HEAD: the answer of GET without its body."""
+"""HEAD: the response to GET without its body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..asgi import App, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """The middleware next to the application, whose routes know GET alone."""
+    """The innermost middleware. The routes support GET only."""
 
     def __init__(self, app: App) -> None:
         self._app = app

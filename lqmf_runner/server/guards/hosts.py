@@ -16,7 +16,7 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server bound to this host can be reached from this machine alone."""
+    """Whether a server bound to this host can be reached only from this machine."""
     try:
         found = socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
@@ -54,7 +54,7 @@ class HostPolicy:
     def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
         self._names = {*_LOOPBACK_NAMES, host.lower(), socket.gethostname().lower()}
         self._allowed = {entry.lower() for entry in allowed}
-        # Unlike a name, an address cannot be made to point at another machine.
+        # Unlike a name, an address cannot be redirected to another machine.
         self._addresses = not is_loopback(host)
 
     def permits(self, given: str) -> bool:

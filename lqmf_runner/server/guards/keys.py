@@ -1,4 +1,4 @@
-"""API keys: where they come from, what they may do, and how a request's key is looked up.
+"""API keys: their sources, their roles, and the lookup of a request's key.
 
 Only the hash of a key is kept. Keys made by `mode=keys` have 256 random bits, so that a plain SHA-256 cannot be
 reversed, and a stolen file is useless.
@@ -47,7 +47,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 def hash_key(key: str | bytes) -> str:
-    """What is kept of a key."""
+    """The hash that is stored of a key."""
     return hashlib.sha256(key.encode() if isinstance(key, str) else key).hexdigest()
 
 
@@ -164,7 +164,7 @@ class KeyRing:
 
     @property
     def admits_nobody(self) -> bool:
-        """Whether a key is wanted and none is left."""
+        """Whether a key is required and none is left."""
         return self.required and not (self._fixed or self._from_file)
 
     def find(self, presented: bytes) -> ApiKey | None:

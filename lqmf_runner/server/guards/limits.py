@@ -1,4 +1,4 @@
-"""Limits of a client, and the end of requests that take too long or outlive the server.
+"""Limits of a client, and the end of requests that take too long or run during the shutdown.
 
 Only POST requests are counted, so that reading the metrics or a list of models is never refused.
 """
@@ -94,7 +94,7 @@ class ClientQuota:
         client.at = now
 
     def _forget_idle(self, now: float) -> None:
-        """A client with a full bucket and nothing running is like an unknown one."""
+        """Drop clients with a full bucket and nothing running: they are like unknown ones."""
         for name, client in list(self._clients.items()):
             self._refill(client, now)
             if client.running == 0 and client.tokens >= self._burst:
@@ -126,7 +126,7 @@ class Limits:
             await self._app(scope, receive, send)
             return
         if scope["path"] == _PAGE or scope["path"].startswith(f"{_PAGE}/"):
-            # Its streams stay open as long as the page. What it asks of the server is counted where it arrives.
+            # Its streams stay open as long as the page. Its requests to the server are counted at their own routes.
             await self._page(scope, receive, send)
             return
         response = _Response(scope, send, self._errors)
@@ -211,7 +211,7 @@ class _StoppingError(UnavailableError):
 
 
 class _Response:
-    """A response in progress. It knows how an error can still be reported."""
+    """A response in progress. It knows how an error can still be reported to the client."""
 
     def __init__(self, scope: Scope, send: Send, errors: ErrorShapes) -> None:
         self._errors = errors

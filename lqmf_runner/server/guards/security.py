@@ -1,6 +1,6 @@
-"""Who may use the server: keys and roles, the Host and Origin checks, and security headers for browsers.
+"""Access to the server: keys and roles, the Host and Origin checks, and security headers for browsers.
 
-Everything is checked before a route is chosen, so that no route, page or 404 can be forgotten.
+Everything is checked before a route is chosen, so no route, page or 404 can be missed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Security:
         self._known_hosts: dict[bytes, bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # not supported, and browsers let any page open one
+        if scope["type"] == "websocket":  # not supported, and a browser allows any page to open one
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -92,13 +92,13 @@ class Security:
             known = self._known_hosts.get(given[0])
             if known is None:
                 known = self._hosts.permits(given[0].decode("latin-1"))
-                # Only a few are remembered: any address may be permitted, and clients must not fill the memory.
+                # Only a few are cached: any address may be permitted, and clients must not fill the memory.
                 if known and len(self._known_hosts) < _MOST_KNOWN_HOSTS:
                     self._known_hosts[given[0]] = True
             if known:
                 return
         if not given:
-            # Browsers always send it. HTTP/1.0 does not have it, and probes of load balancers leave it out.
+            # Browsers always send it. HTTP/1.0 does not require it, and probes of load balancers omit it.
             if scope.get("http_version") == "1.0" or scope["path"] in PROBES:
                 return
             raise UserInputError("the request has no Host header", hint="HTTP/1.1 requires one")
@@ -137,7 +137,7 @@ def identity(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 
 def is_stranger(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
-    """Whether a probe came without a key although there are keys: it is told no names of models."""
+    """Whether a probe came without a key although there are keys. It gets no model names."""
     return bool(connection.scope["state"].get("stranger"))
 
 
@@ -169,7 +169,7 @@ def _check_method(scope: Scope) -> None:
 
 
 def _unauthorized(scope: Scope, message: str, hint: str) -> UnauthorizedError:
-    """The error that asks for a key. If a person opens a page, it makes the browser ask for a password."""
+    """The error that asks for a key. For a page it makes the browser ask for a password."""
     error = UnauthorizedError(message, hint=hint)
     if scope["method"] == "GET" and b"text/html" in (header(scope, b"accept") or b""):
         error.headers = {"www-authenticate": 'Basic realm="the password is the API key", charset="UTF-8"'}

@@ -1,4 +1,4 @@
-"""Runs the application on a socket: load the models of the start, serve until told to stop."""
+"""Runs the application on a socket: load the models of the start, serve until a signal."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Metrics:
         model.duration_s.add((request.ended - request.began,))
         if request.first_token:
             model.ttft_s.add((request.first_token - request.began,))
-        if request.n == 1:  # chunks of several answers cannot be told apart
+        if request.n == 1:  # chunks of several answers cannot be distinguished
             model.itl_s.add(_gaps(request.own))
         if usage := request.usage:
             model.prompt_tokens += usage.prompt_tokens

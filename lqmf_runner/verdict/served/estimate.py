@@ -32,7 +32,7 @@ class Figure:
         label: what people call it.
         form: how a value is written, after multiplication by `scale`.
         part: what a request adds to both sums.
-        decides: a version that has less of it is the better one. Else it is only told.
+        decides: the version with the smaller value is better. Otherwise the figure is only reported.
         of_time: it depends on how much the version has to do at once, and on what else its machine does.
         is_share: it is compared by the difference in points, not by the ratio.
     """

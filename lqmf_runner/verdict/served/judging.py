@@ -166,7 +166,7 @@ def _difference(
     unit = " points" if figure.is_share else " %"
     interval = f"95 %: {_signed(found.low)} to {_signed(found.high)}{unit}"
     noise = "beyond the noise" if found.beyond_noise else "within the noise"
-    told = "" if counts or not figure.decides else "; it does not decide"
+    remark = "" if counts or not figure.decides else "; it does not decide"
     figures = " → ".join(figure.form.format(value * figure.scale) for value in (was, now))
     return Difference(
         baseline=baseline,
@@ -178,7 +178,7 @@ def _difference(
         change=now / was - 1 if was else None,
         beyond_noise=found.beyond_noise,
         better=found.high < 0 if counts and found.beyond_noise else None,
-        text=f"{figure.label} {figures} ({interval}, {noise}{told})",
+        text=f"{figure.label} {figures} ({interval}, {noise}{remark})",
     )
 
 

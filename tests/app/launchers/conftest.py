@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine.endpoint import Asked, configure, serve
+from tests.support.engine.endpoint import RecordingEndpoint, configure, serve
 from tests.support.ray_nodes import RayNodes, running_ray
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -31,7 +31,7 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def endpoint(gate: Gate) -> Iterator[Asked]:
+def endpoint(gate: Gate) -> Iterator[RecordingEndpoint]:
     """A server that answers when the gate is open."""
 
     def answer(_: str) -> str:
@@ -45,7 +45,7 @@ def endpoint(gate: Gate) -> Iterator[Asked]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, endpoint: Asked) -> Start:
+def start(tmp_path: Path, endpoint: RecordingEndpoint) -> Start:
     """Start `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
     configure(tmp_path / "own", a=endpoint.url, b=endpoint.url, c="http://127.0.0.1:9/v1")
 

@@ -14,7 +14,7 @@ from lqmf_runner.errors import EndpointLostError, EndpointSetupError, RemoteEngi
 from lqmf_runner.formats.pool import PoolBackend
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec
 
-from ...support.engine.endpoint import Asked, serve
+from ...support.engine.endpoint import RecordingEndpoint, serve
 from ...support.engine.scripted_endpoint import Endpoint, event
 
 NOBODY = "http://127.0.0.1:9/v1"
@@ -22,7 +22,7 @@ HELLO = GenerationRequest(messages=(Message("user", "Hello"),))
 
 
 @pytest.fixture
-def endpoints() -> Iterator[list[Asked]]:
+def endpoints() -> Iterator[list[RecordingEndpoint]]:
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(serve(lambda prompt, n=n: f"from {n}")) for n in range(2)]
 

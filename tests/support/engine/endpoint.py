@@ -13,7 +13,7 @@ from typing import Any
 Answer = Callable[[str], str | Iterable[str]]
 
 
-class Asked(ThreadingHTTPServer):
+class RecordingEndpoint(ThreadingHTTPServer):
     """`asked` has the prompts in the order in which they came. `on_asked` is told how many that makes.
 
     `on_listed` is told the path of each GET, all of which get the list of models: with a `key`, those who send it.
@@ -54,7 +54,7 @@ def _event(event: dict[str, Any]) -> bytes:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Asked
+    server: RecordingEndpoint
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -100,9 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(answer: Answer) -> Iterator[Asked]:
+def serve(answer: Answer) -> Iterator[RecordingEndpoint]:
     """An endpoint that answers a prompt with `answer(prompt)`: a text, or pieces that are sent one by one."""
-    with Asked(answer) as server:
+    with RecordingEndpoint(answer) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

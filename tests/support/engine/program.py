@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .endpoint import Asked
+from .endpoint import RecordingEndpoint
 
 
 def main(arguments: list[str]) -> None:
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     port = int(arguments[arguments.index("--port") + 1])
     key = os.environ.get("VLLM_API_KEY") or _configured(Path(arguments[arguments.index("--config") + 1]))
-    server = Asked(lambda prompt: f"you said {prompt}", port, key)
+    server = RecordingEndpoint(lambda prompt: f"you said {prompt}", port, key)
     (folder / "started.json").write_text(
         json.dumps({"arguments": arguments, "program": os.getpid(), "child": child.pid})
     )

@@ -19,7 +19,7 @@ from ..cache.prefixes import Prefixes
 from ..cache.prompts import PromptCache
 from ..cache.slots import Slot, common_prefix
 from ..runners.base import ModelRunner, Span
-from .step_costs import StepCosts, holds_up, least_gain
+from .step_costs import StepCosts, least_gain, slows_others
 
 MOST_DRAFTING = 4  # requests that run or wait; with more of them a step is full without drafts
 _LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # of a draft, in tokens
@@ -97,8 +97,8 @@ class ModelDrafter:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that a draft is wanted for.
+class DraftRequest:
+    """A request for which a draft is needed.
 
     Attributes:
         tokens: of its prompt and its answer so far.
@@ -159,7 +159,7 @@ class DraftModel:
         """Forget what idle slots hold."""
         self._prefixes.reset()
 
-    def propose(self, asked: Sequence[Asked], n_rows: int, costs: StepCosts) -> list[list[int]]:
+    def propose(self, asked: Sequence[DraftRequest], n_rows: int, costs: StepCosts) -> list[list[int]]:
         """A draft for each request, in their order; an empty one where none pays.
 
         Args:
@@ -184,7 +184,7 @@ class DraftModel:
             a.drafter.remember(len(a.tokens), draft)
         return drafts
 
-    def _can_draft(self, asked: Asked) -> bool:
+    def _can_draft(self, asked: DraftRequest) -> bool:
         """Whether there are tokens to draft, and room and words for them here."""
         drafter = asked.drafter
         drafter.learn(asked.tokens)
@@ -193,11 +193,11 @@ class DraftModel:
         drafter.n_checked = len(asked.tokens)
         return drafter.usable and self._room(asked) > 0
 
-    def _room(self, asked: Asked) -> int:
+    def _room(self, asked: DraftRequest) -> int:
         """Most tokens of a draft that its cache holds too; the last one is never computed here."""
         return min(asked.most, self._runner.info.n_ctx - len(asked.tokens) + 1)
 
-    def _best_length(self, asked: Sequence[Asked], n_rows: int, costs: StepCosts) -> int:
+    def _best_length(self, asked: Sequence[DraftRequest], n_rows: int, costs: StepCosts) -> int:
         """The length with the most expected tokens a second, 0 if none gains enough."""
         if not asked or not costs.knows(1):
             return 0
@@ -211,7 +211,7 @@ class DraftModel:
             if not costs.knows((n_rows + sum(lengths)) // 2):
                 break  # far beyond what was measured the figure is too hopeful: get there in steps
             drafting = max(lengths) * own_step
-            if n_beside and holds_up(n_rows, sum(lengths), costs, drafting):
+            if n_beside and slows_others(n_rows, sum(lengths), costs, drafting):
                 break
             chances = [a.drafter.acceptance.chance for a in asked]
             expected = n_rows + sum(_expected(p, n) for p, n in zip(chances, lengths, strict=True))
@@ -224,16 +224,16 @@ class DraftModel:
                 return 0
         return best
 
-    def _unread(self, asked: Asked) -> int:
+    def _unread(self, asked: DraftRequest) -> int:
         """How many of its tokens this model has not computed yet."""
         if asked.drafter.slot is not None:
             return len(asked.tokens) - min(len(asked.drafter.slot.tokens), len(asked.tokens) - 1)
         placement = self._prefixes.place(asked.tokens, reuse=self._reuse)
         return len(asked.tokens) - (placement.shared if placement else 0)
 
-    def _draft(self, able: Sequence[tuple[Asked, list[int]]], length: int) -> None:
+    def _draft(self, able: Sequence[tuple[DraftRequest, list[int]]], length: int) -> None:
         """Fill in the drafts. A request whose tokens are too many to be read now gets none yet."""
-        room, spans, going = self._n_batch, [], []
+        room, spans, drafting = self._n_batch, [], []
         for asked, draft in able:
             slot = self._slot(asked)
             if slot is None:
@@ -244,17 +244,17 @@ class DraftModel:
                 room -= end - start
                 read = end == len(asked.tokens)
                 spans.append(Span(slot.index, asked.tokens[start:end], start, int(read)))
-                going.append((slot, draft, min(length, self._room(asked)) if read else 0))
+                drafting.append((slot, draft, min(length, self._room(asked)) if read else 0))
         while spans:
             rows = iter(self._step(spans))
-            for span, (slot, draft, most) in zip(spans, going, strict=True):
+            for span, (slot, draft, most) in zip(spans, drafting, strict=True):
                 slot.tokens.extend(span.tokens)
                 if most:
                     draft.append(int(next(rows)[: self._n_vocab].argmax()))
-            going = [(slot, draft, most) for slot, draft, most in going if len(draft) < most]
-            spans = [Span(slot.index, draft[-1:], len(slot.tokens), 1) for slot, draft, _ in going]
+            drafting = [(slot, draft, most) for slot, draft, most in drafting if len(draft) < most]
+            spans = [Span(slot.index, draft[-1:], len(slot.tokens), 1) for slot, draft, _ in drafting]
 
-    def _slot(self, asked: Asked) -> Slot | None:
+    def _slot(self, asked: DraftRequest) -> Slot | None:
         """Its slot, which holds nothing but tokens of the request, and not its last one; None where none is free."""
         drafter, tokens = asked.drafter, asked.tokens
         if drafter.slot is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from .step_costs import StepCosts, holds_up, least_gain
+from .step_costs import StepCosts, least_gain, slows_others
 
 _NGRAM = 3  # tokens that have to match before a text is followed
 _LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of a draft, in tokens
@@ -122,7 +122,7 @@ class NgramDrafter:
         best, best_rate = 0, least_gain(n_rows - 1) * n_rows / costs.of(n_rows)
         expected, chance, run = float(n_rows), 1.0, self._run
         for length in _LENGTHS:
-            if length > most or (n_rows > 1 and holds_up(n_rows, n_drafted + length, costs)):
+            if length > most or (n_rows > 1 and slows_others(n_rows, n_drafted + length, costs)):
                 break
             while run < self._run + length:
                 chance *= self._outcomes.chance(run)

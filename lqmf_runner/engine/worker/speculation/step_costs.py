@@ -70,14 +70,14 @@ class StepCosts:
 
 
 def least_gain(n_beside: int) -> float:
-    """By how much a draft has to raise the tokens a second of a step in which so many requests have no draft of it."""
+    """The factor by which a draft must raise the tokens a second of a step beside `n_beside` requests without it."""
     return _LEAST_GAIN + _LEAST_GAIN_BESIDE * n_beside
 
 
-def holds_up(n_rows: int, n_drafted: int, costs: StepCosts, seconds: float = 0.0) -> bool:
+def slows_others(n_rows: int, n_drafted: int, costs: StepCosts, seconds: float = 0.0) -> bool:
     """Whether drafts of so many tokens make the other requests of a step wait too long.
 
-    Far beyond what was measured the figures are too hopeful, so that longer drafts come in steps.
+    Far beyond the measured numbers of rows the costs are too low, so drafts become longer in steps.
 
     Args:
         n_rows: of the step without drafts.

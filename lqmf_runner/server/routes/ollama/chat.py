@@ -124,7 +124,7 @@ def _answered(
 
     Args:
         ask: what the model is asked, and what makes its answer into objects.
-        idle: makes an empty object, which is the sign of life of a stream that waits.
+        idle: makes an empty object, which is sent into a silent stream.
     """
     stream = data.stream is not False
 

@@ -18,7 +18,7 @@ UNROUNDED = (
     "8-bit weights are computed with unrounded activations here: its fidelity is better than what bitsandbytes' own "
     "LLM.int8() gives, on a GPU for example; backend.llm_int8=true computes as bitsandbytes does"
 )
-"""What the user is told of a model whose forward pass was replaced."""
+"""The note of a model whose forward pass was replaced."""
 
 
 def keep_activations(model: Any) -> bool:
