@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import INTERRUPTED, UserInputError
 from . import PROGRAM
 from .conf import conf_names
+from .options import show_at
 from .terminal import discard_output, report
 from .words import are_words, from_words, mode_first, mode_of, shown
 
@@ -68,6 +69,8 @@ def _run(args: list[str]) -> int:
     if args[:1] == ["--complete"]:  # before --help, which is a word that may be completed
         return _complete(args)
     args = mode_first(args)
+    if args[:1] == ["help"]:
+        args = [*args[1:2], "--help"]
     before_text = args[: args.index("--")] if "--" in args else args
     if not args or "--help" in before_text or "-h" in before_text:
         return _help(args)
@@ -81,12 +84,12 @@ def _run(args: list[str]) -> int:
     logging.raiseExceptions = False
     try:
         _check_log_level()
-        show = "--show" in before_text and are_words(args)
+        show = show_at(args) if are_words(args) else None
         if are_words(args):
-            if show:
-                args.remove("--show")
-            args = from_words(args, OPTIONS, OPTIONS_WITH_VALUE, piped=str if show else piped_text)
-        if show:
+            args = [word for at, word in enumerate(args) if at != show]
+            piped = piped_text if show is None else str
+            args = from_words(args, OPTIONS, OPTIONS_WITH_VALUE, piped=piped)
+        if show is not None:
             print(shown(args))
             return 0
         overrides, options = _sort_arguments(args)

@@ -9,7 +9,8 @@ from ..errors import UserInputError
 from ..modes import MODES
 from .choices.model import default_models_dir
 from .conf import conf_names
-from .words import ALIASES, LINES, flags
+from .options import flags, is_switch
+from .words import ALIASES, LINES
 
 # Each asks the program itself: `lqmf --complete <words before the cursor> <the word that is typed>`.
 SCRIPTS = {
@@ -49,7 +50,9 @@ def candidates(words: Sequence[str]) -> list[str]:
         if mode not in MODES:
             return []
         if typed.startswith("-"):
-            found = [f"--{name.replace('_', '-')}" for name in flags(mode)]
+            options = flags(mode)
+            names = [*options, *(f"no_{name}" for name in options if is_switch(options[name]))]
+            found = [f"--{name.replace('_', '-')}" for name in names]
         else:
             found = [*_models(mode, before[1:])]
     return sorted({word for word in found if word.startswith(typed)})

@@ -13,7 +13,8 @@ from ..config import RunConfig
 from ..errors import UserInputError
 from ..modes import MODES
 from . import PROGRAM
-from .words import LINES, flags
+from .options import flags, is_switch
+from .words import LINES
 
 _ENTRY = re.compile(r"([a-z]\w*(?:, [a-z]\w*)*): (.*)")
 
@@ -29,17 +30,25 @@ def mode_help(mode: str) -> str:
         "",
         "options (the same as key=value):",
     ]
-    for name, (key, _) in flags(mode).items():
+    options = flags(mode)
+    for name, (key, hint) in options.items():
         default, meaning = _describe(mode, key)
         shown = (
             ""
             if default in (None, "", [])
             else f" [{str(default).lower() if isinstance(default, bool) else default}]"
         )
-        lines.append(f"  --{name.replace('_', '-')}  {key}{shown}")
+        option = name.replace("_", "-")
+        switch = f" | --no-{option}" if default is True and is_switch((key, hint)) else ""
+        lines.append(f"  --{option}{switch}  {key}{shown}")
         meaning = " ".join(filter(None, (meaning, _allowed(mode, key))))
         lines += textwrap.wrap(meaning, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    lines += ["", "  --show  print the equal line of settings and stop", "  --      all that follows is text"]
+    alone = " (without a value)" if "show" in options else ""
+    lines += [
+        "",
+        f"  --show{alone}  print the equal line of settings and stop",
+        "  --      all that follows is text",
+    ]
     return "\n".join(lines)
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
 
 from ..config import RunConfig
 from ..config.prompts import PROMPT_FILES
@@ -19,7 +19,7 @@ from ..errors import UserInputError
 from ..modes import MODES
 from ..results.files import RESULTS
 from .arguments import shell_word
-from .schema import place_of
+from .options import SAFE, override_of, setting_of
 
 ALIASES = {"run": "chat", "list": "models", "ls": "models", "ps": "status"}
 """What other programs call a mode."""
@@ -37,25 +37,9 @@ LINES = {
     "console": "console [what is to be done]",
 }
 """What may stand behind the mode's name."""
-_GROUPS = {
-    "serve": ("server", "backend"),
-    "status": ("server",),
-    "stop": ("server",),
-    "keys": ("server",),
-    "compare": ("verdict", "fidelity", "backend"),
-    "benchmark": ("fidelity", "backend"),
-    "console": ("console", "server"),
-    "pull": ("model",),
-    "chat": ("backend",),
-    "batch": ("backend",),
-}
-_CHOICES = {
-    "benchmark": ("model", "prompts"), "compare": ("prompts",), "chat": ("model", "prompts"), "batch": ("model",),
-    "serve": ("model",), "quantize": ("model",), "pull": ("model",),
-}  # fmt: skip
 _OVERRIDE = re.compile(r"(?:\+{1,2}|~)?([A-Za-z_]+)(?:[.@][\w.@/]+)?(?:=.*)?", re.DOTALL)
+_MODEL_KEYS = ("model", "model.name", "model.path", "model.hub_id")
 _TAKE_TEXT = ("chat", "console")
-_SAFE = re.compile(r"[A-Za-z_][\w./-]*")
 _KEYS = {f.name for f in fields(RunConfig)} | {"experiment", "hydra"}
 _GGUF_TYPE = re.compile(r"(I?Q\d|B?F(16|32))\w*", re.IGNORECASE)
 
@@ -150,17 +134,19 @@ def mode_of(word: str) -> str:
 
 def _sort(args: Sequence[str], hydra_options: set[str], with_value: set[str]) -> tuple[Words, list[str]]:
     words, options = Words(mode_of(args[0]), [], []), list[str]()
-    rest = iter(args[1:])
-    for word in rest:
+    rest = deque(args[1:])
+    while rest:
+        word = rest.popleft()
         name, has_value, value = word.partition("=")
         if word == "--":
             words.bare.extend(rest)
+            rest.clear()
         elif name in hydra_options or name in with_value:
             options.append(word)
             if name in with_value and not has_value:
-                options.extend([next(rest, "")])
+                options.append(rest.popleft() if rest else "")
         elif re.match(r"--?[A-Za-z]", word):
-            words.overrides.append(_flag(words.mode, name, value if has_value else None, rest))
+            words.overrides.append(setting_of(words.mode, name, value if has_value else None, rest))
         elif _is_override(word, words.mode):
             words.overrides.append(word)
         else:
@@ -174,60 +160,6 @@ def _is_override(word: str, mode: str) -> bool:
     if found is None or not ("=" in word or word[0] == "~"):
         return False
     return found[1] in _KEYS or mode not in _TAKE_TEXT
-
-
-def _flag(mode: str, name: str, value: str | None, rest: Any) -> str:
-    """`--reference x` as `reference=x`: the setting of that name, of the mode before others."""
-    wanted = name.lstrip("-").replace("-", "_")
-    options = flags(mode)
-    if wanted not in options:
-        close = difflib.get_close_matches(wanted, options, n=1)
-        suggestion = f" (did you mean --{close[0].replace('_', '-')}?)" if close else ""
-        raise UserInputError(
-            f"unknown option '{name}'{suggestion}", hint=f"lqmf {mode} --help lists the options"
-        )
-    key, hint = options[wanted]
-    if hint is bool and value is None:
-        return f"{key}=true"
-    if value is None and (value := next(rest, None)) is None:
-        raise UserInputError(f"{name} needs a value", hint=f"lqmf {mode} --help describes it")
-    return _setting(key, value)
-
-
-def flags(mode: str) -> dict[str, tuple[str, Any]]:
-    """The options of a mode: name → (key, type). Of two settings of one name the first counts, the mode's own first."""
-    found: dict[str, tuple[str, Any]] = {}
-    groups = get_type_hints(RunConfig)
-    places = [("mode", MODES[mode].schema), ("", RunConfig)]
-    places += [(name, groups[name]) for name in _GROUPS.get(mode, ())]
-    for prefix, schema in places:
-        for name, (key, hint) in _leaves(prefix, schema).items():
-            found.setdefault(name, (key, hint))
-    found |= {group: (group, str) for group in _CHOICES.get(mode, ()) if group not in found}
-    found.pop("name", None)
-    return found
-
-
-def _leaves(prefix: str, schema: Any) -> dict[str, tuple[str, Any]]:
-    """The settings of a group, and after them those of the groups in it."""
-    own, inner = dict[str, tuple[str, Any]](), dict[str, tuple[str, Any]]()
-    for name, hint in get_type_hints(schema).items():
-        key = f"{prefix}.{name}" if prefix else name
-        if not is_dataclass(hint):
-            own[name] = key, hint
-        elif prefix:
-            inner |= _leaves(key, hint)
-    return own | {name: setting for name, setting in inner.items() if name not in own}
-
-
-def _setting(key: str, text: str) -> str:
-    """`key=value` with the text literally, where the key holds one."""
-    place = place_of(key)
-    if place.typed is not None:
-        return f"{key}={text if _SAFE.fullmatch(text) else quoted(text)}"
-    if place.items is not None and text[:1] != "[":
-        return f"{key}=[{','.join(word.strip() for word in text.split(','))}]"
-    return f"{key}={text}"
 
 
 def _no_words(words: Words) -> list[str]:
@@ -258,11 +190,11 @@ def _benchmark(words: Words) -> list[str]:
 
 
 def _is_prompt_file(word: str) -> bool:
-    return Path(word).suffix.lower() in PROMPT_FILES and Path(word).expanduser().is_file()
+    return Path(word).suffix.lower() in PROMPT_FILES and not Path(word).expanduser().is_dir()
 
 
 def _item(name: str) -> str:
-    return name if _SAFE.fullmatch(name) else quoted(name)
+    return name if SAFE.fullmatch(name) else quoted(name)
 
 
 def _compare(words: Words) -> list[str]:
@@ -281,9 +213,9 @@ def _is_run(folder: Path) -> bool:
 
 
 def _chat(words: Words, piped: str) -> list[str]:
-    """A model and a question. A first word with blanks in it is a question to the default model."""
+    """A model and a question. A first word with blanks in it, or beside `model=`, begins the question."""
     bare = words.bare
-    named = bool(bare) and not re.search(r"\s", bare[0])
+    named = bool(bare) and not re.search(r"\s", bare[0]) and not _has_model(words)
     text = "\n\n".join(filter(None, (piped, " ".join(bare[1:] if named else bare))))
     return [*([_model(bare[0])] if named else []), *([f"mode.message={quoted(text)}"] if text else [])]
 
@@ -291,12 +223,22 @@ def _chat(words: Words, piped: str) -> list[str]:
 def _batch(words: Words) -> list[str]:
     """A model and a file; a file alone is for the default model."""
     bare = words.bare
-    if len(bare) == 1 and Path(bare[0]).is_file() and Path(bare[0]).suffix.lower() != ".gguf":
+    if bare and (_has_model(words) or (len(bare) == 1 and _is_file_to_answer(bare[0]))):
         bare = ["", *bare]
     if len(bare) > 2:
         raise UserInputError(f"cannot read '{_cut(bare[2])}'", hint="lqmf batch <model> <file>")
     settings = [_model(bare[0])] if bare and bare[0] else []
-    return settings + [_setting("mode.input", name) for name in bare[1:]]
+    return settings + [override_of("mode.input", name) for name in bare[1:]]
+
+
+def _is_file_to_answer(word: str) -> bool:
+    """Whether a word is a file and no model. One with the name of a table is, if it is not there too."""
+    return _is_prompt_file(word) or (Path(word).is_file() and Path(word).suffix.lower() != ".gguf")
+
+
+def _has_model(words: Words) -> bool:
+    """Whether a setting or an option chooses the model, so that no word does."""
+    return any(override.partition("=")[0] in _MODEL_KEYS for override in words.overrides)
 
 
 def _quantize(words: Words) -> list[str]:
@@ -340,13 +282,13 @@ def _stop(words: Words) -> list[str]:
 
 
 def _history(words: Words) -> list[str]:
-    return [_setting("mode.model", word) for word in words.bare]
+    return [override_of("mode.model", word) for word in words.bare]
 
 
 def _versions(words: Words) -> list[str]:
     """One model or version, or several versions to compare."""
     if len(words.bare) < 2:
-        return [_setting("mode.model", word) for word in words.bare]
+        return [override_of("mode.model", word) for word in words.bare]
     return [f"mode.compare=[{','.join(_item(name) for name in words.bare)}]"]
 
 

@@ -19,8 +19,13 @@ def one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
 def within(name: str, value: float, low: float, high: float | None = None) -> None:
     """Refuse a number outside `low` to `high`, both included, NaN among them."""
     if not low <= value <= (float("inf") if high is None else high):
-        wanted = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
-        raise UserInputError(f"{name}={value:g} is out of range", hint=f"it must be {wanted}")
+        wanted = f"at least {_plain(low)}" if high is None else f"between {_plain(low)} and {_plain(high)}"
+        raise UserInputError(f"{name}={_plain(value)} is out of range", hint=f"it must be {wanted}")
+
+
+def _plain(number: float) -> str:
+    """A number as one types it: a whole one with all its digits."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 def positive(name: str, value: float | None) -> None:

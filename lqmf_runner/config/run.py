@@ -63,6 +63,8 @@ class RunConfig:
         model: the model: a configured one, one of `models_dir`, a path, or a hub id.
         prompts: a prompt set of `conf/prompts/`, or a file: text with one prompt a line, CSV or XLSX with a header,
             JSONL, or YAML.
+        models: several models in one run, each as `model` takes it.
+        runs: finished runs to compare, by their folders or MLflow ids.
         reference: name of the model that fidelity is measured against.
         models_dir: the folders of models, in the order in which a name is looked up; new ones are made in the first.
     """

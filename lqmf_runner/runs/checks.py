@@ -73,6 +73,11 @@ def check_compare(config: RunConfig) -> None:
             "there is nothing to compare",
             hint="name models, models=[a,b,c], or finished runs, runs=[outputs/...,outputs/...]",
         )
+    if len(config.models) == 1 and not config.reference:
+        raise UserInputError(
+            f"{config.models[0]} alone cannot be compared",
+            hint=f"name another model or a reference; lqmf benchmark {config.models[0]} measures it alone",
+        )
 
 
 def _check_runs(config: RunConfig, mode: CompareMode) -> None:

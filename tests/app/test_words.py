@@ -13,7 +13,8 @@ import pytest
 from lqmf_runner.app.arguments import typed_arguments
 from lqmf_runner.app.cli import OPTIONS, OPTIONS_WITH_VALUE
 from lqmf_runner.app.mode_help import attributes, mode_help
-from lqmf_runner.app.words import flags, from_words, mode_first, shown
+from lqmf_runner.app.options import flags, show_at
+from lqmf_runner.app.words import from_words, mode_first, shown
 from lqmf_runner.config import BatchMode
 from lqmf_runner.config.texts import unquoted
 from lqmf_runner.errors import UserInputError
@@ -50,6 +51,16 @@ def settings(*words: str, piped: str = "") -> list[str]:
         ("console load a and stop", "mode=console console.say='load a and stop'"),
         ("console status --port 9000", "mode=console console.say='status' server.port=9000"),
         ("pull a/b:Q4_K_M --file x --dry-run", "mode=pull model=a/b:Q4_K_M model.file=x mode.dry_run=true"),
+        ("chat model=a hi", "mode=chat mode.message='hi' model=a"),
+        ("chat --model a hi you", "mode=chat mode.message='hi you' model=a"),
+        ("chat a --url http://x", "mode=chat model=a server.url='http://x'"),
+        ("batch gone.csv", "mode=batch mode.input=gone.csv"), ("batch gone", "mode=batch model=gone"),
+        ("batch model=a gone", "mode=batch mode.input=gone model=a"),
+        ("benchmark a gone.csv", "mode=benchmark model=a prompts=gone.csv"),
+        ("console load a --no-confirm", "mode=console console.say='load a' console.confirm=false"),
+        ("console load a --confirm false", "mode=console console.say='load a' console.confirm=false"),
+        ("chat a --json so", "mode=chat model=a mode.message='so' mode.json=true"),
+        ("history --show trend", "mode=history mode.show=trend"),
         ("models --cfg job", "mode=models --cfg job"), ("mode=models format=x", "mode=models format=x"),
     ],
 )  # fmt: skip
@@ -62,6 +73,8 @@ def test_words_are_settings(line: str, same: str) -> None:
     [
         ("chatt a", "unknown mode 'chatt' (did you mean chat?)"), ("models x", "cannot read 'x'"),
         ("chat a --max-token 3", "unknown option '--max-token' (did you mean --max-tokens?)"),
+        ("chat a --runs b", "unknown option '--runs'"),
+        ("chat a --no-seed", "unknown option '--no-seed' (did you mean --seed?)"),
         ("serve a --port", "--port needs a value"), ("batch a b c", "cannot read 'c'"),
         ("stop 8000 8001", "'8000' and '8001' are both server.port"),
         ("quantize m bnb Q4_K_M", "'bnb' and 'gguf' are both mode.method"),
@@ -187,6 +200,22 @@ def test_show_prints_the_line_and_does_nothing(run_program: Run, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "at"),
+    [
+        ("chat m --show why", 2), ("chat m -- --show", None), ("history m --show", 2), ("history --show trend", None),
+        ("history --show --since 7d", 1), ("history --show trend --show", 3), ("nonsense --show x", 1),
+    ],
+)  # fmt: skip
+def test_show_with_a_value_is_the_setting_of_a_mode_that_has_one(line: str, at: int | None) -> None:
+    assert show_at(line.split()) == at
+
+
+def test_help_is_a_word_too(run_program: Run) -> None:
+    assert run_program("help").stdout == run_program("--help").stdout
+    assert run_program("help", "chat").stdout == mode_help("chat") + "\n"
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_help_of_a_mode_has_all_its_options(mode: str) -> None:
     text = mode_help(mode)
@@ -204,6 +233,8 @@ def test_help_has_defaults_and_meanings(run_program: Run) -> None:
     )
     assert "(choose one of: jsonl, csv, text, openai)" in said
     assert "(at least 1)" in said
+    assert "(between 1 and 2147483648)" in " ".join(said.split())
+    assert "--autoload | --no-autoload  server.autoload [true]" in run_program("serve", "--help").stdout
     assert dict(attributes(BatchMode))["input"].startswith("JSONL, CSV")
     assert run_program("nonsense", "--help").returncode == 2
 

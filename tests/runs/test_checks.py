@@ -27,6 +27,7 @@ from ..conftest import Compose
             "min_heuristic bounds",
         ),
         (["models=[smollm2_gguf]", "verdict.concurrency=5"], "not among"),
+        (["models=[smollm2_gguf]"], "smollm2_gguf alone cannot be compared"),
         (
             ["mode.served=x", "runs=[y]", "reference=smollm2_bf16"],
             "measures nothing, and reference=smollm2_bf16 has",
