@@ -18,7 +18,7 @@ from lqmf_runner.results.schema import Results
 from lqmf_runner.runs.folder import sweep_name
 from lqmf_runner.runs.sweep import is_complete
 from tests.conftest import Run
-from tests.support.engine.endpoint import Asked, configure, serve
+from tests.support.engine.endpoint import RecordingEndpoint, configure, serve
 from tests.support.runs.sample import sample_model, sample_results
 
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,14 +26,14 @@ NOWHERE = "http://127.0.0.1:9/v1"
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Asked]:
+def endpoint() -> Iterator[RecordingEndpoint]:
     """A server that answers at once."""
     with serve(lambda _: "Paris.") as endpoint:
         yield endpoint
 
 
 @pytest.fixture
-def sweep(run_program: Run, tmp_path: Path, endpoint: Asked) -> Sweep:
+def sweep(run_program: Run, tmp_path: Path, endpoint: RecordingEndpoint) -> Sweep:
     """Run `-m mode=benchmark` with models a and b, which answer, and c, which nobody serves."""
     configure(tmp_path / "own", a=endpoint.url, b=endpoint.url, c=NOWHERE)
 
@@ -56,7 +56,7 @@ def results_of(root: Path) -> Results:
 
 
 def test_a_sweep_ends_with_one_table_and_a_verdict_and_can_be_resumed(
-    sweep: Sweep, endpoint: Asked, tmp_path: Path
+    sweep: Sweep, endpoint: RecordingEndpoint, tmp_path: Path
 ) -> None:
     """The failing job is reported and the rest goes on; a second run does what is missing and nothing else."""
     first = sweep("model=a,c", "mode.sampling.max_tokens=4,8")
@@ -93,7 +93,7 @@ def the_program() -> psutil.Process:
 
 
 def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
-    sweep: Sweep, endpoint: Asked, tmp_path: Path
+    sweep: Sweep, endpoint: RecordingEndpoint, tmp_path: Path
 ) -> None:
     """Ctrl-C in the second job: no table, no report of that job; the first is kept and a later run does the rest."""
 
@@ -117,7 +117,7 @@ def test_an_interrupted_sweep_gives_the_terminal_back_and_says_how_to_go_on(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_a_job_is_sent_ends_the_sweep(
-    sweep: Sweep, endpoint: Asked, tmp_path: Path, number: signal.Signals
+    sweep: Sweep, endpoint: RecordingEndpoint, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The endpoint is the tracking server too: asked for the experiment, it interrupts the program."""
 

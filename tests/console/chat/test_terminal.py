@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.engine.endpoint import Asked, serve
+from tests.support.engine.endpoint import RecordingEndpoint, serve
 from tests.support.screens.terminal import Terminal, needs_tmux, open_terminal
 
 pytestmark = needs_tmux
@@ -16,7 +16,11 @@ pytestmark = needs_tmux
 
 @contextmanager
 def chat(
-    folder: Path, endpoint: Asked, *more: str, columns: int = 80, env: dict[str, str] | None = None
+    folder: Path,
+    endpoint: RecordingEndpoint,
+    *more: str,
+    columns: int = 80,
+    env: dict[str, str] | None = None,
 ) -> Iterator[Terminal]:
     arguments = ("mode=chat", "model=openai", f"server.url={endpoint.url}", "model.name=m", *more)
     with open_terminal(folder, *arguments, columns=columns, env=env) as terminal:
