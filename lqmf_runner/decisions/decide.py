@@ -30,7 +30,7 @@ _YES_NO = ("yes", "no")
 
 
 class Option(msgspec.Struct, frozen=True):
-    """One possible answer. `value` is what an API calls it where that is not its name."""
+    """One possible answer. `value` is its name in an API, if that differs."""
 
     name: str
     description: str = ""
@@ -55,7 +55,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def labels(self) -> list[str]:
-        """What the model is to answer with: yes and no, 0 to 9 for levels, A to Z for choices, AA, AB, ... beyond."""
+        """The labels that the model answers with: yes and no, 0 to 9 for levels, A to Z for choices, then AA, AB,
+        ...
+        """
         n = len(self.options)
         if self.kind == "yes_no":
             return list(_YES_NO)
@@ -175,7 +177,7 @@ def _request(
     if not engine.info.chat_template:
         text = "\n\n".join(turn.content or "" for turn in turns)
         return GenerationRequest(prompt=f"{text}\n\n{question}\nAnswer:")
-    if turns[-1].role == "user":  # many templates want the roles to take turns
+    if turns[-1].role == "user":  # many templates require alternating roles
         turns[-1] = msgspec.structs.replace(turns[-1], content=f"{turns[-1].content or ''}\n\n{question}")
     else:
         turns.append(Message("user", question))

@@ -1,4 +1,4 @@
-"""The bodies of `/v1/systemone` and `/v1/decisions` as they arrive; `decisions.api` says what they mean."""
+"""The bodies of `/v1/systemone` and `/v1/decisions` as they arrive; `decisions.api` defines their meaning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TemplateOptions = Annotated[dict[str, Any] | None, Meta(description="Variables o
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question: a field it does not know would be a silent mistake."""
+    """A question. An unknown field is an error, because it would be a silent mistake."""
 
 
 class SystemOneChoice(_Strict, frozen=True, tag="choice"):

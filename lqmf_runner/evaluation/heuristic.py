@@ -104,7 +104,7 @@ def mean_heuristic(records: Iterable[RequestRecord]) -> HeuristicScore | None:
 
 
 def heuristic_se(records: Iterable[RequestRecord]) -> float | None:
-    """Standard error of the mean score. Answers to one prompt count as one; None where a single prompt cannot tell."""
+    """Standard error of the mean score. Answers to one prompt count as one. None for a single prompt."""
     by_prompt: dict[tuple[str, int], list[float]] = {}
     for record in records:
         if record.error is None and record.heuristic is not None:
@@ -126,7 +126,7 @@ def _length(prompt: str, asked: Sequence[str], count: float) -> float:
 
 
 def _relevance(prompt: str, asked: Sequence[str], words: Sequence[str], is_code: bool) -> float:
-    """Prompt words taken up, against a goal; short answers keep the benefit of the doubt."""
+    """The share of prompt words in the answer, relative to a goal. Short answers are not penalised."""
     keys = _content(asked)
     said = _content(words)
     if not keys or not said:
@@ -166,7 +166,7 @@ def _repetition(words: Sequence[str], text: str) -> float:
 
 
 def _well_formed(text: str, words: Sequence[str], is_code: bool) -> float:
-    """1 for what reads as text, less for junk characters, unspeakable words and a long stretch without punctuation."""
+    """1 for plausible text, less for junk characters, unpronounceable words and long stretches without punctuation."""
     junk = sum(
         c == "\ufffd" or (unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in "\n\t\r") for c in text
     )

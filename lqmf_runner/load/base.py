@@ -1,4 +1,4 @@
-"""The contract of a load: a `LoadShape` decides when requests are sent and by whom."""
+"""The interface of a load: a `LoadShape` decides when requests are sent and by which user."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .conversations import Conversation
 
 
 class Send(Protocol):
-    """Works through a conversation for a user; returns when the last answer is there.
+    """Sends the turns of a conversation for a user; returns after the last answer.
 
-    `due` is when it should have begun, in seconds from the start of the load: the first turn is timed from then on.
+    `due` is the scheduled start, in seconds from the start of the load. The first turn is timed from then on.
     """
 
     async def __call__(self, conversation: Conversation, user: int, due: float | None = None) -> None:
-        """Never raises for the sake of a request that fails."""
+        """Never raises because of a request that fails."""
 
 
 class LoadShape(Protocol):
@@ -39,5 +39,5 @@ class LoadShape(Protocol):
     async def drive(
         self, conversations: Iterator[Conversation], send: Send, elapsed: Callable[[], float]
     ) -> None:
-        """Send everything and return when the last answer is there."""
+        """Send everything and return after the last answer."""
         ...

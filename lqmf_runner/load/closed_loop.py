@@ -13,7 +13,7 @@ from .conversations import Conversation
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """`concurrency` users; each sends its next request as soon as it has the answer to the last.
+    """`concurrency` users. Each sends its next request when it has the answer to the last.
 
     After `duration_s` no conversation is begun.
     """

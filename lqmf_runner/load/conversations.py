@@ -42,7 +42,7 @@ def prompt_conversations(prompts: PromptsConfig) -> list[Conversation]:
 def cycle_conversations(
     conversations: Sequence[Conversation], requests: int | None
 ) -> Iterator[Conversation]:
-    """The conversations over and over again, until they make `requests` requests; without end for None.
+    """The conversations repeated until they make `requests` requests; without end for None.
 
     A conversation of several turns makes as many requests; the last one is cut where the number is reached.
     """

@@ -15,7 +15,9 @@ from ..types import EngineStats, ModelInfo
 
 @dataclass(frozen=True)
 class Objectives:
-    """Service levels of goodput, in seconds; None sets no bound. A request is good when it meets all that are given."""
+    """Service level objectives of goodput, in seconds; None is no bound. A request is good if it meets all that are
+    given.
+    """
 
     ttft_s: float | None = None
     tpot_s: float | None = None
@@ -40,7 +42,7 @@ class Objectives:
 
 @dataclass(frozen=True)
 class EngineRates:
-    """Speeds by the engine's own clocks, over one load; None where it did no such work."""
+    """Speeds by the engine's own clock over one load; None if there was no such work."""
 
     prefill_tokens_per_s: float | None = None
     decode_tokens_per_s: float | None = None
@@ -92,7 +94,7 @@ def engine_rates(before: EngineStats, after: EngineStats) -> EngineRates:
 
 
 def add_work(total: EngineStats, before: EngineStats, after: EngineStats) -> EngineStats:
-    """`total` and what the counters have grown by between two readings: work of several loads of a model in one."""
+    """`total` plus the growth of the counters between two readings: the work of several loads of a model in one."""
     names = EngineStats.__struct_fields__
     return EngineStats(
         **{name: getattr(total, name) + getattr(after, name) - getattr(before, name) for name in names}

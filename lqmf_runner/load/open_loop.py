@@ -1,4 +1,4 @@
-"""Open loops: requests arrive when they are due, however long the answers to earlier ones take.
+"""Open loops: requests arrive when they are due, independent of the duration of earlier answers.
 
 A closed loop slows down with the engine and so never shows how long users would wait (coordinated omission, Tene
 2013). Here every request is sent at its time, and its TTFT and E2E count from then on.
@@ -77,7 +77,7 @@ class OpenLoop:
     ) -> None:
         """Send each conversation when it is due, and wait for all of them at the end."""
         async with asyncio.TaskGroup() as tasks:
-            # Conversations first: zip must not wait for an arrival that nothing is left for.
+            # Conversations first: zip must not wait for an arrival after the last conversation.
             for number, (conversation, due) in enumerate(zip(conversations, self.arrivals(), strict=False)):
                 if (wait := due - elapsed()) > 0:
                     await asyncio.sleep(wait)

@@ -1,4 +1,4 @@
-"""What a benchmark does with each model: the loads, and the requests they are made of."""
+"""The plan of a benchmark for each model: the loads and their requests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PlannedLoad:
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """What to do with each model: the settings of the mode, the prompts, and what follows from them.
+    """The plan for each model: the settings of the mode, the prompts, and derived values.
 
     Attributes:
         similarity: hold answers against the reference answers of the prompt set.
@@ -106,7 +106,7 @@ class BenchmarkPlan:
 
     @cached_property
     def synthetic(self) -> Synthetic | None:
-        """What to send in place of the prompt set, if anything."""
+        """The synthetic requests that replace the prompt set, if any."""
         mode, lengths = self.mode, self.mode.synthetic
         if lengths.prompt_tokens is None:
             if lengths.output_tokens is not None:

@@ -14,8 +14,8 @@ from .open_loop import OpenLoop
 
 LEAST_SERVED = 0.9
 LEAST_GOOD = 0.9
-STEP_REQUESTS = 40  # so that a tenth of those in the second half is more than one that just missed its end
-STEP_ANSWERS = 4  # a step is so many times as long as an answer: the engine fills up in its first half
+STEP_REQUESTS = 40  # so that a tenth of those in the second half is more than a single late request
+STEP_ANSWERS = 4  # duration of a step, in answers: the engine reaches its steady state in the first half
 LEAST_FACTOR = 1.01  # rates have three digits
 
 
@@ -82,11 +82,11 @@ class Ramp:
         return OpenLoop(rate, "constant", duration_s=duration, kind="ramp")
 
     def judge(self, step: OpenLoop, records: Sequence[RequestRecord], objectives: Objectives) -> None:
-        """Take down whether a step was sustained. One that was not, and was too short to tell, is done again."""
+        """Record whether a step was sustained. A failed step that was too short to decide is repeated."""
         assert step.duration_s is not None
         sustained = is_sustained(records, step.duration_s, objectives)
         in_order = sorted(records, key=_arrival)
-        # Where a queue builds up, only the first answers tell how long one takes.
+        # If a queue builds up, only the first answers show the duration of an answer.
         self._answer_s = _median_s(in_order) if sustained else max(self._answer_s, _median_s(in_order[:4]))
         too_short = step.duration_s < STEP_ANSWERS * self._answer_s
         self._again = too_short and not sustained and not self._again

@@ -1,4 +1,4 @@
-"""How sure a figure is: means over repeats of a load, with confidence intervals."""
+"""The uncertainty of figures: means over repeats of a load, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def headline_estimates(repeats: Sequence[LoadResult]) -> dict[str, Estimate]:
 
 
 def _headlines() -> list[str]:
-    """Paths from the load on: the rates, the percentiles that people quote, and what the table of metrics adds."""
+    """Paths within a load: the rates, the quoted percentiles, and those that the table of metrics adds."""
     rates = ["output_tokens_per_s", "requests_per_s", "goodput_rps"]
     percentiles = [
         f"{name}.{point}" for name in ("ttft_s", "itl_s", "tpot_s", "e2e_s") for point in ("p50", "p99")

@@ -38,7 +38,8 @@ def check_measured(models: Sequence[ModelResult], config: VerdictConfig) -> None
 
 
 def verdict_concurrency(models: Iterable[ModelResult], config: VerdictConfig) -> int | None:
-    """Concurrency of the load that speed is taken from.
+    """The concurrency of the load that speed is taken from: the configured one, otherwise the lowest that all models
+    have, otherwise the lowest that any has.
 
     It is the one that is asked for, else the lowest that all models have, else the lowest that any has.
     """
@@ -106,10 +107,10 @@ def _measure(metric: Metric, source: ModelResult | LoadResult, drift: float) -> 
 
 
 def _few(requests: int) -> float:
-    """How many times the usual noise a figure of one load of so few requests has; 1 from `ENOUGH_REQUESTS` on.
+    """The factor on the usual noise for one load of so few requests; 1 from `ENOUGH_REQUESTS` on.
 
-    A mean over n requests varies as 1 / √n. How much so few requests vary is hardly known either: a comparison of two
-    such loads has 2 n - 2 degrees of freedom. A single request has none and is taken as two are.
+    A mean over n requests varies as 1 / √n. The variance of so few requests is itself uncertain: a comparison of two
+    such loads has 2 n - 2 degrees of freedom. A single request has none and uses those of two.
     """
     if requests >= ENOUGH_REQUESTS:
         return 1.0

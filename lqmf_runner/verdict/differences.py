@@ -1,4 +1,4 @@
-"""Says of each figure that two models have whether the difference is more than noise."""
+"""For each figure that two models have: whether the difference is more than noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .ranking import Candidate, Measure
 def differences_from_first(
     runs: Sequence[FinishedRun], gathered: Sequence[Sequence[ModelResult]], users: int | None
 ) -> list[Difference]:
-    """Each model against the first run's model of the same name, else against the first run's first one.
+    """Each model compared with the first run's model of the same name, otherwise with the first run's first model.
 
     Args:
         gathered: the models of each run, as `finished.gather` names them.

@@ -17,7 +17,7 @@ from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from ..results.verdict import Miss
 
 KLD_PER_HALF = 0.1
-ENOUGH_REQUESTS = 8  # from so many on, the usual noise of a load holds
+ENOUGH_REQUESTS = 8  # requests from which the usual noise of a load is valid
 OF_FIDELITY = ("kld", "top1")
 DIMENSIONS = ("fidelity", "speed", "memory")
 
@@ -35,7 +35,7 @@ class Measure(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Candidate:
-    """What was measured of one model.
+    """The measurements of one model.
 
     Attributes:
         measures: figures by the key of their metric; what was not measured is missing. Speed and memory are positive.
@@ -61,7 +61,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate on its way through the verdict.
+    """A candidate with its score and its unmet constraints.
 
     Attributes:
         figures: by dimension, the figure it is taken from, negated where lower is better.
@@ -85,13 +85,13 @@ class Ranked:
 
     @property
     def shortfall(self) -> float:
-        """The worst relative shortfall; infinite where a bound figure is missing, 0 if all bounds are met."""
+        """The worst relative shortfall; infinite if a bound figure is missing, 0 if all bounds are met."""
         worst = (math.inf if miss.shortfall is None else miss.shortfall for miss in self.misses)
         return max(worst, default=0.0)
 
     @property
     def order(self) -> tuple[float, ...]:
-        """Sort key, the best first; figures settle what the score leaves equal, so that none precedes its better."""
+        """Sort key, the best first. Figures decide between equal scores, so no model precedes one that dominates it."""
         group = (not self.qualifies, self.candidate.broken is not None, self.shortfall)
         if self.score is None:
             return (*group, True)
@@ -106,14 +106,14 @@ def rank(candidates: Sequence[Candidate], config: VerdictConfig) -> list[Ranked]
 
 
 def dimension_sources(candidates: Sequence[Candidate]) -> dict[str, str]:
-    """Dimension → key of the figure it is taken from, for those that any candidate was measured in."""
+    """Dimension → key of its figure, for the dimensions that were measured for any candidate."""
     measured = {key for candidate in candidates for key in candidate.measures}
     sources = {"fidelity": "kld", "speed": "tokens_per_s", "memory": "memory_mb"}
     return {name: key for name, key in sources.items() if key in measured}
 
 
 def missing(candidate: Candidate, weights: WeightsConfig, sources: Mapping[str, str]) -> list[str]:
-    """Labels of the figures that the ranking wants and the candidate has not."""
+    """Labels of the figures that the ranking needs and the candidate lacks."""
     wanted = (key for name, key in sources.items() if getattr(weights, name) > 0)
     return [METRICS[key].label for key in wanted if key not in candidate.measures]
 
@@ -126,7 +126,7 @@ def misses_of(candidate: Candidate, config: VerdictConfig) -> tuple[Miss, ...]:
 
 
 def pareto_front(rows: Sequence[Ranked]) -> list[str]:
-    """Names of those that no other one dominates, among those with the most figures."""
+    """Names of the candidates that no other one dominates, among those with the most figures."""
     rows = [row for row in rows if row.candidate.broken is None]
     most = max((len(row.figures) for row in rows), default=0)
     complete = [row for row in rows if len(row.figures) == most > 0]
@@ -163,7 +163,7 @@ def _ranked(candidate: Candidate, config: VerdictConfig, sources: Mapping[str, s
 
 
 def _utility(key: str, measure: Measure) -> Measure:
-    """A figure in powers of two, more is better."""
+    """A figure on a logarithmic scale to base 2; more is better."""
     value, error = measure.value, measure.error
     if key == "kld":
         return Measure(-value / KLD_PER_HALF, error / KLD_PER_HALF)

@@ -43,7 +43,9 @@ def choose_model(
     concurrency: int | None = None,
     reference: str | None = None,
 ) -> Verdict:
-    """Draw the verdict over what is there. Models that failed, or lack a figure, are named and do not win."""
+    """Draw the verdict over the models that were measured. Models that failed, or lack a figure, are named and do not
+    win.
+    """
     ran = [candidate for candidate in candidates if candidate.error is None]
     failed = [candidate for candidate in candidates if candidate.error is not None]
     rows = rank(ran, config)

@@ -10,7 +10,7 @@ from ..results.broken import BUSY_CORES, LEAST_HEURISTIC
 from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
 from .ranking import DIMENSIONS, ENOUGH_REQUESTS, Candidate, Measure, Ranked, missing
 
-OTHERS = 5  # so many other models get a sentence
+OTHERS = 5  # number of other models that get a sentence
 _TO_MEASURE = {
     "fidelity": ": give reference=<unquantized model>",
     "speed": ": give mode.concurrency a number",
@@ -37,7 +37,7 @@ class Case:
 
     @property
     def nearest(self) -> Ranked | None:
-        """If none qualifies, the one that misses by least; None if it is broken or nothing bound was measured."""
+        """If none qualifies, the model with the smallest miss. None if it is broken or nothing bound was measured."""
         if not self.rows or self.rows[0].qualifies or self.rows[0].shortfall == float("inf"):
             return None
         return self.rows[0] if self.rows[0].candidate.broken is None else None
@@ -166,7 +166,9 @@ def _why_it_qualifies(case: Case) -> list[str]:
 
 
 def _why_none(case: Case) -> list[str]:
-    """What rules all models out: limits that none meets, with the best there is; else that none meets all at once."""
+    """Why no model qualifies: the limits that none meets, with the best value; otherwise, that none meets all at
+    once.
+    """
     if len(case.rows) < 2 or case.rows[0].qualifies:
         return []
     beyond, met = [], []
@@ -188,7 +190,7 @@ def _why_none(case: Case) -> list[str]:
 
 
 def _why_it_leads(case: Case, winner: Ranked, others: Sequence[Ranked]) -> list[str]:
-    """What the winner is best at, of all that were measured; else that the balance decided."""
+    """What the winner is best at among the measured dimensions; otherwise, that the weighted mean decided."""
     if not others:
         return ["It is the only model that was measured."]
     others = [row for row in others if row.candidate.broken is None]
@@ -226,7 +228,7 @@ def _superlative(case: Case, dimension: str, winner: Ranked, others: Sequence[Ra
 
 
 def _against(case: Case, winner: Ranked, row: Ranked) -> str:
-    """One other model beside the winner: what one would gain and lose by choosing it."""
+    """Another model compared with the winner: what is gained and lost by choosing it."""
     gains, losses, needs = _differences(case, winner, row)
     said = _join([*gains, *losses])
     if not row.qualifies:
@@ -240,7 +242,7 @@ def _against(case: Case, winner: Ranked, row: Ranked) -> str:
 
 
 def _differences(case: Case, winner: Ranked, row: Ranked) -> tuple[list[str], list[str], list[str]]:
-    """What the row is better at than the winner, what it is worse at, and what one would choose it for."""
+    """What the row is better at than the winner, what it is worse at, and the reason to choose it."""
     gains: list[str] = []
     losses: list[str] = []
     needs: list[str] = []
@@ -276,7 +278,7 @@ def _difference(metric: Metric, its: Measure, ours: Measure, row: Ranked) -> str
 
 
 def _crossover(case: Case, winner: Ranked, row: Ranked) -> str | None:
-    """From which concurrency on another model is faster than the winner, if it was not at the one that counts."""
+    """The concurrency from which another model is faster than the winner, if it is slower at the deciding one."""
     ours, its = winner.candidate.speeds, row.candidate.speeds
     base = case.concurrency
     if base is None or base not in ours or base not in its or its[base].value > ours[base].value:

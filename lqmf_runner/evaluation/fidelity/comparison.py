@@ -30,7 +30,7 @@ _KLD_EDGES = np.logspace(-6, 1.5, 31)
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference that has run, and all that a model is compared with. `prepare_reference` makes it.
+    """A reference that has run, with everything that a model is compared with. `prepare_reference` makes it.
 
     Attributes:
         figures: what the results say of it.
@@ -113,7 +113,7 @@ async def score_windows(
 async def ask_greedily(
     client: EngineClient, requests: Mapping[str, GenerationRequest], name: str, observer: WorkObserver
 ) -> dict[str, list[int]]:
-    """The tokens of the answers to greedy requests, by the requests' keys; none depends on the others' numbers.
+    """The tokens of the answers to greedy requests, by the requests' keys. No answer depends on the other requests.
 
     Raises:
         LqmfError: a request failed.

@@ -27,11 +27,11 @@ from .divergence import begin_reproducibly
 from .store import StoredReference
 
 BINS = 10
-_LAYOUT = 1  # to be raised when decisions are put to models in other words
+_LAYOUT = 1  # increase it when the wording of the prompts changes
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """What a model made of a decision: the probability of each option, and of all of them among everything else."""
+    """A model's answer to a decision: the probability of each option, and of all options together."""
 
     probabilities: tuple[float, ...]
     label_mass: float
@@ -45,7 +45,7 @@ class Decided(msgspec.Struct, frozen=True):
 async def decide_all(
     client: EngineClient, decisions: DecisionSet, on_progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, Decided]:
-    """Ask a model for all decisions, by id; no answer depends on the others' numbers.
+    """Ask a model for all decisions, by id. No answer depends on the other requests.
 
     Raises:
         LqmfError: see `decisions.decide.decide`.
@@ -64,7 +64,7 @@ async def decide_all(
 def compare_decisions(
     decisions: DecisionSet, own: Mapping[str, Decided], reference: Mapping[str, Decided]
 ) -> DecisionFigures:
-    """Hold a model's decisions against the reference's."""
+    """Compare a model's decisions with the reference's."""
     flips, distances, lost, gained = [], [], 0, 0
     for decision in decisions.decisions:
         mine, theirs = own[decision.id], reference[decision.id]
@@ -120,7 +120,7 @@ def _total_variation(p: Sequence[float], q: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class ReferenceDecisions:
-    """What the reference decided. Make it with `reference_decisions`."""
+    """The reference's decisions. Make it with `reference_decisions`."""
 
     decisions: DecisionSet
     decided: dict[str, Decided]

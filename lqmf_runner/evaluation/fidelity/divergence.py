@@ -1,4 +1,6 @@
-"""The first token where a model's greedy answers differ from the reference's: what readers notice of a quantization."""
+"""The first token at which a model's greedy answers differ from the reference's. Readers notice this of a
+quantization.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ def greedy_requests(prompts: PromptsConfig, max_tokens: int, *, chat: bool) -> d
 def opening_requests(
     prompts: PromptsConfig, sampling: SamplingParams, *, chat: bool
 ) -> dict[str, GenerationRequest]:
-    """A request for the first turn of every prompt, by prompt id; plain text where there is no chat template."""
+    """A request for the first turn of every prompt, by prompt id; plain text if there is no chat template."""
     requests = {}
     for entry in prompts.entries:
         text = entry.prompt or entry.turns[0]
@@ -41,7 +43,7 @@ async def answer_all(
     *,
     at_a_time: int = 8,
 ) -> dict[str, Completion]:
-    """The answers by the requests' keys; their token ids have the end-of-sequence token where there was one.
+    """The answers by the requests' keys. Their token ids include the end-of-sequence token.
 
     Args:
         at_a_time: most requests that run together.
@@ -66,7 +68,7 @@ async def begin_reproducibly(client: EngineClient) -> int:
 
 
 def first_divergence(answer: Sequence[int], reference: Sequence[int]) -> int | None:
-    """Index of the first token in which two lists differ, the end of one of them included; None if they are equal."""
+    """Index of the first token at which two lists differ, including the end of one of them. None if they are equal."""
     for at, (x, y) in enumerate(zip(answer, reference, strict=False)):
         if x != y:
             return at
@@ -76,7 +78,7 @@ def first_divergence(answer: Sequence[int], reference: Sequence[int]) -> int | N
 def divergence(
     answers: Mapping[str, Sequence[int]], reference: Mapping[str, Sequence[int]], max_tokens: int
 ) -> Divergence:
-    """Where each answer parts from the reference's; answers that never do count as beyond the last token."""
+    """Where each answer differs from the reference's. Answers that never differ count as beyond the last token."""
     first = [
         Parting(prompt, first_divergence(answers[prompt], tokens)) for prompt, tokens in reference.items()
     ]

@@ -12,7 +12,7 @@ from ...errors import MissingDependencyError, UserInputError
 from ...install import install_line
 
 SHIPPED = Path(__file__).parent / "texts" / "evaluation.txt"
-_CHARACTERS_A_TOKEN = 32  # no tokenizer needs more; what lies beyond is not read
+_CHARACTERS_A_TOKEN = 32  # no tokenizer needs more; the rest is not read
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What fidelity is measured against: the reference model, the text, the prompts, and where it is kept."""
+"""The plan of a fidelity measurement: the reference model, the text, the prompts, and the place of the store."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class FidelityPlan:
 
     @property
     def key(self) -> ReferenceKey:
-        """What its distributions are kept under."""
+        """The key of its distributions in the store."""
         options = self.reference.options
         return ReferenceKey(
             model=self.reference.version,

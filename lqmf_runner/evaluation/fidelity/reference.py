@@ -1,4 +1,4 @@
-"""The reference model of a fidelity measurement: it runs once, and each model is compared with what it left.
+"""The reference model of a fidelity measurement. It runs once, and each model is compared with its stored results.
 
 Only one model is loaded at a time. What the reference gives (distributions, greedy answers, noise floor) is kept on
 disk. A later run with the same reference, text and prompts does not load it at all.
@@ -25,13 +25,13 @@ from .store import ReferenceRecord, StoredReference
 from .windows import kld_summary, perplexity, record_reference, top1_agreement
 
 _FLOAT_DTYPES = ("float32", "bfloat16", "float16")
-_NOISE_WINDOWS = 8  # rounding noise is much the same everywhere, and the other dtype may be a slow one
+_NOISE_WINDOWS = 8  # rounding noise is similar in all windows, and the other dtype may be slow
 
 
 async def prepare_reference(
     plan: FidelityPlan, observer: WorkObserver, *, load: LoadEngine = load_engine
 ) -> Reference:
-    """Run the reference as far as what it gives is not kept already; its worker has ended when this returns.
+    """Run the parts of the reference that are not stored already. Its worker has ended when this returns.
 
     Raises:
         LqmfError: it cannot be loaded, a request failed, there is NaN in its logits, or the disk is full.
@@ -108,7 +108,7 @@ async def _reference_answers(
 async def _reference_texts(
     plan: FidelityPlan, stored: StoredReference, engine: OnDemandEngine, observer: WorkObserver
 ) -> dict[str, str]:
-    """The reference's answers to the first turns of the prompts, as the loads ask for them."""
+    """The reference's answers to the first turns of the prompts, with the sampling of the loads."""
     if plan.answers is None:
         return {}
     requests = opening_requests(plan.prompts, plan.answers, chat=stored.record.chat_template)
@@ -129,7 +129,7 @@ def _kept_as(what: str, requests: dict[str, GenerationRequest]) -> str:
 async def _noise_floor(
     plan: FidelityPlan, stored: StoredReference, load: LoadEngine, observer: WorkObserver
 ) -> NoiseFloor | None:
-    """The reference in the other of two dtypes, its own and float32; None where there is no other."""
+    """The reference in the other of two dtypes, its own and float32. None if there is no other."""
     own, used = stored.record.method, stored.record.dtype
     other = own if own != used else "float32"
     if own not in _FLOAT_DTYPES or used == other or "dtype" not in plan.reference.options:

@@ -1,4 +1,4 @@
-"""The reference's distributions on disk, so that a reference model runs once for a text and not once for a run.
+"""The reference's distributions on disk, so a reference model runs once for a text and not once for a run.
 
 An entry is a folder under a digest of all that decides its content. It is written under another name and renamed when
 it is whole and synced, so that a killed run leaves nothing that is taken for an entry; its remains are recognised by a
@@ -33,7 +33,7 @@ _CODE_BYTES = 2
 
 
 class ReferenceKey(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides what a reference pass gives.
+    """Everything that determines the result of a reference pass.
 
     Attributes:
         model: content version of the weights.
@@ -61,7 +61,7 @@ class ReferenceKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReferenceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What an entry says of itself: its key, and what the model turned out to be when it was loaded.
+    """The description of an entry: its key, and the properties of the model that were known after the load.
 
     `bos` begins each window. The key has it by `model` and `tokenizer`.
     """
@@ -76,7 +76,7 @@ class ReferenceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredReference:
-    """A whole entry.
+    """A complete entry.
 
     Attributes:
         record: what it is.
@@ -101,14 +101,14 @@ class StoredReference:
         return self.protocol.cut(self.tokens)
 
     def recall(self, name: str, kind: type[T]) -> T | None:
-        """Something else about this reference that `keep` has kept."""
+        """Further data about this reference, stored with `keep`."""
         try:
             return msgspec.json.decode((self._folder / f"{name}.json").read_bytes(), type=kind)
         except (OSError, msgspec.DecodeError):
             return None
 
     def keep(self, name: str, value: Any) -> None:
-        """Keep something else with the entry. That it cannot be kept does no harm."""
+        """Store further data with the entry. A failure to do so is harmless."""
         with contextlib.suppress(OSError):
             draft = self._folder / f".{name}.{os.getpid()}"
             draft.write_bytes(msgspec.json.encode(value))
@@ -142,7 +142,7 @@ class ReferenceDraft:
             ) from error
 
     def finish(self, record: ReferenceRecord, tokens: list[int], scores: PositionScores) -> None:
-        """Write the rest and sync all of it: from now on it may get its name."""
+        """Write the rest and sync all of it. The entry can then be renamed."""
         assert record.key == self._key
         arrays: dict[str, NDArray[Any]] = {
             "tokens": np.array(tokens, np.int32),
@@ -166,7 +166,7 @@ class ReferenceStore:
         self._root = folder.absolute()
 
     def find(self, key: ReferenceKey) -> StoredReference | None:
-        """The entry of a key; None if there is none, or what is there is damaged."""
+        """The entry of a key. None if there is none, or if it is damaged."""
         folder = self._root / key.digest
         try:
             record = msgspec.json.decode((folder / "reference.json").read_bytes(), type=ReferenceRecord)
@@ -199,14 +199,14 @@ class ReferenceStore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield ReferenceDraft(folder, key)
-            if self.find(key) is None:  # else another run was faster, and may be reading what it made
+            if self.find(key) is None:  # otherwise another run was faster, and may be reading its entry
                 self._publish(folder, self._root / key.digest)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
     def _publish(self, folder: Path, place: Path) -> None:
-        """Give an entry its name; a damaged one that has it makes room."""
+        """Rename an entry to its final name; a damaged entry of that name is removed."""
         try:
             folder.rename(place)
         except OSError:

@@ -21,7 +21,7 @@ from ...results.quality import KldSummary
 from ...types import Window, WindowScore
 from .divergence import first_divergence
 
-IN_FLIGHT = 3  # one that runs, one whose rows are read ahead, one on its way
+IN_FLIGHT = 3  # one that runs, one whose rows are read ahead, one in transfer
 _CONTEXT_TOKENS = 12
 
 Progress = Callable[[int], None]
@@ -64,7 +64,7 @@ class WindowProtocol:
 
 @dataclass(frozen=True)
 class PositionScores:
-    """What was found at each scored position. All arrays have the shape [windows, positions scored in each].
+    """The scores of each scored position. All arrays have the shape [windows, scored positions per window].
 
     Attributes:
         nll: -log p of the token that follows, nats.
@@ -83,7 +83,7 @@ class PositionScores:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its standard error; None where one window cannot tell."""
+    """A figure and its standard error, which is None for a single window."""
 
     value: float
     se: float | None
@@ -112,7 +112,7 @@ async def compare_with_reference(
     n_vocab: int,
     on_progress: Progress = lambda done: None,
 ) -> PositionScores:
-    """Score the same windows with another model and hold its distributions against the recorded ones.
+    """Score the same windows with another model and compare its distributions with the recorded ones.
 
     Raises:
         LqmfError: see `EngineClient.score_window`.
@@ -159,7 +159,7 @@ async def _each_window(
 
 
 async def check_tokenizer(client: EngineClient, text: str, reference: str, tokens: Sequence[int]) -> None:
-    """Make sure that a model cuts the text into the very tokens of the reference.
+    """Check that a model tokenizes the text exactly like the reference.
 
     Raises:
         UserInputError: it does not; names the first difference.
@@ -208,8 +208,8 @@ def kld_summary(scores: PositionScores) -> KldSummary:
 def mean_estimate(values: NDArray[np.float64]) -> Estimate:
     """Mean over all positions, shape [windows, positions], and its standard error.
 
-    Neighbouring positions are alike in difficulty, so the error is that of the windows' means (std / √windows), which
-    are all but independent; counting each position as independent would promise too much.
+    Neighbouring positions are similar in difficulty. So the error is that of the window means (std / √windows), which
+    are almost independent. Counting each position as independent would give a too small error.
     """
     means = values.mean(axis=1)
     se = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else None

@@ -1,4 +1,4 @@
-"""Which answers of a run are graded, by what requests, and whose answers they are compared with."""
+"""Which answers of a run are graded, with which requests, and with whose answers they are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answers = Mapping[str, str]  # by prompt id
 
 @dataclass(frozen=True)
 class Opponent:
-    """Whose answers each model's are held against."""
+    """The answers with which each model's answers are compared."""
 
     name: str
     answers: Answers
@@ -42,7 +42,7 @@ def first_answers(records: Iterable[RequestRecord], prompts: Iterable[str]) -> d
 def choose_opponent(
     config: JudgeConfig, answers: Mapping[str, Answers], reference: Opponent | None
 ) -> Opponent | None:
-    """Whose answers to compare with; None where that is not asked for or there is nobody.
+    """Whose answers to compare with. None if this is not configured or there are none.
 
     Args:
         answers: of each model of the run, by name.

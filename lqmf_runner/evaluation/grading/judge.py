@@ -25,7 +25,7 @@ from ...yaml_file import read_yaml
 
 SHIPPED = Path(__file__).parent / "rubrics" / "default.yaml"
 Outcome = Literal["win", "tie", "loss"]
-# What each option says of the answer that stands first.
+# The outcome of each option for the first answer.
 _OUTCOMES: tuple[Outcome, ...] = ("win", "loss", "tie")
 _WHICH = (Option("the first answer"), Option("the second answer"), Option("both are equally good"))
 # <|im_end|>, <start_of_turn>, </s>, [INST]: special tokens of the chat templates there are
@@ -42,7 +42,7 @@ class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rubric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a judge is asked. `better` is the question about two answers."""
+    """The questions of a judge. `better` is the question about two answers."""
 
     name: str
     criteria: list[Criterion]
@@ -51,7 +51,7 @@ class Rubric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def digest(self) -> str:
-        """Hex digest of all that is asked."""
+        """Hex digest of all questions."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
     @property
@@ -66,7 +66,7 @@ class Rubric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_rubric(path: str | None = None) -> Rubric:
-    """The rubric of a YAML file; the one that ships where none is named.
+    """The rubric of a YAML file; the included one if no file is named.
 
     Raises:
         UserInputError: it cannot be read, or a criterion is malformed.
@@ -145,7 +145,7 @@ class Judge:
         )
 
     async def prefer(self, request: Request, answer: str, other: str) -> Preference:
-        """Hold an answer against another, in both orders.
+        """Compare an answer with another, in both orders.
 
         Raises:
             LqmfError: see `decisions.decide.decide`.
@@ -169,7 +169,7 @@ class Judge:
 
 
 def _likeliest(probabilities: Sequence[float]) -> Outcome:
-    """For the answer that stands first; a tie where the two answers are equally likely the better one."""
+    """The outcome for the first answer; a tie if both answers are equally likely to be better."""
     best = max(probabilities)
     if probabilities[0] == probabilities[1] == best:
         return "tie"

@@ -21,7 +21,7 @@ _AT_A_TIME = 8
 
 @dataclass(frozen=True)
 class JudgePlan:
-    """Who judges, by what, and which requests."""
+    """The judge, its rubric, and the requests."""
 
     spec: ModelSpec
     rubric: Rubric

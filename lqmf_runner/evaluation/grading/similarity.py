@@ -1,4 +1,4 @@
-"""How near an answer comes to a reference answer, word by word; it needs no second model.
+"""The similarity of an answer to a reference answer, word by word, without a second model.
 
 The reference is one answer that a person would accept, not the only one: a paraphrase scores low. It tells models
 that lose facts from those that keep them, over many prompts; of a single answer it says little.
@@ -35,7 +35,7 @@ class Similarity(NamedTuple):
     rouge_l: float
 
 
-@functools.lru_cache(maxsize=4096)  # greedy answers come again with every load
+@functools.lru_cache(maxsize=4096)  # greedy answers repeat with every load
 def similarity(answer: str, reference: str) -> Similarity:
     """Compare an answer with a reference. Neither has to have any words."""
     said, wanted = split_words(answer), split_words(reference)

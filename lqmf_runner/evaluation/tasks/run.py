@@ -96,7 +96,7 @@ class Tasks:
         from lm_eval.evaluator import evaluate
 
         harness_model.LM.register(EngineLM)
-        harness_task.tqdm = lambda documents, **_: documents  # its bars would run through ours
+        harness_task.tqdm = lambda documents, **_: documents  # its progress bars would disturb ours
         found = evaluate(
             lm=model, task_dict=self._loaded, limit=self._limit, bootstrap_iters=_BOOTSTRAP, log_samples=False,
             verbosity="ERROR",
@@ -130,7 +130,7 @@ class EngineLM:
         return self._each(requests, "loglikelihood", lambda args: self._continuation(*args))
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
-        """Log-probability of each whole text, in windows of the model's context where it is longer."""
+        """Log-probability of each whole text, in windows of the model's context if it is longer."""
         return self._each(requests, "loglikelihood_rolling", lambda args: self._rolling(*args))
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
@@ -140,7 +140,7 @@ class EngineLM:
     def _each(
         self, requests: Sequence[Instance], what: str, answer: Callable[[tuple[Any, ...]], Awaitable[T]]
     ) -> list[T]:
-        """The answers to all requests in their order; as many are under way as the engine has slots."""
+        """The answers to all requests in their order. As many run at a time as the engine has slots."""
 
         async def all_of_them() -> list[T]:
             found: dict[int, T] = {}
@@ -165,7 +165,8 @@ class EngineLM:
         else:
             tokens, start = await self._with_front(continuation)
         start = min(start, len(tokens) - 1)
-        if (limit := self._client.info.n_ctx) and len(tokens) > limit:  # the beginning of the context goes
+        # The beginning of a context that is too long is dropped.
+        if (limit := self._client.info.n_ctx) and len(tokens) > limit:
             start = max(1, start - (len(tokens) - limit))
             tokens = tokens[-limit:]
         return await self._score(tokens, start)
@@ -182,8 +183,9 @@ class EngineLM:
         return total
 
     async def _with_front(self, text: str) -> tuple[list[int], int]:
-        """Tokens of a text that nothing comes before, and where it starts: after the model's own first token, or after
-        a line feed where it has none, as the first token cannot be scored without anything before it."""
+        """Tokens of a text without context, and the index of its first token: after the model's own first token, or
+        after a line feed if it has none, because the first token cannot be scored without context.
+        """
         plain = await self._client.tokenize(text)
         tokens = await self._client.tokenize(text, special=True)
         if len(tokens) > len(plain):

@@ -1,4 +1,4 @@
-"""Figures of served requests with their uncertainty, which holds however often somebody looks.
+"""Figures of served requests with anytime-valid uncertainty.
 
 Requests of one session or key are not independent: they went to their version together. So the unit of all variances
 is the session or key (`ServedRecord.unit`), as in Deng, Knoblich and Lu (2018), "Applying the delta method in metric
@@ -26,7 +26,7 @@ Part = Callable[[ServedRecord], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Figure:
-    """Something that versions are compared by: a sum over requests divided by another one.
+    """A figure by which versions are compared: a sum over requests divided by another sum.
 
     Attributes:
         label: what people call it.
@@ -49,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A ratio of sums over `units`, its variance, and the same drawn towards the middle (`Figure.is_share`)."""
+    """A ratio of sums over `units`, its variance, and the same shrunk towards the middle (`Figure.is_share`)."""
 
     value: float
     variance: float
@@ -59,7 +59,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Change:
-    """From one version to another, with the interval around it: relative, or of a share the difference."""
+    """The change from one version to another with its interval: relative, or for a share the difference."""
 
     value: float
     low: float
@@ -67,12 +67,12 @@ class Change:
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether the interval leaves out no change."""
+        """Whether the interval excludes zero."""
         return not self.low <= 0 <= self.high
 
 
 def estimate(records: Sequence[ServedRecord], figure: Figure) -> Estimate | None:
-    """The figure over these requests; None where fewer than `ENOUGH_UNITS` units have one.
+    """The figure over these requests; None if fewer than `ENOUGH_UNITS` units have a value.
 
     A share of which there was nothing, or all, would have a variance of 0. To the variance and the centre of a share
     one unit is added that has it and one that has not (Agresti and Caffo, 2000).
@@ -101,7 +101,7 @@ def minute(record: ServedRecord) -> int:
 def _sums(
     records: Iterable[ServedRecord], figure: Figure, key: Callable[[ServedRecord], object]
 ) -> list[tuple[float, float]]:
-    """Both sums of the figure over all requests of each key that have it."""
+    """Both sums of the figure for each key, over all requests that have it."""
     sums: defaultdict[object, list[tuple[float, float]]] = defaultdict(list)
     for record in records:
         above, below = figure.part(record)
@@ -111,7 +111,7 @@ def _sums(
 
 
 def _variance(parts: Sequence[tuple[float, float]]) -> float:
-    """Of the ratio of sums, where the parts are independent (the delta method)."""
+    """The variance of the ratio of sums of independent parts (the delta method)."""
     n, ratio = len(parts), _ratio(parts)
     squares = math.fsum((y - ratio * x) ** 2 for y, x in parts)
     return n / (n - 1) * squares / math.fsum(x for _, x in parts) ** 2
@@ -148,7 +148,7 @@ def _ratio(parts: Sequence[tuple[float, float]]) -> float:
 
 
 def _of_ok(above: Callable[[ServedRecord], float], below: Callable[[ServedRecord], float]) -> Part:
-    """Of requests that were answered in whole."""
+    """The figure of requests that were answered completely."""
     return lambda record: (above(record), below(record)) if record.outcome == OK else (0.0, 0.0)
 
 

@@ -15,16 +15,16 @@ from .estimate import ENOUGH_UNITS, FIGURES, Change, Figure, change, estimate, m
 
 ENOUGH_MINUTES = 10
 """Minutes in which each version must have had requests: what slows one for a moment is no difference between them."""
-_ALPHA = 0.05  # of all intervals together
-_AS_BUSY = 1.25  # times that differ in this much load are not compared
-_SPLIT_Z = 3.3  # a split that is off by so many standard errors is no chance (1 in 1,000)
+_ALPHA = 0.05  # error probability of all intervals together
+_AS_BUSY = 1.25  # times are not compared beyond this difference in load
+_SPLIT_Z = 3.3  # standard errors; a split beyond them happens by chance in 1 of 1,000 cases
 
 Standing = Literal["better", "worse", "mixed", "same", "too few"]
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One version against another: how it stands, and by which differences. `times`: theirs count."""
+    """One version against another: the outcome, and the differences that decide it. `times`: times count."""
 
     standing: Standing
     differences: list[Difference]
@@ -34,7 +34,7 @@ class Contest:
 def judge_served(records: Sequence[ServedRecord], shares: Mapping[str, float]) -> Verdict:
     """Which version to run, by what each has served under the same split.
 
-    The one with the largest share is the one to beat.
+    The version with the largest share is the baseline.
 
     Args:
         records: of requests under these shares.
@@ -91,9 +91,9 @@ def _contest(before: str, after: str, own: Mapping[str, Sequence[ServedRecord]],
 def _winner(
     present: str, contests: Mapping[str, Contest], own: Mapping[str, Sequence[ServedRecord]], alpha: float
 ) -> tuple[str | None, list[str]]:
-    """The version to run, and those that it does not beat; None where that is not known.
+    """The version to run, and the versions that it does not beat. None if no winner is known.
 
-    That it is better than the one to beat says nothing of the others: it is compared with each of them.
+    A version that beats the baseline need not beat the others, so it is compared with each of them.
     """
     standings = {label: contest.standing for label, contest in contests.items()}
     best = [label for label, standing in standings.items() if standing == "better"]
@@ -183,7 +183,7 @@ def _difference(
 
 
 def _signed(change: float) -> str:
-    """A change in percent or points: "+0.25", "-12", "+210", and where nothing is known of how much more, "any"."""
+    """A change in percent or points: "+0.25", "-12", "+210"; "any" if its size is unknown."""
     if change > 100:
         return "any"
     return f"{change * 100:+.2g}" if abs(change) < 0.0995 else f"{change * 100:+,.0f}"
@@ -205,7 +205,7 @@ def _account(label: str, records: Sequence[ServedRecord]) -> str:
 
 
 def _minutes(own: Mapping[str, Sequence[ServedRecord]], *labels: str) -> int:
-    """Minutes in which each of these versions answered requests: of the one that had the fewest."""
+    """Minutes in which these versions answered requests; the smallest of their numbers."""
     return min(len({minute(record) for record in _answered(own[label])}) for label in labels)
 
 
@@ -227,7 +227,7 @@ def _load_ratio(one: Sequence[ServedRecord], other: Sequence[ServedRecord]) -> f
 
 
 def _busier(present: str, others: Sequence[str], own: Mapping[str, Sequence[ServedRecord]]) -> list[str]:
-    """That times are not compared, because one version had more to do at once."""
+    """The sentence that times are not compared, because one version had a higher load."""
     return [
         f"{present} answered {_at_once(own[present]):.1f} requests at once on average and {label} "
         f"{_at_once(own[label]):.1f}, so their times do not decide: give them equal shares to compare those"
@@ -237,7 +237,9 @@ def _busier(present: str, others: Sequence[str], own: Mapping[str, Sequence[Serv
 
 
 def _off(shares: Mapping[str, float], own: Mapping[str, Sequence[ServedRecord]]) -> list[str]:
-    """That the split is not what it should be: then some requests of one version are missing, and nothing is sure."""
+    """The warning that the split is not as configured: some requests of a version are missing, so nothing is
+    certain.
+    """
     total = sum(len(_units(records)) for records in own.values())
     found = []
     for label, share in shares.items():
