@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import reduce
 
 from ...errors import ConflictError, EngineLostError, LqmfError, UserInputError
@@ -77,7 +77,8 @@ class Fleet:
         """Start or end replicas until there are `count`. Returns when the new ones answer.
 
         Those that are ended take no more requests, and go when they have answered theirs. They do not wait for others
-        that are being started: of several calls at once the last one counts.
+        that are being started: of several calls at once the last one counts. If more are wanted again before they have
+        gone, they stay.
 
         Raises:
             ConflictError: there cannot be so many, or another number was asked for meanwhile.
@@ -99,8 +100,8 @@ class Fleet:
         async with self._scaling:
             if self.closed:
                 raise self.unloaded()
-            if self._wish == count > len(self.wanted):
-                await self._add(count - len(self.wanted), None, all_needed=True)
+            if self._wish == count:
+                await self._grow(count)
             check_last_wish(self.name, count, self._wish)
 
     def lost(self, replica: Replica, engine: EngineClient, error: LqmfError) -> None:
@@ -129,6 +130,21 @@ class Fleet:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         engines = {replica.engine for replica in self.replicas if replica.engine is not None}
         await asyncio.gather(*(engine.close() for engine in engines | self._leaving))
+
+    async def _grow(self, count: int) -> None:
+        ending = [replica for replica in self.replicas if replica.state == DRAINING]
+        staying = [replica for replica in ending if replica.engine is not None]
+        for replica in staying[: max(count - len(self.wanted), 0)]:
+            if replica.end is not None:
+                replica.end.cancel()
+            replica.state = READY
+            self._notify()
+        if count > len(self.wanted):
+            if (
+                self._source.most is not None
+            ):  # an endpoint has one number, which those that are closed now still hold
+                await _finished(replica.end for replica in ending if replica.state == DRAINING)
+            await self._add(count - len(self.wanted), None, all_needed=True)
 
     async def _add(self, count: int, on_progress: Progress, *, all_needed: bool) -> None:
         new = [self._new() for _ in range(count)]
@@ -173,8 +189,7 @@ class Fleet:
     async def _take_back(self, new: list[Replica]) -> None:
         """End those that have started, because others have not. They answer the requests that they have got already."""
         ends = {replica: self._drain(replica) for replica in new}
-        idle = [end for replica, end in ends.items() if not replica.load.running]
-        await asyncio.gather(*idle, return_exceptions=True)  # the model may be unloaded meanwhile
+        await _finished(end for replica, end in ends.items() if not replica.load.running)
 
     def _new(self) -> Replica:
         taken = {replica.number for replica in self.replicas}
@@ -217,11 +232,12 @@ class Fleet:
         if replica.start is not None:
             replica.start.cancel()
         replica.state = DRAINING
-        return self._in_background(self._end_when_idle(replica))
+        replica.end = self._in_background(self._end_when_idle(replica))
+        return replica.end
 
     async def _end_when_idle(self, replica: Replica) -> None:
         if replica.start is not None:
-            await asyncio.wait({replica.start})
+            await _finished([replica.start])
             replica.state = DRAINING  # the start may have succeeded at the last moment
         await replica.load.idle.wait()
         if (engine := replica.engine) is not None:
@@ -262,6 +278,12 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _finished(tasks: Iterable[asyncio.Task[None] | None]) -> None:
+    """Wait for tasks, whatever becomes of them. They go on if the wait is cancelled."""
+    if found := [task for task in tasks if task is not None]:
+        await asyncio.wait(found)
 
 
 def check_last_wish(name: str, count: int, last: int) -> None:

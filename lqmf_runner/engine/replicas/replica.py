@@ -48,7 +48,7 @@ class Replica:
         load: of the present engine.
         losses: in a row, without a stable time in between.
         retry_at: the loop's time of the next try to start it.
-        start: the task of its last start, which may be done.
+        start, end: the tasks of its last start and of its end, which may be done.
         rests_until: the loop's time until which others are preferred, because it was busy.
         gone: counters of its engines before the present one, as far as they were read.
     """
@@ -70,6 +70,7 @@ class Replica:
         self.stats = EngineStats()
         self.gone = EngineStats()
         self.start: asyncio.Task[None] | None = None
+        self.end: asyncio.Task[None] | None = None
         self._began_at = self._ready_at = 0.0
         self._pace_s: float | None = None
         self._paced_at = 0.0

@@ -140,3 +140,29 @@ async def test_clients_that_leave_leave_no_connection_to_an_endpoint_behind():
             endpoint.answers["/v1/chat/completions"] = stream_of("still here")
             assert (await engine.complete(HELLO)).text == "still here "
             assert [replica.running for replica in engine.replicas()] == [0]
+
+
+async def test_an_endpoint_that_was_given_up_and_still_answers_can_be_had_again():
+    async with Endpoint() as one, Endpoint() as other:
+        for endpoint in (one, other):
+            endpoint.answers["/v1/chat/completions"] = [event("one "), "hang"]
+        async with await pool(one.url, other.url) as engine:
+
+            async def stream() -> None:
+                async for _ in engine.generate(HELLO):
+                    begun.release()
+
+            begun = asyncio.Semaphore(0)
+            asking = [asyncio.create_task(stream()) for _ in range(2)]
+            for _ in asking:
+                await begun.acquire()
+            await engine.scale(1)
+            assert [replica.state for replica in engine.replicas()] == ["ready", "draining"]
+            await engine.scale(2)
+            assert [replica.state for replica in engine.replicas()] == ["ready", "ready"]
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            await engine.scale(1)
+            await engine.scale(2)  # the other one is being closed at this moment
+            assert [(r.number, r.state) for r in engine.replicas()] == [(0, "ready"), (1, "ready")]

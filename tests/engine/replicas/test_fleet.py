@@ -19,7 +19,7 @@ from lqmf_runner.errors import (
     UnavailableError,
 )
 
-from ...support.engine.paced import Starts
+from ...support.engine.paced import PacedEngine, Starts
 from ...support.engine.replica_sets import ask, run, states, streamed
 from ...support.engine.scripted import run_virtual
 
@@ -171,6 +171,49 @@ def test_of_replicas_that_are_being_started_those_end_that_are_not_wanted_any_mo
         assert len(starts.engines) == 3
 
     run(test)
+
+
+def test_a_replica_that_was_to_end_stays_if_it_is_wanted_again():
+    """ray-project/ray#43030: those that were ending kept new ones from starting."""
+
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        asking = [asyncio.create_task(streamed(replicas, ask(f"{n}", 200))) for n in range(3)]
+        await asyncio.sleep(0.05)
+        await replicas.scale(1)
+        assert sorted(states(replicas)) == ["draining", "draining", "ready"]
+        await replicas.scale(2)
+        assert sorted(states(replicas)) == ["draining", "ready", "ready"]
+        await replicas.scale(4)
+        assert states(replicas) == ["ready"] * 4
+        assert await asyncio.gather(*asking) == ["x" * 200] * 3
+        await asyncio.sleep(1)
+        assert states(replicas) == ["ready"] * 4
+        assert [number for number, _ in starts.engines] == [0, 1, 2, 3]
+
+    run(test, count=3)
+
+
+class SlowToEnd(PacedEngine):
+    """Takes a second to close."""
+
+    async def close(self) -> None:
+        await asyncio.sleep(1)
+        await super().close()
+
+
+def test_the_number_of_an_endpoint_is_free_when_it_is_closed():
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        await replicas.scale(1)
+        await asyncio.sleep(0.5)
+        given_up = asyncio.create_task(replicas.scale(2))
+        await asyncio.sleep(0.1)
+        given_up.cancel()  # the end of the other one goes on
+        await replicas.scale(2)
+        assert [(r.number, r.state) for r in replicas.replicas()] == [(0, "ready"), (1, "ready")]
+        assert [number for number, _ in starts.engines] == [0, 1, 1]
+        assert starts.engines[1][1].closed
+
+    run(test, source=Starts(SlowToEnd, most=2))
 
 
 class Stubborn(Starts):

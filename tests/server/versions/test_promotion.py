@@ -209,6 +209,20 @@ async def test_of_a_split_name_load_pin_and_unload_mean_all_versions_or_none():
         assert not (await client.post("/models/x/unload")).json()["was_loaded"]
 
 
+async def test_a_version_that_was_tried_and_taken_back_gets_nothing_of_the_next_trial():
+    """kserve/kserve#2130: a canary that was rolled back had a share of the next one's traffic."""
+    async with serving(three(), shares={"x": {"x@3": 1}}) as (client, engines):
+        for shares in ({"3": 50, "4": 50}, {"3": 100, "4": 0}, {"3": 50, "5": 50}):
+            assert (await client.post("/models/x/split", json={"split": shares})).status_code == 200
+        await engines["x@4"].ended.wait()
+        answered = {
+            (await client.post("/v1/chat/completions", json=BODY)).headers["x-model-version"]
+            for _ in range(24)
+        }
+        assert answered == {"x@3", "x@5"}
+        assert (await client.get("/versions")).json()["names"] == {"x": {"x@3": 0.5, "x@5": 0.5}}
+
+
 async def test_without_tracking_there_are_no_versions():
     async with fake_server() as (client, _):
         answer = await client.post("/models/m/promote", json={"version": 1})
