@@ -1,4 +1,4 @@
-"""Results that are not to be trusted: of no working quantization, or of a machine that had other work."""
+"""Results that cannot be trusted: of no working quantization, or from a machine with other load."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ MOST_KLD = 2.0
 LEAST_TOP1 = 0.1
 MOST_PERPLEXITY_RATIO = 10.0
 LEAST_HEURISTIC = 0.5
-BUSY_CORES = 0.25  # that other programs keep busy while speed is measured
-_ALIKE = 0.1  # a KLD below this means that two flat distributions merely have other peaks
+BUSY_CORES = 0.25  # cores that other programs use while speed is measured
+_ALIKE = 0.1  # with a smaller KLD, two flat distributions merely have different peaks
 
 
 def why_broken(quality: Quality) -> str | None:

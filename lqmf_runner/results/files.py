@@ -79,12 +79,12 @@ def read_judgements(folder: Path) -> list[Judgement]:
 
 
 def read_lines(path: Path, kind: type[Line]) -> list[Line]:
-    """The records of a file with one a line, none where there is no file; a line that a crash left torn is dropped."""
+    """The records of a file of JSON lines; empty if there is no file. An incomplete line of a crash is dropped."""
     return decode_lines(path.read_bytes().splitlines(), kind) if path.exists() else []
 
 
 def decode_lines(lines: Iterable[bytes], kind: type[Line]) -> list[Line]:
-    """The records of lines; one that a crash left torn is dropped."""
+    """The records of lines. An incomplete line of a crash is dropped."""
     decoder = msgspec.json.Decoder(kind)
     records: list[Line] = []
     for line in lines:
@@ -105,6 +105,6 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def clear_results(folder: Path) -> None:
-    """Take away what an earlier run left in the folder and a new one would add to."""
+    """Delete the files of an earlier run to which a new run would append."""
     for name in (RESULTS, REQUESTS, JUDGEMENTS, SYSTEM):
         (folder / name).unlink(missing_ok=True)

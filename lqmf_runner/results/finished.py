@@ -95,7 +95,7 @@ def _doubled(names: Sequence[Sequence[str]]) -> list[str]:
 
 
 def contrasts(runs: Sequence[FinishedRun]) -> list[Contrast]:
-    """What differs between the runs besides the models and their backends."""
+    """The differences between the runs besides the models and their backends."""
     found = []
     facets: tuple[tuple[str, Callable[[FinishedRun], Any], bool], ...] = (
         ("prompts", _prompts, True),
@@ -127,7 +127,7 @@ def _sampling(run: FinishedRun) -> Any:
 
 
 def _reference(run: FinishedRun) -> Any:
-    """What fidelity was measured against, and on which text; nothing where it was not."""
+    """The reference and the text of the fidelity measurement; empty if there was none."""
     found = next((model.quality.reference for model in run.results.models if model.quality.reference), None)
     if found is None:
         return {}
@@ -135,7 +135,7 @@ def _reference(run: FinishedRun) -> Any:
 
 
 def _judge(run: FinishedRun) -> Any:
-    """Who judged, by which rubric, and beside whom; nothing where nobody did."""
+    """The judge, its rubric, and its opponent; empty if there was none."""
     found = next((model.quality.judge for model in run.results.models if model.quality.judge), None)
     if found is None:
         return {}
@@ -156,7 +156,7 @@ def _machine(run: FinishedRun) -> Any:
 
 
 def _shown(value: Any, values: Sequence[Any]) -> str:
-    """A value in a few words: of mappings, what is not the same in all."""
+    """A value in short form; of mappings only the entries that differ."""
     if not isinstance(value, Mapping):
         return str(value)
     if not value:
@@ -171,7 +171,7 @@ def _shown(value: Any, values: Sequence[Any]) -> str:
 
 
 def _job_labels(jobs: Sequence[Path]) -> list[str]:
-    """What each job of a sweep has set that not all have, without the model's name: "n_ctx=512"."""
+    """The settings of each job of a sweep that not all jobs share, without the model's name: "n_ctx=512"."""
     settings = [yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text("utf-8")) or [] for job in jobs]
     return [
         " ".join(

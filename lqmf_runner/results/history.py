@@ -9,7 +9,7 @@ import msgspec
 
 from .metrics import tracked_metric
 
-_EARLIER = 5  # runs that a later one is held to
+_EARLIER = 5  # number of earlier runs that a run is compared with
 _DEVIATIONS = 3.0  # standard deviations of the earlier runs that count as noise
 
 
@@ -56,12 +56,13 @@ class Change(msgspec.Struct, frozen=True):
 
     @property
     def relative(self) -> float | None:
-        """After / before - 1; None where before is 0."""
+        """After / before - 1; None if before is 0."""
         return self.after / self.before - 1 if self.before else None
 
 
 def find_regressions(runs: Sequence[PastRun]) -> dict[str, list[Change]]:
-    """What is worse in each run than in the comparable complete runs before it, by more than noise; by run id.
+    """The metrics of each run that are worse than in the comparable complete runs before it, by more than noise; by run
+    id.
 
     Noise is the largest of: the metric's tolerance; three standard deviations (estimated from the median absolute
     deviation) of the earlier runs if they are three or more; the confidence intervals of repeated loads.
@@ -86,7 +87,7 @@ def newest(runs: Sequence[PastRun]) -> list[PastRun]:
 
 
 def best(runs: Sequence[PastRun], metric: str) -> list[PastRun]:
-    """The run of each model, mode and system that has the best figure; those without the metric are left out."""
+    """The run of each model, mode and system with the best figure; runs without the metric are left out."""
     known = tracked_metric(metric)
     sign = -1.0 if known is not None and known.higher else 1.0
     kept: dict[tuple[str, ...], PastRun] = {}

@@ -1,4 +1,4 @@
-"""What a model was made from, and whether its fidelity to a reference then says anything."""
+"""The origin of a model, and whether its fidelity to a reference is meaningful."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def why_uncounted(
     reference_version: str,
     reference_origins: Sequence[Origin],
 ) -> str | None:
-    """Why a model's fidelity says nothing of its quality; None where it does.
+    """Why a model's fidelity is meaningless; None if it is meaningful.
 
     A reference that was made from the model, or from a sibling of it, has inherited what that model lost. The distance
     between the two is then no measure of the loss.
@@ -52,7 +52,7 @@ def why_uncounted(
 
 
 def grid_of(reference: str, origins: Sequence[Origin]) -> str | None:
-    """A sentence about a reference whose weights were quantized once; None where they were not, as far as is known."""
+    """A sentence about a reference whose weights were quantized once; None if they were not, as far as is known."""
     quantized = next((origin for origin in origins if 0 < origin.bits < UNQUANTIZED_BITS), None)
     if quantized is None:
         return None

@@ -24,7 +24,7 @@ _BANDWIDTH_TIMEOUT_S = 20.0
 
 
 def describe_system(formats: Iterable[str] = (), *, measure_bandwidth: bool = True) -> SystemInfo:
-    """Describe this machine. Nothing that cannot be found out makes it fail.
+    """Describe this machine. Unknown values never cause an error.
 
     Args:
         formats: the packages that the formats run on.
@@ -96,7 +96,7 @@ def git_commit(folder: Path | None = None) -> str | None:
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
-    # Installed into an environment that lies inside somebody else's repository: that commit is not ours.
+    # The program is installed in an environment inside another repository: that commit is not ours.
     return described.stdout.strip() or None if tracked.returncode == 0 else None
 
 

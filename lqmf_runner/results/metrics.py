@@ -62,7 +62,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """What tables and the history call it."""
+        """Its heading in tables and in the history."""
         return self.head or self.label
 
     @property
@@ -90,16 +90,16 @@ class Metric:
         return float(value)
 
     def read_error(self, source: ModelResult | LoadResult, value: float) -> float:
-        """The standard error of the figure `value`: the one that was measured with it, else the usual noise."""
+        """The standard error of the figure `value`: the measured one, otherwise the usual noise."""
         measured = None if self.error is None else self.error(source)
         return self.noise * value if measured is None else measured
 
     def rank(self, value: float) -> float:
-        """What models are ordered by: the lowest is the best."""
+        """Sort key of models: the lowest is the best."""
         return -value if self.higher else value
 
     def is_better(self, one: float, other: float) -> bool:
-        """Whether the first is the better one; equals are not."""
+        """Whether the first is better; equal values are not."""
         return one > other if self.higher else one < other
 
     def write(self, value: float) -> str:
@@ -133,7 +133,7 @@ def bounds() -> dict[str, Metric]:
 
 
 def value_at(source: object, path: str) -> Any:
-    """What lies at a dotted path of structs and mappings; None where the way ends early."""
+    """The value at a dotted path of structs and mappings; None if the path ends early."""
     for name in path.split("."):
         source = source.get(name) if isinstance(source, Mapping) else getattr(source, name)
         if source is None:
@@ -151,7 +151,7 @@ def _answered(load: LoadResult) -> float | None:
 
 
 def _answered_error(load: LoadResult) -> float:
-    """Of a share of independent trials, by Agresti and Coull (1998): it is not 0 where none failed."""
+    """The error of a share of independent trials, by Agresti and Coull (1998): it is not 0 if none failed."""
     n = load.requests + NOISE_Z**2
     centre = (load.succeeded + NOISE_Z**2 / 2) / n
     return math.sqrt(centre * (1 - centre) / n)
@@ -168,7 +168,7 @@ def _kld(model: ModelResult) -> float | None:
 
 
 def _kld_error(model: ModelResult) -> float | None:
-    """That of the windows; what arithmetic alone does to the reference is noise too."""
+    """The error of the windows, plus the noise of the reference's own arithmetic."""
     quality = model.quality
     error = quality.kld.mean_se if quality.kld else None
     floor = quality.reference.noise_floor if quality.reference else None
@@ -180,7 +180,7 @@ def _kld_error(model: ModelResult) -> float | None:
 
 
 def _perplexity_error(model: ModelResult) -> float | None:
-    """How hard the text is cancels between models; what is left is the error of the ratio to the reference's."""
+    """The difficulty of the text cancels between models; the rest is the error of the ratio to the reference."""
     quality: Quality = model.quality
     if quality.perplexity is None or not quality.perplexity_ratio or quality.perplexity_ratio_se is None:
         return None

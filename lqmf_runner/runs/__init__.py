@@ -1,1 +1,1 @@
-"""Runs: what every run has (context, folder, results), and the pipelines that modes start."""
+"""Runs: the common parts of every run (context, folder, results), and the pipelines that modes start."""

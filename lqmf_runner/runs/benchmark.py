@@ -60,7 +60,7 @@ def run_with(
     load: LoadEngine,
     conclude: Callable[[Results], None] = lambda _: None,
 ) -> int:
-    """The same with the given ways to find a model and to load it; `conclude` adds what follows from the results."""
+    """The same with functions that find and load a model. `conclude` adds the conclusions from the results."""
     from ..reports.display import BenchmarkDisplay, run_header
 
     config, plans = context.config, context.plans
@@ -86,7 +86,7 @@ def run_with(
     if interrupted:
         recorder.interrupted()
         if context.sweep_dir is not None:
-            return INTERRUPTED  # without reports: who resumes the sweep runs this job again
+            return INTERRUPTED  # without reports: a resumed sweep runs this job again
     else:
         recorder.measured(problem)
     conclude(results)
@@ -111,7 +111,7 @@ class _Model:
 
 @dataclass
 class _Pipeline:
-    """Runs the models one after the other; memory and caches of one are gone before the next is loaded."""
+    """Runs the models one after the other. The memory and caches of one are released before the next is loaded."""
 
     context: RunContext
     recorder: RunRecorder
@@ -122,7 +122,7 @@ class _Pipeline:
     load: LoadEngine
 
     def run(self) -> None:
-        """Find the graders, run the reference, then all models, then let the graders see the answers.
+        """Find the graders, run the reference, then all models, then grade the answers.
 
         Raises:
             KeyboardInterrupt: what was measured until then is recorded.
@@ -136,7 +136,7 @@ class _Pipeline:
         graders.grade(self.recorder.models, requests, opponent, self.context.run_dir, self.display)
 
     def _prepare(self) -> tuple[Graders, Reference | None]:
-        """Find what grades the answers and run the reference, as far as they are asked for."""
+        """Find the graders and run the reference, if they are configured."""
         context, reference, what = self.context, None, "grading"
         try:
             graders = Graders.find(context, self.locate, self.load)
@@ -219,7 +219,7 @@ def _mode(config: RunConfig) -> BenchmarkMode:
 
 
 def _without_prompt_cache(spec: ModelSpec) -> ModelSpec:
-    """The spec without prompts in main memory unless they are asked for: a model's memory is to be its own."""
+    """The spec without a prompt cache unless one is configured, because its memory would count as the model's."""
     if spec.options.get("prompt_cache_mb") is None and not is_remote(spec.format):
         return msgspec.structs.replace(spec, options={**spec.options, "prompt_cache_mb": 0})
     return spec

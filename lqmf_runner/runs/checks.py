@@ -1,4 +1,4 @@
-"""What does not go together in the configuration of a benchmark or a comparison."""
+"""Checks of combinations in the configuration of a benchmark or a comparison."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_benchmark(config: RunConfig) -> None:
 
 
 def check_compare(config: RunConfig) -> None:
-    """Refuse a comparison of nothing, of a model or a run with itself, or over what is not measured.
+    """Refuse a comparison of nothing, of a model or a run with itself, or by figures that are not measured.
 
     Raises:
         UserInputError: it is one.

@@ -33,7 +33,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{6,32}")
 
 
 def run(context: RunContext) -> int:
-    """Compare the chosen models, or runs that are finished, and return the exit code.
+    """Compare the chosen models, or finished runs, and return the exit code.
 
     Raises:
         UserInputError: there is nothing to run, or the runs cannot be compared.
@@ -47,7 +47,7 @@ def run(context: RunContext) -> int:
 
 
 def run_with(context: RunContext, *, locate: Locate, load: LoadEngine) -> int:
-    """The same for models, with the given ways to find one and to load it."""
+    """The same for models, with functions that find and load a model."""
     config = context.config
 
     found: list[Results] = []

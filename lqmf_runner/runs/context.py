@@ -1,4 +1,4 @@
-"""What a mode is handed: one run."""
+"""The input of a mode: one run."""
 
 from __future__ import annotations
 

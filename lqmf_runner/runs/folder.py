@@ -14,7 +14,7 @@ MARK_NAME = ".sweep"
 
 
 def make_run_folder(wanted: str) -> Path:
-    """Make it. Where another run has taken the name, `-2`, `-3`, ... is appended.
+    """Make it. If another run has the name, `-2`, `-3`, ... is appended.
 
     Raises:
         UserInputError: the disk does not let us.
@@ -38,7 +38,7 @@ def make_run_folder(wanted: str) -> Path:
 
 
 def sweep_name(folder: Path) -> str:
-    """A name that no other sweep has: its folder's, and a mark that the first job to ask leaves there.
+    """A name that no other sweep has: its folder's, and a mark that the first job leaves there.
 
     Raises:
         OSError: the disk is full or gone.
@@ -68,6 +68,6 @@ def remove_refused_sweep(folder: Path) -> bool:
 
 
 def remove_refused_job(folder: Path) -> None:
-    """Remove that of a job that was refused before it ran; one in which a job has run before is kept."""
+    """Remove the folder of a job that was refused before it ran. A folder in which a job has run before is kept."""
     if {path.name for path in folder.glob("*")} <= {".hydra", "lqmf.log"}:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def begin(context: RunContext, name: str) -> Results:
-    """The results of a run that has just begun. Its resolved configuration is saved in its folder."""
+    """The results of a new run. Its resolved configuration is saved in its folder."""
     _save_config(context)
     return Results(
         run=RunRecord(
@@ -43,7 +43,7 @@ def begin(context: RunContext, name: str) -> Results:
 def leave(
     context: RunContext, results: Results, display: BenchmarkDisplay, problems: Sequence[str] = ()
 ) -> list[str]:
-    """Write what a run leaves, print the table and send the run to MLflow. Returns what could not be written.
+    """Write the files of a run, print the table and send the run to MLflow. Returns what could not be written.
 
     Raises:
         KeyboardInterrupt: while the run was sent to MLflow. Everything else is written.
@@ -62,7 +62,7 @@ def leave(
     def close(note: str | None = None) -> None:
         display.footer(results, context.run_dir, problems, note)
 
-    # MLflow shows a sweep's jobs that failed at once. A single run has said so on the terminal.
+    # MLflow also shows jobs of a sweep that failed at once. For a single run the terminal does.
     if measured or context.sweep_dir is not None:
         track(context, results, close)
     else:
@@ -101,7 +101,7 @@ def track(context: RunContext, results: Results, tell: Callable[[str | None], No
 
 
 def _save_config(context: RunContext) -> None:
-    """Keep the resolved configuration beside Hydra's files. `tracking` sends it as parameters."""
+    """Save the resolved configuration beside Hydra's files. `tracking` sends it as parameters."""
     try:
         folder = context.run_dir / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How much of the processor other programs took while a model was measured."""
+"""The processor time that other programs used while a model was measured."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 
 class OtherWork:
-    """The processor time of the machine that is not this program's, from the making of the object on."""
+    """The processor time of the machine outside this program, since the creation of the object."""
 
     def __init__(self) -> None:
         self._began, self._before = time.monotonic(), _other_seconds()
 
     def cores(self) -> float:
-        """How many cores others kept busy, on average. On a virtual machine that includes its neighbours."""
+        """The average number of cores that others used. On a virtual machine this includes its neighbours."""
         took = time.monotonic() - self._began
         return max(0.0, (_other_seconds() - self._before) / took) if took > 0 else 0.0
 
 
 def _other_seconds() -> float:
-    """Seconds of all cores that were busy with anything but this process and those below it."""
+    """Seconds of all cores that were busy, except with this process and its children."""
     machine = psutil.cpu_times()
     busy = sum(getattr(machine, name, 0.0) for name in _BUSY)
     own = psutil.Process()

@@ -51,13 +51,13 @@ class ModelRecorder:
         return self.result.error is not None
 
     def located(self, spec: ModelSpec) -> None:
-        """The weights are found."""
+        """The weights were found."""
         self.result.format, self.result.version = spec.format, spec.version or None
         self.result.path = spec.path or None
         self.result.origins = read_origins(spec.path) if spec.path else []
 
     def loaded(self, info: ModelInfo, spec: ModelSpec, load_time_s: float) -> None:
-        """The model is loaded. An endpoint knows little of its model: zeros become null."""
+        """The model is loaded. Of an endpoint little is known: zeros become null."""
         result = self.result
         result.load_time_s = load_time_s
         result.format, result.method, result.device = info.format, info.method or None, info.device or None
@@ -69,12 +69,12 @@ class ModelRecorder:
         result.notes = list(info.notes)
 
     def note(self, text: str) -> None:
-        """Something that the reader of the results should know."""
+        """Add a note for the reader of the results."""
         self.result.notes.append(text)
         self._save()
 
     def other_work(self, cores: float) -> None:
-        """How many cores other programs kept busy during the loads. That it is too many becomes a note."""
+        """Record the number of cores that other programs used during the loads. Too many become a note."""
         worst = max(cores, self.result.other_cores or 0.0)
         if worst >= BUSY_CORES > (self.result.other_cores or 0.0):
             self.result.notes.append(
@@ -96,12 +96,12 @@ class ModelRecorder:
         self.quality(quality)
 
     def ramp(self, ramp: RampResult) -> None:
-        """What the steps of the ramp have shown so far."""
+        """Record the outcome of the ramp so far."""
         self.result.ramp = ramp
         self._save()
 
     def quality(self, found: Quality) -> None:
-        """Take over all figures of `found` that were measured; the others stay as they are."""
+        """Take over all figures of `found` that were measured; the others do not change."""
         measured = {
             name: value
             for name, value in msgspec.structs.asdict(found).items()
@@ -111,7 +111,7 @@ class ModelRecorder:
         self._save()
 
     def fidelity(self, found: Quality) -> None:
-        """The comparison with the reference. That it cannot be, or does not count, becomes a note."""
+        """Record the comparison with the reference. If it is impossible or does not count, add a note."""
         reference, model = found.reference, self.result
         broken, uncounted = why_broken(found), None
         if reference is not None:
@@ -125,7 +125,7 @@ class ModelRecorder:
         self.quality(msgspec.structs.replace(found, broken=broken, uncounted=uncounted))
 
     def answers_measured(self) -> None:
-        """All answers are there. That they look broken becomes a note, once."""
+        """All answers are recorded. If they look broken, add a note, once."""
         heuristic, text = (
             self.result.quality.heuristic,
             f"its answers look broken (heuristic below {LEAST_HEURISTIC:g})",
@@ -134,13 +134,13 @@ class ModelRecorder:
             self.note(text)
 
     def failed(self, error: Exception) -> None:
-        """The model's run ended early by an error. What was measured stays."""
+        """The model's run ended early with an error. Earlier measurements are kept."""
         self.error = error
         self.result.error = f"{type(error).__name__}: {error}"
         self._save()
 
     def interrupted(self) -> None:
-        """The user ended the model's run early. What was measured stays."""
+        """The user ended the model's run early. Earlier measurements are kept."""
         self.result.error = "interrupted"
 
 
@@ -162,11 +162,11 @@ class RunRecorder:
         return [model.error for model in self.models if model.error is not None]
 
     def memory_bandwidth(self, gb_s: float | None) -> None:
-        """The measured memory bandwidth of the machine in 10^9 bytes/s; None where it could not be measured."""
+        """The measured memory bandwidth of the machine in 10^9 bytes/s. None if it could not be measured."""
         self.results.system.memory_bandwidth_gb_s = gb_s
 
     def model(self, name: str) -> ModelRecorder:
-        """Begin a model, which from now on is one of the results."""
+        """Begin a model and add it to the results."""
         model = ModelRecorder(ModelResult(name=name), self.save)
         self.results.models.append(model.result)
         self.models.append(model)
@@ -189,7 +189,7 @@ class RunRecorder:
         self.save()
 
     def save(self) -> None:
-        """Write `results.json`. If the disk does not let us, the next step and the end of the run try again."""
+        """Write `results.json`. If the disk fails, the next step and the end of the run try again."""
         try:
             write_results(self.results, self._folder)
         except OSError as error:

@@ -21,7 +21,7 @@ from .lifecycle import begin, leave
 
 
 def is_complete(job: Path, resolved: Mapping[str, Any]) -> bool:
-    """Whether a job's folder holds a complete run of this configuration. What a broken run left is cleared away.
+    """Whether a job's folder has a complete run of this configuration. The files of an incomplete run are removed.
 
     Raises:
         UserInputError: the folder holds a run of another configuration.
@@ -44,7 +44,7 @@ def is_complete(job: Path, resolved: Mapping[str, Any]) -> bool:
 
 
 def conclude(folder: Path, command: str, verdict: VerdictConfig, tracking: TrackingConfig) -> None:
-    """One table and one verdict over the jobs in a sweep's folder, left there as a run leaves its own.
+    """Write one table and one verdict over the jobs into the sweep's folder, in the form of a run.
 
     A sweep whose jobs leave no results, such as one of mode=quantize, gets none.
     """

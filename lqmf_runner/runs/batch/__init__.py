@@ -1,1 +1,1 @@
-"""mode=batch: every line of a file is answered. Answers have keys, so that a later run continues where one stopped."""
+"""mode=batch: every line of a file is answered. Answers have keys, so a later run continues where one stopped."""

@@ -1,4 +1,4 @@
-"""A table of answers as an XLSX workbook. Its texts are texts: none is read as a formula."""
+"""A table of answers as an XLSX workbook. Texts are never read as formulas."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _ANSWER_WIDTH = 60
 
 
 class TooManyRowsError(ValueError):
-    """A sheet has fewer rows than there are to write."""
+    """There are more rows than a sheet can hold."""
 
 
 def require_openpyxl() -> None:
-    """Say what is missing before anything is answered.
+    """Check that openpyxl is installed, before anything is answered.
 
     Raises:
         MissingDependencyError: openpyxl is not installed.
@@ -122,7 +122,7 @@ def _text(sheet: Any, text: str) -> Any:
         kept = text.encode("utf-16-le", "surrogatepass")[: 2 * (_LONGEST_CELL - len(_CUT))]
         text = kept.decode("utf-16-le", "ignore") + _CUT
     cell = WriteOnlyCell(sheet, _LIKE_AN_ESCAPE.sub("_x005F_", _FORBIDDEN.sub("\ufffd", text)))
-    cell.data_type = "s"  # and not a formula because of its first character
+    cell.data_type = "s"  # even if its first character is that of a formula
     return cell
 
 

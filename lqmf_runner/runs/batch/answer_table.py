@@ -1,4 +1,6 @@
-"""A table of a batch: the columns of the input as they are there, and the answers beside them, in the input's order."""
+"""The answer table of a batch: the columns of the input unchanged, and the answers beside them, in the input's
+order.
+"""
 
 from __future__ import annotations
 

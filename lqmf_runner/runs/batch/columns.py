@@ -20,7 +20,7 @@ _PROMPT = frozenset(
     {"prompt", "prompts", "userprompt", "prompttext", "textprompt", "inputprompt", "eingabeaufforderung"}
     | {"プロンプト", "提示词", "提示詞", "프롬프트", "промпт"}
 )
-# Other words for a prompt, without blanks and signs. Two of them in one file are not clear.
+# Other words for a prompt, without blanks and signs. Two of them in one file are ambiguous.
 _OTHER_WORDS = """
     question questions questiontext userquestion query queries userquery instruction instructions input inputs inputtext
     userinput text message usermessage content request userrequest task
@@ -38,7 +38,7 @@ _LONGEST_NAME = 40
 
 
 class ColumnNotClearError(UserInputError):
-    """Which of the columns `names` has the prompts must be said."""
+    """It is ambiguous which of the columns `names` has the prompts."""
 
     def __init__(self, names: Sequence[str], message: str, *, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -109,7 +109,7 @@ def choose_column(
 
 
 def find_name(names: Sequence[str], asked: str) -> str | None:
-    """The asked name among others: as it is, or else in another case where only one is."""
+    """The given name among others: exactly, otherwise in another case if only one matches."""
     if asked in names:
         return asked
     same = [name for name in names if name.casefold() == asked.strip().casefold()]
@@ -117,7 +117,7 @@ def find_name(names: Sequence[str], asked: str) -> str | None:
 
 
 def with_reserved_names(record: dict[str, Any]) -> dict[str, Any]:
-    """A line, its reserved names in lower case, if it has no other of that name."""
+    """A line with its reserved names in lower case, unless it has two of that name."""
     others = [name for name in record if name not in RESERVED and name.casefold() in RESERVED]
     if not others:
         return record
@@ -137,7 +137,7 @@ def _listed(names: Sequence[str], kind: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    """A name as it can be printed, not too long."""
+    """A name that can be printed, shortened if necessary."""
     name = name.encode("utf-8", "replace").decode()
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 

@@ -39,7 +39,7 @@ class BatchFiles:
 
 
 def choose_files(mode: BatchMode, ask: AskColumn | None = None) -> BatchFiles:
-    """The files that the settings name. The answers to a table are a table, if no other output is named.
+    """The files that the settings name. If no output is named, the answers to a table are a table.
 
     Args:
         ask: asks somebody which column has the prompts, where that is not clear.

@@ -1,4 +1,4 @@
-"""A batch file: its format, which follows from its content, and its lines as items to answer."""
+"""A batch file: its format, recognised from its content, and its lines as items to answer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BatchItem:
 
     @property
     def request(self) -> GenerationRequest:
-        """The first request that it sends to the engine."""
+        """The first request to the engine."""
         return self.exchange.requests[0]
 
 
@@ -89,7 +89,7 @@ class BatchFile:
     def items(
         self, model: str, system: str | None, sampling: SamplingParams
     ) -> Iterator[BatchItem | BadLine]:
-        """The file's lines in order, read one by one. A bad line is an item too, and does not stop the rest.
+        """The file's lines in order, read one by one. A bad line is an item too and does not stop the others.
 
         Args:
             model: what answers them, for the digests.
@@ -238,7 +238,7 @@ def _json_lines(text: TextFile, objects: list[dict[str, Any]], asked: str | None
 
 
 def _values(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Values by name. A name that lines spell in several cases is one name, unless a line has it twice."""
+    """Values by name. Spellings that differ only in case are one name, unless a line has both."""
     twice = {name for found in records for name, n in Counter(map(str.casefold, found)).items() if n > 1}
     spelling: dict[str, str] = {}
     values: dict[str, list[Any]] = {}
@@ -274,7 +274,7 @@ def _object(text: str) -> dict[str, Any] | BadLineError:
         found = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         return BadLineError(f"it is not JSON: {error.msg} at character {error.colno}")
-    except ValueError as error:  # a number too long to read, or none
+    except ValueError as error:  # a number that is too long to read, or no number
         return BadLineError(f"it is not JSON: {error}")
     except RecursionError:
         return BadLineError("it is nested too deeply")

@@ -196,7 +196,7 @@ class _Batch:
         return self._source.items(_who_answers(self._spec), self._mode.system, self._mode.sampling.params)
 
     def _todo(self) -> Iterator[BatchItem]:
-        """The items without an answer. Errors of bad lines are written on the way."""
+        """The items without an answer. Errors of bad lines are written as they are found."""
         for item in self._items():
             if isinstance(item, BadLine):
                 self._output.write_bad(item)
@@ -260,7 +260,7 @@ class _Batch:
         return problems
 
     def _write_table(self) -> None:
-        """The answers beside the input's columns. It stays as it is if there is nothing new."""
+        """Write the answers beside the input's columns. The table does not change if there is nothing new."""
         table = self._files.table
         if table is not None and (self._tally.answered or self._tally.failed or not table.exists()):
             for note in write_answer_table(table, self._source, self._items(), self._output.read()):
@@ -315,7 +315,7 @@ def _with_texts(record: RequestRecord, item: BatchItem, outcome: Outcome) -> Req
 
 
 def _who_answers(spec: ModelSpec) -> str:
-    """An identity that changes with the weights: their version, or the endpoint's model, or else its address."""
+    """An identity that changes with the weights: their version, or the endpoint's model, otherwise its address."""
     options = spec.options
     if is_remote(spec.format):
         urls = options.get("base_urls") or [options.get("base_url", "")]

@@ -1,4 +1,4 @@
-"""A line of a batch file as an exchange of OpenAI's API, so that a batch takes what the server takes."""
+"""A line of a batch file as an exchange of OpenAI's API, so a batch accepts the same fields as the server."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _REFUSED = frozenset({"functions", "function_call", "guided_grammar", "stop_token_ids", "bad_words"})
 _NOT_OF_THE_ANSWER = frozenset({"model", "messages", "stream", "stream_options", "keep_alive", "user"})
 _BESIDE_MESSAGES = _REFUSED.union(ChatCompletionRequest.__struct_fields__) - SAMPLING - _NOT_OF_THE_ANSWER
-# Beside a prompt these are data of the line's own: in data sets they are row numbers, scores and kinds.
+# Beside a prompt these are the user's own data: in data sets they are row numbers, scores and kinds.
 _DATA_BESIDE_PROMPT = frozenset(
     {"n", "logprobs", "top_logprobs", "format", "regex", "json_schema", "min_tokens"}
 )
-# And so are these, if they have another type.
+# So are these, if they have another type.
 _TYPES_BESIDE_PROMPT: dict[str, type | tuple[type, ...]] = {
     "tools": list, "tool_choice": (str, dict), "parallel_tool_calls": bool, "response_format": dict, "functions": list,
     "structured_outputs": dict, "chat_template_kwargs": dict, "max_completion_tokens": (int, float),
@@ -124,7 +124,7 @@ def request_fields(record: Mapping[str, Any], *, cells: bool) -> frozenset[str]:
 
 
 def own_fields(record: Mapping[str, Any], prompt_field: str, *, cells: bool) -> dict[str, Any]:
-    """What a line has beside its request: data that goes along with the answer."""
+    """The fields of a line that are not part of its request. They are copied to the answer."""
     read = request_fields(record, cells=cells) | RESERVED | {prompt_field}
     return {name: value for name, value in record.items() if name not in read}
 
@@ -167,7 +167,7 @@ def _turns(
 
 
 def _merged(given: dict[str, Any], base: SamplingParams) -> SamplingParams:
-    """The base, replaced by what the line gives; null counts as left out."""
+    """The base with the values of the line; null counts as missing."""
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(stop := given.get("stop"), str):
         given["stop"] = [stop]
@@ -178,7 +178,7 @@ def _merged(given: dict[str, Any], base: SamplingParams) -> SamplingParams:
 
 
 def _number(name: str, text: str) -> Any:
-    """The value of a cell: a number where it is one, otherwise its text."""
+    """The value of a cell: a number if it is one, otherwise its text."""
     if name == "stop":
         return text
     try:

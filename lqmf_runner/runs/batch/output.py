@@ -1,4 +1,4 @@
-"""The answers of a batch: a line of JSON for each, with what a later run needs to continue."""
+"""The answers of a batch: a line of JSON for each, with the data that a later run needs to continue."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Line(NamedTuple):
 
 
 class OutputError(LqmfError):
-    """Answers can no longer be written."""
+    """Answers cannot be written any more."""
 
 
 class BatchOutput:
@@ -117,7 +117,8 @@ class BatchOutput:
             self._append(_named(bad) | {"error": bad.reason})
 
     def arrange(self, order: Mapping[str, int]) -> None:
-        """Put the lines into the order of the input, at the end of a run: they are written as answers end.
+        """Put the lines into the order of the input at the end of a run. During the run they are in the order of the
+        answers.
 
         Args:
             order: positions by key. Lines with other keys come last.
@@ -133,7 +134,7 @@ class BatchOutput:
             raise self._unwritable(error) from None
 
     def read(self) -> Callable[[str], dict[str, Any] | None]:
-        """What finds the lines of items by their keys."""
+        """A reader that finds the lines of items by their keys."""
         places = {line.key: (line.at, line.size) for line in self._lines()}
 
         def find(key: str) -> dict[str, Any] | None:
@@ -235,7 +236,7 @@ def _known(line: bytes) -> tuple[str, str | None] | None:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether it is the beginning of a line of ours. Complete JSON of another program is not."""
+    """Whether it is an incomplete line of ours. Complete JSON of another program is not."""
     if line.endswith(b"\n") or not any(line.startswith(begin[: len(line)]) for begin in _BEGINNINGS):
         return False
     try:
@@ -253,13 +254,13 @@ def _named(item: BatchItem | BadLine) -> dict[str, Any]:
 
 
 def is_cut(completions: Sequence[Completion]) -> bool:
-    """Whether an answer ended because it was as long as it may be."""
+    """Whether an answer ended because it reached its maximum length."""
     return any(completion.finish_reason == "length" for completion in completions)
 
 
 def prompt_of(item: BatchItem) -> str:
     """The user's text: of a conversation its last turn; nothing where it is given as token ids."""
-    if not item.exchange.requests:  # a prompt to be given back, and no more
+    if not item.exchange.requests:  # an echoed prompt without an answer
         return ""
     request = item.request
     return (request.messages[-1].content if request.messages else request.prompt) or ""

@@ -47,7 +47,7 @@ def ask_column(error: ColumnNotClearError) -> str:
 async def answer_first(
     source: BatchFile, mode: BatchMode, spec: ModelSpec, load: LoadEngine, say: Say
 ) -> int:
-    """Answer the first lines, show them, and say how long all would take. Nothing is written.
+    """Answer the first lines, show them, and estimate the time for all. Nothing is written.
 
     Returns the exit code: 1 if one of the lines failed.
 

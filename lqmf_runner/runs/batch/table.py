@@ -22,7 +22,7 @@ _NO_DELIMITER = "\x1f"  # of a table with one column, whose cells may have any o
 _LONGEST_CELL = 1 << 24
 _SAMPLE_ROWS = 100
 _LONGEST_HEADER = 60
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')  # which Excel reads and writes before the header
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')  # Excel reads and writes it before the header
 _RULE = re.compile(r"\s*:?-{2,}:?\s*")
 
 
@@ -201,7 +201,7 @@ def _explained(error: csv.Error) -> str:
 
 
 def _is_header(table: Table) -> bool:
-    """Whether the first line has names: short, no numbers, no questions."""
+    """Whether the first line has names: short, without numbers and questions."""
     return all(map(_is_name, table.header))
 
 

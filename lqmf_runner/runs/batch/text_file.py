@@ -1,4 +1,4 @@
-"""A text file as people save it: its encoding, its line ends, and what is no text at all."""
+"""A text file as users save it: its encoding, its line ends, and files that are not text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLE = 1 << 16
 _LONGEST_LINE = 1 << 26
 _UTF_16 = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _AS_CSV = "open it in a spreadsheet and save it as CSV UTF-8"
-# The first bytes of files that are often taken for text, what they are, and what to do about it.
+# The first bytes of files that are often mistaken for text, their type, and what to do about it.
 _OTHER_FILES = (
     (b"PK\x03\x04", "a workbook (ODS) or another zip archive", _AS_CSV),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", _AS_CSV),
@@ -56,7 +56,7 @@ class TextFile:
     sheet: SheetText | None = None
 
     def open(self) -> TextIO:
-        """Open it to read lines. What its encoding does not allow becomes surrogates, which no request can have."""
+        """Open it to read lines. Invalid bytes become surrogates, which no request can have."""
         return _open(_source(self.path, self.sheet), self.encoding, self.newline)
 
 
@@ -130,7 +130,7 @@ def _encoding(path: Path, head: bytes) -> str:
 
 
 def _line_end(sample: str) -> str:
-    """A carriage return where no line ends otherwise, as on old Macs. Cells in quotes may have line feeds."""
+    """A carriage return if no line ends otherwise, as on old Macs. Cells in quotes may contain line feeds."""
     if "\r" not in sample or "\n" not in sample:
         return "\r" if "\r" in sample else "\n"
     bare = _QUOTED.sub("", sample)

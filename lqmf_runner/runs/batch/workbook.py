@@ -18,7 +18,7 @@ from ...install import install_line
 
 _BOOK = "xl/workbook.xml"
 _ESCAPED_CONTROL = re.compile("_x(00[01][0-9A-Fa-f])_")  # "_x000D_" is a carriage return
-_LARGEST = 1 << 30  # bytes unpacked: more is no sheet that a person made
+_LARGEST = 1 << 30  # bytes unpacked: no sheet made by a person is larger
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def read_workbook(path: Path) -> SheetText:
                 return SheetText(text, sheet.title, (shown,) if others else ())
     except UserInputError:
         raise
-    except Exception as error:  # openpyxl lets through whatever a damaged file makes of its parsers
+    except (
+        Exception
+    ) as error:  # openpyxl does not translate the errors that damaged files cause in its parsers
         raise UserInputError(
             f"the workbook {path} cannot be read: {type(error).__name__}: {error}",
             hint="open it in a spreadsheet and save it again, as XLSX or as CSV UTF-8",
@@ -117,7 +119,7 @@ def _without_blank_end(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
 
 
 def cell_text(value: Any) -> str:
-    """A value as the sheet shows it, about: whole numbers without a fraction, days without a time."""
+    """A value roughly as the sheet shows it: whole numbers without a fraction, days without a time."""
     if value is None:
         return ""
     if isinstance(value, bool):

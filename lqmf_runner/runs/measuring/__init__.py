@@ -1,1 +1,1 @@
-"""One model under measurement: its loads, its fidelity, and the grades of its answers."""
+"""The measurement of one model: its loads, its fidelity, and the grades of its answers."""

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Graders:
-    """A judge and a model that gives embeddings; either may be missing."""
+    """A judge and an embedding model; either may be missing."""
 
     config: RunConfig
     judge: JudgePlan | None
@@ -69,7 +69,7 @@ class Graders:
         folder: Path,
         display: BenchmarkDisplay,
     ) -> None:
-        """Let them grade the answers of all models. What goes wrong becomes a note of each model.
+        """Grade the answers of all models. Errors become a note of each model.
 
         Args:
             models: are given the figures, each as soon as it is measured.
@@ -169,7 +169,7 @@ def _run(
 
 
 def _ready(spec: ModelSpec, load: LoadEngine) -> ModelSpec:
-    """The model, once it is known that its endpoint answers: better now than after all the loads."""
+    """The model, after a check that its endpoint answers: an error should appear now, not after all the loads."""
 
     async def connect() -> None:
         await (await load(spec, None)).close()

@@ -41,7 +41,7 @@ class Measured:
     work: dict[str, EngineStats] = field(default_factory=dict)
 
     def forget(self, key: str) -> None:
-        """Drop the repeats of a load, which is run again."""
+        """Drop the repeats of a load that is run again."""
         self.logs.pop(key, None)
         self.work.pop(key, None)
 
@@ -55,7 +55,7 @@ class Measured:
         )
 
     def require_an_answer(self) -> None:
-        """A model of which every request failed, or that was sent none, has not been measured.
+        """Refuse a model for which every request failed, or none was sent: it was not measured.
 
         Raises:
             EngineError: it is one.
@@ -131,7 +131,7 @@ class ModelLoads:
         whole = False
         try:
             for load in repeats:
-                # Else the last prompts would still be in the cache, and TTFT would be that of a replay.
+                # Otherwise the last prompts would still be in the cache, and TTFT would be that of a repetition.
                 await self.client.reset_prefix_cache()
                 logs.append(LoadLog())
                 await run_load(

@@ -1,4 +1,4 @@
-"""What a benchmark shows while it runs."""
+"""The progress that a benchmark shows."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from ...models.roots import Folders
 
 
 def resolve_version(config: RunConfig, versions: Sequence[WeightsVersion]) -> RunConfig:
-    """The configuration with the place and the digest of the version that it names; without one, as it is.
+    """The configuration with the path and the digest of the version that it names; unchanged if it names none.
 
     Args:
         versions: all that the registry has.

@@ -123,7 +123,7 @@ def _model(label: str, traffic: Traffic) -> ModelResult:
 
 
 def _load(records: Sequence[ServedRecord]) -> LoadResult:
-    """The figures of a version. Its tokens per second are how much was asked for, and are left out."""
+    """The figures of a version. Its tokens per second depend on the demand and are left out."""
     good = [record for record in records if record.outcome == OK]
     counted = [record for record in records if record.outcome in (OK, FAILED)]
     ends = [record.time + record.e2e_s for record in records]
