@@ -6,7 +6,7 @@ from .install import missing_package
 
 try:
     from .app.cli import main
-except ModuleNotFoundError as error:  # another Python than the one that the program was installed into
+except ModuleNotFoundError as error:  # a Python into which the program was not installed
     if (error.name or "").startswith(__package__):
         raise
     message, hint = missing_package(error)

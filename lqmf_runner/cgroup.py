@@ -1,4 +1,4 @@
-"""What this process may use of the machine, where a container limits it.
+"""The share of the machine that a container leaves to this process.
 
 A container's limits of processor time and memory (`docker run --cpus 2 --memory 4g`, the limits of a Kubernetes pod)
 are those of a control group. The kernel goes on to report all cores and all memory of the machine. A thread for each
@@ -30,7 +30,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of memory this process can take without swapping: of the machine, or fewer in a limited container."""
+    """Bytes of memory that this process can use without swapping: of the machine, or of a limited container."""
     return max(0, min([psutil.virtual_memory().available, *_left_in_groups(root)]))
 
 
@@ -75,7 +75,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
     for line in _lines(root / "proc/self/cgroup"):
         _, names, path = (*line.split(":", 2), "", "")[:3]
         if controller in names.split(","):
-            # In a container the path may be that of the machine, which is not there; the limits are at the mount.
+            # In a container the path may be that of the host, which does not exist there; the limits are at the mount.
             own = mount / path.strip("/")
             inside = [own, *own.parents]
             yield from (folder for folder in inside[: inside.index(mount) + 1] if folder.is_dir())

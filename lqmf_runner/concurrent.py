@@ -1,4 +1,4 @@
-"""Several requests at a time, and none left behind when one of them fails."""
+"""Several requests at a time. If one fails, the others are cancelled."""
 
 from __future__ import annotations
 

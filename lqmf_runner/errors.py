@@ -11,7 +11,7 @@
     │   ├── TooLargeError *          413   the body
     │   └── EndpointSetupError *     502   an endpoint rejects our key or does not know the model
     ├── ModelUnusableError *         400   damaged, unknown or unsafe files
-    ├── ConflictError                409   does not go together with what is going on
+    ├── ConflictError                409   conflicts with the present state
     ├── QueueFullError               429   the admission queue
     │   └── TooManyRequestsError     429   the client's own limit
     ├── MissingDependencyError *     501   a package; the hint has the pip line
@@ -69,7 +69,7 @@ class InvalidRequestError(UserInputError):
 
 
 class UnauthorizedError(UserInputError):
-    """The server wants an API key, and the request has none or a wrong one."""
+    """The server requires an API key, and the request has none or a wrong one."""
 
     status = 401
     headers = {"www-authenticate": "Bearer"}  # noqa: RUF012 (a constant)
@@ -82,7 +82,7 @@ class ForbiddenError(UserInputError):
 
 
 class TooLargeError(UserInputError):
-    """The request's body is larger than the server takes."""
+    """The request's body is larger than the server accepts."""
 
     status = 413
 
@@ -142,13 +142,13 @@ class RequestTimeoutError(LqmfError):
 
 
 class ConflictError(LqmfError):
-    """What is asked for does not go together with what is going on (a busy model, one that is not loaded)."""
+    """The request conflicts with the present state (a busy model, a model that is not loaded)."""
 
     status = 409
 
 
 class UnavailableError(LqmfError):
-    """Not now: loading, draining, or waiting before another try."""
+    """Temporarily unavailable: loading, draining, or waiting before a retry."""
 
     status = 503
     retry_after_s = 1.0
@@ -166,13 +166,13 @@ class EngineLostError(EngineError):
 
 
 class DoesNotFitError(LqmfError):
-    """The model does not fit into the memory or onto the disk there is."""
+    """The model does not fit into the available memory or disk space."""
 
     status = 507
 
 
 class NoRoomOnNodesError(DoesNotFitError):
-    """No node of the cluster has enough free of what a worker needs; one with its labels would, if it were idle."""
+    """No node of the cluster has enough free resources for a worker; one with its labels would, if it were idle."""
 
 
 class RemoteEngineError(EngineError):
@@ -182,18 +182,18 @@ class RemoteEngineError(EngineError):
 
 
 class EndpointLostError(RemoteEngineError):
-    """A remote endpoint cannot be reached, or broke off in the middle of an answer."""
+    """A remote endpoint cannot be reached, or closed the connection in the middle of an answer."""
 
 
 class EndpointUnavailableError(RemoteEngineError):
-    """A remote endpoint says: not now."""
+    """A remote endpoint is temporarily unavailable."""
 
     status = 503
     retry_after_s = 1.0
 
 
 class EndpointSetupError(UserInputError):
-    """A remote endpoint does not take our key, or has not the model: to be set right by whoever runs this program."""
+    """A remote endpoint rejects our key or lacks the model. The operator of this program must correct it."""
 
     status = 502
 

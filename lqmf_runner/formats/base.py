@@ -1,4 +1,4 @@
-"""`Format`: everything the program knows about one format, apart from the code that runs it."""
+"""`Format`: all properties of one format, except the code that runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .program import Program
 
 
 class Tensor(Protocol):
-    """What is known of a stored tensor before it is read."""
+    """The properties of a stored tensor before it is read."""
 
     @property
     def elements(self) -> int:
@@ -34,7 +34,7 @@ class Tensor(Protocol):
 
 @dataclass(frozen=True)
 class Recognised:
-    """How a checkpoint is quantized.
+    """The quantization of a checkpoint.
 
     Attributes:
         method: what people call it, such as "NF4"; empty if the element type of the tensors says it.

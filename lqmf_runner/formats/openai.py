@@ -17,7 +17,7 @@ from .base import Format
 
 @dataclass(frozen=True)
 class EndpointBackend(BackendConfig):
-    """What all kinds of endpoints have. The key is read from the environment variable `api_key_env`.
+    """The common settings of all kinds of endpoints.
 
     `certfile` is a PEM file with the certificate that the endpoint itself shows, which is then trusted for any host.
     """

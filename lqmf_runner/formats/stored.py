@@ -10,7 +10,7 @@ _NAMED = 3
 
 
 def named(names: Iterable[str]) -> str:
-    """The first few names in order, and how many more there are."""
+    """The first few names in order, and the number of further ones."""
     ordered = sorted(names)
     more = len(ordered) - _NAMED
     return ", ".join(ordered[:_NAMED]) + (f" and {more} more" if more > 0 else "")

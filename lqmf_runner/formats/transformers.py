@@ -56,7 +56,7 @@ def recognise(quantization: Mapping[str, Any] | None) -> Recognised | None:
 def check_stored(
     tensors: Mapping[str, Tensor], quantization: Mapping[str, Any], read: Callable[[str], bytes]
 ) -> None:
-    """Refuse what only packed weights have."""
+    """Refuse tensors that only packed weights have."""
     refuse_packed(
         tensors,
         (".qweight", ".SCB", ".absmax", ".weight_packed", ".qzeros"),

@@ -1,4 +1,4 @@
-"""Models on this machine: what they are, where they are, and making quantized ones."""
+"""Models on this machine: recognition, lookup, and quantization."""
 
 from .discover import discover
 from .found import FoundModel

@@ -1,4 +1,4 @@
-"""Lists the models in the folders that hold them, by content, the broken ones with the reason."""
+"""Lists the models in the models folders, by content, with the reason if one cannot be used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
 def discover(folders: Folders) -> list[FoundModel]:
-    """Every model in the folders, sorted by name. Hidden entries and files that are no weights are passed over.
+    """Every model in the folders, sorted by name. Hidden entries and files that are not weights are ignored.
 
     Nothing in a folder can make this fail: what cannot be used is listed with its `problem`. Symbolic links that lead
     out of all these folders are not followed. Models in subfolders are found too. Of two models with one name, the one
@@ -72,7 +72,7 @@ def weight_paths(path: str | Path) -> list[Path]:
         stem, first, rest = place.name.rpartition("-00001-of-")
         return sorted(place.parent.glob(f"{escape(stem)}-?????-of-{escape(rest)}")) if first else [place]
     try:
-        files = weight_files(place)  # the same weights may lie beside them in another form
+        files = weight_files(place)  # the folder may also have the same weights in another form
     except ModelUnusableError:
         files = []
     return files or [file for file in place.iterdir() if file.suffix in WEIGHT_SUFFIXES]
@@ -88,7 +88,7 @@ def _examine(entry: Path, roots: Sequence[Path]) -> Iterator[FoundModel]:
             yield from _examine_folder(entry, name, roots)
         elif _is_model_file(entry) and not side_file(entry):
             yield _inspected(entry, _printable(entry.stem) if entry.suffix.lower() == ".gguf" else name)
-    except Exception as error:  # a listing must survive whatever lies in the folder
+    except Exception as error:  # a listing must survive any content of the folder
         yield _broken(name, entry, f"cannot be examined: {type(error).__name__}: {error}")
 
 
@@ -115,7 +115,7 @@ class _Place:
 
 
 def _places(folder: Path, roots: Sequence[Path], depth: int = 0) -> list[_Place]:
-    """Where models lie in a folder and below it: as the hub's tools, its cache and LM Studio leave them."""
+    """The models in and below a folder, in the layouts of the hub's tools, its cache and LM Studio."""
     files = gguf_files(folder)
     found = [_Place((file.stem,), file) for file in files]
     if is_checkpoint(folder, files):
@@ -128,7 +128,7 @@ def _places(folder: Path, roots: Sequence[Path], depth: int = 0) -> list[_Place]
         found += [
             _Place((inner.name, *(p.names if len(below) > 1 else ())), p.path, p.outside) for p in below
         ]
-    # A folder without weights of its own may hold a checkpoint that cannot be used; the listing says why.
+    # A folder without weights may be a checkpoint that cannot be used; the listing gives the reason.
     return found
 
 

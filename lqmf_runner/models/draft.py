@@ -1,4 +1,4 @@
-"""Draft models: which model may draft for which, as far as their files say."""
+"""Draft models: which model can draft for which, as far as their files say."""
 
 from __future__ import annotations
 

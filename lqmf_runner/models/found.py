@@ -1,4 +1,4 @@
-"""`FoundModel`: what the files of a model say about it, before anything is loaded."""
+"""`FoundModel`: the properties of a model that its files show, before anything is loaded."""
 
 from __future__ import annotations
 

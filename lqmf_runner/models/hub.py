@@ -21,7 +21,7 @@ NEVER = [
 
 
 def fetch(model: ModelConfig, *, download: bool = True) -> Path:
-    """A local copy of `model.hub_id`: from the cache where it is complete, else downloaded.
+    """A local copy of `model.hub_id`: from the cache if it is complete there, otherwise downloaded.
 
     Raises:
         ModelNotFoundError: it is not cached, and it is not to be downloaded, or the hub has it not, keeps it behind a
@@ -48,7 +48,7 @@ def _cached(model: ModelConfig) -> Path | None:
         inspect_model(place)
         return place
     except ModelUnusableError as error:
-        # Half a download is to be completed; a model that is refused for what it is will not get better.
+        # An incomplete download can be continued; a model that is refused for its content cannot be repaired.
         return place if "auto_map" in error.message else None
     except (LqmfError, OSError, ValueError):
         return None
@@ -93,7 +93,7 @@ def _download(model: ModelConfig) -> Path:
 
 
 def require_hub(model: ModelConfig) -> None:
-    """Ask the hub for the model with a bound on the whole wait, name resolution included.
+    """Ask the hub for the model, with a limit on the whole wait, name resolution included.
 
     Raises:
         ModelNotFoundError: the hub has it not, keeps it behind a login, or cannot be reached.

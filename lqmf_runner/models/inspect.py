@@ -1,4 +1,4 @@
-"""Says what a model is from the content of its files, without loading it: format, size, parameters, version."""
+"""Recognises a model from the content of its files, without loading it: format, size, parameters, version."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _format_of(path: Path) -> Format | None:
 def _inspect_file(path: Path, name: str) -> FoundModel:
     format = _format_of(path)
     if format is None:
-        return inspect_gguf(path, name=name)  # it says what is wrong with the file
+        return inspect_gguf(path, name=name)  # its error describes the fault of the file
     found: FoundModel = load_target(format.reader)(path, name=name)
     return found
 

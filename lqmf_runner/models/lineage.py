@@ -23,7 +23,7 @@ class _Record(msgspec.Struct):
 
 
 def read_origins(path: str | Path) -> list[Origin]:
-    """The models that the one at `path` was made from, its source first; none where nobody says."""
+    """The models that the one at `path` was made from, its source first; empty if they are unknown."""
     place = Path(path)
     try:
         if not place.is_file():

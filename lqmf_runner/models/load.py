@@ -1,4 +1,4 @@
-"""Loads a checkpoint with transformers and refuses one that is not whole: nothing is made up that is not stored."""
+"""Loads a checkpoint with transformers and refuses an incomplete one: no missing tensor is initialised."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def load_checkpoint(
 
 
 def check_report(report: Mapping[str, Any]) -> None:
-    """Refuse what transformers has made up, by its loading report.
+    """Refuse a checkpoint if transformers' loading report lists initialised tensors.
 
     Raises:
         ModelUnusableError: tensors are missing or mis-shaped.
@@ -76,7 +76,9 @@ def check_report(report: Mapping[str, Any]) -> None:
 
 
 def _check_unexpected(model: Any, names: Iterable[str], folder: Path, notes: list[str] | None) -> None:
-    """A tensor of a module that the model has would change the answer; one of a module that it lacks is only noted."""
+    """A stored tensor of a module that the model has would change the answer. One of an unknown module is only
+    noted.
+    """
     unexpected = {name for name in names if not _SPARE.search(name)}
     unexpected -= _zero_biases(folder, unexpected)
     if not unexpected:

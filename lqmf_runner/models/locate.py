@@ -1,4 +1,6 @@
-"""Finds the weights a config asks for: a local folder or file, an installed package, the hub; and fits the backend."""
+"""Finds the weights that a configuration names: a local folder or file, an installed package, or the hub. Fits the
+backend to them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def locate(
     download: bool = True,
     placement: Placement = Placement(),  # noqa: B008 (frozen)
 ) -> ModelSpec:
-    """Where the model is, what it is, and the settings of the backend that fits it.
+    """The model's path, its properties, and the settings of the backend that fits it.
 
     The first place that exists wins: `path`, the installed package, the hub's cache, the hub. A model with none of
     these is looked up by its name in `folders`. A hub id is also looked up among the folders that mode=pull made.
@@ -92,13 +94,13 @@ def find(
 
 
 def _for_program(model: ModelConfig, roots: Sequence[Path]) -> str:
-    """What a program that serves the model is given: the place of its files, or its id on the hub."""
+    """The argument for a program that serves the model: the path of its files, or its id on the hub."""
     path = _find_path(model, roots)
     return str(path.absolute()) if path is not None else str(model.hub_id)
 
 
 def fit_backend(backend: BackendConfig, found: FoundModel, name: str) -> BackendConfig:
-    """The backend's settings as those of the format that the files have.
+    """The backend's settings in the dataclass of the files' format.
 
     Raises:
         UserInputError: the config asks for another format.
@@ -125,14 +127,14 @@ def fit_backend(backend: BackendConfig, found: FoundModel, name: str) -> Backend
 
 
 def _find_path(model: ModelConfig, roots: Sequence[Path]) -> Path | None:
-    """The model's place on this machine, without asking the hub; None when the hub is to be asked."""
+    """The model's path on this machine, without asking the hub. None if the hub is to be asked."""
     if model.path is None and model.package is None and model.hub_id is None:
         return _by_name(model.name, roots)
     if model.path is not None:
         if not model.path or "\0" in model.path:
             raise UserInputError(f"model.path={model.path!r} is not a path")
         typed = Path(model.path).expanduser()
-        # The last as a shell completes it, from the current folder.
+        # The last is relative to the current folder, as a shell completes it.
         for place in (*(root / typed for root in roots), typed):
             if place.exists():
                 return place

@@ -81,7 +81,7 @@ def split_reference(text: str) -> tuple[str, str] | None:
 
 
 def registry_name(name: str) -> str:
-    """The name of a model as MLflow takes it."""
+    """The name of a model in a form that MLflow accepts."""
     return re.sub(r"[/:%\"'\\]", "_", name)
 
 
@@ -111,7 +111,7 @@ def choose(versions: Iterable[WeightsVersion], name: str, which: str) -> Weights
 
 
 def find_files(version: WeightsVersion, models_dir: Folders) -> Path:
-    """Where the files of a version lie: where they lay, or where the same content lies in `models_dir`.
+    """The path of a version's files: the recorded one, or another with the same content in `models_dir`.
 
     Raises:
         ModelNotFoundError: they are gone, or have changed, and no copy of them is in `models_dir`.
@@ -130,7 +130,7 @@ def find_files(version: WeightsVersion, models_dir: Folders) -> Path:
 
 
 def standing(version: WeightsVersion) -> str:
-    """What is wrong with the files of a version where they lay; empty if they are what they were."""
+    """The fault of a version's files at their recorded path; empty if they are unchanged."""
     weights = version.weights
     place = Path(weights.path)
     if not weights.path:

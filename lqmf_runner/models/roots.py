@@ -17,11 +17,11 @@ def roots_of(folders: Folders) -> tuple[Path, ...]:
 
 
 def is_inside(place: Path, folders: Folders) -> bool:
-    """Whether a place lies in one of the folders itself, and not behind a link to somewhere else."""
+    """Whether a path is in one of the folders itself, and not behind a link to another place."""
     real = place.resolve()
     return any(real.is_relative_to(root.resolve()) for root in roots_of(folders))
 
 
 def shown(folders: Folders) -> str:
-    """The folders for people: "quantized-models/ and /big/models/"."""
+    """The folders as text: "quantized-models/ and /big/models/"."""
     return " and ".join(f"{os.fspath(root).rstrip('/')}/" for root in roots_of(folders))

@@ -13,7 +13,7 @@ from .files.safetensors import read_tensors, weight_files
 SAMPLES = 16
 SAMPLE_BYTES = 16384
 VERSION_LENGTH = 12
-# What decides how a folder's model cuts text into tokens and writes a chat. A GGUF has it in its header.
+# The files that determine a folder's tokenizer and chat template. A GGUF has both in its header.
 _TOKENIZER_FILES = (
     "tokenizer*",
     "*token*.json",
@@ -45,7 +45,7 @@ def content_version(path: str | Path) -> str:
             files = weight_files(place)
             for file in files:
                 _add_file(digest, file, _safetensors_header(file))
-            # vLLM and SGLang load these where a checkpoint has no others.
+            # vLLM and SGLang load these if a checkpoint has no others.
             for file in [] if files else _pickles_in(place):
                 digest.update(file.name.encode())
                 _add_file(digest, file, 0)
@@ -78,7 +78,7 @@ def tokenizer_version(path: str | Path) -> str:
 
 
 def _described_in(folder: Path) -> list[str]:
-    """The files beside the weights that decide what they mean."""
+    """The files beside the weights that determine their meaning."""
     config = folder / "config.json"
     own = config.is_file() and b'"quantization_config"' in config.read_bytes()
     return ["config.json", *([] if own else [OLD_SETTINGS]), "model.safetensors.index.json"]
@@ -89,7 +89,7 @@ def _pickles_in(folder: Path) -> list[Path]:
 
 
 def _safetensors_header(path: Path) -> int:
-    read_tensors(path)  # refuses a file whose header lies about its length
+    read_tensors(path)  # refuses a file whose header has a wrong length
     with path.open("rb") as stream:
         return 8 + int.from_bytes(stream.read(8), "little")
 

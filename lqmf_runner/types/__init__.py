@@ -1,4 +1,4 @@
-"""The core nouns that every other module speaks in."""
+"""The core types of the program."""
 
 from .answers import (
     RESTARTED,

@@ -1,4 +1,4 @@
-"""What a model is, where it runs and what it uses."""
+"""A model's properties, its placement and its resource use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     format: str
-    method: str  # what people call it: "Q4_1", "NF4", "GPTQ 4-bit g64", "bfloat16"
+    method: str  # the usual name: "Q4_1", "NF4", "GPTQ 4-bit g64", "bfloat16"
     architecture: str
     bits: float
     bits_per_weight: float
@@ -140,7 +140,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def most_replicas(self) -> int:
-        """The most workers that there will be, unless somebody asks for more."""
+        """The maximum number of workers, unless a request asks for more."""
         return max(self.replicas, self.max_replicas or 0)
 
 

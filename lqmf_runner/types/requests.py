@@ -1,4 +1,4 @@
-"""What is asked of a model."""
+"""Requests to a model."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "seed", None)
 
 
-# What a value may be, bounds included; the engine and the configuration both refuse all else.
+# The range of each value, bounds included. The engine and the configuration refuse other values.
 SAMPLING_RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),

@@ -15,7 +15,9 @@ _GGUF_KEY = "tokenizer.chat_template"
 
 
 def chat_template(path: Path) -> str:
-    """The template of a folder or GGUF file; of several the one for tools, else the default. Empty without one."""
+    """The template of a folder or GGUF file; of several the one for tools, otherwise the default. Empty if there is
+    none.
+    """
     named: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, ModelUnusableError):
         named = _of_folder(path) if path.is_dir() else _of_gguf(path)

@@ -87,7 +87,7 @@ def refuse_remote_code(folder: Path, config: dict[str, Any]) -> None:
 def quantization_settings(
     folder: Path, config: dict[str, Any], names: Iterable[str]
 ) -> dict[str, Any] | None:
-    """How the checkpoint says that it is quantized; None if it is not.
+    """The checkpoint's quantization settings; None if it is not quantized.
 
     auto-gptq left them to quantize_config.json, which counts only where there are packed weights.
 

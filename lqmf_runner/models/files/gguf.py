@@ -1,4 +1,4 @@
-"""Reads the header of a GGUF file without trusting a single number in it.
+"""Reads the header of a GGUF file without trusting any number in it.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Every count and length is checked against the
 bytes that are left in the file before it is used, so a truncated, empty or lying file costs little and ends in a
@@ -118,7 +118,7 @@ class GgufHeader:
 
 
 class _Reader:
-    """Takes bytes off a file and refuses to take more than there are."""
+    """Reads bytes from a file and refuses to read more than there are."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream = stream
@@ -168,7 +168,7 @@ class _Reader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Parse and check the header, and that the tensor data it promises is there.
+    """Parse and check the header, and check that the file has all of its tensor data.
 
     Raises:
         ModelUnusableError: the file is no GGUF, is cut short, or contradicts itself.
@@ -190,7 +190,7 @@ def _known_header(path: Path, inode: int, changed_ns: int, size: int) -> GgufHea
 
 
 def _open_without_blocking(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not hang us
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not block
 
 
 def _read_header(reader: _Reader) -> GgufHeader:

@@ -1,4 +1,4 @@
-"""Reads the headers of safetensors files and checks that the data they promise is there."""
+"""Reads the headers of safetensors files and checks that the files have all of their data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DTYPE_BITS = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies in a file."""
+    """A tensor of a file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -176,7 +176,7 @@ def _check_table(file: str, header: dict[str, Any], data_bytes: int) -> dict[str
 
 
 def read_bytes(path: Path, name: str) -> bytes:
-    """The stored bytes of one tensor of a file that `read_tensors` has found whole."""
+    """The stored bytes of one tensor of a file that `read_tensors` has accepted."""
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         begin, end = msgspec.json.decode(stream.read(length))[name]["data_offsets"]

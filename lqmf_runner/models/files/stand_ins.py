@@ -1,4 +1,4 @@
-"""Files that lie in the place of weights: what a broken download or a clone without Git LFS leaves."""
+"""Files in place of weights: the remains of a broken download, or of a clone without Git LFS."""
 
 from __future__ import annotations
 

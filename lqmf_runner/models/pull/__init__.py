@@ -1,4 +1,4 @@
-"""Fetches a model from the hub into the models folder: what it takes, the files in parts that are kept, the proof."""
+"""Fetches a model from the hub into the models folder: the choice of files, resumable downloads, and verification."""
 
 from .choice import Choice, SeveralModelsError, Variant, choose
 from .fetch import Pull, pull

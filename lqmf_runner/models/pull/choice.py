@@ -1,4 +1,4 @@
-"""Which files of a repository make one model, and which are left there."""
+"""Which files of a repository make one model, and which are not fetched."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Choice:
         return get_format(self.format).single_file
 
     def place(self, file: HubFile) -> str:
-        """Where a file goes in the model's folder: GGUF files beside one another, others as they are."""
+        """The path of a file in the model's folder: GGUF files without subfolders, others unchanged."""
         return file.name if self.single_file else file.path
 
 

@@ -95,7 +95,7 @@ def _receive(repository: Repository, file: HubFile, part: Path, on_bytes: OnByte
         ):
             _check(answer.status_code, repository, file)
             goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
-            if have and not goes_on:  # the server knows no ranges
+            if have and not goes_on:  # the server does not support ranges
                 on_bytes(-have)
                 have = 0
             with part.open("ab" if goes_on else "wb") as stream:

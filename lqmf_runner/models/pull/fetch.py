@@ -1,4 +1,4 @@
-"""Fetches the chosen files into a hidden folder, proves them, and gives the model its name in one step."""
+"""Fetches the chosen files into a hidden folder, verifies them, and renames the folder in one step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Pull:
 
     @property
     def missing(self) -> list[HubFile]:
-        """The files that the folder has not, smallest first: what is wrong with a model shows in its small files."""
+        """The files that the folder lacks, smallest first: errors of a model appear in its small files."""
         return sorted((f for f in self.choice.files if not self.is_there(f)), key=lambda f: (f.size, f.path))
 
     @property
@@ -159,12 +159,12 @@ def _refuse_own_code(plan: Pull) -> None:
 
 
 def _prove(plan: Pull, missing: list[HubFile]) -> None:
-    """Look at the files as a load would. Pickles are no model that runs here, and were asked for."""
+    """Inspect the files like a load. Pickles cannot run here, and were requested explicitly."""
     if any(file.path.endswith(PICKLES) for file in missing):
         return
     wanted = [plan.staging / plan.choice.place(file) for file in plan.choice.files]
     if not plan.choice.single_file:
-        for place in wanted:  # a checkpoint is looked at as a whole
+        for place in wanted:  # a checkpoint is inspected as a whole
             if not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 _same_file(plan.folder / place.relative_to(plan.staging), place)
@@ -213,7 +213,7 @@ def _publish(plan: Pull, missing: list[HubFile]) -> None:
 
 
 def _keep_others(folder: Path, whole: Path) -> None:
-    """Move over what stands in the folder and is not part of what was fetched: it may be the user's own."""
+    """Move files that were in the folder and were not fetched: they may be the user's own."""
     for path in sorted(folder.rglob("*")):
         place = whole / path.relative_to(folder)
         if not path.is_dir() and not place.exists():

@@ -1,4 +1,4 @@
-"""What a folder of the models folder was fetched from: a small file in it, by which the hub's id finds it again."""
+"""The origin of a folder in the models folder: a small file in it, by which the hub's id finds it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a repository on the hub holds, by the hub's own word: its files, their sizes and digests."""
+"""The files of a repository on the hub, with sizes and digests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantizing: one file a method, each run in a child process, each result proved by reloading it."""
+"""Quantization: one file for each method. Each runs in a child process, and each result is verified by reloading it."""
 
 from ..lineage import METADATA_FILE
 from .base import Proof, Report

@@ -29,7 +29,7 @@ def main() -> int:
     os.dup2(2, 1)
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.chdir(job.scratch)  # some libraries leave logs where they run
+    os.chdir(job.scratch)  # some libraries write logs into the current folder
     _quieten()
 
     def send(event: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a quantization method is, and the nouns that the parent and the child process share.
+"""The interface of a quantization method, and the types that the parent and the child process share.
 
 The parent never imports torch: it describes the work as a `Job`, and a child process does it. A method's `make`
 and `logits` run in such a child, everything else in the parent.

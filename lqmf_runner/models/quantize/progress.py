@@ -25,7 +25,7 @@ class ProgressBar:
 
     def task(self, name: str) -> Report:
         """Add a line; returns what to report its progress to."""
-        self.finish()  # models are made one after the other: the clocks of those before stop here
+        self.finish()  # models are made one after the other: the clocks of earlier ones stop here
         line = self._progress.add_task("starting", name=name, total=None)
 
         def report(stage: str, done: int, total: int) -> None:

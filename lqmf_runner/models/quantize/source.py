@@ -30,12 +30,12 @@ def load_source(job: Job, report: Report) -> Any:
         file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
     )
     check_report(loaded)
-    # The weights are plain floats by now; what is left of the GGUF's quantization would only forbid saving them.
+    # The weights are plain floats now; the remaining quantization settings of the GGUF would prevent saving them.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    for parameter in model.parameters():  # not model.to(): it would round the rotary frequencies as well
+    for parameter in model.parameters():  # not model.to(): it would also round the rotary frequencies
         parameter.data = parameter.data.to(torch.bfloat16)
     model.config.dtype = torch.bfloat16
     return model

@@ -19,7 +19,7 @@ PREFIX = ".partial-"
 
 
 class Staging:
-    """`model` becomes the result, `scratch` is thrown away."""
+    """`model` becomes the result, `scratch` is deleted."""
 
     def __init__(self, folder: Path, target: Path) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Staging:
         readable = self.model.stat().st_mode & 0o666
         for path in [*self.model.rglob("*"), self.model]:
             if path.is_file():
-                path.chmod(readable)  # safetensors writes weights that nobody but their owner may read
+                path.chmod(readable)  # safetensors writes weights that only their owner can read
             _sync(path)
         if replace and self.target.exists():
             os.rename(self.target, self.folder / "replaced")
@@ -71,7 +71,7 @@ def staging(models_dir: Path, name: str) -> Iterator[Staging]:
 
 
 def remove_abandoned(models_dir: Path) -> None:
-    """Remove what killed runs left behind."""
+    """Remove the folders that killed runs left behind."""
     for folder in models_dir.glob(f"{PREFIX}*"):
         if folder.is_symlink() or not folder.is_dir():
             continue
@@ -80,7 +80,7 @@ def remove_abandoned(models_dir: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
-            pass  # its owner is at work
+            pass  # its owner is running
         finally:
             os.close(lock)
 

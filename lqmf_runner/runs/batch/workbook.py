@@ -67,9 +67,7 @@ def read_workbook(path: Path) -> SheetText:
                 return SheetText(text, sheet.title, (shown,) if others else ())
     except UserInputError:
         raise
-    except (
-        Exception
-    ) as error:  # openpyxl does not translate the errors that damaged files cause in its parsers
+    except Exception as error:  # openpyxl does not translate errors of its parsers
         raise UserInputError(
             f"the workbook {path} cannot be read: {type(error).__name__}: {error}",
             hint="open it in a spreadsheet and save it again, as XLSX or as CSV UTF-8",
