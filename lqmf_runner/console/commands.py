@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import UserInputError
-from ..formats import find_format
 from .understanding import steps
+from .understanding.made import quantize_settings
 from .understanding.steps import Step
 
 PROGRAM = "lqmf"
@@ -223,6 +223,7 @@ def _list_models(step: Step, setting: Setting) -> Command:
 def _history(step: Step, setting: Setting) -> Command:
     show = [] if step.intent == steps.LIST_EXPERIMENTS else ["mode.show=trend"]
     own = [model] if (model := step.arguments.get("model")) else []
+    own += [f"mode.limit={limit}"] if (limit := step.arguments.get("limit")) else []
     own += [f"mode.since={since}"] if (since := step.arguments.get("since")) else []
     own += ["mode.regressions=true"] if step.arguments.get("regressions") else []
     return _program(step, setting, "history", *own, *show)
@@ -251,26 +252,10 @@ def _recommend(step: Step, setting: Setting) -> Command:
     return _program(step, setting, "compare", *own, "tracking=none")
 
 
-# The GGUF type of so many bits, if no type is named.
-_TYPES = {None: "Q4_0", 4: "Q4_0", 8: "Q8_0", 2: "Q2_K", 3: "Q3_K_M", 5: "Q5_K_M", 6: "Q6_K", 16: "F16"}
-
-
 def _quantize(step: Step, setting: Setting) -> Command:
-    said = step.arguments
-    method, bits = said.get("method", "bnb"), said.get("bits")
-    format = find_format(method)
-    own = [method]
-    if format is not None and format.single_file:
-        if not said.get("type") and bits not in _TYPES:
-            there = ", ".join(str(number) for number in _TYPES if number)
-            raise UserInputError(
-                f"there is no GGUF type of {bits} bits", hint=f"there are types of {there} bits"
-            )
-        own += [said.get("type") or _TYPES[bits]]
-    elif format is not None and bits:
-        own += [str(bits)]
+    own = [str(value) for value in quantize_settings(step.arguments).values()]
     return _program(
-        step, setting, "quantize", said["model"], *own,
+        step, setting, "quantize", step.arguments["model"], *own,
         consent="this takes minutes and makes a new model", is_long=True,
     )  # fmt: skip
 

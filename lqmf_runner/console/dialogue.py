@@ -10,11 +10,12 @@ from typing import Protocol
 from ..errors import LqmfError, UserInputError
 from .actions import Actions
 from .advice import way_out
-from .commands import Command, Setting, command_of, nothing_split
+from .commands import NO_SERVER, Command, Setting, command_of, nothing_split
 from .jobs import Job, Outcome, without_controls
 from .questions import Screen, among, consents, open_points, settle
-from .session import CANCELLED, DONE, FAILED, REFUSED, Entry, Session, all_entries, entry_at_now, models_of
+from .session import CANCELLED, DONE, FAILED, REFUSED, Entry, Session, all_entries, entry_at_now
 from .understanding import steps
+from .understanding.made import models_after
 from .understanding.steps import PURPOSES, Step
 
 SUCCESS, FAILURE, NOT_UNDERSTOOD = 0, 1, 2
@@ -105,12 +106,14 @@ class Dialogue:
         """Only what is loaded is unloaded, and only versions that share requests are judged by them.
 
         Raises:
-            UserInputError: the step is about such versions, names none, and there are none.
+            UserInputError: no server runs, or the step is about such versions, names none, and there are none.
         """
         if not step.choices or step.intent not in (steps.UNLOAD, steps.JUDGE):
             return step
         setting = self._setting()
         if step.intent == steps.UNLOAD:
+            if not setting.server and setting.several is None:
+                raise UserInputError(NO_SERVER, hint='say "start the server" first')
             return among(step, setting.loaded)
         if setting.several is None and not setting.split():
             raise nothing_split(setting)
@@ -265,7 +268,7 @@ class Dialogue:
         self._add(entry_at_now(say=sentence, intent=step.intent, arguments=step.arguments, outcome=REFUSED))
 
     def _add(self, entry: Entry) -> Entry:
-        if entry.outcome == DONE and (models := models_of(entry)):
+        if entry.outcome == DONE and (models := models_after(entry.intent, entry.arguments)):
             self._models = tuple(models)
         if entry.outcome == DONE:
             self._report_shown = entry.intent == steps.REPORT

@@ -14,6 +14,7 @@ import msgspec
 
 from ..errors import UserInputError
 from ..results.times import now
+from .understanding.made import models_after
 
 ONE_SHOT = "one-shot"
 TRANSCRIPT = "transcript.jsonl"
@@ -59,7 +60,7 @@ class Session:
     def models(self) -> list[str]:
         """The models of the last step that was done with any, so that "it" means them."""
         for entry in reversed(self.entries):
-            if entry.outcome == DONE and (models := models_of(entry)):
+            if entry.outcome == DONE and (models := models_after(entry.intent, entry.arguments)):
                 return models
         return []
 

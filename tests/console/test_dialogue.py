@@ -104,6 +104,12 @@ def test_a_step_that_cannot_be_done_says_what_to_do_first(say: Run) -> None:
     assert 'hint: say "start the server" first' in result.stdout
 
 
+def test_where_no_server_runs_nobody_is_asked_what_to_unload(say: Run) -> None:
+    result = say("unload it")
+    assert (result.returncode, "Which model?" in result.stdout) == (1, False)
+    assert "error: no server is running" in result.stdout
+
+
 def test_where_no_server_runs_no_split_is_judged_and_no_model_asked_for(say: Run) -> None:
     result = say("which of the two served versions is better?")
     assert result.returncode == 1

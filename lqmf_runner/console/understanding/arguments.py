@@ -17,7 +17,7 @@ _METHODS = {
     "bnb": "bnb", "bitsandbytes": "bnb", "nf4": "bnb", "int8": "bnb", "gptq": "gptq", "gguf": "gguf", "bf16": "bf16",
 }  # fmt: skip
 _OPTIMIZE = {"fast": "speed", "small": "memory", "accurate": "fidelity"}
-_ARGUMENT = {"memory": "max_memory_mb", "speed": "min_tokens_per_s", "loads": "users"}
+_ARGUMENT = {"memory": "max_memory_mb", "speed": "min_tokens_per_s", "loads": "users", "number": "limit"}
 _NOT_SAID = 2
 _ASKING = frozenset({"is", "are", "was", "were", "did", "does", "has", "which", "what", "how", "why", "who"})
 _FORMATS_OF_MODELS = ("bnb", "gptq", "gguf", "bf16")
@@ -25,10 +25,16 @@ _FORMATS_OF_MODELS = ("bnb", "gptq", "gguf", "bf16")
 
 @dataclass
 class Reading:
-    """One way to read a part of a sentence."""
+    """One way to read a part of a sentence.
+
+    Attributes:
+        score: how well it fits; less where no word stands for a model that it takes.
+        specific: the same without that.
+    """
 
     steps: list[Step]
     score: float
+    specific: float
 
     @property
     def intent(self) -> str:
@@ -64,7 +70,8 @@ def readings(items: Sequence[Item], names: NameIndex, before: Sequence[str]) -> 
         if _explains(frame, part):
             made = _steps(frame, part, names, before)
             if made:
-                yield Reading(made, frame.score - (_NOT_SAID if _is_not_said(frame, part, made) else 0))
+                left_out = _NOT_SAID if _is_not_said(frame, part, made) else 0
+                yield Reading(made, frame.score - left_out, frame.score)
 
 
 def _is_question(items: Sequence[Item]) -> bool:
@@ -202,8 +209,10 @@ def _models(frame: Frame, items: Sequence[Item], names: NameIndex, before: Seque
             choices = choices or candidates
     if choices:
         return _Models(choices=choices)
-    if not found and every and frame.intent == steps.START:
-        return None
+    if (
+        not found and every and frame.intent == steps.START
+    ):  # a server loads each model when a request names it
+        return _Models() if any("models" in item.meanings for item in items) else None
     if not found and every and frame.models != MAY:
         return _Models(all=True) if frame.intent in (steps.UNLOAD, steps.EXPERIMENT) else None
     if not found and frame.models != MAY:
@@ -211,8 +220,8 @@ def _models(frame: Frame, items: Sequence[Item], names: NameIndex, before: Seque
         if not before or of_split:  # a split is what the server says, not what was talked about
             return _Models(choices=names.names)
         found = list(before)
-    elif not found and any(item.is_pronoun for item in items):
-        found = list(before)
+    elif len(found) < (2 if frame.models == PAIR else 1) and any(item.is_pronoun for item in items):
+        found = list(dict.fromkeys([*before, *found]))
     if frame.models == PAIR and len(found) < 2 and not reference:
         return _Models(tuple(found), tuple(name for name in names.names if name not in found))
     return _Models(tuple(found), reference=reference)

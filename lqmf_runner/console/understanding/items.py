@@ -183,18 +183,22 @@ def _number(tokens: Sequence[Token], at: int) -> Item | None:
 
 
 def _loads(tokens: Sequence[Token], at: int) -> Item | None:
-    """ "1, 4 and 8 users"."""
-    end = at
-    numbers: list[int] = []
-    while end < len(tokens) and (
-        tokens[end].kind in ("number", "comma") or tokens[end].text in ("and", "or")
-    ):
-        numbers += [int(float(tokens[end].text))] if tokens[end].kind == "number" else []
-        end += 1
-    if len(numbers) < 2 or tokens[at].kind != "number" or tokens[end - 1].kind != "number":
+    """ "1, 4 and 8 users", "concurrency 1, 4 and 8"."""
+    named = tokens[at].text == "concurrency"
+    begin = at + named + (named and [token.text for token in tokens[at + 1 : at + 2]] == ["of"])
+    numbers = [begin] if [token.kind for token in tokens[begin : begin + 1]] == ["number"] else []
+    for here in range(begin + 1, len(tokens)):
+        if tokens[here].kind == "number":
+            numbers.append(here)
+        elif tokens[here].kind != "comma" and tokens[here].text not in ("and", "or"):
+            break
+    if len(numbers) < 2 or numbers[0] != begin:
         return None
-    last = _number(tokens, end - 1)
-    return Item("loads", numbers, at, last.end) if last is not None and last.kind == "users" else None
+    values, last = [int(float(tokens[place].text)) for place in numbers], numbers[-1]
+    if named:
+        return Item("loads", values, at, last + 1)
+    users = _number(tokens, last)
+    return Item("loads", values, at, users.end) if users is not None and users.kind == "users" else None
 
 
 def _period(tokens: Sequence[Token], at: int) -> Item | None:

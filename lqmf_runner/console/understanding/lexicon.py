@@ -65,7 +65,9 @@ than: than
 reference: reference, baseline, as reference, as the reference, as a reference, as baseline, reference model
 reference: as the baseline
 batch: batch, bulk, batch job, batch run, batch mode, batches, every line, all lines, each line
-batch: every question, all questions, every prompt, all prompts, each question
+batch: every question, all questions, every prompt, all prompts, each question, every row, all rows, each row
+batch: the questions, the prompts, the lines, the rows, all the questions, all the prompts, all the lines
+batch: all the rows
 answer: answer, process, go through, work through, complete, run, answers
 over: over, through, on, in, from, file, the file
 conversation: conversation, multiturn, multi turn, dialogue, conversational, multi turn conversation

@@ -27,6 +27,7 @@ _CONTRACTIONS = {
     "there's": "there is", "which's": "which is", "we're": "we are", "you're": "you are", "can't": "can not",
     "won't": "will not", "whats": "what is", "hows": "how is", "im": "i am", "dont": "do not", "thats": "that is",
     "wanna": "want to", "gonna": "going to", "gimme": "give me", "lemme": "let me", "pls": "please", "plz": "please",
+    "teh": "the", "hte": "the", "adn": "and", "nad": "and",
 }  # fmt: skip
 
 

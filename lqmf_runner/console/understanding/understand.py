@@ -11,6 +11,7 @@ import msgspec
 from . import steps
 from .arguments import Reading, readings
 from .items import Item, named_by_commands, read_items
+from .made import models_after
 from .names import NameIndex
 from .steps import Step
 from .tokens import Token, tokenize
@@ -93,7 +94,11 @@ class _Sentence:
             following = end
             while following < len(items) and _is_link(items[following]):
                 following += 1
-            named = tuple(dict.fromkeys(name for step in part for name in step.models)) or models
+            named = tuple(
+                dict.fromkeys(name for step in part for name in models_after(step.intent, step.arguments))
+            )
+            if part[0].intent != steps.QUANTIZE:  # what that makes may have no name yet
+                named = named or models
             shown = part[-1].intent == steps.REPORT
             rest = self._split(following, named, shown) if following < len(items) else []
             if rest is not None:
@@ -126,7 +131,8 @@ class _Sentence:
         return found.steps if found else None
 
     def _help(self, items: Sequence[Item]) -> list[Step] | None:
-        found = _best(readings(items, self._names, ()))
+        asked = [item for item in items if item.kind != "number"]  # "compare two models"
+        found = max(readings(asked, self._names, ()), key=lambda reading: reading.specific, default=None)
         if found is None or found.intent in (steps.HELP, steps.EXIT):
             return None
         likeness = min(item.likeness for item in items)

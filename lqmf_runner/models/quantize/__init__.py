@@ -3,6 +3,15 @@
 from ..lineage import METADATA_FILE
 from .base import Proof, Report
 from .methods import METHODS
-from .run import QuantizationRecord, Quantized, quantize
+from .run import QuantizationRecord, Quantized, output_name, quantize
 
-__all__ = ["METADATA_FILE", "METHODS", "Proof", "QuantizationRecord", "Quantized", "Report", "quantize"]
+__all__ = [
+    "METADATA_FILE",
+    "METHODS",
+    "Proof",
+    "QuantizationRecord",
+    "Quantized",
+    "Report",
+    "output_name",
+    "quantize",
+]

@@ -90,7 +90,7 @@ def quantize(
     report = report or (lambda stage, done, total: None)
     method = get_method(mode.method)
     parameters = method.parameters(mode)
-    output = check_name(mode.output or f"{base_name(name)}_{method.suffix(parameters)}", "mode.output")
+    output = output_name(name, mode)
     if not get_format(source.format).quantization_source:
         raise UserInputError(
             f"{name} is quantized already ({source.method})",
@@ -172,6 +172,17 @@ def existing_record(folder: Path) -> QuantizationRecord | None:
         return record if inspect_model(folder).version == record.version else None
     except (OSError, msgspec.MsgspecError, LqmfError):
         return None
+
+
+def output_name(name: str, mode: QuantizeMode) -> str:
+    """What the model that is made from the one of this name is called.
+
+    Raises:
+        UserInputError: `mode.output` is no name, or a setting does not fit the method.
+    """
+    method = get_method(mode.method)
+    default = f"{base_name(name)}_{method.suffix(method.parameters(mode))}"
+    return check_name(mode.output or default, "mode.output")
 
 
 def base_name(name: str) -> str:

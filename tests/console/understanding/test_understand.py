@@ -44,6 +44,17 @@ def test_it_stands_for_the_models_of_the_step_before(console: Understanding) -> 
     assert only.confidence == 1
 
 
+def test_it_is_the_model_that_was_made(console: Understanding) -> None:
+    _, after = console.steps("quantize smollm2 bf16 to 4 bit with gptq and benchmark it")
+    assert after.models == ["smollm2_gptq_4bit"]
+    made, after = console.steps("quantize qwen bnb4 to 5 bit and chat with it", ["mistral_gptq4"])
+    assert (made.models, after.models) == (
+        ["qwen_bnb4"],
+        [],
+    )  # bnb has no 5 bits: nothing is made, and it is asked
+    assert after.choices
+
+
 def test_it_stands_for_a_report_that_was_shown_if_that_can_be_meant(console: Understanding) -> None:
     for sentence in ("open it", "show it"):
         assert [s.intent for s in console.steps(sentence, ["mistral_gptq4"], report=True)] == ["SHOW_REPORT"]
