@@ -100,8 +100,7 @@ class Fleet:
         async with self._scaling:
             if self.closed:
                 raise self.unloaded()
-            if self._wish == count:
-                await self._grow(count)
+            await self._grow(count)
             check_last_wish(self.name, count, self._wish)
 
     def lost(self, replica: Replica, engine: EngineClient, error: LqmfError) -> None:
@@ -132,19 +131,17 @@ class Fleet:
         await asyncio.gather(*(engine.close() for engine in engines | self._leaving))
 
     async def _grow(self, count: int) -> None:
-        ending = [replica for replica in self.replicas if replica.state == DRAINING]
-        staying = [replica for replica in ending if replica.engine is not None]
-        for replica in staying[: max(count - len(self.wanted), 0)]:
-            if replica.end is not None:
-                replica.end.cancel()
-            replica.state = READY
-            self._notify()
-        if count > len(self.wanted):
-            if (
-                self._source.most is not None
-            ):  # an endpoint has one number, which those that are closed now still hold
-                await _finished(replica.end for replica in ending if replica.state == DRAINING)
-            await self._add(count - len(self.wanted), None, all_needed=True)
+        """Have so many as long as that is the last wish: those that end and still answer stay, others are started."""
+        while self._wish == count > len(self.wanted):
+            ending = [replica for replica in self.replicas if replica.state == DRAINING]
+            if staying := next((replica for replica in ending if replica.engine is not None), None):
+                self._keep(staying)
+            elif ending and self._source.most is not None:
+                # Each endpoint has one number, which those that are being closed still hold.
+                await _finished(replica.end for replica in ending)
+            else:
+                await self._add(count - len(self.wanted), None, all_needed=True)
+                return
 
     async def _add(self, count: int, on_progress: Progress, *, all_needed: bool) -> None:
         new = [self._new() for _ in range(count)]
@@ -164,10 +161,9 @@ class Fleet:
         try:
             await asyncio.wait(starts)
         except asyncio.CancelledError:
-            for task in starts:
-                task.cancel()
-            await asyncio.gather(*starts, return_exceptions=True)
-            self.replicas = [r for r in self.replicas if r not in new or r.engine is not None]
+            # Some may be there already, and one of these may have been lost and be starting again.
+            absent = [replica for replica in new if replica.engine is None and replica.state != DRAINING]
+            await _finished([self._drain(replica) for replica in absent])
             raise
         if self.closed:
             raise self.unloaded()
@@ -235,6 +231,13 @@ class Fleet:
         replica.end = self._in_background(self._end_when_idle(replica))
         return replica.end
 
+    def _keep(self, replica: Replica) -> None:
+        """Let one that is to end, and still answers, take requests again."""
+        if replica.end is not None:
+            replica.end.cancel()
+        replica.state = READY
+        self._notify()
+
     async def _end_when_idle(self, replica: Replica) -> None:
         if replica.start is not None:
             await _finished([replica.start])
@@ -290,7 +293,7 @@ def check_last_wish(name: str, count: int, last: int) -> None:
     """Raises: ConflictError: another number of replicas was asked for last."""
     if count != last:
         raise ConflictError(
-            f"{last} replicas of '{name}' were asked for after {count}",
+            f"the number of replicas of '{name}' was set to {last} while it was being set to {count}",
             hint="the last number counts; ask again if it should be another one",
         )
 

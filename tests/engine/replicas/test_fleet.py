@@ -165,7 +165,7 @@ def test_of_replicas_that_are_being_started_those_end_that_are_not_wanted_any_mo
         await replicas.scale(3)
         assert states(replicas) == ["ready"] * 3
         assert asyncio.get_running_loop().time() - began == pytest.approx(10.0), "the third went on"
-        with pytest.raises(ConflictError, match="3 replicas of 'm' were asked for after 5"):
+        with pytest.raises(ConflictError, match="'m' was set to 3 while it was being set to 5"):
             await more
         assert sorted(starts.at) == [0, 1, 2, 3, 4]
         assert len(starts.engines) == 3
@@ -191,6 +191,22 @@ def test_a_replica_that_was_to_end_stays_if_it_is_wanted_again():
         assert [number for number, _ in starts.engines] == [0, 1, 2, 3]
 
     run(test, count=3)
+
+
+def test_a_scale_that_is_cancelled_leaves_no_replica_that_nobody_knows():
+    async def test(replicas: ReplicaSet, starts: Starts) -> None:
+        scaling = asyncio.create_task(replicas.scale(4))
+        await asyncio.sleep(0.5)
+        starts.latest(2).kill()  # it is started again
+        await asyncio.sleep(0)
+        scaling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await scaling
+        await asyncio.sleep(5)
+        assert states(replicas) == ["ready", "ready"]
+        assert sum(not (engine.closed or engine.dead) for _, engine in starts.engines) == 2
+
+    run(test, source=SlowThird())
 
 
 class SlowToEnd(PacedEngine):
