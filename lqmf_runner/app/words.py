@@ -80,14 +80,15 @@ def from_words(
     settings = (
         _chat(words, piped()) if words.mode == "chat" else _TRANSLATIONS.get(words.mode, _no_words)(words)
     )
-    _check_said_once(settings)
+    _check_said_once(settings, words.overrides)
     return [f"mode={words.mode}", *settings, *words.overrides, *options]
 
 
-def _check_said_once(settings: Sequence[str]) -> None:
-    """Refuse two words for one setting, of which the last would win."""
+def _check_said_once(settings: Sequence[str], overrides: Sequence[str]) -> None:
+    """Refuse a word for a setting that another word, an option or `key=value` sets too: the last would win."""
     values: dict[str, str] = {}
-    for setting in settings:
+    given = {setting.partition("=")[0] for setting in settings}
+    for setting in (*settings, *(override for override in overrides if override.partition("=")[0] in given)):
         key, _, value = setting.partition("=")
         if values.setdefault(key, value) != value:
             raise UserInputError(
@@ -213,9 +214,12 @@ def _is_run(folder: Path) -> bool:
 
 
 def _chat(words: Words, piped: str) -> list[str]:
-    """A model and a question. A first word with blanks in it, or beside `model=`, begins the question."""
+    """A model and a question. A first word with blanks in it, or beside `model=`, begins the question.
+
+    A path with blanks in it is a model if it is there.
+    """
     bare = words.bare
-    named = bool(bare) and not re.search(r"\s", bare[0]) and not _has_model(words)
+    named = bool(bare) and not _has_model(words) and (not re.search(r"\s", bare[0]) or _is_there(bare[0]))
     text = "\n\n".join(filter(None, (piped, " ".join(bare[1:] if named else bare))))
     return [*([_model(bare[0])] if named else []), *([f"mode.message={quoted(text)}"] if text else [])]
 
@@ -229,6 +233,13 @@ def _batch(words: Words) -> list[str]:
         raise UserInputError(f"cannot read '{_cut(bare[2])}'", hint="lqmf batch <model> <file>")
     settings = [_model(bare[0])] if bare and bare[0] else []
     return settings + [override_of("mode.input", name) for name in bare[1:]]
+
+
+def _is_there(word: str) -> bool:
+    try:
+        return Path(word).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a text that is too long for a path, say
+        return False
 
 
 def _is_file_to_answer(word: str) -> bool:

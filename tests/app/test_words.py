@@ -77,6 +77,8 @@ def test_words_are_settings(line: str, same: str) -> None:
         ("chat a --no-seed", "unknown option '--no-seed' (did you mean --seed?)"),
         ("serve a --port", "--port needs a value"), ("batch a b c", "cannot read 'c'"),
         ("stop 8000 8001", "'8000' and '8001' are both server.port"),
+        ("stop 8000 --port 8001", "'8000' and '8001' are both server.port"),
+        ("serve a model=b", "'a' and 'b' are both model"),
         ("quantize m bnb Q4_K_M", "'bnb' and 'gguf' are both mode.method"),
         ("quantize m int5", "cannot read 'int5'"), ("stop now", "cannot read 'now'"),
     ],
@@ -100,6 +102,20 @@ def test_a_word_that_means_nothing_is_named(line: str, says: str) -> None:
 )  # fmt: skip
 def test_settings_may_stand_before_the_mode(line: str, same: str) -> None:
     assert " ".join(mode_first(shlex.split(line))) == same
+
+
+def test_a_path_with_blanks_is_a_model_and_no_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings("chat", "my model.gguf") == ["mode=chat", "mode.message='my model.gguf'"]
+    (tmp_path / "my model.gguf").touch()
+    assert settings("chat", "my model.gguf", "hi") == [
+        "mode=chat",
+        "model=my model.gguf",
+        "mode.message='hi'",
+    ]
+    assert settings("chat", "why " * 2000)[1].startswith("mode.message=")  # no path is as long
 
 
 def test_folders_of_runs_are_compared_as_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

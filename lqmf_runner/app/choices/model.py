@@ -121,7 +121,7 @@ def choose_model(overrides: Sequence[str], configured: Collection[str], models_d
         key, _, name = override.partition("=")
         if override == "model=null":
             words += NO_MODEL
-        elif key == "model" and name and not place and not _left_to_hydra(name, keys):
+        elif key == "model" and name and not place and not _left_to_hydra(name, keys, models_dir):
             if keys.get("mode") == "mode=pull" and "/" not in name and name not in configured:
                 error = unknown("model", name, configured)
                 error.hint = HUB_ID_HINT
@@ -132,9 +132,22 @@ def choose_model(overrides: Sequence[str], configured: Collection[str], models_d
     return [*words, "model=local"] if place and not {"model", "experiment"} & keys.keys() else words
 
 
-def _left_to_hydra(name: str, keys: Collection[str]) -> bool:
-    """Whether it is several models of a sweep, or may lie in a folder that only Hydra knows."""
-    return "hydra.searchpath" in keys or not name.isprintable() or any(c in name for c in ",(")
+def _left_to_hydra(name: str, keys: Collection[str], models_dir: Folders) -> bool:
+    """Whether it is several models of a sweep, or may lie in a folder that only Hydra knows.
+
+    What is there is one model, also `model (1).gguf`.
+    """
+    if "hydra.searchpath" in keys or not name.isprintable():
+        return True
+    places = (Path(name).expanduser(), *(root / name for root in roots_of(models_dir)))
+    return any(c in name for c in ",(") and not any(map(_is_there, places))
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # a list of models that is too long for a path, say
+        return False
 
 
 def name_by_place(composed: DictConfig) -> None:

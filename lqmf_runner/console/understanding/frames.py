@@ -163,7 +163,7 @@ FRAMES: tuple[Frame, ...] = (
     _frame(steps.REPORT, "winner", "show last run_noun out_of is"),
     _frame(steps.REPORT, "which last run_noun report_verb", "did over out_of", MAY),
     _frame(steps.STATISTICS, "statistics", "show session is which server all over out_of"),
-    _frame(steps.STATISTICS, "how_many counted", "session happened there did server show over"),
+    _frame(steps.STATISTICS, "how_many counted", "session happened there did server show over is serve"),
     _frame(steps.HISTORY, "history", "show all over out_of past models for runs", MAY, takes="since"),
     _frame(steps.HISTORY, "past report", "show all over out_of models for", MAY, takes="since"),
     _frame(steps.HISTORY, "change over_time", "did which how models", MAY, takes="since"),

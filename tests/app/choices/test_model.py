@@ -34,6 +34,16 @@ def test_the_rest_stays_as_it_is() -> None:
     assert choose_model(["model=null", "mode=serve"]) == [*NO_MODEL, "mode=serve"]
 
 
+def test_what_is_there_is_one_model_whatever_its_name_has(tmp_path: Path) -> None:
+    for name in ("model (1).gguf", "a,b.gguf"):
+        typed = [f"model={tmp_path / name}"]
+        assert choose_model(typed) == typed  # perhaps several, for Hydra to read
+        (tmp_path / name).touch()
+        assert choose_model(typed) == ["model=local", f"model.path='{tmp_path / name}'"]
+    long = f"model={','.join(['mine'] * 100)}"
+    assert choose_model([long]) == [long]
+
+
 def test_one_place_for_several_models_is_refused() -> None:
     with pytest.raises(UserInputError, match=r"model\.path=x is one model, and models=\[a,b\] are several"):
         choose_model(["models=[a,b]", "model.path=x"])
