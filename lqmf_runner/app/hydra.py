@@ -302,8 +302,8 @@ def _command() -> str:
 def _say_how_to_go_on(sweep: Path) -> None:
     """Say how to go on with an interrupted sweep. No table is drawn: Ctrl-C gives the terminal back at once."""
     print(
-        f"interrupted; repeat the command with {shlex.quote(f'hydra.sweep.dir={sweep}')} to go on, "
-        f"or mode=compare {shlex.quote(f'runs=[{sweep}]')} to compare what is there",
+        f"interrupted; repeat the command with {shlex.quote(f'hydra.sweep.dir={sweep}')} to continue, "
+        f"or mode=compare {shlex.quote(f'runs=[{sweep}]')} to compare its complete jobs",
         file=sys.stderr,
     )
 

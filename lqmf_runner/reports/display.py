@@ -155,7 +155,7 @@ class BenchmarkDisplay:
         for sentence in fig.references(results.models):
             self._prose(sentence, mark=" ", style="dim")
         if any(load.partial for model in results.models for load in model.loads):
-            self._out.print(Text(" * cut short: over the requests that had ended", style="dim"))
+            self._out.print(Text(" * cut short: figures of the requests that had ended", style="dim"))
         if results.verdict is None:  # it says what is wrong with a model
             for model in results.models:
                 for note in model.notes:

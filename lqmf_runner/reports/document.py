@@ -32,7 +32,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph; `warning` draws the eye."""
+    """A paragraph; a `warning` is highlighted."""
 
     text: str
     warning: bool = False
@@ -40,7 +40,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class VerdictBox:
-    """Which model to run, and why. `qualifies` is false where none does."""
+    """Which model to run, and why. `qualifies` is false if none does."""
 
     headline: str
     reasons: Sequence[str]
@@ -68,7 +68,7 @@ class Plots:
 
 @dataclass(frozen=True)
 class Verbatim:
-    """Text that a model or a user produced, shown as it is under a title."""
+    """Text of a model or a user, shown literally under a title."""
 
     title: str
     text: str
@@ -76,7 +76,7 @@ class Verbatim:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers side by side. `is_open`: shown without being asked for."""
+    """Answers side by side. `is_open`: unfolded at first."""
 
     comparison: Comparison
     is_open: bool
@@ -143,7 +143,7 @@ def summary_document(results: Results, model: ModelResult | None = None) -> list
 
 
 def _title(results: Results) -> str:
-    """The models by name, or how many there are: the table names them all."""
+    """The models by name, or their number if there are more than three."""
     names = [model.name for model in results.models]
     what = " + ".join(names) if len(names) <= 3 else f"{len(names)} models"
     return f"{results.run.mode}: {what or results.run.name}"
@@ -206,7 +206,7 @@ def _comparison(results: Results) -> list[Block]:
     )
     blocks: list[Block] = [Heading(2, "Comparison"), table]
     if any(load.partial for model in results.models for load in model.loads):
-        blocks.append(Paragraph("* cut short: over the requests that had ended"))
+        blocks.append(Paragraph("* cut short: figures of the requests that had ended"))
     blocks += [Paragraph(sentence) for sentence in fig.references(results.models)]
     for model in results.models:
         blocks += [Paragraph(f"{model.name} ended early: {model.error}", warning=True)] if model.error else []
@@ -265,7 +265,7 @@ def _in_plain_words(models: Sequence[ModelResult]) -> list[Block]:
 
 
 def _how_computed(models: Sequence[ModelResult]) -> list[Block]:
-    """What kept greedy answers and decisions from depending on each other's numbers."""
+    """How greedy answers and decisions were kept independent of the batch."""
     asked = [m for m in models if m.quality.divergence or m.quality.decisions]
     alone = [m.name for m in asked if m.batch_invariant is False]
     together = [m.name for m in asked if m.batch_invariant]

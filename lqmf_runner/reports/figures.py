@@ -141,7 +141,7 @@ def top1(model: ModelResult) -> str:
 
 
 def divergence(model: ModelResult) -> str:
-    """Where greedy answers part from the reference's, in the median."""
+    """The token at which greedy answers differ from the reference's (median)."""
     found = model.quality.divergence
     if found is None:
         return UNKNOWN

@@ -40,7 +40,7 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: what a model or a file says must not steer the terminal."""
+    """Text without control characters: a model or a file must not control the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

@@ -45,7 +45,7 @@ class Candidate:
         uncounted: why its fidelity is left out.
         requests: that the speed was taken from, if the load ran once.
         other_cores: that other programs kept busy while its speed was measured.
-        parts_after: tokens after which half of the greedy answers have parted from the reference's.
+        parts_after: tokens after which half of the greedy answers differ from the reference's.
     """
 
     name: str

@@ -104,9 +104,9 @@ def cautions(case: Case) -> list[str]:
 
 def _unknown(case: Case, dimension: str) -> str:
     if dimension == "fidelity" and any(row.candidate.uncounted for row in case.rows):
-        return "Fidelity counts for no model, so that the ranking knows nothing of it."
+        return "Fidelity counts for no model, so the ranking ignores it."
     name = dimension.capitalize()
-    return f"{name} was not measured, so that the ranking knows nothing of it{_TO_MEASURE[dimension]}."
+    return f"{name} was not measured, so the ranking ignores it{_TO_MEASURE[dimension]}."
 
 
 def _too_few(case: Case) -> list[str]:
@@ -115,8 +115,8 @@ def _too_few(case: Case) -> list[str]:
     if not counts or "speed" not in case.sources:
         return []
     return [
-        f"Speed comes from one run of {_counted(min(counts), 'request')} a model, which tells only large differences: "
-        f"give mode.requests={ENOUGH_REQUESTS} or more, or mode.repeats=3."
+        f"Speed comes from one run of {_counted(min(counts), 'request')} per model, which shows only large "
+        f"differences: give mode.requests={ENOUGH_REQUESTS} or more, or mode.repeats=3."
     ]
 
 
@@ -272,7 +272,9 @@ def _difference(metric: Metric, its: Measure, ours: Measure, row: Ranked) -> str
     top1 = row.candidate.measures.get("top1")
     agreed = f", top-1 {METRICS['top1'].write(top1.value)}" if top1 else ""
     if its.value > ours.value and row.candidate.parts_after is not None:
-        agreed += f", its answers part from the reference's after {row.candidate.parts_after:g} tokens in the median"
+        agreed += (
+            f", its answers differ from the reference's after {row.candidate.parts_after:g} tokens (median)"
+        )
     way = "closer to" if its.value < ours.value else "farther from"
     return f"{way} the reference ({_both(metric, its, ours)}{agreed})"
 

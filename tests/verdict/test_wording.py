@@ -66,7 +66,7 @@ def test_without_fidelity_the_verdict_says_so() -> None:
 def test_a_dimension_that_was_not_measured_is_named() -> None:
     slow = Candidate("a", {"memory_mb": Measure(100), "kld": Measure(0.1)})
     assert choose_model([slow], PLAIN).cautions == [
-        "Speed was not measured, so that the ranking knows nothing of it: give mode.concurrency a number."
+        "Speed was not measured, so the ranking ignores it: give mode.concurrency a number."
     ]
     assert choose_model([slow], VerdictConfig(weights=WeightsConfig(speed=0))).cautions == []
 

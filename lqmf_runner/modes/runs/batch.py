@@ -25,7 +25,7 @@ def run(context: RunContext) -> int:
 
 MODE = Mode(
     BatchMode,
-    "answer every line of a file (JSONL, CSV, text, OpenAI batch); run it again to go on",
+    "answer every line of a file (JSONL, CSV, text, OpenAI batch); run it again to continue",
     "batch smollm2_gguf questions.csv",
     run,
     check=check,

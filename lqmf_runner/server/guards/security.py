@@ -118,7 +118,7 @@ class Security:
         if presented is None:
             raise _unauthorized(
                 scope,
-                "this server wants an API key",
+                "this server requires an API key",
                 "send Authorization: Bearer <key>, or X-API-Key; in a browser it is the password",
             )
         key = self._keys.find(presented)

@@ -59,10 +59,7 @@ def judge_served(records: Sequence[ServedRecord], shares: Mapping[str, float]) -
     )
 
 
-_NOT_SAID = (
-    "What was served does not say how good the answers are; a comparison that measures (models=[…] reference=…) "
-    "tells that"
-)
+_NOT_SAID = "Served requests do not show the quality of answers: measure it with models=[…] reference=…"
 
 
 def _contest(before: str, after: str, own: Mapping[str, Sequence[ServedRecord]], alpha: float) -> Contest:
@@ -247,7 +244,7 @@ def _off(shares: Mapping[str, float], own: Mapping[str, Sequence[ServedRecord]])
         if abs(units - expected) > _SPLIT_Z * math.sqrt(expected * (1 - share)) + 0.5:
             found.append(
                 f"{label} had {units:,} sessions, keys or requests, and {expected:,.0f} of {total:,} were to be "
-                "expected: something keeps requests from being counted, so take nothing here for sure"
+                "expected: some requests are not counted, so this verdict is not reliable"
             )
     return found
 
@@ -261,7 +258,7 @@ def _rows(winner: str | None, present: str, contests: Mapping[str, Contest]) -> 
             name=label,
             qualifies=True,
             rank=None if winner is None else rank,
-            why="the one to beat" if label == present else f"{why[label]}, beside {present}",
+            why="the baseline" if label == present else f"{why[label]}, beside {present}",
         )
         for rank, label in enumerate(order, start=1)
     ]
