@@ -1,4 +1,4 @@
-"""Workers on the nodes of a Ray cluster. Ray places them; tokens flow over a connection of our own.
+"""Workers on the nodes of a Ray cluster. Ray places them; tokens travel over a connection of our own.
 
 `host.py` and `inbox.py` run on a node, everything else in the front process. Nothing here imports Ray before
 `cluster.join`.

@@ -39,9 +39,9 @@ class Copy:
         return _locked(self._arrival_lock, fcntl.LOCK_EX)
 
     def use(self) -> int:
-        """The descriptor of a lock without which the copy may be deleted. Call it with the lock of the arrival."""
+        """The descriptor of a lock that protects the copy from deletion. Call it with the lock of the arrival."""
         lock = _locked(self._use_lock, fcntl.LOCK_SH)
-        assert lock is not None  # who deletes has the other lock too
+        assert lock is not None  # a deletion needs both locks
         os.utime(lock)
         return lock
 
@@ -77,7 +77,7 @@ def cache_folder() -> Path:
 
 
 def make_room(root: Path, coming: str, n_bytes: int, missing: int, limit: float) -> None:
-    """Delete the copies that were unused longest until there is room for another one, as far as they may be deleted.
+    """Delete the least recently used copies until there is room for another one, if they may be deleted.
 
     Args:
         coming: the key of the copy that needs room. It stays whatever it takes.

@@ -37,20 +37,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ANSWER_S = 5.0
-_SETTLES_S, _SETTLING_S = 5.0, 0.1  # Ray knows a moment later that an actor has ended
+_SETTLES_S, _SETTLING_S = 5.0, 0.1  # Ray notices the end of an actor a moment later
 _OBJECT_STORE_BYTES = 80 << 20  # Ray's least: no tokens go through it, and files in small pieces
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_METRICS_COLLECTION": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it takes the signal to stop for a crash, with a trace on the terminal
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it reports the signal to stop as a crash, with a trace on the terminal
 }
 _joining = threading.Lock()
 _joined: RayCluster | None = None
 
 
 class RayCluster:
-    """Knows the nodes and what is free on them, and starts actors there.
+    """Knows the nodes and their free resources, and starts actors there.
 
     Args:
         address: of the cluster, as the settings have it.
@@ -70,7 +70,7 @@ class RayCluster:
         self._port_users: Counter[Cluster] = Counter()
 
     async def nodes(self) -> list[Node]:
-        """All nodes that are alive, with what is free there now."""
+        """All nodes that are alive, with their free resources."""
         nodes, free = await asyncio.to_thread(self._ask_for_nodes)
         return [self._node(node, free.get(node["NodeID"], {})) for node in nodes if node["Alive"]]
 
@@ -252,7 +252,7 @@ def _prepare_own() -> str:
             "Ray was imported before the settings that keep a cluster to this machine",
             hint="call ray.init first, or import no Ray",
         )
-    folder = tempfile.mkdtemp(prefix="lqmf-")  # for this user only; short, because sockets lie in it
+    folder = tempfile.mkdtemp(prefix="lqmf-")  # for this user only; short, because it contains sockets
     os.environ |= {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "token",

@@ -29,7 +29,7 @@ _HASHED_A_S = 50e6  # bytes, at least: what an earlier try has left is read for 
 
 
 async def deliver(host: PlacedHost, spec: ModelSpec, on_progress: Callable[[float], None]) -> str:
-    """The path of the model's files on the host's node, after they were sent there if need be.
+    """The path of the model's files on the host's node. They are sent there if necessary.
 
     Args:
         on_progress: takes the share that has been sent.
@@ -60,7 +60,7 @@ async def deliver(host: PlacedHost, spec: ModelSpec, on_progress: Callable[[floa
 
 
 class _Delivery:
-    """The way of one model's files to one node."""
+    """The transfer of one model's files to one node."""
 
     def __init__(self, host: PlacedHost, spec: ModelSpec, on_progress: Callable[[float], None]) -> None:
         self._host = host
@@ -83,7 +83,7 @@ class _Delivery:
         return path
 
     async def _arrived(self, shipment: Shipment) -> Arrived:
-        """What the node has, once no other process is sending it the same."""
+        """The files on the node, after any other process has finished sending the same ones."""
         cache_mb = (self._spec.placement.cluster or Cluster()).cache_mb
         limit, seconds = cache_mb * 1e6, _ANSWER_S + shipment.size / _HASHED_A_S
         while True:

@@ -1,4 +1,4 @@
-"""`Host`: what runs on a node for this program. `WorkerHost` starts a worker, measures it and ends it."""
+"""`Host`: the actor of this program on a node. `WorkerHost` starts a worker, measures it and ends it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host:
-    """An actor on a node. It runs in a process of its own, which ends with what it has started.
+    """An actor on a node. It runs in its own process, which ends together with what it has started.
 
     Its methods raise `LqmfError`s, which `PlacedHost` raises again in the front.
     """
@@ -154,7 +154,7 @@ class WorkerHost(Host):
     async def _connect_encrypted(self, start: Start) -> socket.socket:
         """A worker reads and writes its socket in several threads, which TLS does not allow: this process relays."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False  # the certificate itself is known
+        context.check_hostname = False  # the certificate itself is pinned
         context.load_verify_locations(cadata=start.certificate)
         reader, writer = await asyncio.open_connection(*start.address, ssl=context)
         _keep_alive(writer.get_extra_info("socket"))
@@ -186,7 +186,7 @@ def _keep_alive(sock: socket.socket) -> None:
 
 
 async def _relay(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Pass bytes on until one side closes; then close the other."""
+    """Forward bytes until one side closes; then close the other."""
     try:
         while data := await source.read(_BUFFER):
             sink.write(data)

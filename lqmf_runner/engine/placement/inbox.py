@@ -1,4 +1,4 @@
-"""`Inbox`: a model's files on their way into the cache of a node. It runs on the node.
+"""`Inbox`: receives a model's files into the cache of a node. It runs on the node.
 
 Files arrive in a hidden folder beside the one of their shipment (see `cache.py`). It gets its name when all are there
 and right, so that nobody finds half a model.
@@ -142,7 +142,7 @@ class Inbox:
         return str(self._path_in(self._folder))
 
     def leave(self) -> None:
-        """Let others take the files. What has arrived stays."""
+        """Release the lock, so others may receive the files. Received data stays."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -1,4 +1,4 @@
-"""How this process gets into a Ray cluster that runs already, and why it does not."""
+"""Joins a running Ray cluster, and explains a failure to do so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 _ANSWER_S = 5.0
-# By the way to these Ray finds this machine's address.
+# Ray derives this machine's address from the route to these.
 _PUBLIC = (("8.8.8.8", 53), ("2001:4860:4860::8888", 53))
 _KEPT_TOKEN = Path(
     "~/.ray/auth_token"
@@ -51,7 +51,7 @@ def prepare_joining(settings: Cluster) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     if is_loopback(settings.address):
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # a second: it knocks for 20 otherwise
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # a second: it would retry for 20 otherwise
 
 
 def own_address(address: str) -> str | None:
@@ -68,7 +68,7 @@ def own_address(address: str) -> str | None:
 
 
 def _way_to(target: tuple[str, int]) -> str | None:
-    """The address of this machine on the way there; nothing is sent."""
+    """The address of this machine on the route to another one; nothing is sent."""
     with suppress(OSError):
         family = socket.getaddrinfo(*target, type=socket.SOCK_DGRAM)[0][0]
         with socket.socket(family, socket.SOCK_DGRAM) as sock:

@@ -1,4 +1,4 @@
-"""The nodes of a cluster, what a worker needs of one, and the choice between them."""
+"""The nodes of a cluster, the needs of a worker, and the choice of a node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Resources(msgspec.Struct, frozen=True):
         )
 
     def covers(self, needs: Resources) -> bool:
-        """Whether there is enough of each, but for rounding."""
+        """Whether there is enough of each, except for rounding."""
         left = self - needs
         return min(left.cpus, left.gpus) > -1e-6 and left.memory_mb > -1e-3
 

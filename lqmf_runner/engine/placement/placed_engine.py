@@ -81,7 +81,7 @@ class PlacedEngine(ProcessEngine):
         await super().close()
 
     async def _watch(self) -> None:
-        """Notice the end of the worker, and of the actor without which nobody would measure and end it."""
+        """Detect the end of the worker, and of the actor that measures and ends it."""
         code = await self._process.watch()
         if code is None:
             error = EngineLostError(

@@ -60,7 +60,7 @@ class PlacedHost:
             raise self.too_slow() from None
 
     async def ask(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
-        """What a method of the actor answers.
+        """The result of a method of the actor.
 
         Args:
             seconds: the longest time it may take.

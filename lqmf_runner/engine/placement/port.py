@@ -26,7 +26,7 @@ MOST_GREETINGS = 256
 
 
 class WorkerPort:
-    """Accepts connections, and hands each to the `Connection` whose token it begins with. All others are closed.
+    """Accepts connections, and passes each to the `Connection` whose token it begins with. All others are closed.
 
     Attributes:
         address: where it listens.
@@ -143,7 +143,7 @@ class _Greeting(asyncio.Protocol):
     async def _begin(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock, ssl=context)
-        except OSError:  # a stranger speaks something else than TLS, or is gone
+        except OSError:  # the peer does not speak TLS, or has disconnected
             self.end()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,4 +1,4 @@
-"""What the workers of this process hold on the nodes: what was asked for, or what they were measured to use."""
+"""The reservations of this process's workers on the nodes: the requested resources, or the measured ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reservation:
 
     @property
     def taken(self) -> Resources:
-        """What is not free for others: more than was asked for if the worker uses more."""
+        """Resources that others cannot use: the measured ones if they exceed the requested ones."""
         memory_mb = max(self.needs.memory_mb, self.measured_mb)
         return msgspec.structs.replace(self.needs, memory_mb=memory_mb)
 
@@ -62,7 +62,7 @@ class Ledger:
         self._held[reservation.node.id].remove(reservation)
 
     def on(self, node_id: str) -> Sequence[Reservation]:
-        """What is held on a node."""
+        """The reservations on a node."""
         return self._held.get(node_id, ())
 
     def measured(self, reservation: Reservation, memory_mb: float) -> None:

@@ -1,1 +1,1 @@
-"""What only models on a CPU need: kernels called with little around them, and layers written out."""
+"""Code for models on a CPU only: kernels with little overhead, and layers without module calls."""

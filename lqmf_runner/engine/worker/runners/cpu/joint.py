@@ -32,7 +32,7 @@ class Joint(ABC):
     @staticmethod
     @abstractmethod
     def takes(layers: Sequence[Any]) -> bool:
-        """Whether these layers can be one."""
+        """Whether these layers can be combined."""
 
     @abstractmethod
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -40,11 +40,13 @@ class Joint(ABC):
 
     @abstractmethod
     def adopt_weights(self) -> None:
-        """Let the layers hold views of the weights here, so that no weight is held twice. They go on working."""
+        """Replace the weights of the layers by views of the weights here, so no weight is held twice. The layers keep
+        working.
+        """
 
     @abstractmethod
     def adopt_scales(self) -> None:
-        """The same for what lies beside weights. The layers do not work by themselves afterwards."""
+        """The same for scales and similar tensors. The layers alone do not work afterwards."""
 
 
 class Modules(Joint):
@@ -137,7 +139,7 @@ class Gptq4bit(Joint):
             layer.ret_idx.shape == order.shape and torch.equal(layer.ret_idx, order) for layer in layers
         ):
             return False
-        # The kernel's blocks of 64 outputs may not lie in two layers.
+        # A block of 64 outputs of the kernel must not span two layers.
         if any(layer.out_features % 64 for layer in layers[:-1]):
             return False
         return _alike((layer.in_features, layer.group_size, layer.bias is None) for layer in layers)
@@ -162,7 +164,7 @@ class Gptq4bit(Joint):
 
 
 class SharedInput:
-    """The outputs of several layers, computed when the first of them gets its input, and kept for the others."""
+    """The outputs of several layers, computed when the first of them is called and kept for the others."""
 
     def __init__(self, compute: Joint) -> None:
         self._compute = compute

@@ -1,4 +1,4 @@
-"""Llama-shaped models on a CPU, written out as functions of tensors around the attention over slots.
+"""Llama-shaped models on a CPU as functions of tensors around the attention over slots, without module calls.
 
 transformers runs a layer as a dozen modules and some eighty small operations. A step over one row of a small or a 4-bit
 model spends more time in these than in the products of matrices. Here the same arithmetic takes half the operations:
@@ -18,7 +18,7 @@ from torch.nn.functional import silu
 from ..slot_attention import Plan, SlotAttention
 from .joint import Joint, Modules
 
-# Each with the attention's window, which transformers reads in another place for each.
+# Each with its attention window, which transformers stores in a different place for each.
 _WINDOWS: dict[str, Callable[[Any], int | None]] = {
     "LlamaForCausalLM": lambda attention: None,
     "MistralForCausalLM": lambda attention: attention.config.sliding_window,
@@ -57,7 +57,7 @@ def takes(model: Any) -> bool:
 
 
 class WrittenOut:
-    """A model whose layers run as they are written here; its embedding, last norm and head are the model's own."""
+    """A model whose layers run as written here; its embedding, final norm and head are the model's own."""
 
     def __init__(self, model: Any, attention: SlotAttention, kind: type[Joint]) -> None:
         """Take the parts of a model that `takes` and that has been called before.
@@ -76,7 +76,7 @@ class WrittenOut:
         self._eps: float = config.rms_norm_eps
 
     def adopt(self) -> None:
-        """Hold nothing twice. The model's own layers do not work by themselves afterwards."""
+        """Share all weights with the model's own layers, which alone do not work afterwards."""
         for layer in self._layers:
             for joint in layer.joints():
                 joint.adopt_scales()

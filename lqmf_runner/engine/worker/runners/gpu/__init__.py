@@ -1,1 +1,1 @@
-"""What only models on GPUs need: where their layers go, recorded decode steps, flash attention over slots."""
+"""Code for models on GPUs only: the placement of layers, recorded decode steps, flash attention over slots."""

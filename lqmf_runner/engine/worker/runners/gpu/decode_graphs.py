@@ -1,4 +1,4 @@
-"""Decode steps recorded once and played again, without Python between the kernels: CUDA graphs.
+"""Decode steps that are recorded once and replayed without Python between the kernels: CUDA graphs.
 
 A small batch of decode tokens keeps a GPU busy for less time than Python takes to start its kernels. A recorded step
 starts them all at once. It reads its input where the first one did, so the input is copied there, and it computes a
@@ -39,7 +39,7 @@ class Capture(Protocol):
 
 
 class CudaCapture:
-    """Records CUDA graphs, which share their memory: one plays at a time."""
+    """Records CUDA graphs, which share their memory: only one is replayed at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -50,10 +50,10 @@ class CudaCapture:
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
-            work()  # kernels choose and allocate at their first call what may not be recorded
+            work()  # at their first call, kernels tune and allocate, which must not be recorded
         current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads of the worker do not use the GPU, but libraries may ask it something.
+        # Other threads of the worker do not compute on the GPU, but libraries may query it.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             result = work()
 
@@ -99,7 +99,7 @@ class DecodePlan(Plan):
         self._inputs.copy_(self._host)
 
     def begin(self) -> None:
-        """Forget what was derived from the positions of the step before: it is to be computed again."""
+        """Drop values that were derived from the positions of the previous step."""
         self._masks.clear()
 
     def on(self, device: torch.device) -> DecodePlan:
@@ -153,7 +153,7 @@ class DecodeGraphs:
         """Logits of a step in the order of the batch, [rows, n_vocab], valid until the next one; None: not for us."""
         if self.failure is not None or not all(len(s.tokens) == s.n_rows == 1 for s in batch):
             return None
-        if self._generation != self._cache.generation:  # recordings know where the old one was
+        if self._generation != self._cache.generation:  # recordings refer to the old cache
             self._recorded.clear()
             self._generation = self._cache.generation
         n_slots = min(power_of_two(max(s.slot for s in batch) + 1), self._n_slots)
@@ -170,7 +170,7 @@ class DecodeGraphs:
         return logits[torch.tensor(slots, device=self._device)]
 
     def _record(self, size: tuple[int, int], batch: Sequence[Span]) -> bool:
-        """Record a step of a size, and hold it against the same step without a recording and without `flash`."""
+        """Record a step of a size, and compare it with the same step without a recording and without `flash`."""
         slots = torch.tensor([s.slot for s in batch], device=self._device)
         for flash in dict.fromkeys((self._flash, None)):
             plan = DecodePlan(*size, self._cache, self._device)

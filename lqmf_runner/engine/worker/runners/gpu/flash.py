@@ -19,7 +19,7 @@ _LEAST_CAPABILITY = (8, 0)  # Ampere
 
 
 def find_kernel(device: torch.device, dtype: torch.dtype) -> Varlen | None:
-    """The kernel, where the GPU and the dtype are among those that it is made for."""
+    """The kernel, if it supports the GPU and the dtype."""
     if device.type != "cuda" or dtype not in _DTYPES:
         return None
     if torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:

@@ -1,4 +1,4 @@
-"""Which GPUs a model goes to, planned from their free memory."""
+"""The GPUs of a model, planned from their free memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CACHE_SHARE = 0.15  # of the weights: a KV cache of ordinary length
 
 @dataclass(frozen=True)
 class GpuSplit:
-    """The share of a model on each GPU, 0 to 1. What is missing from 1 does not fit on them.
+    """The share of a model on each GPU, 0 to 1. The part that is missing from 1 does not fit.
 
     Attributes:
         room_mb: of weights and KV cache, on each GPU.
@@ -43,7 +43,8 @@ class GpuSplit:
 
 
 def plan_split(weights_mb: float, gpus: Sequence[GpuMemory]) -> GpuSplit:
-    """One GPU if it holds the whole model, since each border between GPUs costs time; else all, by their room.
+    """One GPU if it holds the whole model, because each border between GPUs costs time; otherwise all, by their free
+    memory.
 
     Args:
         weights_mb: of the model, in MB of 10^6 bytes.
