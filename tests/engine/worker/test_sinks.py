@@ -7,8 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
+from lqmf_runner.engine.worker.request import Scoring
 from lqmf_runner.engine.worker.sinks import NextTokenSink, ScoreSink
 from lqmf_runner.errors import LqmfError
+from tests.support.engine.scheduling import Bench
 
 ROWS = np.random.default_rng(3).normal(0, 2, (5, 40)).astype(np.float32)
 
@@ -48,3 +50,34 @@ def test_nan_ends_the_request(sink: NextTokenSink | ScoreSink) -> None:
     rows = np.full((1, 40), np.nan, np.float32)
     with pytest.raises(LqmfError, match="NaN"):
         sink.take(0, rows)
+
+
+class Rows:
+    """A sink that keeps the positions it is given."""
+
+    chunk = 48
+    can_share = False
+
+    def __init__(self, first_row: int) -> None:
+        self.first_row = first_row
+        self.seen: list[tuple[int, int]] = []
+
+    def take(self, start: int, rows: np.ndarray) -> None:
+        assert len(rows)
+        self.seen += [(start + i, int(row.argmax())) for i, row in enumerate(rows)]
+
+    def result(self, n_cached: int) -> int:
+        return len(self.seen)
+
+
+def test_a_sink_gets_the_rows_it_wants_and_no_others() -> None:
+    bench = Bench(max_slots=2, n_batch=64)
+    sinks = [Rows(70), Rows(0), Rows(119)]
+    for i, sink in enumerate(sinks):
+        tokens = list(range(100 * i, 100 * i + 120))
+        bench.scheduler.add(Scoring(i, tokens, sink))
+    bench.run()
+    for i, sink in enumerate(sinks):
+        assert sink.seen == [(p, 100 * i + p + 1) for p in range(sink.first_row, 120)]
+    assert bench.replies == {0: 50, 1: 120, 2: 1}
+    assert max(n for step in bench.runner.steps for *_, n in step) == 48
