@@ -148,6 +148,13 @@ def test_a_line_says_prompts_loads_a_busy_machine_and_what_it_is_best_in(runs: l
     assert "KLD" not in head  # nobody measured it
 
 
+def test_what_no_run_fits_is_said_with_the_models_there_are(runs: list[PastRun]) -> None:
+    console = Console(file=io.StringIO(), width=60)
+    print_history(console, [], runs, {}, HistoryMode(model="gone", since="7d"))
+    names = ", ".join(sorted({run.model for run in runs}))
+    assert console.file.getvalue() == f"no run fits model=gone since=7d; there are runs of {names}\n"  # type: ignore[attr-defined]
+
+
 def test_only_the_newest_are_read(tracked: TrackingConfig, runs: list[PastRun]) -> None:
     assert read_past_runs(tracked, 2) == runs[:2]
 

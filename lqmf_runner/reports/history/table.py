@@ -21,6 +21,9 @@ from ..tables import fit_tables, print_table, printable
 _CLOSED = re.compile(rf"c(\d+)/{METRICS['tokens_per_s'].tracked}")
 
 
+_FILTERS = ("model", "format", "mode", "since", "metric")
+
+
 def print_history(
     console: Console,
     runs: Sequence[PastRun],
@@ -33,7 +36,7 @@ def print_history(
     A narrow terminal splits the table: what was measured comes first, the mode and the weights last.
     """
     if not runs:
-        console.print("no runs to show", "" if everything else "yet; `lqmf benchmark <model>` makes some")
+        console.print(Text(printable(_nothing(everything, mode))), soft_wrap=True)
         return
     columns = _columns(runs, regressions)
     if mode.show == "trend":
@@ -90,6 +93,16 @@ def lightest_speed(runs: Sequence[PastRun]) -> str:
     """Name of the output rate under the lightest closed load that any of the runs had."""
     users = {int(found[1]) for run in runs for name in run.metrics if (found := _CLOSED.fullmatch(name))}
     return _of(f"c{min(users, default=1)}", "tokens_per_s")
+
+
+def _nothing(everything: Sequence[PastRun], mode: HistoryMode) -> str:
+    """Why there is nothing to show: no runs at all, or none that fits what was asked for."""
+    if not everything:
+        return "no runs to show yet; `lqmf benchmark <model>` makes some"
+    asked = [f"{name}={value}" for name in _FILTERS if (value := getattr(mode, name))]
+    asked += ["regressions=true"] if mode.regressions else []
+    models = ", ".join(sorted({run.model for run in everything}))
+    return f"no run fits {' '.join(asked) or f'show={mode.show}'}; there are runs of {models}"
 
 
 def _columns(runs: Sequence[PastRun], regressions: Mapping[str, Sequence[Change]]) -> list[Column[PastRun]]:
