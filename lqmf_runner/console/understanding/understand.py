@@ -53,6 +53,7 @@ class _Sentence:
         self._report = report
         self._tokens = tokenize(text) if len(text) <= _LONGEST else []
         self._items = read_items(self._tokens, names)
+        self._splits: dict[tuple[int, tuple[str, ...], bool], list[Step] | None] = {}
 
     def understood(self) -> list[Step]:
         if self._text.strip() in ("?", "??"):
@@ -76,14 +77,25 @@ class _Sentence:
         plain = self._items
         for chosen in [*({place} for place in reversed(places)), set(places)]:
             self._items = read_items(self._tokens, self._names, chosen)
+            self._splits.clear()
             found = self._split(0, self._models, self._report)
             if found is not None and not any(step.choices for step in found):
                 return found
         self._items = plain
+        self._splits.clear()
         return None
 
     def _split(self, start: int, models: tuple[str, ...], report: bool) -> list[Step] | None:
-        """The steps from an item on: as few as explain everything. None if something is left."""
+        """The steps from an item on: as few as explain everything. None if something is left.
+
+        Each is found once: many ways to cut the beginning lead to the same rest.
+        """
+        key = start, models, report
+        if key not in self._splits:
+            self._splits[key] = self._cut(start, models, report)
+        return self._splits[key]
+
+    def _cut(self, start: int, models: tuple[str, ...], report: bool) -> list[Step] | None:
         items = self._items
         if (asked := self._question(start, models)) is not None:
             return asked

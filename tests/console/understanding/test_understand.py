@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
+from lqmf_runner.console.understanding.arguments import readings
 from lqmf_runner.console.understanding.steps import FUZZY, SURE, UNKNOWN
 from lqmf_runner.console.understanding.understand import Understanding
 from tests.support.utterances import NAMES, utterances
@@ -187,6 +190,21 @@ def test_no_input_breaks_it(text: str, console: Understanding) -> None:
 )
 def test_a_word_that_is_not_understood_stops_everything(text: str, console: Understanding) -> None:
     assert [step.intent for step in console.steps(text)] == [UNKNOWN]
+
+
+def test_the_time_for_a_long_sentence_does_not_double_with_each_step(console: Understanding) -> None:
+    """Counted in parts that are read."""
+    read = 0
+
+    def count(part: object, *more: object) -> object:
+        nonlocal read
+        read += 1
+        return readings(part, *more)  # type: ignore[arg-type]
+
+    sentence = " and ".join(["compare mistral and qwen gguf"] * 11)
+    with mock.patch("lqmf_runner.console.understanding.understand.readings", count):
+        assert [step.intent for step in console.steps(f"{sentence} and frobnicate")] == [UNKNOWN]
+    assert read < 2000
 
 
 def test_a_word_that_is_not_understood_is_named_as_it_was_typed(console: Understanding) -> None:
