@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 import ssl
 from typing import Any
 
@@ -162,4 +164,25 @@ async def test_a_port_that_is_taken_is_said(port: WorkerPort) -> None:
     with pytest.raises(UserInputError, match=str(port.address[1])) as caught:
         await WorkerPort.open("127.0.0.1", port.address[1], tls=False)
     assert "ray.listen_port" in caught.value.hint
+    port.close()
+
+
+async def test_a_process_with_too_many_open_files_listens_on(
+    port: WorkerPort, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(placement_port, "_ACCEPT_AGAIN_S", 0.01)
+    accept, refusals = socket.socket.accept, iter([OSError(errno.EMFILE, "Too many open files")])
+
+    def refuse_once(self: socket.socket) -> Any:
+        for error in refusals:
+            raise error
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", refuse_once)
+    with port.expect(connection()) as (token, connected):
+        _, writer = await asyncio.open_connection(*port.address)
+        writer.write(token)
+        await asyncio.wait_for(connected, 5)
+    assert "Too many open files" in caplog.text
+    writer.close()
     port.close()

@@ -221,6 +221,24 @@ def test_a_request_says_how_long_to_keep_the_model():
     run(test, idle_timeout_s=20)
 
 
+def test_what_overlapping_blocks_keep_is_neither_idle_nor_evicted_before_the_last_one_ends():
+    async def test(world: World) -> None:
+        await world.use("a")
+        (model,) = world.pool.models
+        with world.pool.keeping([model]):
+            with world.pool.keeping([model]):
+                await asyncio.sleep(30)
+            await asyncio.sleep(30)
+            with pytest.raises(DoesNotFitError, match="in use or pinned: a"):
+                await world.use("b")
+        await asyncio.sleep(9)
+        assert world.names == {"a"}, "its time of being idle has begun"
+        await asyncio.sleep(2)
+        assert world.names == set()
+
+    run(test, idle_timeout_s=10, max_models=1)
+
+
 def test_a_crashed_model_is_back_by_itself_and_new_requests_wait_for_it():
     async def test(world: World) -> None:
         await world.use("a")
