@@ -183,7 +183,7 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the program with all four parts added, and a model of the sixth format."""
+    """A copy of the program with all four parts added, a model of the sixth format, and a plain one."""
     tree = tmp_path_factory.mktemp("grown")
     for name in ("lqmf_runner", "conf"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -193,6 +193,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = (tree / name).read_text()
         assert text.count(old) == 1, f"{old!r} in {name}"
         (tree / name).write_text(text.replace(old, line))
+    make_checkpoint(tree / "quantized-models" / "plain")
     folder = make_checkpoint(tree / "quantized-models" / "six")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
@@ -250,13 +251,14 @@ def test_the_mode_runs(grown: Grown) -> None:
 
 def test_format_and_metric_are_run_and_reported(grown: Grown, tree: Path) -> None:
     done = grown(
-        "mode=compare", "models=[six]", "verdict.max_e2e_s=0.000001", "mode.concurrency=[1]",
+        "mode=compare", "models=[six,plain]", "verdict.max_e2e_s=0.000001", "mode.concurrency=[1]",
         "mode.requests=2", "mode.warmup=0", "mode.sampling.max_tokens=4", "tracking=none",
         "backend.n_threads=1", "hydra.run.dir=run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads((tree / "run" / "results.json").read_text())
-    (model,) = results["models"]
+    model, other = results["models"]
+    assert (other["name"], other["error"]) == ("plain", None)
     assert (model["format"], model["method"], model["error"]) == ("sixth", "SIX", None)
     assert results["verdict"]["constraints"] == {"max_e2e_s": 1e-06}
     assert results["verdict"]["winner"] is None
