@@ -12,7 +12,7 @@ from .commands import Command
 from .help import help_text
 from .jobs import Outcome, run_in_foreground, without_controls
 from .questions import Screen
-from .records import newest_report, records
+from .records import MACHINE, newest_report, records
 from .server_link import ServerLink, find_server
 from .session import Session
 from .understanding import steps
@@ -52,11 +52,14 @@ class Actions:
             self._screen.say(help_text(step.arguments.get("topic")))
 
     def _show_report(self, path: Path) -> None:
-        """The report as text, and where the one with plots lies: a terminal cannot open it."""
-        self._screen.say(path.read_text("utf-8"))
+        """The report as text, and where the one with plots lies: a terminal cannot open it.
+
+        Without the machine and the configuration, which are longer than the results.
+        """
+        self._screen.say(path.read_text("utf-8").partition(f"\n{MACHINE}\n")[0])
         page = path.with_suffix(".html")
         if page.exists():
-            self._screen.say(f"with plots, for a browser: {page.resolve().as_uri()}", "dim")
+            self._screen.say(f"with plots, for a browser: {page.resolve().as_uri()}", "cyan")
 
     def measured(self, seconds: float) -> tuple[int, int]:
         """Requests and output tokens in the results that runs have left in the last seconds."""

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import UserInputError
+from .records import MACHINE
 from .understanding import steps
 from .understanding.made import quantize_settings
 from .understanding.steps import Step
@@ -231,7 +232,7 @@ def _history(step: Step, setting: Setting) -> Command:
 
 def _report(step: Step, setting: Setting) -> Command:
     path = setting.report(step.arguments.get("model"))
-    return Command(step, shlex.join(["cat", path]))
+    return Command(step, shlex.join(["sed", f"/^{MACHINE}$/,$d", path]))
 
 
 _WEIGHTS = {

@@ -19,6 +19,8 @@ from .understanding.made import models_after
 from .understanding.steps import PURPOSES, Step
 
 SUCCESS, FAILURE, NOT_UNDERSTOOD = 0, 1, 2
+_OF_RESULTS = (steps.REPORT, steps.RECOMMEND)
+"""They change nothing, and name what the steps before them have left: each is shown when it is done."""
 
 
 class Understand(Protocol):
@@ -124,7 +126,7 @@ class Dialogue:
         setting = self._setting()
         plan: list[Command] = []
         for step in settled:
-            if step.intent in (steps.REPORT, steps.RECOMMEND) and plan:
+            if step.intent in _OF_RESULTS and plan:
                 continue  # about what an earlier step leaves
             plan.append(command_of(step, setting))
             if step.intent == steps.START or (step.intent == steps.LOAD and not setting.server):
@@ -138,8 +140,8 @@ class Dialogue:
 
     def _agreed(self, plan: Sequence[Command]) -> bool:
         for command in plan:
-            if command.shown:
-                self._screen.say(f"→ {command.shown}", "cyan")
+            if command.step.intent not in _OF_RESULTS:
+                self._show(command)
         reasons = [command.consent for command in plan if command.consent]
         if self.job is not None and self.job.running and any(c.step.intent == steps.EXIT for c in plan):
             reasons.append(f"{self.job.title} still runs and is cancelled")
@@ -147,11 +149,17 @@ class Dialogue:
             return True
         return consents(self._screen, f"{'; '.join(dict.fromkeys(reasons)).capitalize()}. Go on?")
 
+    def _show(self, command: Command) -> None:
+        if command.shown:
+            self._screen.say(f"→ {command.shown}", "cyan")
+
     def _do(self, sentence: str, todo: Sequence[Step]) -> int:
         """Do the steps one after the other. Behind a run in the background the rest waits for its end."""
         for at, step in enumerate(todo):
             try:
                 command = command_of(step, self._setting())
+                if step.intent in _OF_RESULTS:
+                    self._show(command)
                 if command.is_long and self._background:
                     self._start_job(sentence, command, todo[at + 1 :])
                     return SUCCESS

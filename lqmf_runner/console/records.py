@@ -11,6 +11,8 @@ from ..results.files import RESULTS, read_results
 from ..results.schema import Results
 
 REPORT = "report.md"
+MACHINE = "## Run and machine"
+"""The heading of its last part."""
 _MOST = 200
 
 

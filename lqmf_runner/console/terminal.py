@@ -20,8 +20,13 @@ class Terminal:
     """Speaks on stdout and listens on stdin; questions are asked only where somebody can answer."""
 
     def say(self, text: str, style: str = "") -> None:
-        """Show some lines, without what would steer the terminal."""
-        OutputConsole(highlight=False, soft_wrap=True).print(Text(without_controls(text), style=style))
+        """Show some lines, without what would steer the terminal.
+
+        A remark (dim) is broken between words. What may be copied, such as a command, is left to the terminal.
+        """
+        console = OutputConsole(highlight=False)
+        remark = style == "dim" and console.is_terminal
+        console.print(Text(without_controls(text), style=style), soft_wrap=not remark)
 
     def ask(self, question: str) -> str | None:
         """Ask, and return the answer; None at the end of the input."""

@@ -32,6 +32,7 @@ th, th * { white-space: nowrap !important; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 1px; }
 /* The arrow of a list lies over the end of its field. */
 input[role=combobox] { padding-right: 24px !important; text-overflow: ellipsis; }
+#arena-answers hr { margin: 0.5em 0; }
 .placeholder-content { padding: 0 1em; text-align: center; }
 @media (max-width: 640px) {
   #arena-answers > *, #arena-blind { min-width: 100% !important; }

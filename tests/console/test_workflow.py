@@ -82,7 +82,7 @@ def test_the_whole_workflow_is_typed_in_plain_english(console: Terminal, port: i
     )
     assert float(figures["  requests measured"]) >= 16
     console.enter("show the last report")
-    console.wait_for("→ cat ")
+    console.wait_for("→ sed ")
     console.enter("stop the server")
     console.wait_for("Go on? [y/N]", times=3)
     console.enter("y")
