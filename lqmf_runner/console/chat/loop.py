@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import LqmfError
 from . import saved
 from .commands import ChatCompleter, is_command, run_command
-from .screen.keys import hidden_keys
+from .screen.keys import hidden_keys, mark_pastes
 from .screen.prompt import LeaveError, Prompt
 from .session import ChatSession, StoppedError
 
@@ -47,7 +47,9 @@ async def talk(session: ChatSession) -> None:
 
 async def _next(prompt: Prompt, session: ChatSession) -> str:
     draft, session.draft = session.draft, ""
-    return await prompt.ask(draft)
+    text = await prompt.ask(draft)
+    mark_pastes()
+    return text
 
 
 async def _do(session: ChatSession, text: str) -> None:

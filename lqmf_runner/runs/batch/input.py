@@ -86,6 +86,11 @@ class BatchFile:
         """The file."""
         return self.text.path
 
+    @property
+    def kind(self) -> str:
+        """What its user calls it: the sheet of a workbook is read as CSV."""
+        return self.format if self.text.sheet is None else "xlsx"
+
     def items(
         self, model: str, system: str | None, sampling: SamplingParams
     ) -> Iterator[BatchItem | BadLine]:

@@ -151,7 +151,7 @@ class _Batch:
     def run(self) -> int:
         """Answer the lines, show the progress, and print a summary."""
         done = self._total - self._left - self._bad
-        source = f"{self._source.path.name} ({self._source.format}, {self._total:,} lines)"
+        source = f"{self._source.path.name} ({self._source.kind}, {self._total:,} lines)"
         already = f" · {done:,} answered before" if done else ""
         self._say(f"lqmf · batch · {self._config.model.name} · {source}{already}", "bold")
         for note in (*self._source.notes, *self._other_models()):

@@ -56,9 +56,7 @@ async def answer_first(
     """
     items = list(source.items(spec.name, mode.system, mode.sampling.params))
     first = items[:LINES]
-    say(
-        f"lqmf · batch · {spec.name} · {source.path.name} ({source.format}, {len(items):,} lines) · a dry run"
-    )
+    say(f"lqmf · batch · {spec.name} · {source.path.name} ({source.kind}, {len(items):,} lines) · a dry run")
     for note in source.notes:
         say(f"note: {note}")
     good = [item for item in first if isinstance(item, BatchItem)]

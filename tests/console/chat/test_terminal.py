@@ -109,6 +109,29 @@ def test_an_answer_is_stopped_and_the_conversation_goes_on(tmp_path: Path) -> No
         assert endpoint.bodies[-1]["continue_final_message"] is True
 
 
+def test_what_is_pasted_during_an_answer_is_one_message(tmp_path: Path) -> None:
+    pasted = threading.Event()
+
+    def answer(prompt: str) -> str | Iterable[str]:
+        return slow() if prompt == "count" else f"I heard {len(prompt.splitlines())} lines."
+
+    def slow() -> Iterator[str]:
+        yield "one two "
+        pasted.wait(60)
+        yield "three"
+
+    with serve(answer) as endpoint, chat(tmp_path, endpoint) as terminal:
+        terminal.enter("count")
+        terminal.wait_for("one two")
+        terminal.paste("first\nsecond\nthird")
+        pasted.set()
+        answered(terminal, "one two three")
+        terminal.wait_for("third")
+        terminal.press("Enter")
+        answered(terminal, "I heard 3 lines.")
+        assert endpoint.asked == ["count", "first\nsecond\nthird"]
+
+
 def test_words_are_wrapped_and_survive_a_resize(tmp_path: Path) -> None:
     words = [f"word{n}" for n in range(60)]
     resized = threading.Event()

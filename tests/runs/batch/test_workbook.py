@@ -41,6 +41,7 @@ def test_a_sheet_comes_back_with_its_answers(batch: Batch, capsys: pytest.Captur
     assert batch.run() == 0
     shown = capsys.readouterr()
     assert "the sheet 'sheet 1' is read, and not 'sheet 0', 'sheet 2'" in shown.err
+    assert "sheet.xlsx (xlsx, " in shown.err
     with (batch.folder / "sheet.answers.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
     assert rows == [

@@ -7,6 +7,8 @@ import sys
 import termios
 from collections.abc import Iterator
 
+_MARK_PASTES, _MARK_NONE = "\x1b[?2004h", "\x1b[?2004l"
+
 
 @contextlib.contextmanager
 def hidden_keys() -> Iterator[None]:
@@ -24,3 +26,17 @@ def hidden_keys() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSANOW, before)
+        _write(_MARK_NONE)
+
+
+def mark_pastes() -> None:
+    """Have the terminal mark what is pasted from now on, as it does while a prompt reads.
+
+    A prompt ends that when it ends, and each line of a paste would then be a message of its own at the next one.
+    """
+    _write(_MARK_PASTES)
+
+
+def _write(sequence: str) -> None:
+    sys.stdout.write(sequence)
+    sys.stdout.flush()
