@@ -15,7 +15,7 @@ from .pooled_model import PooledModel
 
 
 def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerConfig) -> list[PooledModel]:
-    """The idle models that are evicted for `model`, chosen from the longest unused on; the result is in no order.
+    """The idle models to evict for `model`, chosen from the least recently used on. The result is in no order.
 
     Args:
         others: all that are in the pool beside it.
@@ -36,7 +36,7 @@ def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerCo
         if not idle:
             raise _no_room(model, others, limits)
         chosen.append(idle.pop(0))
-    # Evicting a larger model may make it unnecessary to evict the longest unused.
+    # Evicting a larger model may make it unnecessary to evict the least recently used one.
     for other in chosen[:-1]:
         chosen.remove(other)
         if not fits():
@@ -45,7 +45,7 @@ def to_evict(model: PooledModel, others: Sequence[PooledModel], limits: ServerCo
 
 
 def too_many(models: Sequence[PooledModel], limits: ServerConfig) -> list[PooledModel]:
-    """The idle models that are evicted because all together have grown too large, the longest unused first.
+    """The idle models to evict because all together have grown too large, the least recently used first.
 
     The one that was used last stays: what does not fit alone would be loaded again by the next request.
     """
@@ -78,7 +78,7 @@ async def load_with_room(
     models: Callable[[], Iterable[PooledModel]],
     evict: Callable[[PooledModel], Awaitable[None]],
 ) -> EngineClient:
-    """What `load` gives. While no node has room for it, the longest unused of the idle models there is evicted.
+    """The result of `load`. While no node has room, the least recently used idle model there is evicted.
 
     Args:
         models: all that are in the pool.

@@ -29,7 +29,7 @@ from ...types import ModelSpec, Placement
 
 _LONGEST_NAME = 100
 _ALIKE = 0.75
-_FRESH_S = 2.0  # how long a listing of the models is believed
+_FRESH_S = 2.0  # how long a listing of the models is cached
 
 
 Identity = tuple[str, str, bytes, tuple[tuple[int, int], ...]]
@@ -57,7 +57,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalog(Protocol):
-    """Where a pool finds models by name."""
+    """Finds models by name for a pool."""
 
     async def find(self, name: str) -> tuple[ModelSpec, float]:
         """How to load the model, and the size of its weights in MB (0 where there are none here).
@@ -68,7 +68,7 @@ class Catalog(Protocol):
         """
 
     async def entries(self) -> list[CatalogEntry]:
-        """All models there are, the broken ones with the reason."""
+        """All models, the broken ones with the reason."""
 
 
 class LocalCatalog:
@@ -143,7 +143,9 @@ class LocalCatalog:
                 self._listed_at = time.monotonic()
 
     def _list(self) -> tuple[dict[str, FoundModel], list[CatalogEntry]]:
-        folder = {m.name: m for m in reversed(discover(self._models_dir))}  # the first of a name counts
+        folder = {
+            m.name: m for m in reversed(discover(self._models_dir))
+        }  # the first model of a name is used
         others = [_entry(name, found) for name, found in folder.items() if name not in self._configs]
         return folder, [*self._list_configured(), *others]
 
@@ -192,7 +194,7 @@ def create_catalog(
     """
     own = {model.model.name: model for model in chosen}
     general = _general(compose)
-    draft = general.backend.draft_model  # is for the models that were chosen: others have other vocabularies
+    draft = general.backend.draft_model  # applies to the chosen models only: others have other vocabularies
     configs = {name: _without(draft, config) for name, config in _usable(names, compose).items()} | own
     backend = _without(draft, general).backend
     return LocalCatalog(configs, backend, models_dir, chosen=list(own), placement=general.placed)
@@ -229,7 +231,7 @@ def _general(compose: Callable[..., RunConfig]) -> RunConfig:
 
 
 def unknown_model(name: str, known: Iterable[str]) -> ModelNotFoundError:
-    """The error for a name that no model has; it says which of the known names is nearly the same."""
+    """The error for an unknown name. It suggests the most similar known name."""
     hint = "GET /models/available lists those there are"
     if not (name.isprintable() and len(name) <= _LONGEST_NAME):
         return ModelNotFoundError("there is no model of that name", hint=hint)
@@ -250,7 +252,7 @@ def identity(spec: ModelSpec) -> Identity | None:
     """
     try:
         places = [file.stat() for file in weight_paths(spec.path)]
-    except OSError:  # they have just gone; the load will say so
+    except OSError:  # they were deleted just now; the load will report it
         return None
     files = tuple(sorted((place.st_dev, place.st_ino) for place in places))
     settings = msgspec.json.encode((spec.options, spec.placement))

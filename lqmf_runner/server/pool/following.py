@@ -17,7 +17,7 @@ _LEFT = 0.5
 
 
 class Follower:
-    """Keeps the bounds, and what it has seen."""
+    """Keeps the bounds and the observations."""
 
     def __init__(self, low: int, high: int) -> None:
         self._low = low

@@ -1,4 +1,4 @@
-"""The memory of the loaded models: measured from time to time, as a model uses more after its first requests."""
+"""The memory of the loaded models, measured regularly, because a model uses more after its first requests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Growth:
                 await model.measure(model.engine)
 
     async def shed(self) -> None:
-        """Unload what exceeds the limit, but never the model that was used last."""
+        """Unload models until the limit is met, but never the one that was used last."""
         await self.measure()
         await self.shrink_caches(self._models())
         evicted = too_many(self._models(), self._limits)

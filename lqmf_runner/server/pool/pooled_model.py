@@ -80,7 +80,7 @@ class PooledModel:
         return [self.name, *self.aliases]
 
     def drop_name(self, name: str) -> None:
-        """Answer to this name no more. It has another one, which becomes its own if need be."""
+        """Remove a name. If it was the model's own, one of the others becomes its own."""
         names = self.names
         names.remove(name)
         self.name, *self.aliases = names
@@ -126,7 +126,7 @@ class PooledModel:
 
     @property
     def shown_state(self) -> str:
-        """The state for people: "restarting" also while none of its replicas answers."""
+        """The state for users: "restarting" also if none of its replicas answers."""
         replicas = self.replicas
         lost = replicas and not any(replica.state == READY for replica in replicas)
         return RESTARTING if self.state == READY and lost else self.state
@@ -168,7 +168,7 @@ class PooledModel:
         self.memory_mb = use.rss_mb + use.gpu_mb
 
     def keep(self, keep_alive_s: float | None) -> None:
-        """Set how long it is kept when idle. Negative: for ever. None: no change."""
+        """Set how long it is kept when idle. Negative: for ever. None: unchanged."""
         if keep_alive_s is not None:
             self.keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
 

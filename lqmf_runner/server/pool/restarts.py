@@ -30,7 +30,7 @@ class Restarts:
         self._tasks[model] = asyncio.create_task(self._retry(model, self._start_load(model)))
 
     def cancel(self, model: PooledModel) -> None:
-        """Give a model up. One that is not restarted is no error."""
+        """Stop the restarts of a model. It is no error if there are none."""
         if task := self._tasks.pop(model, None):
             task.cancel()
 

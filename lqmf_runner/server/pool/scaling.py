@@ -40,7 +40,7 @@ def check_count(model: PooledModel, count: int) -> None:
 
 
 def present(engine: EngineClient) -> int:
-    """How many replicas an engine has, without those that end."""
+    """The number of replicas of an engine, without those that are draining."""
     return sum(replica.state != "draining" for replica in engine.replicas()) or 1
 
 

@@ -1,1 +1,1 @@
-"""The server as a process: its socket, its start and end, and the records by which it is found again."""
+"""The server as a process: its socket, its start and end, and the records by which commands find it."""

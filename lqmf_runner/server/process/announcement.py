@@ -1,4 +1,4 @@
-"""What the server says once it is ready: to the terminal, and to the process that started it in the background."""
+"""The message of a server that is ready: in the terminal, and to the process that started it in the background."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._refused:
             return
-        if self.cycle.response_complete:  # refused by the application, while the client goes on sending
+        if self.cycle.response_complete:  # refused by the application while the client is still sending
             self._discard(body)
         else:
             super().on_body(body)

@@ -67,7 +67,7 @@ class ServerRecord(msgspec.Struct, kw_only=True):
             _path(self.pid).unlink()
 
     def stop(self, timeout_s: float, *, force: bool = False) -> bool:
-        """Tell it to stop, and wait until it has; False when it still runs after `timeout_s`.
+        """Signal it to stop, and wait for its end. False if it still runs after `timeout_s`.
 
         Args:
             force: end it at once instead of letting it finish its requests.
@@ -79,7 +79,7 @@ class ServerRecord(msgspec.Struct, kw_only=True):
         try:
             if (
                 not self.alive
-            ):  # checked after the open: from here on the descriptor cannot mean another process
+            ):  # checked after the open: from here on the descriptor always refers to this process
                 return True
             signal.pidfd_send_signal(process, signal.SIGKILL if force else signal.SIGTERM)
             ended, _, _ = select.select([process], [], [], timeout_s)

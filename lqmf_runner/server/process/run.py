@@ -81,7 +81,7 @@ async def _preload(
             await state.pool.load(name)
             state.lifecycle.waiting_for.discard(name)
     except LqmfError:
-        if state.lifecycle.draining:  # stopped before it was ready, which is no failure of the load
+        if state.lifecycle.draining:  # stopped before it was ready: not a failure of the load
             return
         server.should_exit = True
         raise

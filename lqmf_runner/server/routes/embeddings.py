@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, with models that give them."""
+"""POST /v1/embeddings, with embedding models."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def embeddings(data: EmbeddingRequest, request: Request[Any, Any, Any]) ->
     async def make(current: Generation) -> EmbeddingList:
         embedded = await current.engine.embed(texts)
         found = [Embedding(index, _encoded(vector, data)) for index, vector in enumerate(embedded.vectors)]
-        n_tokens = embedded.prompt_tokens or 0  # not every endpoint counts
+        n_tokens = embedded.prompt_tokens or 0  # not every endpoint reports it
         current.request.usage = Usage(prompt_tokens=n_tokens)
         return EmbeddingList(found, data.model, EmbeddingUsage(n_tokens, n_tokens))
 

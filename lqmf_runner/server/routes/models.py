@@ -79,9 +79,9 @@ async def available_models(request: Request[Any, Any, Any]) -> AvailableModels:
 async def load_model(
     name: str, request: Request[Any, Any, Any], data: LoadRequest | None = None
 ) -> LoadAnswer:
-    """Load a model and answer when it is loaded; one that is loaded already stays as it is.
+    """Load a model and answer when it is loaded. A loaded model is not changed.
 
-    Of a name that several versions answer, all are loaded, and pinned or kept as the body says. If one cannot be
+    For a name that several versions answer, all are loaded, and pinned or kept as the body says. If one cannot be
     loaded, those that were not loaded before are unloaded again, unless a request uses them.
     """
     state, data = state_of(request), data or LoadRequest()
@@ -129,7 +129,7 @@ async def scale_model(name: str, request: Request[Any, Any, Any], data: ScaleReq
 async def unload_model(name: str, request: Request[Any, Any, Any], force: bool = False) -> UnloadAnswer:
     """Unload a model; 409 while it is answering, unless with `force`. One that is not loaded is no error.
 
-    Of a name that several versions answer, all are unloaded, or none where one is answering.
+    For a name that several versions answer, all are unloaded, or none if one is answering.
     """
     state = state_of(request)
     pool, targets = state.pool, await state.traffic.targets(name)
@@ -159,7 +159,7 @@ async def openai_models(request: Request[Any, Any, Any]) -> ModelList:
 
 @route("GET", "/v1/models/{name:str}", tag="OpenAI", errors=OPENAI, parameters={"name": MODEL})
 async def openai_model(name: str, request: Request[Any, Any, Any]) -> ModelCard:
-    """One of them, or a version of one."""
+    """One of these models, or a version of one."""
     cards = await _cards(request)
     for card in cards:
         if card.id == name:
@@ -173,7 +173,7 @@ async def openai_model(name: str, request: Request[Any, Any, Any]) -> ModelCard:
 async def _load_all(
     pool: ModelPool, targets: Sequence[str], pin: bool | None, keep_alive_s: float | None
 ) -> list[PooledModel]:
-    """Load all of them, or leave those that were loaded as they were and unload the others again."""
+    """Load all of them. If one fails, unload those that were not loaded before."""
     before = {target: (model.pinned, model.keep_alive_s) for target in targets if (model := pool.get(target))}
     models: list[PooledModel] = []
     try:

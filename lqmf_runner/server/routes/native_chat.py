@@ -83,14 +83,14 @@ async def chat(name: str, data: ChatRequest, request: Request[Any, Any, Any]) ->
     parameters={"name": MODEL, "session_id": _SESSION},
 )
 async def forget_session(name: str, session_id: str, request: Request[Any, Any, Any]) -> Forgotten:
-    """Forget a conversation."""
+    """Delete a conversation."""
     if not state_of(request).sessions.forget((identity(request), name, session_id)):
         raise HttpError(404, "there is no such session", hint="it may have expired")
     return Forgotten(session_id)
 
 
 class NativeEvents:
-    """The events of one stream; at its end the turn has its answer."""
+    """The events of one stream. At its end the turn is stored with its answer."""
 
     def __init__(self, served: ServedRequest, turn: Turn, session_id: str | None) -> None:
         self._served = served
@@ -119,7 +119,7 @@ class NativeEvents:
         return event(self.answer("", whole))
 
     def failed(self, error: Exception) -> bytes:
-        """An error in mid-stream."""
+        """An error within the stream."""
         return event(native_error(error))
 
     def answer(self, text: str, whole: Completion) -> ChatAnswer:

@@ -39,5 +39,5 @@ _EXAMPLES = {
     streams=True,
 )
 async def completions(data: CompletionRequest, request: Request[Any, Any, Any]) -> Answer[TextCompletion]:
-    """Go on with a text; with `stream`, as server-sent events."""
+    """Continue a text; with `stream`, as server-sent events."""
     return answer_exchange(request, CompletionExchange(data))

@@ -1,4 +1,4 @@
-"""POST /v1/responses, and the responses that are kept."""
+"""POST /v1/responses, and the stored responses."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _KEPT = "it has expired, was deleted, or was made with store=false; the server k
 async def responses(data: ResponseRequest, request: Request[Any, Any, Any]) -> Answer[Response]:
     """Answer a conversation of items; with `stream`, as server-sent events.
 
-    The response is kept for `previous_response_id`, unless `store` is false.
+    The response is stored for `previous_response_id`, unless `store` is false.
     """
     kept, owner = state_of(request).responses, identity(request)
     previous = _previous(data, request)
@@ -98,7 +98,7 @@ async def responses(data: ResponseRequest, request: Request[Any, Any, Any]) -> A
 async def kept_response(
     response_id: str, request: Request[Any, Any, Any], stream: bool | None = None
 ) -> Response:
-    """A response that is kept."""
+    """A stored response."""
     found = _kept(response_id, request)
     if stream:
         raise FieldError(
@@ -111,7 +111,7 @@ async def kept_response(
 
 @route("DELETE", "/v1/responses/{response_id:str}", tag="OpenAI", errors=OPENAI, parameters=_ID)
 async def delete_response(response_id: str, request: Request[Any, Any, Any]) -> DeletedResponse:
-    """Forget a response. Responses that go on with it keep their conversation."""
+    """Delete a response. Responses that continue it keep their conversation."""
     _kept(response_id, request)
     state_of(request).responses.forget(identity(request), response_id)
     return DeletedResponse(response_id)
@@ -119,7 +119,7 @@ async def delete_response(response_id: str, request: Request[Any, Any, Any]) -> 
 
 @route("POST", "/v1/responses/{response_id:str}/cancel", tag="OpenAI", errors=OPENAI, parameters=_ID)
 async def cancel_response(response_id: str, request: Request[Any, Any, Any]) -> Response:
-    """Refused, as a response that is kept has ended. One that is being made ends when its connection is closed."""
+    """Refused, because a stored response has ended. A running one ends when its connection is closed."""
     _kept(response_id, request)
     raise HttpError(
         400,
@@ -136,7 +136,7 @@ async def input_items(
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,
 ) -> InputItems:
-    """The items that a response was made from, those of the conversation before it included."""
+    """The input items of a response, including those of the conversation before it."""
     items = _kept(response_id, request).input_items
     if order == "desc":
         items.reverse()
@@ -157,7 +157,7 @@ def _previous(data: ResponseRequest, request: Request[Any, Any, Any]) -> KeptRes
     found = state_of(request).responses.find(identity(request), asked)
     if found is None:
         raise FieldError(
-            f"there is no response {asked[:60]!r} to go on with",
+            f"there is no response {asked[:60]!r} to continue",
             param="previous_response_id",
             hint=_KEPT,
             code="previous_response_not_found",
@@ -166,7 +166,9 @@ def _previous(data: ResponseRequest, request: Request[Any, Any, Any]) -> KeptRes
 
 
 def _session(request: Request[Any, Any, Any], previous: KeptResponse | None, response: Response) -> str:
-    """What makes one version of a model answer a whole conversation: the client's own header, else its beginning."""
+    """The key that keeps a conversation at one version of a model: the client's own header, otherwise the beginning of
+    the conversation.
+    """
     if "x-session-id" in request.headers:
         return ""
     return previous.conversation if previous else response.id if response.store else ""

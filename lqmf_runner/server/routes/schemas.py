@@ -1,4 +1,4 @@
-"""What the native routes take and give. Sizes in MB are 10^6 bytes, times are seconds, dates ISO 8601."""
+"""The bodies and answers of the native routes. Sizes in MB are 10^6 bytes, times are seconds, dates ISO 8601."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ChatAnswer(msgspec.Struct, kw_only=True):
 
 
 class Forgotten(msgspec.Struct):
-    """The session that was forgotten."""
+    """The session that was deleted."""
 
     session_id: str
 
@@ -101,7 +101,7 @@ class ScaleRequest(msgspec.Struct, kw_only=True):
 
 
 class ScaleAnswer(msgspec.Struct, kw_only=True):
-    """A model with its replicas. Those that are "draining" end when they have answered their requests."""
+    """A model with its replicas. Those in the state "draining" end after their requests."""
 
     name: str
     state: str
@@ -110,7 +110,7 @@ class ScaleAnswer(msgspec.Struct, kw_only=True):
 
 
 class UnloadAnswer(msgspec.Struct, kw_only=True):
-    """A model that is not loaded now; `memory_mb` is what it gave back."""
+    """A model that is not loaded now. `memory_mb` is the memory that it released."""
 
     name: str
     state: str
@@ -160,7 +160,7 @@ class LoadedModels(msgspec.Struct):
 
 
 class AvailableModel(msgspec.Struct, kw_only=True):
-    """A model that is there. `problem` says why it cannot be used; empty when it can."""
+    """An available model. `problem` is the reason why it cannot be used; empty if it can."""
 
     name: str
     format: str
@@ -173,7 +173,7 @@ class AvailableModel(msgspec.Struct, kw_only=True):
 
 
 class AvailableModels(msgspec.Struct):
-    """All that can be named in a request."""
+    """All models that a request can name."""
 
     models: list[AvailableModel]
 

@@ -1,4 +1,4 @@
-"""GET /metrics and /stats: what the server has done, for Prometheus and for people."""
+"""GET /metrics and /stats: statistics of the server, for Prometheus and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..watch.prometheus import CONTENT_TYPE, exposition
 
 @route("GET", "/metrics", tag="Status", media_type="text/plain")
 async def prometheus_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """What the server has done, for Prometheus."""
+    """Statistics of the server, for Prometheus."""
     state = state_of(request)
     await state.pool.refresh_memory()
     return Response(exposition(state.metrics), media_type=CONTENT_TYPE)
@@ -21,7 +21,7 @@ async def prometheus_metrics(request: Request[Any, Any, Any]) -> Response[bytes]
 
 @route("GET", "/stats", tag="Status")
 async def stats(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """What the server has done, for people. Seconds, tokens, and MB of 10^6 bytes."""
+    """Statistics of the server as JSON, in seconds, tokens, and MB of 10^6 bytes."""
     state = state_of(request)
     await state.pool.refresh_memory()
     return state.metrics.stats()

@@ -17,7 +17,7 @@ from .schemas import Health, Readiness, ServerStatus
 
 @route("GET", "/", tag="Status")
 async def status(request: Request[Any, Any, Any]) -> ServerStatus:
-    """Version, uptime, what is loaded, and where the documentation is."""
+    """Version, uptime, loaded models, and the path of the documentation."""
     state = state_of(request)
     loaded = [model.name for model in state.pool.names if model.state == READY]
     return ServerStatus("ok", "lqmf-runner", __version__, state.metrics.uptime_s, loaded, "/docs")
@@ -31,7 +31,7 @@ async def health() -> Health:
 
 @route("GET", "/ready", tag="Status")
 async def ready(request: Request[Any, Any, Any]) -> Readiness:
-    """Whether the models of the start are loaded; 503 until then. Names of models are for those with a key."""
+    """Whether the models of the start are loaded; 503 until then. With a key, also the names of the models."""
     state, stranger = state_of(request), is_stranger(request)
     if waiting := state.lifecycle.not_ready():
         raise UnavailableError("the server is not ready" if stranger else waiting)

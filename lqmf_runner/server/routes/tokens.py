@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, as vLLM and llama-server have them."""
+"""POST /tokenize and /detokenize, as in vLLM and llama-server."""
 
 from __future__ import annotations
 

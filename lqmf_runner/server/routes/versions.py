@@ -27,7 +27,7 @@ class SplitRequest(msgspec.Struct, kw_only=True):
 
 
 class TakeoverAnswer(msgspec.Struct, kw_only=True):
-    """Who answers the name now, and who did before; each with its share of the requests."""
+    """The versions that answer the name now, and those before; each with its share of the requests."""
 
     name: str
     now: dict[str, float]
@@ -35,7 +35,7 @@ class TakeoverAnswer(msgspec.Struct, kw_only=True):
 
 
 class ServedVersions(msgspec.Struct):
-    """The names that versions stand behind, each version with its share of the requests."""
+    """The names that versions answer, each version with its share of the requests."""
 
     names: dict[str, dict[str, float]]
 
@@ -63,7 +63,7 @@ class AvailableVersion(msgspec.Struct, kw_only=True):
 
 
 class AvailableVersions(msgspec.Struct):
-    """All that the registry has, by model and the newest first; none where nothing is tracked."""
+    """All versions in the registry, by model and the newest first; empty if tracking is off."""
 
     versions: list[AvailableVersion]
 
@@ -111,7 +111,9 @@ async def available_versions(request: Request[Any, Any, Any]) -> AvailableVersio
     guards=[require_admin],
 )
 async def promote_model(name: str, data: PromoteRequest, request: Request[Any, Any, Any]) -> TakeoverAnswer:
-    """Make a version the champion. It is loaded beside the present one, takes over, and that one ends when idle."""
+    """Make a version the champion. It is loaded beside the present one and replaces it. The present one ends when it is
+    idle.
+    """
     return _answer(await state_of(request).promotions.promote(name, str(data.version)))
 
 
@@ -136,7 +138,7 @@ async def rollback_model(name: str, request: Request[Any, Any, Any]) -> Takeover
     guards=[require_admin],
 )
 async def split_model(name: str, data: SplitRequest, request: Request[Any, Any, Any]) -> TakeoverAnswer:
-    """Let several versions answer the name. Aliases are those of this moment; they stay where they are."""
+    """Let several versions answer the name. Aliases are resolved now and do not move."""
     return _answer(await state_of(request).promotions.split(name, data.split))
 
 

@@ -1,1 +1,1 @@
-"""Versions of models in a server: which one answers a name, and how another one takes its place."""
+"""Versions of models in a server: which one answers a name, and how another one replaces it."""

@@ -20,7 +20,7 @@ from .traffic import Traffic
 
 @dataclass(frozen=True)
 class Takeover:
-    """Who answers a name now, and who did before; each model with its share."""
+    """The models that answer a name now, and those before; each with its share."""
 
     name: str
     now: Mapping[str, float]
@@ -100,7 +100,7 @@ class Promotions:
 
     @contextlib.asynccontextmanager
     async def _loaded(self, name: str, labels: Sequence[str]) -> AsyncIterator[None]:
-        """Load these beside those that answer the name, which stay. If the block fails, new ones are unloaded."""
+        """Load these beside the models that answer the name. If the block fails, the new ones are unloaded."""
         old = [model for label in self._traffic.behind(name) if (model := self._pool.get(label)) is not None]
         pinned = any(m.pinned for m in old)
         keep_alive_s = (-1 if old[0].keep_alive_s is None else old[0].keep_alive_s) if old else None

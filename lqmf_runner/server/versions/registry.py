@@ -1,4 +1,4 @@
-"""The registry of versions as a server sees it: read in a child process, believed for a while."""
+"""The registry of versions as a server sees it: read in a child process, and cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...tracking.versions import AliasChange, AliasState, change_alias, read_ver
 log = logging.getLogger(__name__)
 
 FRESH_S = 30.0
-TIMEOUT_S = 60  # a child process that imports MLflow, on a machine whose cores are all at work
+TIMEOUT_S = 60  # a child process that imports MLflow, on a busy machine
 
 
 class Registry:
@@ -52,7 +52,7 @@ class Registry:
             known, began = self._known, time.monotonic()
             if fresh:
                 believed = self._read_at >= asked_at
-            else:  # a reading that began before a change may not have it
+            else:  # a reading that began before a change may lack it
                 believed = began - FRESH_S < self._tried_at > self._changed_at
             if believed and known is not None:
                 return known

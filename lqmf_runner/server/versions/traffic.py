@@ -61,7 +61,7 @@ class Traffic:
         return await self._registry.versions() if self._registry is not None else ()
 
     def behind(self, name: str) -> Mapping[str, float]:
-        """The models that answer a name, each with its share of all requests; the shares add up to 1."""
+        """The models that answer a name, each with its share of the requests. The shares add up to 1."""
         return self._shares.get(name, {name: 1.0})
 
     def direct(self, name: str, shares: Mapping[str, float]) -> None:
@@ -71,7 +71,7 @@ class Traffic:
 
     @property
     def names(self) -> dict[str, dict[str, float]]:
-        """All names that versions stand behind, with the shares."""
+        """All names that versions answer, with the shares."""
         return {name: dict(shares) for name, shares in self._shares.items()}
 
 

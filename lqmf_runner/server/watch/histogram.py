@@ -1,4 +1,4 @@
-"""A histogram as Prometheus counts it."""
+"""A histogram in Prometheus' form."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many values there were."""
+        """The number of values."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float | None:
-        """None while there are no values."""
+        """The mean; None if there are no values."""
         count = self.count
         return self.sum / count if count else None
 

@@ -20,7 +20,7 @@ from ...types import ModelInfo, ModelSpec, PromptCacheUse, ReplicaState
 from .histogram import Histogram
 from .observe import ServedRequest
 
-# Seconds; narrow where people notice a difference.
+# Seconds; narrow where users notice a difference.
 TTFT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ITL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
 DURATION_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)

@@ -130,7 +130,7 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
         "lqmf_requests", "Requests by how they ended.", labels=["model", "outcome"]
     )
     for name, counted in models:
-        # All of them from the start: a counter that appears with its first failures has no rate of these.
+        # All outcomes from the start: a counter that appears with its first failure has no rate.
         for outcome in (OK, FAILED, REFUSED, CANCELLED):
             outcomes.add_metric([name, outcome], counted.outcomes[outcome])
     yield outcomes

@@ -1,4 +1,4 @@
-"""What versions behind one name have served, a line per request, for `mode=compare mode.served=<name>`."""
+"""A log of the requests that versions behind one name have served, for `mode=compare mode.served=<name>`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServedLog:
     def __init__(self, folder: Path, *, max_mb: float) -> None:
         self._path = folder / SERVED
         self._max_bytes = int(max_mb * 1e6)
-        self._salt = secrets.token_bytes(16)  # so that nobody finds out a session's name by trying
+        self._salt = secrets.token_bytes(16)  # so that the name of a session cannot be guessed
         self._file: AccessLogFile | None = None
         self._running: Counter[str] = Counter()
         self._at_once: dict[int, int] = {}
