@@ -1,4 +1,4 @@
-"""Answers as Ollama's objects: whole, or as the lines of a stream."""
+"""Answers as Ollama's objects: complete, or as the lines of a stream."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ollama_error(error: LqmfError) -> OllamaError:
 
 
 class Piece(msgspec.Struct):
-    """What an answer has said between two moments."""
+    """The part of an answer between two times."""
 
     text: str = ""
     thoughts: str = ""
@@ -53,7 +53,7 @@ class Piece(msgspec.Struct):
 
 
 class Answering(ABC):
-    """One answer of the model, made into objects while it comes.
+    """One answer of the model, turned into objects while it streams.
 
     Args:
         figures: what the answer took, of its usage, when it has ended.
@@ -98,7 +98,7 @@ class Answering(ABC):
         return before + line(self._last(Piece(), usage))
 
     def failed(self, error: Exception) -> bytes:
-        """The line for an error in mid-stream."""
+        """The line for an error within the stream."""
         return line(ollama_error(public_error(error)))
 
     def _read(self, text: str) -> Piece:

@@ -1,4 +1,4 @@
-"""Bodies of Ollama's routes as generation requests. What would change the answer and is not honoured is refused."""
+"""Bodies of Ollama's routes as generation requests. Unsupported fields that would change the answer are refused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..types import GenerationRequest, Message, SamplingParams
 from .schemas import Asking, GenerateRequest, OllamaChatRequest, Options, Turn
 
 LATEST = ":latest"
-# How a model is loaded and computed, which is set where the server is started, and changes no answer. `num_ctx` is in
-# it: a prompt that does not fit in the context is refused, and an answer that does not ends with "length".
+# Options of the load and the computation, which are set at the start of the server and change no answer. This includes
+# `num_ctx`: a prompt that does not fit in the context is refused, and an answer that does not ends with "length".
 _OF_THE_LOAD = {
     "draft_num_predict",
     "f16_kv",

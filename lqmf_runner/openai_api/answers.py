@@ -1,4 +1,4 @@
-"""What the answers of chat and completions have in common: ids, token counts, log-probabilities."""
+"""The common parts of chat and completion answers: ids, token counts, log-probabilities."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def _bytes(text: str, own: bytes | None) -> list[int]:
 
 
 def new_id(prefix: str, mark: str = "-") -> str:
-    """An id no other answer has."""
+    """A unique id of an answer."""
     return f"{prefix}{mark}{random.getrandbits(96):024x}"

@@ -1,4 +1,4 @@
-"""Chat completions: a body to requests, and answers to JSON, whole or as the events of a stream."""
+"""Chat completions: a body to requests, and answers to JSON, complete or as the events of a stream."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class ChatEvents(ChoiceEvents):
 
 
 class ToolEvents(ChatEvents):
-    """The same for requests with tools: calls are held back until they are whole, and sent as such."""
+    """The same for requests with tools. Calls are held back until they are complete."""
 
     def __init__(self, *, new_reader: Callable[[], ToolCallReader], **options: Any) -> None:
         super().__init__(**options)

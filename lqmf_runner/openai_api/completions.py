@@ -25,7 +25,7 @@ Prompt = str | tuple[int, ...]
 
 
 class Echo(msgspec.Struct):
-    """A prompt in the answer: its text and, where they were asked for, its tokens' log-probabilities."""
+    """A prompt in the answer: its text and, if requested, its tokens' log-probabilities."""
 
     text: str = ""
     logprobs: list[TokenLogprob | None] = []
@@ -51,7 +51,7 @@ class CompletionExchange(Exchange):
         self._echoes = [Echo()] * len(self._prompts)
 
     async def prepare(self, engine: Scorer, token_texts: dict[int, str]) -> None:
-        """Score the prompts if they are to be echoed."""
+        """Score the prompts that the answer echoes."""
         if self._echo:
             echoes = (_echo(engine, prompt, self._n_top, token_texts) for prompt in self._prompts)
             self._echoes = await asyncio.gather(*echoes)
@@ -188,7 +188,7 @@ async def _echo(engine: Scorer, prompt: Prompt, n_top: int | None, known: dict[i
 
 
 async def _token_texts(engine: Scorer, tokens: Sequence[int], known: dict[int, str]) -> list[str]:
-    """The text of each token by itself; remembered, as they are always the same."""
+    """The text of each token by itself. The texts are cached, because they never change."""
     missing = sorted(set(tokens) - known.keys())
     texts = await asyncio.gather(*(engine.detokenize([token]) for token in missing))
     known.update(zip(missing, texts, strict=True))

@@ -27,14 +27,14 @@ _CODES = {
     507: "insufficient_memory",
 }
 _LONGEST_TEXT, _LONGEST_PARAM = 600, 200
-# An address, or a path of two or more parts that is none of our routes.
+# An address, or a path of two or more parts that is not one of our routes.
 _PLACES = re.compile(
     r"\w+://[^\s'\"]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|(?<![\w.}])/(?!v1/|models/)[\w.@+-]+(?:/[\w.@+-]+)+/?"
 )
 
 
 class OpenAIErrorDetail(msgspec.Struct):
-    """What went wrong, as OpenAI's clients read it."""
+    """The error, in the form that OpenAI's clients read."""
 
     message: str
     type: str
@@ -49,7 +49,7 @@ class OpenAIError(msgspec.Struct):
 
 
 def public_error(error: Exception) -> LqmfError:
-    """The error as a client may see it. Errors that only the log may describe become a general one."""
+    """The error in a form that a client may see. Errors that are only for the log become a general one."""
     if isinstance(error, RemoteEngineError):
         return error
     if isinstance(error, LqmfError) and (error.status != 500 or not isinstance(error, EngineError)):

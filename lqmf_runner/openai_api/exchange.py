@@ -1,4 +1,4 @@
-"""One request to OpenAI's API and its answer: what to generate, and the JSON that the answers make."""
+"""One request to OpenAI's API with its answer: the generation requests, and the JSON of the answer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Exchange(ABC):
 
     @abstractmethod
     async def prepare(self, engine: Scorer, token_texts: dict[int, str]) -> None:
-        """Ask the engine for what the answer needs besides the generated text.
+        """Get everything from the engine that the answer needs besides the generated text.
 
         Args:
             token_texts: the texts of tokens that are known; new ones are added.
@@ -71,12 +71,12 @@ class Exchange(ABC):
         """The whole answer. `completions` are those of `requests`, in their order; `usage` is that of all."""
 
     def key(self) -> list[Any]:
-        """All that the answer depends on, the model aside."""
+        """Everything that the answer depends on, except the model."""
         return list(self.requests)
 
 
 def choices(request: GenerationRequest, n: int) -> list[GenerationRequest]:
-    """The same request n times. Each has a seed of its own, or all answers would be the same."""
+    """The same request n times. Each has its own seed, otherwise all answers would be equal."""
     seed = request.sampling.seed
     if n == 1 or seed is None:
         return [request] * n

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-MAX_MESSAGES = 16384  # of no more use in any context, and each costs the front time
+MAX_MESSAGES = 16384  # more are useless in any context, and each costs time in the front
 Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is greedy.")]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 TopP = Annotated[float, Meta(ge=0, le=1, description="Nucleus sampling; 1 is off.")]
@@ -44,7 +44,7 @@ KeepAlive = Annotated[
 
 
 class AnswerBody(msgspec.Struct, kw_only=True):
-    """A body that asks a model. Fields that it does not have are refused, unless they change nothing."""
+    """A body that asks a model. Unknown fields are refused, unless they change nothing."""
 
 
 class FunctionCall(msgspec.Struct):
@@ -115,7 +115,7 @@ class JSONSchemaFormat(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
-    """What the answer must be: any text, a JSON object, or JSON that matches a schema.
+    """The form of the answer: any text, a JSON object, or JSON that matches a schema.
 
     The schema stands in `json_schema`, or in `schema`, as llama.cpp has it.
     """
@@ -161,7 +161,7 @@ class OfferedTools(msgspec.Struct):
     tools: list[Tool]
 
 
-# A template gets a tool as it was sent, so it is kept so: with what this program does not know, in the sender's order.
+# A template gets a tool exactly as it was sent: with unknown fields, in the sender's order.
 GivenTool = Annotated[
     dict[str, Any],
     Meta(
@@ -187,7 +187,7 @@ GivenTool = Annotated[
 
 
 class FunctionName(msgspec.Struct):
-    """A function by its name."""
+    """The name of a function."""
 
     name: str
 
@@ -216,7 +216,7 @@ class Constrained(AnswerBody, kw_only=True):
 
 
 class Sampled(Constrained, kw_only=True):
-    """What chat and completions have in common."""
+    """The common fields of chat and completions."""
 
     model: ModelName
     frequency_penalty: Penalty | None = None
@@ -283,7 +283,7 @@ class UsageCounts(msgspec.Struct):
 
 
 class TopLogprob(msgspec.Struct):
-    """A token that could have been chosen."""
+    """An alternative to the chosen token."""
 
     token: str
     logprob: float

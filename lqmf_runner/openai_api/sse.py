@@ -11,5 +11,5 @@ DONE = b"data: [DONE]\n\n"
 
 
 def event(body: Any) -> bytes:
-    """One event. Clients split at a bare empty line, so that line ends are line feeds."""
+    """One event. Clients split at an empty line, so line ends are line feeds."""
     return b"data: " + encode_json(body) + b"\n\n"

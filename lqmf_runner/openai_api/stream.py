@@ -1,4 +1,4 @@
-"""The events of OpenAI's streams. What is the same in all events of a stream is encoded once, before the first."""
+"""The events of OpenAI's streams. The part that is the same in all events of a stream is encoded once."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ChoiceEvents(ABC):
         return event({**self._head, "choices": [], "usage": usage_counts(usage)}) + DONE
 
     def failed(self, error: Exception) -> bytes:
-        """An error in mid-stream."""
+        """An error within the stream."""
         return event(error_body(public_error(error)))
 
     def event(self, index: int, delta: bytes, *, logprobs: bytes = b"null", finish: bytes = b"null") -> bytes:

@@ -22,7 +22,7 @@ _PYTHON_TAG = "<|python_tag|>"
 _BETWEEN = re.compile(r"(?:[ \r\n\t;,]|\[TOOL_CALLS\]|<\|python_tag\|>)*")
 _NAMED = re.compile(r"([\w.-]{1,64})(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\{)")
 _MAX_CALLS = 128
-_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # what a tool that is offered can have
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # allowed in the name of an offered tool
 _ID_LENGTH, _ID_LETTERS = 9, string.ascii_letters + string.digits  # all that Mistral's templates accept
 
 
@@ -47,7 +47,7 @@ class ToolCallReader:
     def feed(self, text: str) -> tuple[str, list[ToolCall]]:
         """The plain text and the calls that are certain now."""
         self._held += text
-        if self._after_call:  # templates put the next call on a line of its own
+        if self._after_call:  # templates put the next call on a separate line
             self._held = self._held.lstrip("\n")
             self._after_call = not self._held
         if self._mode is None:
@@ -74,13 +74,13 @@ class ToolCallReader:
             self._after_call = found is not None and not self._held
 
     def end(self) -> tuple[str, list[ToolCall]]:
-        """What was held back."""
+        """The text that was held back."""
         held, self._held = self._held, ""
         calls = self._parse(held.removeprefix(_OPEN), tagged=held.startswith(_OPEN))
         return (held, []) if calls is None else ("", calls)
 
     def _parse(self, text: str, *, tagged: bool) -> list[ToolCall] | None:
-        """The calls that `text` is made of; None where anything else is in it."""
+        """The calls in `text`; None if it contains anything else."""
         found: list[Any] = []
         decoder, at = json.JSONDecoder(), _after(_BETWEEN, text, 0)
         try:
@@ -104,7 +104,7 @@ class ToolCallReader:
 
 
 def _mode(text: str, names: Collection[str]) -> str | None:
-    """Whether an answer that begins so may be bare calls; None while that is open."""
+    """Whether an answer with this beginning may be bare calls; None while this is undecided."""
     begun = text.lstrip()
     starts = ["{", "[", _PYTHON_TAG]
     starts += [name + mark for name in names for mark in ("{", "[ARGS]", "[CALL_ID]")]

@@ -1,1 +1,1 @@
-"""Request bodies: JSON into checked structs, messages, sampling and constraints; which fields are taken and refused."""
+"""Request bodies: JSON into checked structs, messages, sampling and constraints; accepted and refused fields."""

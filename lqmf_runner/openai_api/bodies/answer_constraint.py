@@ -1,4 +1,6 @@
-"""The constraint on an answer: of `response_format`, `structured_outputs` and their like, and of `tool_choice`."""
+"""The constraint on an answer, from `response_format`, `structured_outputs` and similar fields, and from
+`tool_choice`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ _AS_FAR_AS_POSSIBLE = {"x-guidance": {"lenient": True}}
 
 
 def answer_constraint(data: Constrained) -> Constraint | None:
-    """The constraint that a request asks for, under whichever name.
+    """The constraint that a request asks for, under any of its names.
 
     Raises:
         FieldError: a part of it is missing, or it asks for two.
@@ -54,7 +56,7 @@ def format_constraint(wanted: Mapping[str, Any] | str | None) -> Constraint | No
 
 
 def _of_schema(schema: Mapping[str, Any] | str | bool | None, param: str) -> Constraint | None:
-    """A schema as an object, or as JSON; an empty text is none."""
+    """A schema given as an object or as JSON; an empty text is no schema."""
     if schema is None or schema == "":
         return None
     return Constraint("json_schema", schema if isinstance(schema, str) else _json(schema, param))
@@ -193,7 +195,7 @@ def _call_schema(tool: Tool, at: str) -> dict[str, Any]:
 
 
 def _moved(schema: Any, to: str) -> Any:
-    """A schema whose references to places in itself still hold when it stands at `to` in another."""
+    """A schema whose internal references stay valid when it is placed at `to` in another schema."""
     if isinstance(schema, list):
         return [_moved(item, to) for item in schema]
     if not isinstance(schema, dict):

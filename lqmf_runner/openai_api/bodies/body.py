@@ -71,9 +71,9 @@ def converted(value: Any, kind: type[T]) -> T:
 
 
 def _given(body: dict[str, Any]) -> dict[str, Any]:
-    """The fields that ask for something, with whole numbers and turns as the API has them."""
+    """The fields that ask for something, with whole numbers and turns in the API's form."""
     given = {name: _whole(value) for name, value in body.items() if value is not None}
-    if given.get("logprobs") is False:  # of completions it is a number
+    if given.get("logprobs") is False:  # in completions it is a number
         del given["logprobs"]
     if "messages" in given:
         given["messages"] = plain_turns(given["messages"])
@@ -90,7 +90,7 @@ def _whole(value: Any) -> Any:
 
 
 def _decode_any(body: bytes) -> Any:
-    """Most bodies are plain UTF-8, so that other encodings are looked for only when that fails."""
+    """Decode a body of any encoding. Most are plain UTF-8, so others are tried only after a failure."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -101,7 +101,7 @@ def _decode_any(body: bytes) -> Any:
 
 
 def _as_utf8(body: bytes, encoding: str) -> bytes:
-    """The body without a byte order mark, from UTF-16 and UTF-32 too."""
+    """The body as UTF-8 without a byte order mark, from UTF-16 and UTF-32 too."""
     try:
         return body.decode(encoding).encode()
     except UnicodeDecodeError as error:

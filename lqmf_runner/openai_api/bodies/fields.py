@@ -34,7 +34,7 @@ _LABEL_SHAPE = re.compile(
     r"[-_]?(id|ids|name|key|uuid|tags)",
     re.IGNORECASE,
 )
-# What asks for nothing, of fields that are not supported. Of the others null, false and what is empty asks for nothing.
+# Values of unsupported fields that ask for nothing. For other fields these are null, false and empty values.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_special_tokens": (),
     "allowed_token_ids": (),
@@ -87,7 +87,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "xtc_probability": (0,),
 }
-# Fields that mean nothing unless another one is set, and those are refused themselves.
+# Fields that mean nothing unless another one is set, which is refused itself.
 _ONLY_BESIDE: dict[str, tuple[str, ...]] = {
     "dry_allowed_length": ("dry_multiplier",),
     "dry_base": ("dry_multiplier",),
@@ -182,7 +182,7 @@ def _asks_nothing(name: str, value: Any) -> bool:
 
 
 def _is_idle(name: str, body: Mapping[str, Any]) -> bool:
-    """Whether the field only changes what others do that are not there."""
+    """Whether the field only modifies other fields that are missing."""
     if name not in _ONLY_BESIDE:
         return False
     partners = [(one, body[one]) for one in _ONLY_BESIDE[name] if one in body]

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 _TEXT_PARTS = ("text", "output_text", "input_text")
-# What says more than text. Leaving it out would change what the user asks about.
+# Parts other than text. Leaving them out would change the question.
 _MEDIA = (
     "image",
     "image_url",
@@ -78,7 +78,9 @@ def _assistant(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(parts: list[Any]) -> Any:
-    """The text of an assistant's parts, None where there is none; the parts themselves if some are no text at all."""
+    """The text of an assistant's parts, None if there is none. If some parts are not text at all, the parts
+    themselves.
+    """
     texts = []
     for part in parts:
         match part:

@@ -26,7 +26,9 @@ def to_message(message: ChatMessage, index: int) -> Message:
     for name in ("tool_calls", "prefix"):
         if getattr(message, name) and message.role != "assistant":
             raise FieldError(f"only an assistant turn has {name}", param=f"{where}.{name}")
-    silent = message.content is None and message.role == "assistant"  # clients store turns of calls alone so
+    silent = (
+        message.content is None and message.role == "assistant"
+    )  # clients store turns with only calls in this form
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=None if silent else text_of(message.content, f"{where}.content"),
@@ -44,7 +46,7 @@ def _template_call(call: StoredCall) -> dict[str, Any]:
 
 
 def _template_arguments(given: str | dict[str, Any]) -> dict[str, Any] | str:
-    """Templates want an object. What is none, because a model has broken or cut it, stays the text that it is."""
+    """The arguments as an object, which templates expect. If they are not valid JSON, they stay text."""
     try:
         arguments = msgspec.json.decode(given or "{}") if isinstance(given, str) else given
         msgspec.msgpack.encode(arguments)  # an integer may be too large for the engine

@@ -52,10 +52,10 @@ def sampling_params(
 
 
 def _check_least(min_tokens: int, params: SamplingParams) -> None:
-    """Benchmarks ask for a fixed length in this way too; for other answers it is not supported."""
+    """Accept `min_tokens` where benchmarks ask for a fixed length; it is not supported otherwise."""
     if not params.ignore_eos or params.stop or params.constraint:
         raise FieldError(
-            "min_tokens is only supported beside ignore_eos=true, without stop and constraints",
+            "min_tokens is only supported with ignore_eos=true, without stop and constraints",
             param="min_tokens",
             hint="with ignore_eos=true an answer has max_tokens tokens",
         )
@@ -64,7 +64,7 @@ def _check_least(min_tokens: int, params: SamplingParams) -> None:
 
 
 def most_tokens(param: str, given: int | None, default: int | None) -> int | None:
-    """Most tokens to generate: the default where nothing is given, None for as many as fit.
+    """Maximum number of tokens: the default if nothing is given, None for as many as fit.
 
     Raises:
         FieldError: it is 0.

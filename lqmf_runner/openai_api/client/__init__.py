@@ -1,1 +1,1 @@
-"""The client's direction: bodies to send to an endpoint, and what it answers."""
+"""The client's direction: bodies to send to an endpoint, and its answers."""

@@ -1,4 +1,4 @@
-"""What an endpoint answers: the events of a stream, log-probabilities, scores, vectors, its models."""
+"""The answers of an endpoint: the events of a stream, log-probabilities, scores, vectors, its models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ...types import Chunk, Embeddings, Score, TokenLogprob, Usage
 from .calls import CallReader
 from .errors import error_text
 
-# Names of ends that are not OpenAI's, and what they mean. Any other unknown one is an end by itself.
+# Finish reasons that are not OpenAI's, and their meaning. Any other unknown one counts as a regular end.
 _REASONS = {"max_tokens": "length", "model_length": "length"}
 _OPENAI_REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
-# Where endpoints put thoughts. Some send them under two names at once.
+# The fields in which endpoints send thoughts. Some use two names at once.
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -64,7 +64,7 @@ class StreamReader:
         )
 
     def usage(self, *, prefill_s: float, decode_s: float) -> Usage:
-        """The endpoint's counts, which may come in several events; without them the pieces of text are counted."""
+        """The endpoint's counts, which may come in several events. Without them the pieces of text are counted."""
         return Usage(
             prompt_tokens=_count(self._counts.get("prompt_tokens"), 0),
             cached_tokens=_count(_cached(self._counts), 0),
@@ -138,7 +138,7 @@ def _event(data: str) -> dict[str, Any] | None:
 
 
 def _failure(event: dict[str, Any]) -> Any:
-    """What an event says that has gone wrong, in OpenAI's shape or as FastAPI, vLLM and LMDeploy write it."""
+    """The error in an event, in OpenAI's form or in that of FastAPI, vLLM and LMDeploy."""
     if "choices" in event or event.get("error"):
         return event.get("error")
     is_error = event.get("object") == "error" or event.get("type") == "error"
@@ -146,7 +146,7 @@ def _failure(event: dict[str, Any]) -> Any:
 
 
 def _read_json(data: str) -> Any:
-    """Read JSON; halves of a character that was cut in two are replaced, as no file takes them."""
+    """Read JSON. Unpaired surrogates are replaced, because they cannot be written to a file."""
     found = json.loads(data)
     if not _SURROGATE.search(data):
         return found
@@ -183,7 +183,7 @@ def read_logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
 
 
 def _own_bytes(entry: dict[str, Any]) -> bytes | None:
-    """The bytes of a token where the endpoint tells them and they are not those of its text."""
+    """The bytes of a token if the endpoint reports them and they differ from its text."""
     try:
         found = bytes(entry.get("bytes") or entry.get("token", "").encode())
     except (TypeError, ValueError):

@@ -86,7 +86,7 @@ def _tool_call_body(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def sampling_body(params: SamplingParams) -> dict[str, Any]:
-    """OpenAI's fields always, the extensions of vLLM and llama-server only where they are set."""
+    """OpenAI's fields always; the extensions of vLLM and llama-server only if they are set."""
     body: dict[str, Any] = {
         "temperature": params.temperature,
         "top_p": params.top_p,
@@ -110,7 +110,7 @@ def sampling_body(params: SamplingParams) -> dict[str, Any]:
 
 
 def _constraint_body(constraint: Constraint) -> dict[str, Any]:
-    """JSON as OpenAI asks for it, the other kinds as vLLM does. An endpoint may ignore fields that it does not know."""
+    """JSON constraints in OpenAI's form, the other kinds in vLLM's. An endpoint may ignore unknown fields."""
     if constraint.kind == "json_object":
         return {"response_format": {"type": "json_object"}}
     value = constraint.value

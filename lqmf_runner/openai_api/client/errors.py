@@ -1,4 +1,4 @@
-"""What an endpoint's error statuses mean."""
+"""The meaning of an endpoint's error statuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_TEXT = 300
 
 
 def read_error(status: int, body: str, *, retry_after: str = "", connecting: bool = False) -> LqmfError:
-    """The error that an answer means.
+    """The error for an endpoint's answer.
 
     Args:
         status: 400 or more.
@@ -54,7 +54,7 @@ def read_error(status: int, body: str, *, retry_after: str = "", connecting: boo
 
 
 def read_unfinished(outside: str) -> RemoteEngineError:
-    """The error that a stream means which ended before its answer was whole.
+    """The error for a stream that ended before its answer was complete.
 
     Args:
         outside: what it said that belongs to no event.

@@ -1,4 +1,4 @@
-"""Server-sent events, read from bytes as the standard says.
+"""Server-sent events, parsed from bytes according to the standard.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. Lines end in CR, LF or both, a
 byte order mark may come first, and an event is the `data` lines before an empty line, joined by line feeds.

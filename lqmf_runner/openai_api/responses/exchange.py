@@ -99,7 +99,7 @@ class ResponseExchange:
         return ended
 
     def failed(self, output: Output, error: LqmfError) -> Response:
-        """The response after an error, with what was said before it."""
+        """The response after an error, with the text before it."""
         output.cut()
         detail = error_body(error).error
         code = "rate_limit_exceeded" if error.status == 429 else "server_error"
@@ -154,7 +154,7 @@ class ResponseEvents:
 
 
 def _begun(data: ResponseRequest, temperature: float, top_p: float) -> Response:
-    """The response as it is before the answer: what was asked for, with the defaults that hold."""
+    """The response before the answer: the request's settings, with defaults."""
     given = data.text.format if data.text else None
     asked = data.reasoning
     return Response(

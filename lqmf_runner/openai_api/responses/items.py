@@ -1,4 +1,4 @@
-"""The items of a conversation: those of a request in one form, with ids, and the turns that they make."""
+"""The items of a conversation: those of a request in one form, with ids, and the turns made from them."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _head(given: Item, prefix: str, kind: str) -> Item:
 
 
 def _parts(content: Any, where: str, kind: str) -> list[Item]:
-    """Texts as parts of one kind; what an assistant has refused to say is a text too."""
+    """Texts as parts of one kind. An assistant's refusal is a text too."""
     if isinstance(content, str):
         return [_part(kind, content)]
     if not isinstance(content, list):

@@ -1,4 +1,4 @@
-"""The items of an answer while it comes, and the events that tell of them."""
+"""The items of an answer while it streams, and their events."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Output:
 
     @property
     def ending(self) -> Ending:
-        """How the answer has ended."""
+        """The status at the end of the answer."""
         return "incomplete" if self.finish_reason == "length" else "completed"
 
     def end(self) -> list[Event]:

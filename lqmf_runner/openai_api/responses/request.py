@@ -1,4 +1,4 @@
-"""The generation request that the body of POST /v1/responses makes, from the same parts as the chat's."""
+"""The generation request from the body of POST /v1/responses, made of the same parts as the chat's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .items import Item, turns
 from .schemas import ResponseRequest, TextFormat
 
 LOGPROBS = "message.output_text.logprobs"
-# What else may be included belongs to tools and media that are not supported, or is in the response anyway.
+# Other values belong to unsupported tools and media, or are in the response anyway.
 _INCLUDES = (
     LOGPROBS,
     "code_interpreter_call.outputs",
@@ -123,7 +123,7 @@ def _chosen_tools(data: ResponseRequest) -> tuple[tuple[dict[str, Any], ...], Co
     try:
         return chosen_tools(given, choice, data.parallel_tool_calls)
     except FieldError as error:
-        message = error.message.replace("].function.", "].")  # here a function's fields stand beside its type
+        message = error.message.replace("].function.", "].")  # here a function's fields are beside its type
         param = error.param and error.param.replace("].function.", "].")
         raise FieldError(message, param=param, hint=error.hint) from None
 

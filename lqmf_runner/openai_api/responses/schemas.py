@@ -107,7 +107,7 @@ class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
 
 
 class OutputMessage(msgspec.Struct, tag_field="type", tag="message"):
-    """What the model says."""
+    """A message of the model."""
 
     id: str
     status: Status
@@ -132,7 +132,7 @@ class ReasoningText(msgspec.Struct, tag_field="type", tag="reasoning_text"):
 
 
 class ReasoningItem(msgspec.Struct, tag_field="type", tag="reasoning"):
-    """What the model thinks before it answers. The thoughts are in `content`; there is no summary of them."""
+    """The model's thoughts before its answer. They are in `content`; there is no summary."""
 
     id: str
     status: Status
@@ -151,7 +151,7 @@ class InputTokensDetails(msgspec.Struct):
 
 
 class OutputTokensDetails(msgspec.Struct):
-    """Thoughts are not counted apart from the answer."""
+    """Thoughts are not counted separately."""
 
     reasoning_tokens: int = 0
 

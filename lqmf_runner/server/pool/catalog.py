@@ -143,9 +143,8 @@ class LocalCatalog:
                 self._listed_at = time.monotonic()
 
     def _list(self) -> tuple[dict[str, FoundModel], list[CatalogEntry]]:
-        folder = {
-            m.name: m for m in reversed(discover(self._models_dir))
-        }  # the first model of a name is used
+        # Of several models with one name, the first is used.
+        folder = {m.name: m for m in reversed(discover(self._models_dir))}
         others = [_entry(name, found) for name, found in folder.items() if name not in self._configs]
         return folder, [*self._list_configured(), *others]
 
