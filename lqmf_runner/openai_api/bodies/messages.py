@@ -26,9 +26,8 @@ def to_message(message: ChatMessage, index: int) -> Message:
     for name in ("tool_calls", "prefix"):
         if getattr(message, name) and message.role != "assistant":
             raise FieldError(f"only an assistant turn has {name}", param=f"{where}.{name}")
-    silent = (
-        message.content is None and message.role == "assistant"
-    )  # clients store turns with only calls in this form
+    # Clients store turns with only calls in this form.
+    silent = message.content is None and message.role == "assistant"
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=None if silent else text_of(message.content, f"{where}.content"),
