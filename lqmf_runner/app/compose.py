@@ -237,6 +237,11 @@ class Composer:
         return resolve_version(config, self._versions)
 
     @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
+        """Listed once, since a run composes a configuration for each of its models."""
+        return model_names()
+
+    @functools.cached_property
     def _versions(self) -> Sequence[WeightsVersion]:
         """All that the registry has, read once in a run."""
         from ..tracking.versions import read_versions
@@ -247,7 +252,7 @@ class Composer:
         return self.resolved(self._composed(name, own))
 
     def _composed(self, name: str, own: Sequence[str]) -> RunConfig:
-        overrides = [*own, *model_overrides(name, model_names(), self._models_dir), "models=[]"]
+        overrides = [*own, *model_overrides(name, self._names, self._models_dir), "models=[]"]
         try:
             return to_run_config(hydra.compose(self._config_name, overrides=overrides))
         except Exception as error:

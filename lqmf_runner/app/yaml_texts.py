@@ -6,6 +6,7 @@ is not resolved. Which keys hold texts is in the schemas (`config/texts.py`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -39,12 +40,25 @@ class FileConfigSource(file_config_source.FileConfigSource):
         file = Path(self.path) / self._normalize_file_name(config_path)
         if not file.is_file():
             raise ConfigLoadError(f"Config not found : {file}")
-        with file.open(encoding="utf-8") as stream:
-            header = self._get_header_dict(stream.read(_HEADER_LENGTH))
-            stream.seek(0)
-            package = header.get("package") or config_path.rpartition("/")[0].replace("/", ".")
-            config = OmegaConf.create(_load(stream, place_of("" if package == "_global_" else package)))
-        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", config, header)
+        status = file.stat()
+        header, values = _read(file, config_path, (status.st_mtime_ns, status.st_size))
+        return ConfigResult(
+            self.provider, f"{self.scheme()}://{self.path}", OmegaConf.create(values), dict(header)
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _read(file: Path, config_path: str, changed: tuple[int, int]) -> tuple[dict[str, str | None], Any]:
+    """The header and the values of a file. A run composes as many configurations as it has models, of the same files.
+
+    Args:
+        changed: when the file was written, and its size: another content is read again.
+    """
+    with file.open(encoding="utf-8") as stream:
+        header = file_config_source.FileConfigSource._get_header_dict(stream.read(_HEADER_LENGTH))
+        stream.seek(0)
+        package = header.get("package") or config_path.rpartition("/")[0].replace("/", ".")
+        return header, _load(stream, place_of("" if package == "_global_" else package))
 
 
 def install() -> None:

@@ -117,6 +117,10 @@ class GgufHeader:
     size: int
 
 
+_BLOCK = 1 << 18
+_LENGTH = struct.Struct("<Q").unpack_from
+
+
 class _Reader:
     """Reads bytes from a file and refuses to read more than there are."""
 
@@ -149,16 +153,38 @@ class _Reader:
         length = self._length(what, limit)
         return self.take(length, what).decode("utf-8", errors="replace")
 
-    def skip_text(self, what: str) -> None:
-        self.skip(self._length(what, MAX_TEXT), what)
+    def skip_texts(self, count: int, what: str) -> None:
+        """Skip so many texts. They are read in blocks: a vocabulary and its merges are half a million of them."""
+        block, start, end = b"", self.position, self.position
+        for _ in range(count):
+            if end + 8 > start + len(block):
+                self.skip(end - self.position, what)
+                block, start = self._ahead(), end
+                self._need(8, what)
+                if len(block) < 8:  # the file shrank while it was read
+                    raise ModelUnusableError(f"the GGUF file ends inside {what}")
+            length = _LENGTH(block, end - start)[0]
+            if length > MAX_TEXT:
+                self._check_length(length, what, MAX_TEXT)
+            end += 8 + length
+        self.skip(end - self.position, what)
+
+    def _ahead(self) -> bytes:
+        """The next bytes, which are not taken yet."""
+        block = self.stream.read(min(_BLOCK, self.left))
+        self.stream.seek(-len(block), os.SEEK_CUR)
+        return block
 
     def _length(self, what: str, limit: int) -> int:
         length: int = self.number("<Q", what)
+        self._check_length(length, what, limit)
+        return length
+
+    def _check_length(self, length: int, what: str, limit: int) -> None:
         if length > limit:
             raise ModelUnusableError(
                 f"the GGUF header claims {length} bytes for {what}, more than is possible"
             )
-        return length
 
     def _need(self, count: int, what: str) -> None:
         if count > self.left:
@@ -241,8 +267,7 @@ def _read_value(reader: _Reader, kind: int, what: str) -> Any:
             raise ModelUnusableError(
                 f"the GGUF header claims {count} strings in {what}, too many for the file"
             )
-        for _ in range(count):
-            reader.skip_text(what)
+        reader.skip_texts(count, what)
     else:
         reader.skip(count * struct.calcsize(_scalar_code(element, what)), what)
     return count

@@ -159,6 +159,16 @@ def test_a_prompt_without_quotes_in_a_list_arrives_as_typed(text: str, typed: Ty
     assert config.mode.sampling.stop == [text]
 
 
+def test_a_yaml_file_that_has_changed_is_read_again(tmp_path: Path, compose_config: Compose) -> None:
+    file = tmp_path / "own" / "prompts" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    search = f"hydra.searchpath=['file://{file.parent.parent}']"
+    for name in ("one", "three", "three"):
+        file.write_text(f"defaults: [prompts_schema]\nname: {name}\nentries: [{{id: a, prompt: {name}}}]\n")
+        config = compose_config("mode=benchmark", "prompts=mine", search)
+        assert (config.prompts.name, config.prompts.entries[0].prompt) == (name, name)
+
+
 def test_yaml_texts_arrive_as_written(tmp_path: Path, compose_config: Compose) -> None:
     own = tmp_path / "own" / "prompts"
     own.mkdir(parents=True)

@@ -11,7 +11,7 @@ import pytest
 
 from lqmf_runner.errors import ModelUnusableError
 from lqmf_runner.models import inspect_model
-from lqmf_runner.models.files.gguf import read_header
+from lqmf_runner.models.files.gguf import _BLOCK, read_header
 
 
 def test_header_agrees_with_the_reference_reader(gguf_file: Path) -> None:
@@ -114,6 +114,21 @@ LIES = {
     ),
     "no tensors": (header(), "holds no model"),
 }
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9, _BLOCK, 3 * _BLOCK])
+def test_texts_of_any_length_are_skipped_and_a_cut_in_them_is_seen(tmp_path: Path, cut: int) -> None:
+    lengths = [0, 1, _BLOCK - 8 - 17, 0, 3, 2 * _BLOCK, 0, 5, *[2] * 30_000]
+    texts = b"".join(text(bytes(length)) for length in lengths)
+    array = text(b"words") + struct.pack("<IIQ", 9, 8, len(lengths)) + texts
+    file = tmp_path / "words.gguf"
+    behind = text(b"behind") + struct.pack("<II", 4, 7)
+    file.write_bytes(header(entries=2, rest=array + (behind if not cut else b""))[: -cut or None])
+    if not cut:
+        assert read_header(file).metadata == {"words": len(lengths), "behind": 7}
+        return
+    with pytest.raises(ModelUnusableError, match=r"cut short or damaged|too many for the file|claims"):
+        read_header(file)
 
 
 @pytest.mark.parametrize("lie", LIES)
