@@ -1,4 +1,4 @@
-"""Does what a command says: runs the program, asks the server, or answers from what is here."""
+"""Executes commands: runs the program, asks the server, or answers from local data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .understanding import steps
 
 
 class Actions:
-    """What the console can do, besides what it says.
+    """The actions of the console, besides its output.
 
     Args:
         port: of the server, where several run.
@@ -36,7 +36,7 @@ class Actions:
         return run_in_foreground(command.arguments, interactive=command.is_interactive)
 
     def answer(self, command: Command, session: Session) -> None:
-        """Do a command that is no run of the program.
+        """Execute a command that is not a run of the program.
 
         Raises:
             LqmfError: the server refuses, or there is nothing to show.

@@ -1,4 +1,4 @@
-"""A way out after an error, from what earlier sessions say worked."""
+"""Advice after an error: settings with which the same step succeeded in earlier sessions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .session import DONE, FAILED, Entry, models_of
 
 @dataclass(frozen=True)
 class Advice:
-    """What worked before. `arguments` are those of the program that did."""
+    """The settings that succeeded. `arguments` are those of the program."""
 
     text: str
     arguments: tuple[str, ...]
 
 
 def way_out(failed: Entry, past: Sequence[Entry]) -> Advice | None:
-    """What the same step was done with when it worked last, if that was something else.
+    """The settings of the last success of the same step, if they differ.
 
     Args:
         past: all entries of all sessions, the oldest first, with or without the failed one.

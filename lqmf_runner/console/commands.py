@@ -1,4 +1,4 @@
-"""From what is understood to what does it: the program's own command line, or a request to a running server."""
+"""From an understood step to its command: the program's own command line, or a request to a running server."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Setting:
 
 
 def command_of(step: Step, setting: Setting) -> Command:
-    """What does a step that has nothing open.
+    """The command of a step without ambiguities.
 
     Raises:
         UserInputError: it cannot be done; the hint says what to do before.
@@ -123,7 +123,9 @@ def _request(step: Step, setting: Setting, *requests: Request, **more: Any) -> C
 def _curl(setting: Setting, request: Request) -> str:
     """The request in a shell. The key is not shown: the shell takes it from where the console has it."""
     verb = [] if request.method == "GET" or request.body is not None else ["-X", request.method]
-    insecure = ["-k"] if setting.server.startswith("https:") else []  # the certificate is the server's own
+    insecure = (
+        ["-k"] if setting.server.startswith("https:") else []
+    )  # the server's certificate is self-signed
     key = f' -H "Authorization: Bearer {setting.key}"' if setting.key else ""
     curl = f"{shlex.join(['curl', *insecure, *verb])}{key} {shlex.quote(setting.server + request.path)}"
     if request.body is None:
@@ -210,7 +212,7 @@ def _experiment(step: Step, setting: Setting) -> Command:
 
 
 def _limits(step: Step) -> list[str]:
-    """The limits of a verdict that were said."""
+    """The limits of a verdict in the sentence."""
     bounds = ("max_memory_mb", "min_tokens_per_s")
     return [f"verdict.{bound}={step.arguments[bound]:g}" for bound in bounds if bound in step.arguments]
 

@@ -1,4 +1,4 @@
-"""What happens to a sentence: it is understood, shown, asked about where needed, done, and kept."""
+"""The course of a sentence: it is understood, shown, confirmed if necessary, executed and recorded."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Dialogue:
         self.left = False
 
     def hear(self, sentence: str) -> int:
-        """Do what a sentence says.
+        """Execute a sentence.
 
         Returns:
             0; 1 if a step has failed, 2 if it is not understood or was not consented to. The steps after it are not
@@ -99,7 +99,7 @@ class Dialogue:
         return self._do(sentence, settled)
 
     def leave(self) -> None:
-        """End what still runs."""
+        """End the running job."""
         if self.job is not None and self.job.running:
             self._screen.say(f"cancelling {self.job.title}", "yellow")
             self.job.cancel()
@@ -154,7 +154,7 @@ class Dialogue:
             self._screen.say(f"→ {command.shown}", "cyan")
 
     def _do(self, sentence: str, todo: Sequence[Step]) -> int:
-        """Do the steps one after the other. Behind a run in the background the rest waits for its end."""
+        """Execute the steps one after the other. After a run in the background the rest waits for its end."""
         for at, step in enumerate(todo):
             try:
                 command = command_of(step, self._setting())
@@ -184,7 +184,7 @@ class Dialogue:
         return DONE
 
     def _ended(self, sentence: str, command: Command, outcome: Outcome, *, cancelled: bool = False) -> str:
-        """Keep how a run of the program has ended, and look for a way out if it has failed."""
+        """Record how a run of the program ended, and look for advice if it failed."""
         result = CANCELLED if cancelled else DONE if outcome.code == 0 else FAILED
         if command.step.intent == steps.STATUS and not outcome.error:
             result = DONE  # 1 says that no server runs, which is an answer

@@ -1,4 +1,4 @@
-"""What can be said to the console: an example or two for each intent."""
+"""The help of the console: one or two examples for each intent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ EXAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def help_text(topic: str | None = None) -> str:
-    """Everything that can be said, or how to ask for one intent."""
+    """Examples of all intents, or of one."""
     if topic in EXAMPLES:
         purpose, examples = EXAMPLES[topic]
         return f"To {purpose}, say:\n" + "\n".join(f"  {example}" for example in examples)

@@ -24,7 +24,7 @@ _TAIL = 64 * 1024
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run has ended. `error` and `hint` are what it said of itself."""
+    """How a run ended. `error` and `hint` are those that it printed."""
 
     code: int
     seconds: float
@@ -57,7 +57,7 @@ def run_in_foreground(arguments: Sequence[str], *, interactive: bool) -> Outcome
 
 
 class Job:
-    """A run in the background. What it prints goes to a file."""
+    """A run in the background. Its output goes to a file."""
 
     def __init__(self, title: str, arguments: Sequence[str], log: Path) -> None:
         self.title = title
@@ -77,7 +77,7 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
     @property
@@ -86,12 +86,12 @@ class Job:
         return time.monotonic() - self._began
 
     def progress(self) -> str:
-        """The last line that it has printed."""
+        """The last line of its output."""
         lines = [line for line in self.output().splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 
     def output(self) -> str:
-        """The end of what it has printed, without control characters."""
+        """The end of its output, without control characters."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - _TAIL))
@@ -101,7 +101,7 @@ class Job:
         return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
     def cancel(self) -> None:
-        """End it as Ctrl-C does, and by force if that takes too long."""
+        """End it like Ctrl-C, and by force if that takes too long."""
         self.cancelled = True
         for number in (signal.SIGINT, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
@@ -123,7 +123,7 @@ class Job:
 
 
 def without_controls(text: str) -> str:
-    """The text without what would steer a terminal."""
+    """The text without terminal control sequences."""
     return _CONTROLS.sub("", text)
 
 

@@ -1,4 +1,4 @@
-"""Asks for what is open in a step: which reading, which model, which file. Nothing is guessed."""
+"""Asks about the ambiguities of a step: the reading, the model, the file. Nothing is guessed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIES = 2
 
 
 class Screen(Protocol):
-    """Where the console speaks and listens."""
+    """The console's output and input."""
 
     def say(self, text: str, style: str = "") -> None:
         """Show some lines. `style` is rich's, e.g. "red"."""
@@ -35,7 +35,7 @@ def consents(screen: Screen, question: str) -> bool:
 
 
 def settle(step: Step, screen: Screen) -> Step | None:
-    """The step with nothing open; None if the user does not answer."""
+    """The step without ambiguities; None if the user does not answer."""
     if step.others:
         readings = [step.intent, *step.others]
         chosen = _choose(screen, "What do you mean?", [PURPOSES[intent] for intent in readings])
@@ -76,7 +76,7 @@ def among(step: Step, names: Sequence[str]) -> Step:
 
 
 def open_points(step: Step) -> str:
-    """What would be asked, in a few words; empty if nothing."""
+    """The questions in short form; empty if there are none."""
     if step.others:
         return "it may mean: " + ", or ".join(PURPOSES[intent] for intent in (step.intent, *step.others))
     for names in step.choices.values():

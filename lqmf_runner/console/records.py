@@ -1,4 +1,4 @@
-"""The folders that runs have left: the newest report, and the runs that a recommendation is made from."""
+"""The folders of finished runs: the newest report, and the runs for a recommendation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Record:
 
 
 def records(output_dir: Path) -> Iterator[Record]:
-    """The runs of a folder, the newest first. What cannot be read is passed over."""
+    """The runs of a folder, the newest first. Unreadable ones are skipped."""
     found = {path for depth in ("*", "*/*", "*/*/*") for path in output_dir.glob(f"{depth}/{RESULTS}")}
     dated = sorted(((path.stat().st_mtime, path) for path in found), reverse=True)
     for _, path in dated[:_MOST]:

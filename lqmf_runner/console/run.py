@@ -120,7 +120,7 @@ def _dry_run(steps: Sequence[Step]) -> int:
 
 
 class StatusLine:
-    """What stands below the prompt: the session, and what the running server serves."""
+    """The line below the prompt: the session, and the models of the running server."""
 
     def __init__(self, session: str, port: int) -> None:
         self.session = session
@@ -226,7 +226,7 @@ def _loaded(server: ServerRecord | None, timeout_s: float) -> tuple[str, ...]:
 
 
 def _split(server: ServerRecord | None, timeout_s: float) -> list[str]:
-    """The names whose requests several versions share; none if the server does not say."""
+    """The names whose requests several versions share; none if the server does not report them."""
     try:
         return ServerLink(server, min(timeout_s, _LOOK_S)).split() if server else []
     except LqmfError:

@@ -1,4 +1,4 @@
-"""The running server, as the console talks to it."""
+"""The running server, as a client of its API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYS = "LQMF_API_KEYS"  # of a server that was started here
 
 
 def find_server(port: int) -> ServerRecord | None:
-    """The server on this port, or the only one there is.
+    """The server on this port, or the only one that runs.
 
     Raises:
         UserInputError: there are several, none of them on this port.
@@ -81,11 +81,11 @@ class ServerLink:
         return answered
 
     def loaded(self) -> list[str]:
-        """The names of the models that it has loaded."""
+        """The names of its loaded models."""
         return [str(model["name"]) for model in self.ask("GET", "/models")["models"]]
 
     def versioned(self) -> dict[str, dict[str, float]]:
-        """The names that versions stand behind, each version with its share of the requests."""
+        """The names that versions answer, each version with its share of the requests."""
         names: dict[str, dict[str, float]] = self.ask("GET", "/versions")["names"]
         return names
 

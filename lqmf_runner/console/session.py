@@ -1,4 +1,4 @@
-"""A session: its name, what was said and done in it, and its statistics. It can be left and taken up again."""
+"""A session: its name, its sentences and steps, and its statistics. It can be resumed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Session:
         return []
 
     def add(self, entry: Entry) -> None:
-        """Keep an entry. A line is written at once and whole, so that two consoles can share a session."""
+        """Record an entry. A line is written at once, so two consoles can share a session."""
         self.entries.append(entry)
         line = msgspec.json.encode(entry) + b"\n"
         try:
@@ -105,7 +105,7 @@ def open_session(folder: Path, name: str | None, *, one_shot: bool = False) -> S
 
 
 def models_of(entry: Entry) -> list[str]:
-    """The models that a step is about."""
+    """The models of a step."""
     models = entry.arguments.get("models") or [entry.arguments.get("model")]
     return [str(model) for model in models if model]
 
@@ -122,7 +122,7 @@ def entry_at_now(**fields: Any) -> Entry:
 
 
 def _read(path: Path) -> Iterator[Entry]:
-    """The entries of a transcript. A line that a crash has cut is passed over."""
+    """The entries of a transcript. An incomplete line of a crash is skipped."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError:

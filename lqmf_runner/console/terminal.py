@@ -1,4 +1,4 @@
-"""The console's side of the terminal: a prompt with history and completion, or plain lines where there is none."""
+"""The console's terminal: a prompt with history and completion, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPT = "lqmf> "
 
 
 class Terminal:
-    """Speaks on stdout and listens on stdin; questions are asked only where somebody can answer."""
+    """Prints to stdout and reads from stdin. Questions are asked only if somebody can answer."""
 
     def say(self, text: str, style: str = "") -> None:
         """Show some lines, without what would steer the terminal.
@@ -38,7 +38,7 @@ class Terminal:
 
 
 class Silent(Terminal):
-    """Where nobody answers."""
+    """Input without a terminal: nobody answers."""
 
     def ask(self, question: str) -> str | None:
         """Nobody answers. The question is shown, and what to do."""

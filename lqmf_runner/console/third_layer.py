@@ -1,4 +1,4 @@
-"""Which model is asked where the plain forms do not understand: the one of `console.model`, or one that is served."""
+"""The model that is asked if the grammar does not understand: that of `console.model`, or a served one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chat's commands: what is typed with a slash."""
+"""The slash commands of the chat."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def is_command(text: str) -> bool:
 
 
 async def run_command(session: ChatSession, text: str) -> None:
-    """Do what a line with a slash says.
+    """Execute a line with a slash.
 
     Raises:
         UserInputError: there is no such command, or its argument is wrong.

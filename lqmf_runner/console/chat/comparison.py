@@ -54,7 +54,7 @@ async def _answer(session: ChatSession, other: EngineClient) -> tuple[str, Chunk
 
 
 def difference(ours: str, theirs: str, name: str) -> str:
-    """Where two answers part, in words."""
+    """The place where two answers differ, in words."""
     left, right = ours.split(), theirs.split()
     same = 0
     while same < min(len(left), len(right)) and left[same] == right[same]:

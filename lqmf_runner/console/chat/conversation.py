@@ -8,8 +8,10 @@ from ...types import GenerationRequest, Message, ModelInfo, SamplingParams, Usag
 
 STOPPED, BROKEN = "stopped", "broken off"
 _RESERVED = 4  # a quarter of the context, at most, stays free for the answer
-_REFILL = 2 / 3  # of the room: turns go in bulk, because each time the whole prompt is computed anew
-_FIRST_GUESS = 0.3  # tokens for a character, until the model has counted a prompt
+_REFILL = (
+    2 / 3
+)  # of the context: many turns are dropped at once, because each time the whole prompt is computed again
+_FIRST_GUESS = 0.3  # tokens per character, until the model has counted a prompt
 
 
 class Turn(msgspec.Struct, omit_defaults=True):
@@ -32,7 +34,9 @@ class Turn(msgspec.Struct, omit_defaults=True):
 
 
 class Conversation:
-    """The turns of a chat. Old turns are left out of requests when the context is full; they are never forgotten."""
+    """The turns of a chat. Old turns are left out of requests when the context is full, but they stay in the
+    conversation.
+    """
 
     def __init__(self, system: str | None = None) -> None:
         self.system = system
@@ -42,11 +46,11 @@ class Conversation:
         self._tokens_per_character = _FIRST_GUESS
 
     def reset(self) -> None:
-        """Forget all turns."""
+        """Delete all turns."""
         self.turns, self.first = [], 0
 
     def undo(self) -> Turn | None:
-        """Take the last turn away, and return it."""
+        """Remove the last turn, and return it."""
         turn = self.turns.pop() if self.turns else None
         self.first = min(self.first, len(self.turns))
         return turn

@@ -1,4 +1,4 @@
-"""The loop of a chat: asks for a line, and has it answered or done, until the user leaves."""
+"""The loop of a chat: reads a line, and answers or executes it, until the user leaves."""
 
 from __future__ import annotations
 

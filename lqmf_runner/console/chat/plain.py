@@ -1,4 +1,4 @@
-"""One question, or a script, or what is piped in: answers are plain text on standard output."""
+"""One question, a script, or piped input: answers are plain text on standard output."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def run_chat(context: RunContext) -> int:
             chat = PlainChat(engine, sampling, system)
             if turns:
                 runner.run(play(chat, turns))
-            else:  # piped input is read after the load: what writes it works meanwhile
+            else:  # piped input is read after the load: its writer works in the meantime
                 message = _piped() if mode.message is None else mode.message
                 runner.run(chat.answer(message, as_json=mode.json))
         finally:
@@ -83,5 +83,5 @@ def _target(context: RunContext) -> Target:
 
 
 def _is_terminal() -> bool:
-    """Whether somebody types and reads here."""
+    """Whether input and output are a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,4 @@
-"""Conversations in files, and the folder where chats keep what they have typed and saved."""
+"""Conversations in files, and the folder of the chats' input history and saved conversations."""
 
 from __future__ import annotations
 

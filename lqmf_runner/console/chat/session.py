@@ -94,11 +94,11 @@ class ChatSession:
         return bool(self._asked or self.conversation.turns)
 
     async def go_on(self) -> None:
-        """Go on with the last answer."""
+        """Continue the last answer."""
         await self._answer()
 
     def take_back(self) -> Turn | None:
-        """Take the last turn away, and return it. Until something else is asked, it can be asked again."""
+        """Remove the last turn, and return it. Until another question, it can be asked again."""
         turn = self.conversation.undo()
         if turn is not None:
             self._asked, self.usage = turn.user, None
@@ -211,7 +211,7 @@ class ChatSession:
         return engine
 
     async def replace_engine(self, name: str | None) -> None:
-        """Change to another model. If it cannot be loaded, the one there is stays."""
+        """Change to another model. If it cannot be loaded, the present one stays."""
         engine = await self.load(name)
         await self.engine.close()
         self.engine = engine
@@ -233,12 +233,12 @@ class ChatSession:
         )
 
     def _keep_last(self) -> None:
-        """Keep the conversation as the last one, so that `/load last` brings it back."""
+        """Save the conversation as the last one, so `/load last` restores it."""
         with contextlib.suppress(LqmfError):
             saved.save(saved.place(saved.LAST), self.as_saved())
 
     def take_up(self, chat: SavedChat) -> None:
-        """Go on with a saved conversation, with the model and the settings of now."""
+        """Continue a saved conversation with the present model and settings."""
         self.conversation = Conversation(chat.system)
         self.conversation.turns = chat.turns
         self.usage, self._asked = None, ""
