@@ -123,9 +123,8 @@ def _request(step: Step, setting: Setting, *requests: Request, **more: Any) -> C
 def _curl(setting: Setting, request: Request) -> str:
     """The request in a shell. The key is not shown: the shell takes it from where the console has it."""
     verb = [] if request.method == "GET" or request.body is not None else ["-X", request.method]
-    insecure = (
-        ["-k"] if setting.server.startswith("https:") else []
-    )  # the server's certificate is self-signed
+    # The server's certificate is self-signed.
+    insecure = ["-k"] if setting.server.startswith("https:") else []
     key = f' -H "Authorization: Bearer {setting.key}"' if setting.key else ""
     curl = f"{shlex.join(['curl', *insecure, *verb])}{key} {shlex.quote(setting.server + request.path)}"
     if request.body is None:

@@ -8,9 +8,8 @@ from ...types import GenerationRequest, Message, ModelInfo, SamplingParams, Usag
 
 STOPPED, BROKEN = "stopped", "broken off"
 _RESERVED = 4  # a quarter of the context, at most, stays free for the answer
-_REFILL = (
-    2 / 3
-)  # of the context: many turns are dropped at once, because each time the whole prompt is computed again
+# Of the context. Many turns are dropped at once, because each time the whole prompt is computed again.
+_REFILL = 2 / 3
 _FIRST_GUESS = 0.3  # tokens per character, until the model has counted a prompt
 
 
