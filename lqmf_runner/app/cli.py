@@ -76,7 +76,7 @@ def _run(args: list[str]) -> int:
         return _help(args)
     if args[0] == "--completion":
         return _complete(args)
-    if "--version" in before_text:
+    if "--version" in before_text or args in (["version"], ["-v"], ["-V"]):
         print(f"lqmf-runner {__version__}")
         return 0
     signal.signal(signal.SIGTERM, end_like_ctrl_c)

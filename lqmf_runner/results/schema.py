@@ -16,6 +16,8 @@ from .quality import HeuristicScore, Quality
 from .verdict import Verdict
 
 SCHEMA_VERSION = 1
+ENDED_BY_USER = "interrupted"
+"""The `error` of a model and the `reason` of a run that the user ended early."""
 
 
 class Summary(msgspec.Struct, frozen=True):

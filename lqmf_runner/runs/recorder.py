@@ -18,7 +18,7 @@ from ..results.broken import BUSY_CORES, LEAST_HEURISTIC, why_broken
 from ..results.files import write_results
 from ..results.lineage import why_uncounted
 from ..results.quality import Quality
-from ..results.schema import LoadResult, ModelResult, RampResult, Results
+from ..results.schema import ENDED_BY_USER, LoadResult, ModelResult, RampResult, Results
 from ..results.times import now
 from ..types import MemoryUse, ModelInfo, ModelSpec
 
@@ -141,7 +141,7 @@ class ModelRecorder:
 
     def interrupted(self) -> None:
         """The user ended the model's run early. Earlier measurements are kept."""
-        self.result.error = "interrupted"
+        self.result.error = ENDED_BY_USER
 
 
 class RunRecorder:
@@ -185,7 +185,7 @@ class RunRecorder:
 
     def interrupted(self) -> None:
         """The user ended the run early."""
-        self.results.run.reason, self.results.run.finished_at = "interrupted", now()
+        self.results.run.reason, self.results.run.finished_at = ENDED_BY_USER, now()
         self.save()
 
     def save(self) -> None:

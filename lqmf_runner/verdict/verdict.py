@@ -12,7 +12,7 @@ import msgspec
 
 from ..config import VerdictConfig
 from ..results.lineage import grid_of
-from ..results.schema import ModelResult
+from ..results.schema import ENDED_BY_USER, ModelResult
 from ..results.verdict import ModelVerdict, Verdict
 from .candidates import candidate, verdict_concurrency
 from .ranking import DIMENSIONS, Candidate, Ranked, dimension_sources, missing, pareto_front, rank
@@ -103,7 +103,12 @@ def _model_verdicts(case: Case) -> list[ModelVerdict]:
             )
         )
     verdicts += [
-        ModelVerdict(name=c.name, qualifies=False, error=c.error, why=f"failed: {c.error}")
+        ModelVerdict(
+            name=c.name,
+            qualifies=False,
+            error=c.error,
+            why=ENDED_BY_USER if c.error == ENDED_BY_USER else f"failed: {c.error}",
+        )
         for c in case.failed
     ]
     return verdicts

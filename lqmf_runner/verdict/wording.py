@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..config import VerdictConfig
 from ..results.broken import BUSY_CORES, LEAST_HEURISTIC
 from ..results.metrics import METRICS, NOISE_Z, Metric, bounds
+from ..results.schema import ENDED_BY_USER
 from .ranking import DIMENSIONS, ENOUGH_REQUESTS, Candidate, Measure, Ranked, missing
 
 OTHERS = 5  # number of other models that get a sentence
@@ -90,7 +91,12 @@ def sentences(case: Case) -> list[str]:
 
 def cautions(case: Case) -> list[str]:
     """What failed, was not measured, or is within noise."""
-    said = [f"{candidate.name} failed and is not judged: {candidate.error}" for candidate in case.failed]
+    said = [
+        f"{failed.name} was interrupted and is not judged"
+        if failed.error == ENDED_BY_USER
+        else f"{failed.name} failed and is not judged: {failed.error}"
+        for failed in case.failed
+    ]
     said += [
         _unknown(case, name)
         for name in DIMENSIONS

@@ -73,8 +73,9 @@ def test_help_and_the_front_import_nothing_heavy() -> None:
     assert "HEAVY [] []" in result.stdout
 
 
-def test_version(run_program: Run) -> None:
-    assert run_program("--version").stdout == f"lqmf-runner {__version__}\n"
+@pytest.mark.parametrize("word", ["--version", "-v", "version"])
+def test_version(run_program: Run, word: str) -> None:
+    assert run_program(word).stdout == f"lqmf-runner {__version__}\n"
 
 
 def test_options_may_stand_anywhere(run_program: Run) -> None:

@@ -112,6 +112,7 @@ def test_ctrl_c_leaves_a_verdict_over_the_models_that_were_done(comparison: Comp
     assert (results.run.status, results.run.reason) == ("partial", "interrupted")
     assert results.verdict is not None
     assert [(m.name, m.error) for m in results.verdict.models] == [("a", None), ("b", "interrupted")]
+    assert results.verdict.cautions[0] == "b was interrupted and is not judged"
     assert results.verdict.winner == "a"
     assert all(engine.closed for engine in comparison.engines)
     assert {p.name for p in comparison.folder.iterdir()} >= {"results.json", "requests.jsonl", "report.html"}
