@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from ...config import ServerConfig
 from ...engine import EngineClient, load_engine
@@ -23,7 +24,7 @@ from .catalog import Catalog, identity
 from .growth import Growth
 from .pooled_model import READY, LoadedName, PooledModel
 from .restarts import Restarts, between_tries
-from .scaling import check_count, follow, follows, present, room_mb, spec_with_replicas
+from .scaling import check_count, follow, follows, load_replicas, present, room_mb, spec_with_replicas
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class ModelPool:
         self._background: set[asyncio.Task[None]] = set()
         self._restarts = Restarts(self._start_load)
         self._uses = 0
-        self._growth = Growth(lambda: self.models, config, self._evict)
+        self._growth = Growth(lambda: self.models, config, self._remove)
         self._closed = False
 
     @property
@@ -153,7 +154,7 @@ class ModelPool:
         replaced by workers that have a share of them each.
 
         Raises:
-            ConflictError: it cannot have so many.
+            ConflictError: it cannot have so many, or another number was asked for meanwhile.
             DoesNotFitError: there is no room for them.
             LqmfError: as of `load`, or what a start failed with; the replicas are then those that there were.
         """
@@ -161,11 +162,9 @@ class ModelPool:
         with self.keeping([model]):
             engine = await self._engine(model)
             check_count(model, count)
-            model.wish = count
-            if engine.replicas() and count < present(
-                engine
-            ):  # needs no room, and waits for no start under way
-                await engine.scale(count)
+            model.want(count)
+            if engine.replicas() and count < present(engine):
+                await engine.scale(count)  # which needs no room, and does not wait for starts
                 await self._scaled(model, count)
                 return model
             async with model.scaling:
@@ -183,7 +182,7 @@ class ModelPool:
         finally:
             for model in models:
                 model.kept -= 1
-                self._touch(model)  # its time of being idle begins now
+                self._touch(model)
 
     async def close(self) -> None:
         """Unload everything."""
@@ -274,7 +273,7 @@ class ModelPool:
             model.following = asyncio.create_task(follow(model, lambda count: self.scale(model.name, count)))
         log.info("%s is loaded, %.0f MB", model.name, model.memory_mb)
         for other in evicted:
-            self._in_background(self._remove(other))
+            self._remove(other)
         self._touch(model)
 
     async def _scale(self, model: PooledModel, count: int) -> None:
@@ -296,7 +295,7 @@ class ModelPool:
 
     async def _replace(self, model: PooledModel, old: EngineClient, count: int) -> None:
         """Load the model as `count` replicas. They take the place of its worker, which ends when nobody uses it."""
-        new = await self._load(spec_with_replicas(model.spec, count), None)
+        new = await load_replicas(model, lambda spec: self._load(spec, None), count)
         if model.engine is not old:
             await new.close()
             raise UnavailableError(f"{model.name} has ended while its replicas were started")
@@ -331,7 +330,7 @@ class ModelPool:
     def _expire(self, model: PooledModel) -> None:
         if model.evictable and self._models.get(model.name) is model:
             log.info("%s was idle for %g s and is unloaded", model.name, model.keep_alive_s)
-            self._in_background(self._evict(model))
+            self._remove(model)
 
     def _forget(self, model: PooledModel) -> None:
         for name in model.names:
@@ -347,14 +346,12 @@ class ModelPool:
             del self._models[name]
         return name not in self._models
 
-    def _evict(self, model: PooledModel) -> Awaitable[None]:
-        """Remove the model from the pool at once. Its process has ended when the result was awaited."""
+    def _remove(self, model: PooledModel) -> Awaitable[None]:
+        """Remove the model from the pool at once, and end its process, whether or not that is waited for."""
         self._forget(model)
-        return self._remove(model)
+        return asyncio.shield(self._in_background(self._end(model)))
 
-    async def _remove(self, model: PooledModel) -> None:
-        """Remove the model from the pool and end its process."""
-        self._forget(model)
+    async def _end(self, model: PooledModel) -> None:
         self._restarts.cancel(model)
         if model.following is not None:
             model.following.cancel()
@@ -369,10 +366,11 @@ class ModelPool:
         if engines:
             log.info("%s is unloaded", model.name)
 
-    def _in_background(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     def _lost(self, model: PooledModel, engine: EngineClient, error: LqmfError) -> None:
         """Start an engine again that died. Its requests have failed by themselves."""

@@ -39,6 +39,7 @@ class PooledModel:
         kept: blocks that hold it in the pool (`ModelPool.keeping`), which may overlap.
         scaling: held while the number of replicas changes.
         wish: the number of replicas that was asked for last.
+        replacing: the load of replicas that are to take the place of its one worker.
         following: the task that changes it with the queue.
     """
 
@@ -72,6 +73,7 @@ class PooledModel:
     kept: int = 0
     scaling: asyncio.Lock = field(default_factory=asyncio.Lock)
     wish: int = 0
+    replacing: asyncio.Future[EngineClient] | None = None
     following: asyncio.Task[None] | None = None
 
     @property
@@ -99,7 +101,7 @@ class PooledModel:
         return wait
 
     @contextlib.contextmanager
-    def used_by_request(self, engine: EngineClient, close: Callable[[], None]) -> Iterator[None]:
+    def used_by_request(self, engine: EngineClient, close: Callable[[], object]) -> Iterator[None]:
         """Count a request of an engine. One that was replaced is closed after the last of them."""
         self.using[engine] += 1
         try:
@@ -161,6 +163,12 @@ class PooledModel:
     def tokens_per_second(self) -> float:
         """Tokens after the first by the time they took, over all requests."""
         return self.decode_tokens / self.decode_s if self.decode_s else 0.0
+
+    def want(self, count: int) -> None:
+        """Take the number of replicas that is asked for now. A load for another number is given up."""
+        if self.replacing is not None and count != self.wish:
+            self.replacing.cancel()
+        self.wish = count
 
     async def measure(self, engine: EngineClient) -> None:
         """Take what its engine uses now."""

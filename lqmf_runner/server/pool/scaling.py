@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from ...engine import EngineClient
+from ...engine.replicas.fleet import check_last_wish
 from ...errors import ConflictError, LqmfError
 from ...formats import is_endpoint
 from ...types import ModelSpec
@@ -54,6 +56,31 @@ def room_mb(model: PooledModel, engine: EngineClient, count: int) -> float:
 def spec_with_replicas(spec: ModelSpec, count: int) -> ModelSpec:
     """The spec of a load that starts so many."""
     return msgspec.structs.replace(spec, placement=msgspec.structs.replace(spec.placement, replicas=count))
+
+
+async def load_replicas(
+    model: PooledModel, load: Callable[[ModelSpec], Awaitable[EngineClient]], count: int
+) -> EngineClient:
+    """Load so many replicas beside the model's worker, as long as that is the number that is wanted.
+
+    Raises:
+        ConflictError: another number was asked for meanwhile.
+        LqmfError: what the load failed with.
+    """
+    while True:
+        loading = model.replacing = asyncio.ensure_future(load(spec_with_replicas(model.spec, count)))
+        try:
+            await asyncio.wait({loading})
+        except asyncio.CancelledError:
+            loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, LqmfError):
+                await (await loading).close()  # it was there at this moment
+            raise
+        finally:
+            model.replacing = None
+        if not loading.cancelled():
+            return loading.result()
+        check_last_wish(model.name, count, model.wish)
 
 
 async def follow(model: PooledModel, scale: Callable[[int], Awaitable[object]]) -> None:

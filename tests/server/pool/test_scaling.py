@@ -208,28 +208,6 @@ def test_a_model_that_is_still_loading_is_scaled_when_it_is_loaded(replicas):
     run(test, Placement(replicas=replicas))
 
 
-def test_fewer_replicas_do_not_wait_for_those_that_are_being_started():
-    async def test(world: World) -> None:
-        model = await world.pool.load("m")
-        world.starts.load_s = 100.0
-        more = asyncio.create_task(world.pool.scale("m", 4))
-        await asyncio.sleep(1)
-        assert world.states == ["ready"] * 2 + ["starting"] * 2
-        later = asyncio.create_task(world.pool.scale("m", 6))  # waits for the first
-        await asyncio.sleep(1)
-        began = world.clock()
-        await world.pool.scale("m", 1)
-        assert world.clock() - began < 1
-        for scaling, count in ((more, 4), (later, 6)):
-            with pytest.raises(ConflictError, match=f"was set to 1 while it was being set to {count}"):
-                await scaling
-        await asyncio.sleep(0.1)
-        assert (world.states, model.spec.placement.replicas) == (["ready"], 1)
-        assert len(world.starts.engines) == 2
-
-    run(test, Placement(replicas=2))
-
-
 def test_a_scale_that_waits_for_another_one_is_told_of_an_unload():
     async def test(world: World) -> None:
         await world.pool.load("m")
