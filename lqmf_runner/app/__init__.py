@@ -1,4 +1,4 @@
-"""The edge to the user and to Hydra: command line, composition, error wording."""
+"""The interface to the user and to Hydra: command line, composition, error messages."""
 
 import sys
 from pathlib import Path

@@ -177,7 +177,9 @@ def _split(value: str) -> list[str] | None:
 
 
 def _read(key: str, value: str) -> str:
-    """The text itself, or what the file in `@file` or the standard input (`-`) holds without its last line end."""
+    """The text itself, or the content of the file in `@file` or of the standard input (`-`) without its last line
+    end.
+    """
     if value != "-" and not (value[:1] == "@" and len(value) > 1):
         return value
     name = value[1:]

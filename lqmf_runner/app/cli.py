@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
-    if args[:1] == ["--complete"]:  # before --help, which is a word that may be completed
+    if args[:1] == ["--complete"]:  # before --help, because that word may be completed
         return _complete(args)
     args = mode_first(args)
     if args[:1] == ["help"]:

@@ -12,7 +12,7 @@ from .conf import conf_names
 from .options import flags, is_switch
 from .words import ALIASES, LINES
 
-# Each asks the program itself: `lqmf --complete <words before the cursor> <the word that is typed>`.
+# Each calls the program: `lqmf --complete <words before the cursor> <the word that is typed>`.
 SCRIPTS = {
     "bash": """_lqmf() {
     local IFS=$'\\n'
@@ -41,7 +41,7 @@ def completion_script(shell: str) -> str:
 
 
 def candidates(words: Sequence[str]) -> list[str]:
-    """What the last of the words may become; nothing where it is a file or a text."""
+    """The completions of the last word; empty if it is a file or a text."""
     *before, typed = words or [""]
     if not before:
         found = [*MODES, *ALIASES]
@@ -59,7 +59,7 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 
 def _models(mode: str, before: Sequence[str]) -> list[str]:
-    """The names of models, where one may stand."""
+    """The names of models, if a model can follow."""
     given = [word for word in before if not word.startswith("-")]
     line = LINES.get(mode, "")
     if "model" not in line or (given and "..." not in line):

@@ -34,11 +34,11 @@ Say = Callable[[str], None]
 
 
 def say_nothing(note: str) -> None:
-    """Nobody is to know."""
+    """Ignores the line."""
 
 
 class Tracker(Protocol):
-    """Where runs are kept for comparison."""
+    """Stores runs for comparison."""
 
     def send(self, folder: Path, say: Say = say_nothing) -> str | None:
         """Send a finished run's folder; returns the id it got, and writes it to the folder's results.json.
@@ -49,14 +49,14 @@ class Tracker(Protocol):
 
 
 class NullTracker:
-    """Keeps nothing."""
+    """Stores nothing."""
 
     def send(self, folder: Path, say: Say = say_nothing) -> None:
         """Do nothing."""
 
 
 class MlflowTracker:
-    """MLflow: a SQLite file with a folder of artifacts beside it, a PostgreSQL database, or a server."""
+    """MLflow: a SQLite file with a folder of artifacts, a PostgreSQL database, or a server."""
 
     def __init__(self, config: TrackingConfig, *, timeout_s: int = TIMEOUT_S) -> None:
         self._config = config
@@ -116,7 +116,7 @@ def run_child(
     ]  # fmt: skip
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    # The URI may hold a password, and a command line is there for everyone to see.
+    # The URI may contain a password, and all users can read command lines.
     environment = {**os.environ, URI_VARIABLE: config.uri, "PYTHONPATH": path}
     try:
         child = subprocess.run(
@@ -147,14 +147,14 @@ def _said(text: str, mark: str) -> str:
 
 
 def _last_words(child: subprocess.CompletedProcess[str]) -> str:
-    """How a sender ended that could not say why."""
+    """A description of the end of a sender that gave no reason itself."""
     lines = redact_text(child.stderr).split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"the sender ended with exit code {child.returncode}{f': {last[:200]}' if last else ''}"
 
 
 def is_server(uri: str) -> bool:
-    """Whether this names an MLflow server, which keeps artifacts where it likes."""
+    """Whether this is the address of an MLflow server, which chooses the place of artifacts."""
     return uri.startswith(("http://", "https://", "databricks"))
 
 
@@ -164,7 +164,7 @@ def is_postgres(uri: str) -> bool:
 
 
 def check_driver(config: TrackingConfig) -> None:
-    """Find out before a run, and not at its end, that the database cannot be spoken to.
+    """Check before a run, not at its end, that the database driver is installed.
 
     Raises:
         MissingDependencyError: the package that does it is not installed.

@@ -1,4 +1,4 @@
-"""Where a store keeps artifacts, and whether what this machine writes is where the other machines look.
+"""The place of a store's artifacts, and whether all machines that use the store have it.
 
 A database holds no files. MLflow keeps those of its runs in the place that was named when the experiment was made. If
 that is a folder, every machine writes into its own folder of that name, and nobody notices. So the first to come
@@ -34,7 +34,7 @@ def artifact_location(config: TrackingConfig) -> str | None:
 
 
 def artifact_note(client: MlflowClient, config: TrackingConfig, experiment: str) -> str:
-    """What a user has to know of where the artifacts of a run go; empty if all machines that use the store have them.
+    """A note for the user about the place of a run's artifacts; empty if all machines that use the store have it.
 
     A SQLite file is one machine's, and so is its folder of artifacts.
     """
@@ -47,7 +47,7 @@ def artifact_note(client: MlflowClient, config: TrackingConfig, experiment: str)
     with locked_database(config):
         shared = _same_mark(client, experiment, folder)
     if is_server(config.uri) and urlsplit(config.uri).hostname not in _LOOPBACK:
-        shared = False  # the server does not take files, and shows those of its own disk
+        shared = False  # the server does not accept files, and shows those of its own disk
     if shared:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Reaching MLflow: a client whose errors are ours, and the experiment."""
+"""The connection to MLflow: a client whose errors are ours, and the experiment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def import_client() -> None:
 
 @contextlib.contextmanager
 def connected(config: TrackingConfig) -> Iterator[MlflowClient]:
-    """A client; MLflow's errors become ours."""
+    """A client whose errors are translated to ours."""
     import_client()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -52,7 +52,7 @@ def connected(config: TrackingConfig) -> Iterator[MlflowClient]:
 
 @contextlib.contextmanager
 def unless_deleted(client: MlflowClient, run_id: str) -> Iterator[None]:
-    """Let pass that a run cannot be changed because somebody else has deleted it."""
+    """Ignore that a run cannot be changed because somebody else has deleted it."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -115,7 +115,7 @@ def _mlflow(config: TrackingConfig) -> str:
 
 
 def _why(error: Exception) -> str:
-    """An error in a few words: MLflow's own quote the whole chain of causes."""
+    """A short form of an error: MLflow's own quote the whole chain of causes."""
     text = database_words(error)
     if "Max retries exceeded" in text:
         return "it cannot be reached" if "timed out" not in text else "it does not answer"

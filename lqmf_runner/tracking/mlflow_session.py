@@ -44,7 +44,7 @@ def is_session(folder: Path) -> bool:
 
 
 def send_session(folder: Path, config: TrackingConfig, say: Say = say_nothing) -> str:
-    """Send what is new of a session; returns the id of its MLflow run.
+    """Send the new part of a session; returns the id of its MLflow run.
 
     Raises:
         TrackingError: MLflow refused, or cannot be reached. What was sent is not sent again.
@@ -63,7 +63,7 @@ def send_session(folder: Path, config: TrackingConfig, say: Say = say_nothing) -
 
 
 def _begin_run(client: MlflowClient, experiment: str, session: Session, folder: Path) -> SentSession:
-    """The session's run. One that a sender has made, and did not live to note, is taken up."""
+    """The session's run. A run that an earlier sender made and did not record is reused."""
     from mlflow.entities import Param
 
     tags = {"mode": "serve", "lqmf.run_id": session.id, "command": redact_text(session.command)}
@@ -108,7 +108,7 @@ def _send_summaries(client: MlflowClient, folder: Path, sent: SentSession) -> No
 
 
 def _register(client: MlflowClient, folder: Path, sent: SentSession) -> None:
-    """Note which weights have answered. A server without a registry costs nothing."""
+    """Register the weights that have answered. A server without a registry is not an error."""
     from mlflow.exceptions import MlflowException
 
     path = folder / WEIGHTS_NAME
@@ -121,7 +121,7 @@ def _register(client: MlflowClient, folder: Path, sent: SentSession) -> None:
 def _send_traces(
     client: MlflowClient, folder: Path, sent: SentSession, config: TrackingConfig, experiment: str
 ) -> None:
-    """What does not get through in time is sent with the next summary, or by hand."""
+    """Send traces. Those that are not sent in time go with the next summary, or by hand."""
     path = folder / TRACES_NAME
     if not path.exists() or path.stat().st_size == sent.traces:
         return
@@ -134,4 +134,4 @@ def _send_traces(
 
 
 def _write_sent(folder: Path, sent: SentSession) -> None:
-    write_whole(folder / SENT_NAME, msgspec.json.encode(sent))  # a torn one would send everything twice
+    write_whole(folder / SENT_NAME, msgspec.json.encode(sent))  # if incomplete, all would be sent twice

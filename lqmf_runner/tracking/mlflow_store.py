@@ -58,7 +58,7 @@ def send_folder(folder: Path, config: TrackingConfig, say: Say = say_nothing) ->
         TrackingError: MLflow refused, or cannot be reached.
     """
     results = read_results(folder)
-    import_client()  # which takes seconds, in which others need not wait
+    import_client()  # it takes seconds; others need not wait meanwhile
     # Jobs of a sweep may end at the same time: one makes the store and the parent run, the others find them.
     with locked_store(config, folder.parent), connected(config) as client:
         sender = _Sender(client, folder, results)
@@ -185,7 +185,7 @@ class _Sender:
                     self._client.set_tag(top, key, text)
             else:
                 top = self._make(experiment, results.run.name, params, only, parent=sweep)
-            if only is None and not results.run.compares:  # else they are in MLflow as what they were
+            if only is None and not results.run.compares:  # otherwise MLflow keeps their old state
                 shared = {
                     k: v for k, v in params.items() if not k.startswith(("model.", "models", "backend."))
                 }
@@ -194,7 +194,7 @@ class _Sender:
             results.run.mlflow_run_id = top
             self._log_files(top)
             self._end_run(top)
-            # An MLflow client repeats a request whose answer did not come, and the server may have made both runs.
+            # An MLflow client repeats a request without an answer, so the server may have made two runs.
             self._delete(experiment, f"tags.`lqmf.run_id` = '{results.run.id}'", but=self._made)
             write_results(results, self._folder)
         except BaseException:
@@ -246,11 +246,11 @@ class _Sender:
         return run_id
 
     def _title(self, name: str, model: ModelResult | None) -> str:
-        """ "benchmark smollm2 GGUF Q4_1": what a list of runs can be read by."""
+        """The name of the run in lists: "benchmark smollm2 GGUF Q4_1"."""
         return " ".join([self._results.run.mode, name, *([format_name(model)] if model else [])])
 
     def _conclusion(self, model: ModelResult | None) -> dict[str, str]:
-        """The tags that tell how it came out: the table as the description, and of several models the verdict."""
+        """The tags of the result: the table as the description, and of several models the verdict."""
         short = in_short(self._results, model)
         tags = {"mlflow.note.content": short + render_markdown(summary_document(self._results, model))}
         if model is None and self._results.verdict is not None:
@@ -305,7 +305,7 @@ class _Sender:
                 self._client.log_artifact(run_id, str(entry))
 
     def _register(self) -> None:
-        """Bring the registry up to date. The run is complete by now: a server without a registry costs nothing."""
+        """Update the registry. The run is complete by now: a server without a registry is not an error."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -316,7 +316,7 @@ class _Sender:
             return
 
     def _sweep(self, experiment: str) -> str | None:
-        """The parent run of the sweep that this run is one job of; made by the first job that comes by."""
+        """The parent run of this job's sweep, made by the first job."""
         if self._results.run.sweep is None:
             return None
         if self._parents(experiment):
@@ -353,7 +353,7 @@ class _Sender:
         return keep
 
     def _supersede(self, experiment: str, sweep: str, top: str) -> None:
-        """Delete what this job has left before it was run again."""
+        """Delete the run of an earlier attempt of this job."""
         job = _quotable(self._folder.name)
         earlier = self._client.search_runs(
             [experiment], f"tags.`mlflow.parentRunId` = '{sweep}' and tags.`lqmf.job` = '{job}'"
@@ -382,7 +382,7 @@ class _Sender:
 
 
 def _quotable(text: str) -> str:
-    """The text for a filter of MLflow, which knows no escapes."""
+    """The text for a filter of MLflow, which has no escapes."""
     return text.replace("'", "")
 
 

@@ -40,7 +40,7 @@ def send_traces(
             sent = [_send(trace, experiment, run_id) for trace in decode_lines(lines, RequestTrace)]
             mlflow.flush_trace_async_logging()
             if sent:
-                client.get_trace(sent[-1])  # what goes wrong on the way is only logged; this fails then
+                client.get_trace(sent[-1])  # errors of the transfer are only logged; then this fails
             start += sum(map(len, lines))
             yield start
 
@@ -67,7 +67,7 @@ def _send(trace: RequestTrace, experiment: str, run_id: str) -> str:
 
 
 def _add_phases(root: LiveSpan, trace: RequestTrace) -> None:
-    """Spans of what the engine did, laid around the first token: waiting and the prompt before it, decoding after."""
+    """Spans of the engine's phases around the first token: queue and prefill before it, decode after it."""
     import mlflow
 
     if not trace.first_token_s:

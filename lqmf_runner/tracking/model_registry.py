@@ -39,7 +39,7 @@ _PAGE = 100
 
 
 def register_model(client: MlflowClient, run_id: str, model: ModelResult, setting: Mapping[str, str]) -> None:
-    """Note that a run has measured these weights. `setting` are the tags that say how and where.
+    """Register that a run has measured these weights. `setting` are tags with the conditions.
 
     Raises:
         MlflowException: the store has no registry, or refuses.
@@ -67,7 +67,7 @@ def register_model(client: MlflowClient, run_id: str, model: ModelResult, settin
 
 
 def register_served(client: MlflowClient, run_id: str, weights: Weights) -> None:
-    """Note that a server has answered with these weights.
+    """Register that a server has answered with these weights.
 
     Raises:
         MlflowException: the store has no registry, or refuses.
@@ -168,7 +168,7 @@ def _move(
     except MlflowException as error:
         with contextlib.suppress(MlflowException):
             if _on(client, name, change.alias) == change.number:
-                return  # only the answer was lost
+                return  # the change was made, only the answer was lost
             client.set_registered_model_tag(name, tag, str(previous or ""))
         if error.error_code == "INVALID_PARAMETER_VALUE":
             raise UserInputError(
@@ -229,14 +229,14 @@ def _version_of(
     if version is None:
         source = client.get_run(run_id).info.artifact_uri
         return name, _create_version(client, name, source, run_id, description=description, tags=tags)
-    for key, value in tags.items():  # they may have been moved
+    for key, value in tags.items():  # the files may have been moved
         if version.tags.get(key) != value:
             client.set_model_version_tag(name, version.version, key, value)
     return name, version
 
 
 def _own_name(client: MlflowClient, weights: Weights) -> str:
-    """The name without the number, where `qwen@3` was measured and is that version; else the name as it is."""
+    """The name without the number, if `qwen@3` was measured and is that version; otherwise the name unchanged."""
     from mlflow.exceptions import MlflowException
 
     parts = split_reference(weights.name)
@@ -250,7 +250,7 @@ def _own_name(client: MlflowClient, weights: Weights) -> str:
 
 
 def _describe(weights: Weights) -> dict[str, str]:
-    """What is known of the weights, as tags."""
+    """The properties of the weights as tags."""
     known: dict[str, Any] = {
         "version": weights.digest,
         "format": weights.format,
@@ -313,7 +313,7 @@ def _create_version(
     made, refusal = None, None
     try:
         made = client.create_model_version(name, source, run_id, description=description, tags=tags)
-    except MlflowException as error:  # others took all the numbers that it tried
+    except MlflowException as error:  # other processes took all numbers that it tried
         refusal = error
     same = [
         version

@@ -1,4 +1,4 @@
-"""Past runs read back from MLflow as plain data, and the link to them in its page. Runs in the child process."""
+"""Reads past runs from MLflow as plain data, and makes the link to them in its page. Runs in the child process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def save_view(config: TrackingConfig) -> str:
         view = {
             "selectedColumns": [*columns, *(f"metrics.`{name}`" for name in metrics)],
             "searchFilter": f"tags.`{ROLE}` = '{ROLE_MODEL}'",
-            # By the start, the page would put runs below those that group them, folded up and without figures.
+            # Sorted by start, the page would show runs folded below their parents, without figures.
             "orderByKey": "attributes.end_time",
             "orderByAsc": False,
         }

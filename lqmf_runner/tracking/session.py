@@ -37,7 +37,7 @@ TIMEOUT_S = 30
 
 
 class Session(msgspec.Struct):
-    """What does not change; `started_at` in milliseconds since the epoch."""
+    """The constant data of a session; `started_at` in milliseconds since the epoch."""
 
     id: str
     name: str
@@ -70,7 +70,7 @@ def read_sent(folder: Path) -> SentSession | None:
 
 
 class SessionTracker:
-    """Keeps the summaries of one session, and has them sent.
+    """Writes the summaries of one session, and has them sent.
 
     Args:
         stats: the server's statistics, with `requests` and `models`.
@@ -122,7 +122,7 @@ class SessionTracker:
                 async with asyncio.timeout(self._interval_s):
                     await stop.wait()
             final, stats = stop.is_set(), self._stats()
-            # A server that nobody asked leaves no run behind.
+            # A server without requests leaves no run.
             if stats["requests"] > self._sent_requests or (final and self._sent_requests):
                 self._sent_requests = stats["requests"]
                 await self._send(SessionSummary(now_ms(), session_metrics(stats), final))
@@ -152,7 +152,7 @@ def session_metrics(stats: Mapping[str, Any]) -> dict[str, float]:
     found = dict(flatten({name: value for name, value in stats.items() if name != "models"}))
     for model, values in stats["models"].items():
         found |= {f"{model}/{name}": value for name, value in flatten(values)}
-    return {  # of `qwen@3` MLflow takes no @
+    return {  # MLflow does not accept the @ of `qwen@3`
         re.sub(r"[^\w\-. :/]", "_", name.replace("@", ":"))[:NAME_LENGTH]: float(value)
         for name, value in found.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -21,7 +21,7 @@ from ..install import install_line
 from ..redaction import redact_text
 from . import is_postgres
 
-_ADVISORY_KEY = 0x6C716D66  # "lqmf": any number that others do not take
+_ADVISORY_KEY = 0x6C716D66  # "lqmf": any number that others do not use
 _CONNECT_S = 5
 # A network's file system may have no locks, or none on folders.
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -29,7 +29,7 @@ _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EN
 
 @contextlib.contextmanager
 def locked_store(config: TrackingConfig, folder: Path) -> Iterator[None]:
-    """Hold a store of this machine against other processes of ours while a run is sent to it.
+    """Lock a local store against other processes of ours while a run is sent to it.
 
     A database or a server takes many at once, so that only runs from the same folder wait for each other there.
 
@@ -122,13 +122,13 @@ def locked_database(config: TrackingConfig) -> Iterator[None]:
         raise TrackingError(
             f"MLflow's database {redact_text(config.uri)} cannot be reached: {database_words(error)}"
         ) from None
-    with connection:  # closing it gives the lock back
+    with connection:  # closing it releases the lock
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_KEY})
         yield
 
 
 def database_words(error: Exception) -> str:
-    """What a database said, without the statement and the links that SQLAlchemy puts around it."""
+    """The message of a database, without the statement and the links that SQLAlchemy adds."""
     said = " ".join(str(error).partition("[SQL:")[0].partition("(Background on")[0].split())
     if said.startswith("(") and ") " in said:  # "(psycopg.OperationalError) connection failed: ..."
         said = said.partition(") ")[2]

@@ -1,4 +1,4 @@
-"""Which finished runs are not in MLflow although they were meant to be: it was down, or could not be reached."""
+"""Finished runs that should be in MLflow and are not, because it was unreachable."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ROLE, ROLE_MODEL, ROLE_GROUP = "lqmf.role", "model", "group"
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 5000, 250
 _ALWAYS = {"model.name", "mode.name", "prompts.name", "backend.format", "reference"}
 _NO_CONDITIONS = {"concurrency", "rate", "ramp", "heuristic", "repeats", "interleave", "tasks", "promote"}
-_APART = {"cache_dir", "decisions", "decision_set"}  # what the other figures of fidelity do not depend on
+_APART = {"cache_dir", "decisions", "decision_set"}  # the other figures of fidelity do not depend on them
 
 
 def run_params(config: Mapping[str, Any]) -> dict[str, str]:
@@ -82,7 +82,7 @@ def model_metrics(model: ModelResult) -> dict[str, float]:
 
 
 def system_params(system: SystemInfo) -> dict[str, str]:
-    """The machine, as params that runs can be filtered and grouped by."""
+    """The machine, as params for filters and groups."""
     known = {
         "cpu": system.cpu,
         "cores": system.cores,

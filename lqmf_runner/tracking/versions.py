@@ -1,4 +1,4 @@
-"""Versions of weights in MLflow's model registry, from the front's side: a child process does the work."""
+"""Versions of weights in MLflow's model registry, as used by the front: a child process does the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ConflictError, UserInputError
 from ..models.registered import WeightsVersion
 from . import TIMEOUT_S, run_child
 
-_WAIT_S = 0.2  # for another process that writes to the store
+_WAIT_S = 0.2  # waits for another process that writes to the store
 
 
 class AliasChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class AliasState(msgspec.Struct, frozen=True):
 
 
 def check_tracking(config: TrackingConfig) -> None:
-    """Refuse to look for versions where nothing is tracked.
+    """Refuse to look up versions if tracking is off.
 
     Raises:
         UserInputError: tracking is off.
