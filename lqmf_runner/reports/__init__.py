@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..install import install_line
 from ..results.files import RESULTS, read_config, read_judgements, read_requests, write_results, write_whole
 from ..results.schema import Results
 
@@ -43,7 +44,7 @@ def write_reports(results: Results, folder: Path) -> list[str]:
     try:
         plots = draw_plots(results, records)
     except ImportError as error:
-        problems.append(f"the plots could not be drawn: {error}")
+        problems.append(f"the plots could not be drawn: {error}; {install_line()}")
     for plot in plots:
         attempt(plot.name, lambda path, png=plot.png: write_whole(path, png))  # type: ignore[misc]
     blocks = run_document(

@@ -16,7 +16,13 @@ import pytest
 
 from lqmf_runner.engine import load_engine
 from lqmf_runner.engine.local import LocalEngine
-from lqmf_runner.errors import EngineLostError, InvalidRequestError, ModelUnusableError, UserInputError
+from lqmf_runner.errors import (
+    EngineLostError,
+    InvalidRequestError,
+    MissingDependencyError,
+    ModelUnusableError,
+    UserInputError,
+)
 from lqmf_runner.types import GenerationRequest, ModelSpec, SamplingParams
 
 from ..support.models.tiny import make_checkpoint, make_gguf
@@ -149,6 +155,28 @@ async def test_a_worker_whose_step_hangs_is_lost_if_that_is_asked_for(
             await _drain(stream)
         assert not engine.alive
     assert children() <= before
+
+
+HIDDEN = """
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, Hidden())
+"""
+"""A `sitecustomize` of a worker that has no torch."""
+
+
+async def test_a_worker_without_torch_says_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDDEN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    folder = make_checkpoint(tmp_path / "model")
+    with pytest.raises(MissingDependencyError, match="torch") as caught:
+        await load_engine(ModelSpec(name="m", format="transformers", path=str(folder), options={}))
+    assert "[transformers]" in str(caught.value.hint)
 
 
 async def test_a_load_that_is_given_up_leaves_no_process(gguf_file: Path) -> None:

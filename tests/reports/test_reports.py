@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import NoReturn
 
+import pytest
 from markdown_it import MarkdownIt
 
 from lqmf_runner.reports import write_reports
@@ -110,3 +112,16 @@ def test_a_full_disk_costs_only_what_does_not_fit(tmp_path: Path) -> None:
     assert all(path.stat().st_size < 15_000 and path.stat().st_size for path in tmp_path.iterdir()), (
         "no halves"
     )
+
+
+def test_a_missing_package_costs_the_plots_and_says_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_package(*_: object) -> NoReturn:
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+
+    monkeypatch.setattr("lqmf_runner.reports.plots.draw_plots", no_package)
+    (problem,) = write(tmp_path, sample_results(sample_model("a")))
+    assert "No module named 'matplotlib'" in problem
+    assert "pip install" in problem
+    assert (tmp_path / "report.html").exists()

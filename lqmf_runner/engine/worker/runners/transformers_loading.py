@@ -57,7 +57,7 @@ def load_model(
         raise DoesNotFitError(f"'{spec.name}' does not fit in memory", hint="unload another model") from error
     except ImportError as error:
         raise MissingDependencyError(
-            f"'{spec.name}' needs a package that is not installed: {error}",
+            f"'{spec.name}' needs a package that is not installed: {error.name or error}",
             hint=get_format(spec.format).install,
         ) from error
     except LqmfError:
