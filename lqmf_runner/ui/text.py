@@ -1,4 +1,4 @@
-"""Text of models and users as Markdown that holds no markup: tags and pictures are shown as they were written."""
+"""Text as Markdown that holds no markup: of models with tags and pictures as they were written, of users as typed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|!\[")
 _MARKUP_OR_CODE = re.compile(rf"{_MARKUP.pattern}|[`~]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", "![": "&#33;[", "`": "&#96;", "~": "&#126;"}
 _ESCAPED = {escape: text for text, escape in _ESCAPES.items()}
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+_INDENTS = re.compile(r"^ |(?<= ) ", re.M)  # blanks that a page would leave out
+_REFERENCE = re.compile(r"&#(\d+);|&nbsp;|&emsp;")
+_BLANKS = {"&nbsp;": " ", "&emsp;": "\t"}
 _PLAIN_PATH = re.compile(r"/[\w./-]+", re.ASCII)
 _ESCAPE = re.compile("|".join(map(re.escape, _ESCAPED)))
 
@@ -38,6 +42,18 @@ def as_markdown(text: str) -> str:
 def from_markdown(shown: str) -> str:
     """The text again: `from_markdown(as_markdown(text)) == text`."""
     return _outside_code(shown, lambda part: _ESCAPE.sub(lambda found: _ESCAPED[found[0]], part))
+
+
+@functools.lru_cache(maxsize=256)
+def as_typed(text: str) -> str:
+    """The text as Markdown that shows it as it was typed: nothing in it is read as Markdown."""
+    shown = _PUNCTUATION.sub(lambda sign: f"&#{ord(sign[0])};", text)
+    return _INDENTS.sub("&nbsp;", shown).replace("\t", "&emsp;")
+
+
+def from_typed(shown: str) -> str:
+    """The text again: `from_typed(as_typed(text)) == text`."""
+    return _REFERENCE.sub(lambda found: chr(int(found[1])) if found[1] else _BLANKS[found[0]], shown)
 
 
 def command(*words: str) -> str:

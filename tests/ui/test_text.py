@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import shlex
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from lqmf_runner.ui.text import as_markdown, code_block, command, from_markdown, run_setting
+from lqmf_runner.ui.text import (
+    as_markdown,
+    as_typed,
+    code_block,
+    command,
+    from_markdown,
+    from_typed,
+    run_setting,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +48,18 @@ def test_markup_is_text_and_code_stays(text: str, shown: str):
 @given(st.text(alphabet="`~<>&![]\\\n a;lt-|>#9$", max_size=60))
 def test_a_text_comes_back(text: str):
     assert from_markdown(as_markdown(text)) == text
+
+
+@given(st.text(alphabet="`~<>&![]\\\n a;lt-|>#9$*_\t.np", max_size=60))
+def test_what_was_typed_comes_back(text: str):
+    assert from_typed(as_typed(text)) == text
+
+
+def test_what_was_typed_has_no_markdown():
+    typed = "def __init__(self, *args):\n    return 1\n# not a heading\n- no list\n1. `x` <b>"
+    shown = MarkdownIt("commonmark").enable("table").render(as_typed(typed))
+    text = html.unescape(shown.strip().removeprefix("<p>").removesuffix("</p>"))
+    assert text.replace("\xa0", " ") == typed
 
 
 def test_a_command_can_be_pasted_into_a_shell():

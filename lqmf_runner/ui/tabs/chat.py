@@ -13,7 +13,7 @@ import msgspec
 
 from ..api import Api, paced
 from ..parts import choice_of, command_line, model_names, offer_versions
-from ..text import as_markdown, command, from_markdown
+from ..text import as_markdown, as_typed, command, from_markdown, from_typed
 
 _ESCAPE_STOPS = """() => document.addEventListener("keydown", (pressed) => {
     if (pressed.key === "Escape") document.querySelector("#chat-stop")?.click();
@@ -259,7 +259,7 @@ def _connect_conversation(blocks: gr.Blocks, layout: _Layout) -> None:
     messages, chatbot = layout.messages, layout.chatbot
     # The button copies what is shown, in which markup is escaped; the text follows at once.
     copied = gr.Textbox(visible=False)
-    chatbot.copy(_as_written, None, copied, show_progress="hidden", api_visibility="private").then(
+    chatbot.copy(_as_written, messages, copied, show_progress="hidden", api_visibility="private").then(
         None, copied, None, js="(text) => navigator.clipboard?.writeText(text)", api_visibility="private"
     )
     chatbot.undo(_undo, messages, [messages, chatbot, layout.text, layout.kept], api_visibility="private")
@@ -307,7 +307,7 @@ async def _idle() -> tuple[Any, ...]:
 
 
 async def _edit(past: Messages, event: gr.EditData) -> tuple[Any, ...]:
-    past = [*past[: event.index], {"role": "user", "content": from_markdown(str(event.value))}]
+    past = [*past[: event.index], {"role": "user", "content": from_typed(str(event.value))}]
     return past, _bubbles(past), *_busy(True)
 
 
@@ -321,8 +321,9 @@ async def _undo(past: Messages, event: gr.UndoData) -> tuple[Any, ...]:
     return left, _bubbles(left), past[event.index]["content"], left
 
 
-async def _as_written(event: gr.CopyData) -> str:
-    return from_markdown(str(event.value))
+async def _as_written(past: Messages, event: gr.CopyData) -> str:
+    shown = str(event.value)
+    return next((turn["content"] for turn in past if _shown(turn) == shown), from_markdown(shown))
 
 
 async def _stopped(past: Messages) -> tuple[Any, ...]:
@@ -350,8 +351,12 @@ def _conversation(found: object) -> Messages:
 
 
 def _bubbles(messages: Messages) -> list[dict[str, str]]:
-    """What the chatbot shows: no markup of a model or a user is more than text."""
-    return [{**message, "content": as_markdown(message["content"])} for message in messages]
+    """What the chatbot shows: a user's message as it was typed, an answer with its Markdown but without markup."""
+    return [{**message, "content": _shown(message)} for message in messages]
+
+
+def _shown(message: dict[str, str]) -> str:
+    return as_typed(message["content"]) if message["role"] == "user" else as_markdown(message["content"])
 
 
 def _meter(got: _Answer, model: str, loaded: list[dict[str, Any]]) -> str:
