@@ -51,6 +51,7 @@ OPTIONS_WITH_VALUE = {
     "--experimental-rerun",
 }
 _SILENCE_S = 3.0  # of a pipe, until a message says that the program waits for it
+_CFG = ("job", "hydra", "all")
 _ONE_OF = {"-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info"}
 
 
@@ -234,6 +235,9 @@ def _sort_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
             if value is None:
                 raise UserInputError(f"{name} needs a value", hint="see --help")
             options.append(value)
+        part = options[-1].rpartition("=")[2]
+        if name in ("-c", "--cfg") and part not in _CFG:
+            raise UserInputError(f"{name} {part} is not valid", hint=f"choose one of: {', '.join(_CFG)}")
     what = [option for option in options if option.partition("=")[0] in _ONE_OF]
     if len(what) > 1:
         raise UserInputError(

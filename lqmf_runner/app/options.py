@@ -65,7 +65,11 @@ def setting_of(mode: str, name: str, value: str | None, rest: deque[str]) -> str
         return f"{key}={rest.popleft() if rest and rest[0] in ('true', 'false') else 'true'}"
     if value is None and not rest:
         raise UserInputError(f"{name} needs a value", hint=f"lqmf {mode} --help describes it")
-    return override_of(key, rest.popleft() if value is None else value)
+    text = rest.popleft() if value is None else value
+    typed = place_of(key).typed
+    if typed is not None and not typed.resolved and (text == "-" or text[:1] == "@"):
+        return f"{key}={text}"  # the standard input, or a file, as in a setting
+    return override_of(key, text)
 
 
 def is_switch(option: tuple[str, Any] | None) -> bool:

@@ -77,9 +77,11 @@ def from_words(
     if not are_words(args):
         return list(args)
     words, options = _sort(args, hydra_options, with_value)
-    settings = (
-        _chat(words, piped()) if words.mode == "chat" else _TRANSLATIONS.get(words.mode, _no_words)(words)
-    )
+    if words.mode == "chat":
+        has_message = any(override.startswith("mode.message=") for override in words.overrides)
+        settings = _chat(words, "" if has_message else piped())  # `-` is a message that reads it
+    else:
+        settings = _TRANSLATIONS.get(words.mode, _no_words)(words)
     _check_said_once(settings, words.overrides)
     return [f"mode={words.mode}", *settings, *words.overrides, *options]
 

@@ -37,6 +37,7 @@ MISTAKES = {
     "no key": (["mode=benchmark", "bench"], "cannot read 'bench'", "key=value"),
     "interpolation": (["mode=benchmark", "model.path=${nope}"], "model.path cannot be resolved", "${...}"),
     "option": (["mode=benchmark", "--frobnicate"], "unknown option '--frobnicate'", "key=value"),
+    "a part of the configuration that is none": (["mode=models", "--cfg", "foo"], "--cfg foo", "job, hydra, all"),
     "options that exclude each other": (["-m", "mode=models", "--cfg", "job"], "-m and --cfg", "--cfg job"),
     "option without its value": (["mode=benchmark", "--config-dir"], "--config-dir needs a value", "--help"),
     "config folder": (["mode=benchmark", "--config-dir", "nowhere"], "not found", "--config-dir"),

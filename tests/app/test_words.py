@@ -54,6 +54,8 @@ def settings(*words: str, piped: str = "") -> list[str]:
         ("chat model=a hi", "mode=chat mode.message='hi' model=a"),
         ("chat --model a hi you", "mode=chat mode.message='hi you' model=a"),
         ("chat a --url http://x", "mode=chat model=a server.url='http://x'"),
+        ("chat a --message @q.txt --system @s", "mode=chat model=a mode.message=@q.txt mode.system=@s"),
+        ("chat a @q.txt", "mode=chat model=a mode.message='@q.txt'"),
         ("batch gone.csv", "mode=batch mode.input=gone.csv"), ("batch gone", "mode=batch model=gone"),
         ("batch model=a gone", "mode=batch mode.input=gone model=a"),
         ("benchmark a gone.csv", "mode=benchmark model=a prompts=gone.csv"),
@@ -208,6 +210,15 @@ def test_a_question_and_what_is_piped_reach_the_model(tmp_path: Path) -> None:
             done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
             assert done.returncode == 0, done.stderr
     assert endpoint.asked == ['a report\n\nIt\'s "${HOME}", a=b, [x]?', "only this"]
+
+
+def test_a_message_of_an_option_reads_the_pipe_itself() -> None:
+    asked = from_words(
+        ["chat", "a", "--message", "-"], OPTIONS, OPTIONS_WITH_VALUE, lambda: pytest.fail("was read")
+    )
+    assert asked == ["mode=chat", "model=a", "mode.message=-"]
+    with pytest.raises(UserInputError, match=r"are both mode\.message"):
+        settings("chat", "a", "why", "--message", "how")
 
 
 def test_show_prints_the_line_and_does_nothing(run_program: Run, tmp_path: Path) -> None:
