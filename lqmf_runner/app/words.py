@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..config.prompts import PROMPT_FILES
-from ..config.texts import quoted
+from ..config.texts import quoted, unquoted
 from ..errors import UserInputError
 from ..modes import MODES
 from ..results.files import RESULTS
@@ -39,6 +39,7 @@ LINES = {
 """What may stand behind the mode's name."""
 _OVERRIDE = re.compile(r"(?:\+{1,2}|~)?([A-Za-z_]+)(?:[.@][\w.@/]+)?(?:=.*)?", re.DOTALL)
 _MODEL_KEYS = ("model", "model.name", "model.path", "model.hub_id")
+_MESSAGE = "mode.message="
 _TAKE_TEXT = ("chat", "console")
 _KEYS = {f.name for f in fields(RunConfig)} | {"experiment", "hydra"}
 _GGUF_TYPE = re.compile(r"(I?Q\d|B?F(16|32))\w*", re.IGNORECASE)
@@ -77,11 +78,9 @@ def from_words(
     if not are_words(args):
         return list(args)
     words, options = _sort(args, hydra_options, with_value)
-    if words.mode == "chat":
-        has_message = any(override.startswith("mode.message=") for override in words.overrides)
-        settings = _chat(words, "" if has_message else piped())  # `-` is a message that reads it
-    else:
-        settings = _TRANSLATIONS.get(words.mode, _no_words)(words)
+    settings = (
+        _chat(words, piped) if words.mode == "chat" else _TRANSLATIONS.get(words.mode, _no_words)(words)
+    )
     _check_said_once(settings, words.overrides)
     return [f"mode={words.mode}", *settings, *words.overrides, *options]
 
@@ -215,14 +214,22 @@ def _is_run(folder: Path) -> bool:
     return (folder / RESULTS).is_file() or any(folder.glob(f"[0-9]*/{RESULTS}"))
 
 
-def _chat(words: Words, piped: str) -> list[str]:
+def _chat(words: Words, piped: Callable[[], str]) -> list[str]:
     """A model and a question. A first word with blanks in it, or beside `model=`, begins the question.
 
     A path with blanks in it is a model if it is there.
     """
     bare = words.bare
     named = bool(bare) and not _has_model(words) and (not re.search(r"\s", bare[0]) or _is_there(bare[0]))
-    text = "\n\n".join(filter(None, (piped, " ".join(bare[1:] if named else bare))))
+    question = " ".join(bare[1:] if named else bare)
+    given = next((word.removeprefix(_MESSAGE) for word in words.overrides if word.startswith(_MESSAGE)), "")
+    read_later = given in ("-", "null") or given[:1] == "@"
+    if given and not question and not read_later:
+        inner = unquoted(given, "'")
+        question = given if inner is None else inner
+        words.overrides[:] = [word for word in words.overrides if not word.startswith(_MESSAGE)]
+        given = ""
+    text = question if given else "\n\n".join(filter(None, (piped(), question)))
     return [*([_model(bare[0])] if named else []), *([f"mode.message={quoted(text)}"] if text else [])]
 
 

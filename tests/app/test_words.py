@@ -212,11 +212,14 @@ def test_a_question_and_what_is_piped_reach_the_model(tmp_path: Path) -> None:
     assert endpoint.asked == ['a report\n\nIt\'s "${HOME}", a=b, [x]?', "only this"]
 
 
-def test_a_message_of_an_option_reads_the_pipe_itself() -> None:
+def test_a_message_of_an_option_is_a_question_too() -> None:
     asked = from_words(
         ["chat", "a", "--message", "-"], OPTIONS, OPTIONS_WITH_VALUE, lambda: pytest.fail("was read")
     )
     assert asked == ["mode=chat", "model=a", "mode.message=-"]
+    for how in ("--message=it's", "mode.message=it's", r"mode.message='it\'s'"):
+        found = settings("chat", "a", how, piped="a report")
+        assert found == ["mode=chat", "model=a", "mode.message='a report\n\nit\\'s'"]
     with pytest.raises(UserInputError, match=r"are both mode\.message"):
         settings("chat", "a", "why", "--message", "how")
 
