@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ...config import TrackingConfig, VersionsMode
+from ...errors import UserInputError
 from ...runs.context import RunContext
 from ..base import Mode
 
@@ -45,19 +46,29 @@ def run(context: RunContext) -> int:
 
 
 def _selected(versions: Sequence[WeightsVersion], model: str | None) -> list[WeightsVersion]:
-    from ...models.registered import choose, split_reference
+    """The versions of a model, or of those that a pattern fits (`qwen*`).
+
+    Raises:
+        UserInputError: a model that is named has none, but others have.
+    """
+    from ...models.registered import choose, registry_name, split_reference
 
     if model is None:
         return list(versions)
     if parts := split_reference(model):
         return [choose(versions, *parts)]
-    return [version for version in versions if fnmatchcase(version.name, model)]
+    found = [version for version in versions if fnmatchcase(version.name, registry_name(model))]
+    if versions and not found and not set(model) & set("*?["):
+        names = ", ".join(dict.fromkeys(version.name for version in versions))
+        raise UserInputError(
+            f"no version of {model} was measured or served", hint=f"models that have versions: {names}"
+        )
+    return found
 
 
 def _compare(mode: VersionsMode, versions: Sequence[WeightsVersion], tracking: TrackingConfig) -> int:
     import msgspec
 
-    from ...errors import UserInputError
     from ...models.registered import choose, split_reference
     from ...output import list_console
     from ...runs.versions.compare import compare_versions
@@ -94,7 +105,6 @@ def _set_alias(model: str, alias: str, versions: Sequence[WeightsVersion], track
 
 
 def _remove_alias(reference: str, versions: Sequence[WeightsVersion], tracking: TrackingConfig) -> int:
-    from ...errors import UserInputError
     from ...models.registered import choose, split_reference
     from ...tracking.versions import AliasChange, change_alias
 
