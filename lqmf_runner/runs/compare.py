@@ -107,7 +107,8 @@ def compare_runs(context: RunContext) -> int:
         cautions=[*(f"Mind that {contrast.text}." for contrast in found), *verdict.cautions],
         differences=differences_from_first(runs, gathered, users),
     )
-    display = BenchmarkDisplay(["compare", f"{len(runs)} finished runs", f"{len(results.models)} models"])
+    finished = f"{len(runs)} finished run{'s' * (len(runs) > 1)}"
+    display = BenchmarkDisplay(["compare", finished, f"{len(results.models)} models"])
     with display:
         problems = leave(context, results, display)
     _promote(results, config)

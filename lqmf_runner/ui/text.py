@@ -56,6 +56,12 @@ def from_typed(shown: str) -> str:
     return _REFERENCE.sub(lambda found: chr(int(found[1])) if found[1] else _BLANKS[found[0]], shown)
 
 
+def speed(tokens: int, seconds: float) -> str:
+    """Tokens a second: "0.4 tok/s", "158 tok/s"."""
+    rate = tokens / max(seconds, 1e-9)
+    return f"{rate:.1f} tok/s" if rate < 9.95 else f"{rate:,.0f} tok/s"
+
+
 def command(*words: str) -> str:
     """A command line, quoted for a shell, that does what the page has done."""
     return shlex.join(("lqmf", *words))

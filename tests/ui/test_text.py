@@ -19,6 +19,7 @@ from lqmf_runner.ui.text import (
     from_markdown,
     from_typed,
     run_setting,
+    speed,
 )
 
 
@@ -81,3 +82,11 @@ def test_a_block_of_code_ends_where_it_should(text: str, fence: str):
 )
 def test_a_folder_is_quoted_where_its_name_needs_it(folder: str, setting: str):
     assert run_setting([Path(folder)]) == setting
+
+
+@pytest.mark.parametrize(
+    ("tokens", "seconds", "shown"),
+    [(14, 35.0, "0.4 tok/s"), (199, 20.0, "10 tok/s"), (3000, 2.0, "1,500 tok/s")],
+)
+def test_a_low_speed_is_not_shown_as_none(tokens: int, seconds: float, shown: str):
+    assert speed(tokens, seconds) == shown

@@ -21,7 +21,7 @@ from ..api import Api, paced, page_error
 from ..config import PageConfig
 from ..finished_runs import measured_kld
 from ..parts import command_line, model_names, offer_versions
-from ..text import as_markdown, command
+from ..text import as_markdown, command, speed
 from ..votes import NONE, TIE, count_votes, keep_vote
 
 _MOST = 4
@@ -271,7 +271,7 @@ async def _answer(api: Api, visitor: gr.Request, question: str, answer: Answer, 
     answer.line = "no answer: the model ended at once" if first is None else "ended"
     if usage is not None and first is not None:
         tokens = usage["completion_tokens"]
-        answer.line = f"{tokens} tokens · {tokens / took:.0f} tok/s · first after {first - began:.2f} s"
+        answer.line = f"{tokens} tokens · {speed(tokens, took)} · first after {first - began:.2f} s"
 
 
 def _shown(current: Round) -> list[Any]:
@@ -303,7 +303,7 @@ def _parting(current: Round) -> str:
         f"{letter}: **{as_markdown(' '.join(each[same : same + 6])) or '(ends here)'}**"
         for letter, each in zip(_LETTERS, words, strict=False)
     ]
-    return f"The answers are the same for {same} words, then · " + " · ".join(rest)
+    return f"The answers are the same for {same} word{'s' * (same != 1)}, then · " + " · ".join(rest)
 
 
 def _common(words: Sequence[Sequence[str]]) -> int:

@@ -13,7 +13,7 @@ import msgspec
 
 from ..api import Api, paced
 from ..parts import choice_of, command_line, model_names, offer_versions
-from ..text import as_markdown, as_typed, command, from_markdown, from_typed
+from ..text import as_markdown, as_typed, command, from_markdown, from_typed, speed
 
 _ESCAPE_STOPS = """() => document.addEventListener("keydown", (pressed) => {
     if (pressed.key === "Escape") document.querySelector("#chat-stop")?.click();
@@ -367,8 +367,7 @@ def _meter(got: _Answer, model: str, loaded: list[dict[str, Any]]) -> str:
     if got.usage is not None:
         used, new = got.usage["total_tokens"], got.usage["completion_tokens"]
         first = "" if got.first_s is None else f", first after {got.first_s:.1f} s"
-        speed = new / max(got.took_s, 1e-9)
-        parts.append(f"{new:,} tokens in {got.took_s:.1f} s{first} ({speed:.0f} tok/s)")
+        parts.append(f"{new:,} tokens in {got.took_s:.1f} s{first} ({speed(new, got.took_s)})")
         if context:
             parts.append(f"context {used:,} of {context:,} ({used / context:.0%})")
     return " · ".join([*parts, *([answered] if answered != model else [])])
