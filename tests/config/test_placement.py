@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from lqmf_runner.config import PlacementConfig, RayConfig
@@ -13,6 +15,12 @@ from ..conftest import Compose
 
 def test_a_run_without_placement_is_local_and_knows_no_cluster(compose_config: Compose) -> None:
     assert compose_config("mode=models").placed == Placement()
+
+
+def test_every_setting_is_a_field_of_what_a_model_carries() -> None:
+    """`to_placement` converts by name, and a setting without a field of its name would be lost."""
+    assert {field.name for field in fields(PlacementConfig)} == {*Placement.__struct_fields__} - {"cluster"}
+    assert {field.name for field in fields(RayConfig)} == {*Cluster.__struct_fields__}
 
 
 def test_placement_and_cluster_reach_the_specification(compose_config: Compose) -> None:
