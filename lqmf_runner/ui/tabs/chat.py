@@ -27,6 +27,7 @@ _TAKE = """(text, answering) => {
 _KEPT = "lqmf-chat"
 Messages = list[dict[str, str]]
 _SHOW_EVERY_S = 0.05
+_KEEP_EVERY_S = 1.0  # of an answer under way, so that a reload loses little of it
 _WHY = {
     "stop": "it came to an end",
     "length": "cut off at the most tokens: ask it to continue, or allow more",
@@ -271,7 +272,7 @@ async def _answer(
     api: Api, visitor: gr.Request, asked: _Asked, past: Messages
 ) -> AsyncGenerator[tuple[Any, ...], None]:
     """Answer the last message, and show what has come of it; a model that has only thought has said nothing yet."""
-    got = _Answer()
+    got, keep_at = _Answer(), 0.0
 
     def now(state: str, *, keep: bool = False, ended: bool = False) -> tuple[Any, ...]:
         there = [*past, {"role": "assistant", "content": got.said}] if got.said or ended else past
@@ -288,7 +289,9 @@ async def _answer(
             api.stream("/v1/chat/completions", visitor, asked.body(past)), _SHOW_EVERY_S
         ):
             got.take(events)
-            yield now(got.progress)
+            keep = bool(got.said) and got.took_s >= keep_at
+            keep_at = got.took_s + _KEEP_EVERY_S if keep else keep_at
+            yield now(got.progress, keep=keep)
     except gr.Error:
         why = "broken off by an error; what came is kept" if got.said else "no answer: there was an error"
         yield now(why, ended=bool(got.said))

@@ -280,3 +280,16 @@ async def test_a_message_is_shown_copied_and_edited_as_it_was_typed(tmp_path: Pa
         await seen.says("Again.", "#chat-messages")
         asked = [one.messages[-1].content for one in seen.server.engines["m"].requests if one.messages]
         assert asked == [typed, typed]
+
+
+async def test_a_reload_during_an_answer_keeps_what_has_come(tmp_path: Path):
+    never = asyncio.Event()
+    async with visit(tmp_path, words("one two three " * 100, never)) as seen:
+        await seen.field("chat-text").fill("Count")
+        await seen.tab.keyboard.press("Enter")
+        await seen.says("one two three", "#chat-messages")
+        await seen.tab.wait_for_function("localStorage.getItem('lqmf-chat')?.length > 1400")
+        await seen.tab.reload()
+        await seen.says("one two three", "#chat-messages")
+        await seen.server.engines["m"].idle.wait()  # the model does not go on for nobody
+        assert await seen.tab.locator("#chat-stop").is_disabled()
