@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import queue
 import signal
 import socket
 import sys
@@ -25,11 +26,12 @@ from ...formats import find_format
 from ...types import ModelSpec
 from .. import protocol
 from ..protocol import Cancel, GetStats, Load, Loaded, Loading, Reply, ResetPrefixCache, ShrinkPromptCache
+from .arrivals import Arrivals
 from .embedding import EmbeddingQueue
-from .intake import Connection, Intake
-from .lean_imports import prepare_torch
+from .intake import Connection, Intake, Received
 from .request import Generating, Scoring
 from .runners.base import ModelRunner
+from .runners.lean_imports import prepare_torch
 from .runners.step_watch import StepWatch
 from .scheduler import Scheduler, SchedulerLimits
 from .speculation.loading import load_models
@@ -39,25 +41,37 @@ _THREAD_STACK = 16 << 20  # a multiple of what `constraint_check` allows
 
 def run_requests(scheduler: Scheduler, intake: Intake, connection: Connection, watch: StepWatch) -> NoReturn:
     """Run the model while there are requests; wait for one when there are none."""
+    inbox, arrivals = intake.inbox, Arrivals()
     while True:
-        while not (scheduler.has_work and intake.inbox.empty()):
-            match intake.inbox.get():
-                case Generating() | Scoring() as request:
-                    try:
-                        scheduler.add(request)
-                    except LqmfError as error:
-                        connection.send([protocol.failure(request.id, error)])
-                case Cancel(id=request_id):
-                    scheduler.cancel(request_id)
-                case GetStats(id=request_id):
-                    connection.send([Reply(request_id, scheduler.stats())])
-                case ResetPrefixCache(id=request_id):
-                    scheduler.reset_prefix_cache()
-                    connection.send([Reply(request_id, True)])
-                case ShrinkPromptCache(n_bytes=n_bytes):
-                    scheduler.shrink_prompt_cache(n_bytes)
+        idle = not scheduler.n_requests
+        while not (scheduler.n_requests and inbox.empty()):
+            _handle(inbox.get(), scheduler, connection)
+        if idle:
+            arrivals.begin()
+            with contextlib.suppress(queue.Empty):
+                while wait := arrivals.patience(scheduler.n_requests):
+                    _handle(inbox.get(timeout=wait), scheduler, connection)
+        arrivals.note(scheduler.n_requests)
         with watch:
             scheduler.step()
+
+
+def _handle(received: Received, scheduler: Scheduler, connection: Connection) -> None:
+    match received:
+        case Generating() | Scoring() as request:
+            try:
+                scheduler.add(request)
+            except LqmfError as error:
+                connection.send([protocol.failure(request.id, error)])
+        case Cancel(id=request_id):
+            scheduler.cancel(request_id)
+        case GetStats(id=request_id):
+            connection.send([Reply(request_id, scheduler.stats())])
+        case ResetPrefixCache(id=request_id):
+            scheduler.reset_prefix_cache()
+            connection.send([Reply(request_id, True)])
+        case ShrinkPromptCache(n_bytes=n_bytes):
+            scheduler.shrink_prompt_cache(n_bytes)
 
 
 def main() -> None:

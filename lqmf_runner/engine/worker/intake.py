@@ -50,6 +50,9 @@ from .window_sink import WindowScorer
 if TYPE_CHECKING:
     from .runners.llama_embedding import LlamaEmbedder
 
+Received = Request | EmbeddingState | Cancel | GetStats | ResetPrefixCache | ShrinkPromptCache
+"""What the thread that runs the model has to handle."""
+
 _GENERATING = (Generate, ScoreTokens, ScoreWindow, PrepareOptions, NextTokens)
 _COMPILE_THREADS = 2
 _MAX_COMPILING = 64
@@ -105,9 +108,7 @@ class Intake:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.inbox: queue.SimpleQueue[
-            Request | EmbeddingState | Cancel | GetStats | ResetPrefixCache | ShrinkPromptCache
-        ] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self._connection = connection
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._attached = threading.Event()

@@ -98,8 +98,9 @@ class Scheduler:
         self._stats = EngineStats()
 
     @property
-    def has_work(self) -> bool:
-        return bool(self._waiting or self._running)
+    def n_requests(self) -> int:
+        """Requests that run or wait."""
+        return len(self._waiting) + len(self._running)
 
     def add(self, request: Request) -> None:
         """Queue a request.

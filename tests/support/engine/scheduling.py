@@ -149,7 +149,7 @@ class Bench:
 
     def run(self, steps: int = 10_000) -> None:
         for _ in range(steps):
-            if not self.scheduler.has_work:
+            if not self.scheduler.n_requests:
                 return
             self.scheduler.step()
 

@@ -114,7 +114,7 @@ class Answers:
             sampler = Sampler(params, tokens, self.runner.info.n_vocab)
             answer = AnswerText(tokenizer.detokenizer(), params.stop)
             self.scheduler.add(Generating(number, tokens, n, params, sampler, answer))
-        while self.scheduler.has_work:
+        while self.scheduler.n_requests:
             self.scheduler.step()
         return [Completion.of(self._chunks[number]) for number in range(len(prompts))]
 

@@ -7,7 +7,7 @@ import sys
 
 IMPORT = """
 import sys
-from lqmf_runner.engine.worker.lean_imports import UNUSED, prepare_torch
+from lqmf_runner.engine.worker.runners.lean_imports import UNUSED, prepare_torch
 prepare_torch()
 import bitsandbytes, lqmf_runner.engine.worker.runners.transformers, transformers.modeling_utils
 print([name for name in (*UNUSED, "torch._inductor.compile_fx") if sys.modules.get(name)])
