@@ -138,3 +138,13 @@ def usage_of(running: Running, request: Generating) -> Usage:
         prefill_s=request.first_token - running.started,
         decode_s=request.last_token - request.first_token,
     )
+
+
+def can_share(request: Request) -> bool:
+    """Whether it may take cached tokens of other requests, and they its own."""
+    return request.sink.can_share if isinstance(request, Scoring) else True
+
+
+def may_go_on(request: Request) -> bool:
+    """Whether its answer may have more than one token."""
+    return isinstance(request, Generating) and request.max_tokens > 1

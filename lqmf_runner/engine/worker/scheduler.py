@@ -28,7 +28,7 @@ from .cache.prompts import PromptCache, limit_bytes
 from .cache.slots import MIN_SHARED, Placement, common_prefix, most_reusable
 from .counts import count_drafts, count_step
 from .drafting import Drafting
-from .request import Generating, Request, Running, Scoring, next_span, usage_of
+from .request import Generating, Request, Running, Scoring, can_share, may_go_on, next_span, usage_of
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, token_logprob
 from .speculation.draft_model import DraftModel
@@ -161,16 +161,18 @@ class Scheduler:
             self._events.append(PromptCacheChanged(use))
 
     def _parts(self, plan: list[Work]) -> list[list[Work]]:
-        """What runs in one call of the runner: the whole plan, or first the decode tokens and then each prompt.
+        """What runs in one call of the runner: the whole plan, or first the decode tokens and then the prompts.
 
         Decode tokens are then sent before the prompts are computed. First tokens are sent together, since the second
-        token of each comes only after all prompts of the step. A complete answer is sent at once.
+        token of each comes only after all prompts of the step. An answer of one token is computed and sent by itself.
         """
         if self._runner.mixes_prompts:
             return [plan] if plan else []
         decoding = [work for work in plan if work[0].decoding]
-        prompts = [[work] for work in plan[len(decoding) :]]
-        return [decoding, *prompts] if decoding else prompts
+        prompts = plan[len(decoding) :]
+        together = [work for work in prompts if may_go_on(work[0].request)]
+        alone = [[work] for work in prompts if work not in together]
+        return [part for part in (decoding, *alone, together) if part]
 
     def _run(self, plan: Sequence[Work]) -> None:
         plan = self._with_room(plan)
@@ -226,7 +228,7 @@ class Scheduler:
         postponed: list[Request] = []
         while self._waiting:
             request = self._waiting[0]
-            reuse = self._reuse and _can_share(request)
+            reuse = self._reuse and can_share(request)
             placement = self._prefixes.place(request.tokens, reuse=reuse)
             if placement is None:
                 break
@@ -241,7 +243,7 @@ class Scheduler:
         self._waiting.extendleft(reversed(postponed))
 
     def _start(self, request: Request, placement: Placement) -> None:
-        shared = self._prefixes.start(placement, request.tokens, shareable=_can_share(request))
+        shared = self._prefixes.start(placement, request.tokens, shareable=can_share(request))
         self._running.append(Running(request, placement.slot, shared, shared, *self._drafting.drafters()))
         self._stats.requests += 1
         self._stats.prompt_tokens += request.n_prompt
@@ -252,7 +254,7 @@ class Scheduler:
         lengths = [
             common_prefix(other.request.tokens, request.tokens)
             for other in self._running
-            if not other.decoding and _can_share(other.request)
+            if not other.decoding and can_share(other.request)
         ]
         return min(max(lengths, default=0), most_reusable(request.tokens, self._least))
 
@@ -382,11 +384,6 @@ class Scheduler:
             self._events.append(failure(running.request.id, error))
             self._leave(running)
             self._prefixes.forget(running.slot)
-
-
-def _can_share(request: Request) -> bool:
-    """Whether it may take cached tokens of other requests, and they its own."""
-    return request.sink.can_share if isinstance(request, Scoring) else True
 
 
 def chunk_size(left: int, most: int, least: int = 2) -> int:

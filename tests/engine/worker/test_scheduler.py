@@ -107,7 +107,7 @@ def test_a_complete_answer_does_not_wait_for_the_prompts_after_it_and_first_toke
         bench.add(i, range(100 * i, 100 * i + 10))
     bench.run(1)
     assert bench.frames == [[1], [2, 3]]
-    assert len(bench.runner.steps) == 3
+    assert [len(step) for step in bench.runner.steps] == [1, 2]
 
 
 def test_a_whole_answer_is_sent_as_its_first_token_and_the_rest() -> None:

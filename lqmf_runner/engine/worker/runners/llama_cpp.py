@@ -226,14 +226,18 @@ class LlamaCppRunner(ModelRunner):
         self._grow(max(span.end for span in batch))
 
     def step(self, batch: Sequence[Span]) -> NDArray[np.float32]:
-        """See `ModelRunner.step`. Single tokens run together; each chunk of a prompt runs by itself.
+        """See `ModelRunner.step`. Single tokens run together, and so do prompts; each draft runs by itself.
 
-        llama.cpp would cut a batch of unequal lengths into many small ones, each of which reads all the weights. Of
-        K-quants, only so many single tokens run together as go through the kernels that one would.
+        llama.cpp cuts a batch of unequal lengths into smaller ones, each of which reads all the weights. Prompts of
+        similar length gain by it nevertheless. With `batch_invariant` each runs by itself, and of K-quants only so many
+        single tokens run together as go through the kernels that one would.
         """
         self.reserve(batch)
-        singles = sorted((s for s in batch if len(s.tokens) == 1), key=lambda s: s.slot)
-        groups = [[s] for s in batch if len(s.tokens) > 1]
+        by_slot = sorted(batch, key=lambda s: s.slot)  # llama.cpp joins only sequences that follow each other
+        singles = [s for s in by_slot if len(s.tokens) == 1]
+        joined = [s for s in by_slot if len(s.tokens) > 1 and s.n_rows <= 1 and not self.info.batch_invariant]
+        groups = [[s] for s in batch if len(s.tokens) > 1 and s not in joined]
+        groups += [joined] if joined else []
         groups += [singles[at : at + self._most_singles] for at in range(0, len(singles), self._most_singles)]
         if len(groups) == 1 and groups[0] == list(batch):
             return self._decode(groups[0])

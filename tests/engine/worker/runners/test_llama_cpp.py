@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from lqmf_runner.engine.worker.runners import llama_cpp as module
 from lqmf_runner.engine.worker.runners.base import Span
 from lqmf_runner.engine.worker.runners.llama_cpp import LlamaCppRunner
+from lqmf_runner.types import ModelSpec
 
+from ....support.models.tiny import make_gguf
 from ...contract.test_demo_models import demo_spec
 
 PROMPT = [(7919 * i) % 40_000 + 100 for i in range(100)]
@@ -97,3 +100,28 @@ def test_a_cache_that_cannot_grow_goes_on_as_it_was_and_leaves_no_larger_one(
     assert len(freed) == 1
     rows = [runner.step([Span(0, [token], 100 + n, 1)])[0].copy() for n, token in enumerate(ANSWER)]
     np.testing.assert_array_equal(rows, expected)
+
+
+def test_prompts_of_several_requests_run_in_one_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_gguf(tmp_path / "model.gguf")
+    spec = ModelSpec(
+        name="tiny", format="gguf", path=str(path), options={"n_ctx": 64, "max_slots": 4, "n_threads": 1}
+    )
+    together = LlamaCppRunner.load(spec, lambda _: None)
+    one_by_one = LlamaCppRunner.load(spec, lambda _: None)
+    batches = []
+    decode = LlamaCppRunner._decode
+
+    def record(runner: LlamaCppRunner, spans: Sequence[Span]) -> NDArray[np.float32]:
+        if runner is together:
+            batches.append([span.slot for span in spans])
+        return decode(runner, spans)
+
+    monkeypatch.setattr(LlamaCppRunner, "_decode", record)
+    prompts = [Span(2, [5, 6, 7], 0, 1), Span(0, [8, 9, 10, 11], 0, 1), Span(1, [12, 13], 0, 0)]
+    rows = together.step(prompts).copy()
+    assert batches == [[0, 1, 2]]
+    expected = [one_by_one.step([span]).copy() for span in prompts]
+    np.testing.assert_allclose(rows, np.concatenate(expected), atol=1e-3)
