@@ -152,7 +152,7 @@ def test_a_third_more_speed_over_two_requests_is_noise() -> None:
     few = draw_verdict([once("a", 100, 2), once("b", 133, 2)], VerdictConfig())
     assert few is not None
     assert few.ties
-    assert any("one run of 2 requests a model" in said for said in few.cautions)
+    assert any("one run of 2 requests per model" in said for said in few.cautions)
     many = draw_verdict([once("a", 100, 100), once("b", 133, 100)], VerdictConfig())
     assert many is not None
     assert (many.winner, many.ties) == ("b", [])
