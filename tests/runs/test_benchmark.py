@@ -82,7 +82,7 @@ def test_a_duration_ends_a_closed_loop(bench: Bench) -> None:
     assert bench.run("a") == 0
     (load,) = bench.results.models[0].loads
     assert load.duration_s >= 0.05
-    assert all(r.sent_s < 0.5 for r in read_requests(bench.folder))  # a busy machine sends the last one late
+    assert all(r.sent_s < 0.05 for r in read_requests(bench.folder))
     assert load.requests > len(PROMPTS.entries)  # the prompt set is repeated
 
 

@@ -37,17 +37,6 @@ class Visit:
     async def click(self, name: str) -> None:
         await self.tab.get_by_role("button", name=name, exact=True).locator("visible=true").click()
 
-    async def click_until(self, name: str, elem_id: str, text: str) -> None:
-        """Click, as a user does again if nothing happens, until a field shows this. The button may be not ready yet."""
-        for last in (False, False, True):
-            await self.click(name)
-            try:
-                await self.shows(elem_id, text, *([] if last else [10_000]))
-                return
-            except Exception as error:  # Playwright's TimeoutError, which is an extra
-                if last or "Timeout" not in str(error):
-                    raise
-
     async def unfold(self, name: str) -> None:
         """Open a part of the page that is folded up."""
         await self.tab.locator("button.label-wrap", has_text=name).locator("visible=true").click()
@@ -55,13 +44,12 @@ class Visit:
     def field(self, elem_id: str) -> Any:
         return self.tab.locator(f"#{elem_id} textarea, #{elem_id} input").first
 
-    async def shows(self, elem_id: str, text: str, timeout_ms: float | None = None) -> str:
+    async def shows(self, elem_id: str, text: str) -> str:
         """Wait until a field has this in its value, and return the value."""
         await self.tab.wait_for_function(
             "([id, text]) => [...document.querySelectorAll(`#${id} textarea, #${id} input`)]"
             ".some((field) => field.value.includes(text))",
             arg=[elem_id, text],
-            timeout=timeout_ms,
         )
         return str(await self.field(elem_id).input_value())
 

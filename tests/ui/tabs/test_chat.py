@@ -43,7 +43,8 @@ async def test_stop_ends_the_answer_and_keeps_it_and_the_conversation_goes_on(tm
         await seen.server.engines["m"].idle.wait()  # the model does not go on for nobody
         never.set()
         await seen.field("chat-text").fill("Go on")
-        await seen.click_until("Send", "chat-meter", "came to an end")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "came to an end")
         sent = seen.server.engines["m"].requests[1].messages or ()
         assert [turn.content for turn in sent] == ["Count", "One two", "Go on"]
 
