@@ -86,18 +86,27 @@ class Api:
         return answer.json()
 
 
-async def paced(events: AsyncGenerator[Event, None], every_s: float) -> AsyncGenerator[list[Event], None]:
+async def paced(
+    events: AsyncGenerator[Event, None], every_s: float, stop: asyncio.Event | None = None
+) -> AsyncGenerator[list[Event], None]:
     """The events as they come, those together that come within `every_s` seconds. Closing it closes `events`.
 
     None at all come once a second while nothing happens, so that Gradio can see that the visitor has left.
+
+    Args:
+        stop: ends it once it is set.
     """
     held: list[Event] = []
     shown_at = 0.0
     pending = asyncio.ensure_future(anext(events, None))
+    stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
         while True:
             wait_s = max(0.0, shown_at + every_s - time.monotonic()) if held else _SILENCE_S
-            if (await asyncio.wait({pending}, timeout=wait_s))[0]:
+            await asyncio.wait({pending, stopped}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                break
+            if pending.done():
                 event = pending.result()
                 if event is None:
                     break
@@ -112,7 +121,8 @@ async def paced(events: AsyncGenerator[Event, None], every_s: float) -> AsyncGen
             yield held
     finally:
         pending.cancel()
-        await asyncio.gather(pending, return_exceptions=True)
+        stopped.cancel()
+        await asyncio.gather(pending, stopped, return_exceptions=True)
         await events.aclose()
 
 

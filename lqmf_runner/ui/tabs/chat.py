@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -215,16 +216,26 @@ def _lay_out_parameters() -> list[Any]:
 
 def _connect_answers(api: Api, layout: _Layout) -> None:
     """What asks, answers, and stops an answer."""
-    messages, chatbot, kept = layout.messages, layout.chatbot, layout.kept
+    messages, chatbot = layout.messages, layout.chatbot
+    stops: dict[str | None, asyncio.Event] = {}  # of the answers under way, by the open page
 
     async def answer(
         visitor: gr.Request, past: Messages, model: str, system: str, most: int | None, temperature: float,
         top_p: float, seed: int | None,
     ) -> AsyncGenerator[tuple[Any, ...], None]:  # fmt: skip
         asked = _Asked(model, system, most, temperature, top_p, seed)
-        async with contextlib.aclosing(_answer(api, visitor, asked, past)) as answering:
-            async for shown in answering:
-                yield shown
+        stop = stops[visitor.session_hash] = asyncio.Event()
+        try:
+            async with contextlib.aclosing(_answer(api, visitor, asked, past, stop)) as answering:
+                async for shown in answering:
+                    yield shown
+        finally:
+            if stops.get(visitor.session_hash) is stop:
+                del stops[visitor.session_hash]
+
+    async def end(visitor: gr.Request) -> None:
+        if there := stops.get(visitor.session_hash):
+            there.set()
 
     async def say(
         visitor: gr.Request, said: str, past: Messages, *settings: Any
@@ -248,9 +259,8 @@ def _connect_answers(api: Api, layout: _Layout) -> None:
         ))  # fmt: skip
     for each in answers:
         each.failure(_idle, None, layout.busy, show_progress="hidden", api_visibility="private")
-    layout.stop.click(
-        _stopped, messages, [layout.meter, kept, *layout.busy], cancels=answers, api_visibility="private"
-    )
+    # Not by Gradio's `cancels`: a message that was sent just after it reached the model and was never shown.
+    layout.stop.click(end, None, None, show_progress="hidden", api_visibility="private")
     for cleared in (layout.clear.click, chatbot.clear):
         cleared(_forget, None, layout.shown, cancels=answers, api_visibility="private")
 
@@ -269,13 +279,14 @@ def _connect_conversation(blocks: gr.Blocks, layout: _Layout) -> None:
 
 
 async def _answer(
-    api: Api, visitor: gr.Request, asked: _Asked, past: Messages
+    api: Api, visitor: gr.Request, asked: _Asked, past: Messages, stop: asyncio.Event
 ) -> AsyncGenerator[tuple[Any, ...], None]:
     """Answer the last message, and show what has come of it; a model that has only thought has said nothing yet."""
     got, keep_at = _Answer(), 0.0
 
     def now(state: str, *, keep: bool = False, ended: bool = False) -> tuple[Any, ...]:
-        there = [*past, {"role": "assistant", "content": got.said}] if got.said or ended else past
+        said = got.said or (ended and not stop.is_set())
+        there = [*past, {"role": "assistant", "content": got.said}] if said else past
         line = asked.line(past[-1]["content"])
         thoughts = gr.Accordion(visible=bool(got.thought)), as_markdown(got.thought)
         kept = there if keep or ended else gr.skip()
@@ -286,7 +297,7 @@ async def _answer(
         if not asked.model:  # the list may not have arrived yet
             asked = replace(asked, model=next(iter(await model_names(api, visitor)), ""))
         async for events in paced(
-            api.stream("/v1/chat/completions", visitor, asked.body(past)), _SHOW_EVERY_S
+            api.stream("/v1/chat/completions", visitor, asked.body(past)), _SHOW_EVERY_S, stop
         ):
             got.take(events)
             keep = bool(got.said) and got.took_s >= keep_at
@@ -296,6 +307,9 @@ async def _answer(
         why = "broken off by an error; what came is kept" if got.said else "no answer: there was an error"
         yield now(why, ended=bool(got.said))
         raise
+    if stop.is_set() and not got.reason:
+        yield now("stopped by you", ended=True)
+        return
     loaded = (await api.get("/models", visitor))["models"]
     yield now(_meter(got, asked.model, loaded), ended=True)
 
@@ -327,10 +341,6 @@ async def _undo(past: Messages, event: gr.UndoData) -> tuple[Any, ...]:
 async def _as_written(past: Messages, event: gr.CopyData) -> str:
     shown = str(event.value)
     return next((turn["content"] for turn in past if _shown(turn) == shown), from_markdown(shown))
-
-
-async def _stopped(past: Messages) -> tuple[Any, ...]:
-    return "stopped by you", past, *_busy(False)
 
 
 async def _restore(found: object) -> tuple[Messages, Any]:
