@@ -32,3 +32,9 @@ def test_a_user_sends_its_next_request_only_after_its_answer() -> None:
     log = run_shape(ScriptedEngine(uneven), ClosedLoop(2), 5)
     assert [r.user for r in log.records] == [1, 1, 1, 1, 0]
     assert log.duration_s == pytest.approx(1.0)
+
+
+def test_after_the_duration_nothing_is_sent_and_what_runs_is_waited_for() -> None:
+    log = run_shape(ScriptedEngine(simple), ClosedLoop(2, duration_s=1.0), 1000)
+    assert [r.sent_s for r in log.records] == pytest.approx([0.0, 0.0, 0.4, 0.4, 0.8, 0.8])
+    assert log.duration_s == pytest.approx(1.2)

@@ -82,7 +82,12 @@ def test_a_duration_ends_a_closed_loop(bench: Bench) -> None:
     assert bench.run("a") == 0
     (load,) = bench.results.models[0].loads
     assert load.duration_s >= 0.05
-    assert all(r.sent_s < 0.05 for r in read_requests(bench.folder))
+    for user in (
+        0,
+        1,
+    ):  # the time is looked at before a request is sent, so the last one may be sent a moment late
+        sent = [r.sent_s for r in read_requests(bench.folder) if r.user == user]
+        assert all(at < 0.05 for at in sent[:-1])
     assert load.requests > len(PROMPTS.entries)  # the prompt set is repeated
 
 
