@@ -25,6 +25,7 @@ from lqmf_runner.errors import (
 from lqmf_runner.formats.vllm import VllmBackend
 from lqmf_runner.types import Cluster, GenerationRequest, Message, ModelSpec, Placement
 
+from ...support.processes import command, wait_until_gone
 from ...support.ray_nodes import RayNodes
 
 STAND_IN = [sys.executable, "-m", "tests.support.engine.program", "serve"]
@@ -52,11 +53,6 @@ def folder(tmp_path: Path) -> Path:
 
 def started(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "started.json").read_text()))
-
-
-def wait_until_gone(*pids: int) -> None:
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=20)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 
 async def ask(engine: Any) -> str:
@@ -107,7 +103,7 @@ async def test_a_loss_is_noticed_and_nothing_is_left(cluster: RayNodes, folder: 
     there = started(folder)
     try:
         ancestors = psutil.Process(there["program"]).parents()
-        actor = next(p for p in ancestors if p.cmdline()[0].startswith("ray::"))
+        actor = next(p for p in ancestors if " ".join(command(p)).startswith("ray::"))
         os.kill(there["program"] if what == "program" else actor.pid, signal.SIGKILL)
         error = await asyncio.wait_for(lost, 20)
         assert "on node" in str(error) if what == "program" else "is lost" in str(error)

@@ -23,6 +23,8 @@ from lqmf_runner.formats.sglang import SglangBackend
 from lqmf_runner.formats.vllm import VllmBackend
 from lqmf_runner.types import GenerationRequest, Message, ModelSpec
 
+from ...support.processes import command, wait_until_gone
+
 STAND_IN = [sys.executable, "-m", "tests.support.engine.program", "serve"]
 
 
@@ -37,12 +39,6 @@ def started(folder: Path) -> dict[str, Any]:
 
 def ask(text: str) -> GenerationRequest:
     return GenerationRequest(messages=[Message(role="user", content=text)])
-
-
-def wait_until_gone(*pids: int) -> None:
-    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    _, alive = psutil.wait_procs(processes, timeout=20)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 
 async def test_it_is_started_asked_measured_and_ended(tmp_path: Path) -> None:
@@ -76,7 +72,7 @@ async def test_a_key_in_a_file_is_on_no_command_line_and_goes_with_the_program(t
         key = file.read_text().split()[1]  # noqa: ASYNC240
         family = psutil.Process().children(recursive=True)
         assert len(family) >= 3
-        assert not [each for each in family if key in " ".join(each.cmdline())]
+        assert not [each for each in family if key in " ".join(command(each))]
     finally:
         await engine.close()
     wait_until_gone(there["program"], there["child"])

@@ -16,6 +16,7 @@ from lqmf_runner.errors import EngineLostError
 from lqmf_runner.types import GenerationRequest, ModelSpec, Placement, SamplingParams
 
 from ...support.models.tiny import make_gguf
+from ...support.processes import command
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 
 
 def workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "lqmf_runner.engine.worker" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "lqmf_runner.engine.worker" in command(child)]
 
 
 def request(n: int, prompt: str = "once") -> GenerationRequest:

@@ -28,6 +28,8 @@ from lqmf_runner.models.quantize.methods.gguf import CONVERTER_FOLDER
 from lqmf_runner.models.quantize.process import run_job
 from lqmf_runner.models.quantize.proof import compare, require
 
+from ...support.processes import command, wait_until_gone
+
 GPTQ = QuantizeMode(method="gptq", group_size=32, calibration_samples=4, calibration_tokens=64)
 
 
@@ -248,7 +250,7 @@ def test_killed_run_leaves_nothing_discoverable(checkpoint: Path, tmp_path: Path
     process.wait()
     assert discover(tmp_path) == []
     assert [name.startswith(".partial-tiny_bf16-") for name in visible(tmp_path)] == [True]
-    wait_until_gone(children)
+    wait_until_gone(*children)
     make(checkpoint, QuantizeMode(method="bf16"), tmp_path)
     assert visible(tmp_path) == ["tiny_bf16"]
 
@@ -279,15 +281,8 @@ def children_of(pid: int) -> list[int]:
     return [
         c.pid
         for c in psutil.Process(pid).children(recursive=True)
-        if "lqmf_runner.models.quantize" in c.cmdline()
+        if "lqmf_runner.models.quantize" in command(c)
     ]
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    import psutil
-
-    _, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=20)
-    assert not alive
 
 
 def test_weights_that_were_repacked_before_the_save_are_caught(checkpoint: Path, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ import pytest
 from lqmf_runner.server.process.registry import ServerRecord, process_start
 
 from ...support.ports import free_port
-from ...support.server.processes import CHAT, MODEL, SECOND, Program, chat_body, wait_until_gone
+from ...support.processes import wait_until_gone
+from ...support.server.processes import CHAT, MODEL, SECOND, Program, chat_body
 
 LONG = {"max_tokens": 400, "ignore_eos": True}
 

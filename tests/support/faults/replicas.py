@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import psutil
 
+from ..processes import command
 from ..ray_nodes import RayNodes
 
 KILLED_S, HUNG_S = 3.0, 6.0
@@ -93,7 +94,7 @@ class PlacedReplicas:
 
     def _tree(self, name: str) -> list[psutil.Process]:
         """All processes of a node, the one that would start others first."""
-        raylet = next(each for each in self._of_cluster() if f"--node-name={name}" in _command(each))
+        raylet = next(each for each in self._of_cluster() if f"--node-name={name}" in command(each))
         return [raylet, *raylet.children(recursive=True)]
 
     def _of_cluster(self) -> Iterator[psutil.Process]:
@@ -104,19 +105,12 @@ class PlacedReplicas:
                     yield process
 
 
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
-
-
 def _is_worker(process: psutil.Process) -> bool:
-    return "lqmf_runner.engine.worker" in _command(process)
+    return "lqmf_runner.engine.worker" in command(process)
 
 
 def _is_host(process: psutil.Process) -> bool:
-    return any("WorkerHost" in word for word in _command(process))
+    return any("WorkerHost" in word for word in command(process))
 
 
 def _kill(process: psutil.Process | None) -> None:

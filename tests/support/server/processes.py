@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import subprocess
@@ -138,16 +137,6 @@ def chat_body(model: str = MODEL, **body: Any) -> dict[str, Any]:
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that run."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wait_until_gone(pid: int) -> None:
-    """Return when the process has ended; not a child of ours, so that it cannot be waited for otherwise."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            assert select.select([descriptor], [], [], 60)[0], f"process {pid} lives on"
-        finally:
-            os.close(descriptor)
 
 
 def children_cpu_seconds() -> float:
