@@ -21,6 +21,7 @@ from ..api import Api, paced, page_error
 from ..config import PageConfig
 from ..finished_runs import measured_kld
 from ..parts import command_line, model_names, offer_versions
+from ..stops import Stops
 from ..text import as_markdown, command, speed
 from ..votes import NONE, TIE, count_votes, keep_vote
 
@@ -105,7 +106,7 @@ class _Layout:
 
 def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
     """Add the tab."""
-    layout = _lay_out()
+    layout, stops = _lay_out(), Stops()
     state, shown = layout.state, layout.shown
 
     async def ask(
@@ -115,17 +116,13 @@ def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
         line = command(
             "chat", chosen[0], question, f"mode.sampling.max_tokens={most}", "mode.sampling.temperature=0"
         )
-        async with contextlib.aclosing(_answers(api, visitor, current, most)) as looks:
-            async for _ in looks:
-                yield current, "", line, "", *_shown(current)
-        if not current.blind:
-            await _add_kld(current, config)
-        yield current, _parting(current), line, "", *_shown(current)
-
-    async def stop(current: Round) -> tuple[Any, ...]:
-        if current.running:
-            current.stop()
-        return current, _parting(current), *_shown(current)
+        with stops.answering(visitor) as stop:
+            async with contextlib.aclosing(_answers(api, visitor, current, most, stop)) as looks:
+                async for _ in looks:
+                    yield current, "", line, "", *_shown(current)
+            if not current.blind:
+                await _add_kld(current, config)
+            yield current, _parting(current), line, "", *_shown(current)
 
     async def vote(current: Round, index: int) -> tuple[Any, ...]:
         text = await _vote(current, index, config)
@@ -136,13 +133,11 @@ def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
         votes = await asyncio.to_thread(count_votes, config.outputs)
         return gr.Dropdown(choices=names, value=names[:2]), votes
 
-    asked = layout.go.click(
+    layout.go.click(
         ask, [layout.models, layout.blind, layout.most, layout.question],
         [state, layout.parts_at, layout.same, layout.outcome, *shown], show_progress="hidden", api_visibility="private",
     )  # fmt: skip
-    layout.stop.click(
-        stop, state, [state, layout.parts_at, *shown], cancels=[asked], api_visibility="private"
-    )
+    layout.stop.click(stops.end, None, None, show_progress="hidden", api_visibility="private")
     for index, button in enumerate((*layout.votes, layout.tie, layout.none)):
         button.click(
             functools.partial(vote, index=index), state, [state, layout.outcome, layout.counted, *shown],
@@ -193,24 +188,31 @@ def _begin(chosen: list[str], blind: bool, most: int | None, question: str) -> t
     return Round(uuid.uuid4().hex, question, [Answer(model) for model in order], blind, running=True), most
 
 
-async def _answers(api: Api, visitor: gr.Request, current: Round, most: int) -> AsyncGenerator[None, None]:
-    """Fill in all columns at the same time, and pause for each look at them. A model that fails says so in its line."""
+async def _answers(
+    api: Api, visitor: gr.Request, current: Round, most: int, stop: asyncio.Event
+) -> AsyncGenerator[None, None]:
+    """Fill in all columns at the same time, and pause for each look at them. A model that fails says so in its line.
+
+    Args:
+        stop: ends all answers once it is set.
+    """
     answering = [
         asyncio.create_task(_answer(api, visitor, current.question, answer, most))
         for answer in current.answers
     ]
     try:
-        while not all(task.done() for task in answering):
+        while not (stop.is_set() or all(task.done() for task in answering)):
             await asyncio.wait(answering, timeout=_SHOW_EVERY_S, return_when=asyncio.ALL_COMPLETED)
             yield
     finally:
         for task in answering:
             task.cancel()
+        await asyncio.gather(*answering, return_exceptions=True)
     for answer, task in zip(current.answers, answering, strict=True):
-        if (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             text = html.unescape(error.message) if isinstance(error, gr.Error) else str(error)
             answer.line, answer.ended, answer.failed = f"⚠ {text}", True, True
-    current.running = False
+    current.stop()
 
 
 async def _vote(current: Round, index: int, config: PageConfig) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from ..api import Api, paced
 from ..parts import choice_of, command_line, model_names, offer_versions
+from ..stops import Stops
 from ..text import as_markdown, as_typed, command, from_markdown, from_typed, speed
 
 _ESCAPE_STOPS = """() => document.addEventListener("keydown", (pressed) => {
@@ -217,25 +218,23 @@ def _lay_out_parameters() -> list[Any]:
 def _connect_answers(api: Api, layout: _Layout) -> None:
     """What asks, answers, and stops an answer."""
     messages, chatbot = layout.messages, layout.chatbot
-    stops: dict[str | None, asyncio.Event] = {}  # of the answers under way, by the open page
+    stops = Stops()
 
     async def answer(
         visitor: gr.Request, past: Messages, model: str, system: str, most: int | None, temperature: float,
         top_p: float, seed: int | None,
     ) -> AsyncGenerator[tuple[Any, ...], None]:  # fmt: skip
         asked = _Asked(model, system, most, temperature, top_p, seed)
-        stop = stops[visitor.session_hash] = asyncio.Event()
-        try:
+        with stops.answering(visitor) as stop:
             async with contextlib.aclosing(_answer(api, visitor, asked, past, stop)) as answering:
                 async for shown in answering:
                     yield shown
-        finally:
-            if stops.get(visitor.session_hash) is stop:
-                del stops[visitor.session_hash]
+            if stop.forgets:
+                yield _nothing()
 
-    async def end(visitor: gr.Request) -> None:
-        if there := stops.get(visitor.session_hash):
-            there.set()
+    async def forget(visitor: gr.Request) -> tuple[Any, ...]:
+        await stops.forget(visitor)
+        return _nothing()
 
     async def say(
         visitor: gr.Request, said: str, past: Messages, *settings: Any
@@ -259,10 +258,9 @@ def _connect_answers(api: Api, layout: _Layout) -> None:
         ))  # fmt: skip
     for each in answers:
         each.failure(_idle, None, layout.busy, show_progress="hidden", api_visibility="private")
-    # Not by Gradio's `cancels`: a message that was sent just after it reached the model and was never shown.
-    layout.stop.click(end, None, None, show_progress="hidden", api_visibility="private")
+    layout.stop.click(stops.end, None, None, show_progress="hidden", api_visibility="private")
     for cleared in (layout.clear.click, chatbot.clear):
-        cleared(_forget, None, layout.shown, cancels=answers, api_visibility="private")
+        cleared(forget, None, layout.shown, show_progress="hidden", api_visibility="private")
 
 
 def _connect_conversation(blocks: gr.Blocks, layout: _Layout) -> None:
@@ -348,7 +346,8 @@ async def _restore(found: object) -> tuple[Messages, Any]:
     return past, _bubbles(past)
 
 
-async def _forget() -> tuple[Any, ...]:
+def _nothing() -> tuple[Any, ...]:
+    """What is shown before the first message."""
     return [], [], "", "", gr.Accordion(visible=False), "", [], *_busy(False)
 
 

@@ -71,6 +71,27 @@ async def test_a_vote_waits_for_all_answers_or_for_stop(tmp_path: Path):
         await seen.says("Counted.", "#arena-outcome")
 
 
+async def test_stop_ends_all_answers_and_the_next_question_is_answered(tmp_path: Path):
+    never = asyncio.Event()
+    async with visit(tmp_path, words("one ", "two", never)) as seen:
+        await seen.open_tab("Arena")
+        await seen.says("other", "#arena-models")
+        await seen.field("arena-question").fill("Count")
+        await seen.click("Ask all")
+        for column in ("#arena-0", "#arena-1"):
+            await seen.says("one two", column)
+        await seen.click("Stop all")
+        for column in ("#arena-0", "#arena-1"):
+            await seen.says("stopped by you", column)
+        for name in ("m", "other"):
+            await seen.server.engines[name].idle.wait()  # the models do not go on for nobody
+        never.set()
+        await seen.click("Ask all")
+        for column in ("#arena-0", "#arena-1"):
+            await seen.says("tok/s", column)
+        await seen.says("All answers are the same.", "#arena-parts")
+
+
 async def test_a_model_that_fails_is_not_voted_on(tmp_path: Path):
     async with visit(tmp_path, sizes={"m": 100.0, "other": 9000.0}) as seen:
         await seen.open_tab("Arena")

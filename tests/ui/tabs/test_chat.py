@@ -49,6 +49,24 @@ async def test_stop_ends_the_answer_and_keeps_it_and_the_conversation_goes_on(tm
         assert [turn.content for turn in sent] == ["Count", "One two", "Go on"]
 
 
+async def test_new_ends_the_answer_and_forgets_it_and_the_next_message_is_answered(tmp_path: Path):
+    never = asyncio.Event()
+    async with visit(tmp_path, words("One", " two", never)) as seen:
+        await seen.field("chat-text").fill("Count")
+        await seen.click("Send")
+        await seen.says("One two", "#chat-messages")
+        await seen.click("New")
+        await seen.tab.get_by_text("Ask something").wait_for()
+        await seen.server.engines["m"].idle.wait()  # the model does not go on for nobody
+        never.set()
+        await seen.field("chat-text").fill("Go on")
+        await seen.click("Send")
+        await seen.shows("chat-meter", "came to an end")
+        await seen.says("One two", "#chat-messages")
+        asked = [[turn.content for turn in one.messages or ()] for one in seen.server.engines["m"].requests]
+        assert asked == [["Count"], ["Go on"]]
+
+
 async def test_html_of_a_model_is_text_and_its_pictures_are_not_fetched(tmp_path: Path):
     async with visit(tmp_path, words(EVIL)) as seen:
         await seen.field("chat-text").fill(EVIL)
