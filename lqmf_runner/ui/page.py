@@ -17,6 +17,7 @@ from .api import Api
 from .config import PATH, PageConfig
 from .finished_runs import find_run
 from .jobs import Jobs
+from .streams import SCRIPT
 from .tabs import arena, batch, chat, compare, models, runs, server
 
 _FONT = ["system-ui", "sans-serif"]  # the default ones come from another machine
@@ -92,5 +93,5 @@ def create_page(config: PageConfig) -> FastAPI:
         max_file_size=config.max_upload_bytes,
         theme=gr.themes.Default(font=_FONT, font_mono=_MONO),
         css=_CSS,
-        head=_HEAD,
+        head=_HEAD + SCRIPT,
     )

@@ -137,6 +137,7 @@ async def test_a_model_is_scaled_and_its_replicas_and_nodes_are_shown(tmp_path: 
         await seen.open_tab("Models")
         await seen.unfold("Replicas, and the nodes that they run on")
         await seen.says("Every loaded model is one engine", "#replicas-nodes")
+        await seen.shows("models-name", "m")
         await seen.tab.locator("#replicas-count input").fill("3")
         await seen.click("Scale")
         await seen.shows("replicas-outcome", "m has 3 replicas, 3 of them ready.")
