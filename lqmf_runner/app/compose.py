@@ -19,6 +19,7 @@ from ..config.run import MODELS_DIR
 from ..errors import LqmfError, UserInputError
 from ..formats import check_backend, is_remote
 from ..modes import MODES, Mode
+from ..runs.locate import require_model
 from ..tracking import check_driver
 from .choices.model import NO_MODEL, fill_models_dir, model_overrides, name_by_place
 from .config_errors import SCHEMA_SUFFIX, missing, translate, unknown, unknown_key
@@ -57,7 +58,7 @@ class Prepared:
 
 
 def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
-    """Compose, check and plan a run. Nothing is made or loaded, and nothing but versions is looked up.
+    """Compose, check and plan a run. Nothing is made or loaded; models and versions are looked up.
 
     Args:
         settings: Hydra's own settings, the group `hydra`.
@@ -82,7 +83,7 @@ def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
         for model in models:
             with _naming(model.model.name if config.models else ""):
                 plans.append(mode.plan(model))
-    return Prepared(
+    prepared = Prepared(
         config=config,
         models=tuple(models),
         plans=tuple(plans),
@@ -92,6 +93,19 @@ def prepare(composed: DictConfig, settings: HydraConf) -> Prepared:
         model_names=model_names(),
         compose=compose,
     )
+    if mode.runs_models is not None and mode.runs_models(config):
+        _require_models(prepared)
+    return prepared
+
+
+def _require_models(prepared: Prepared) -> None:
+    """Refuse a model that cannot be there, before another one is measured for minutes."""
+    config, several = prepared.config, bool(prepared.config.models)
+    reference = prepared.reference if config.fidelity.enabled else None
+    for model in (*prepared.models, reference, prepared.judge, prepared.embedder):
+        if model is not None and model.model.name:
+            with _naming(model.model.name if several or model not in prepared.models else ""):
+                require_model(model)
 
 
 def _check_differ(typed: Sequence[str], models: Sequence[RunConfig]) -> None:

@@ -73,6 +73,17 @@ def locate(
     )
 
 
+def require(model: ModelConfig, backend: BackendConfig, folders: Folders) -> None:
+    """Refuse a model that cannot be there. Its files are not read, and a hub is not asked.
+
+    Raises:
+        ModelNotFoundError: no such model, or its weights are missing.
+        UserInputError: the name is not one.
+    """
+    if not is_remote(backend.format) or get_format(backend.format).program is not None:
+        _find_path(model, roots_of(folders))
+
+
 def find(
     model: ModelConfig, folders: Folders, *, trust_remote_code: bool = False, download: bool = True
 ) -> FoundModel:

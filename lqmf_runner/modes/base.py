@@ -20,11 +20,13 @@ class Mode:
         check: refuses settings of a run that do not go together, with a UserInputError.
         plan: what `run` will do with one model. It is made once for each model and handed over as `RunContext.plans`.
             It refuses what cannot be done, with a UserInputError.
+        runs_models: whether a run reads the weights of its models; then a model that is not there is refused.
         needs_model: a model must be chosen, with `model` or `models`.
         several: `models=[a,b]` is accepted.
         leaves_folder: the run has a folder, with its configuration and its log.
 
-    `check` and `plan` are called before the run's folder is made, so that a refused run leaves nothing behind.
+    `check`, `plan` and `runs_models` are called before the run's folder is made, so that a refused run leaves nothing
+    behind.
     """
 
     schema: type[ModeConfig]
@@ -33,6 +35,7 @@ class Mode:
     run: Callable[[RunContext], int]
     check: Callable[[RunConfig], None] | None = None
     plan: Callable[[RunConfig], object] | None = None
+    runs_models: Callable[[RunConfig], bool] | None = None
     needs_model: bool = True
     several: bool = False
     leaves_folder: bool = True
@@ -41,3 +44,8 @@ class Mode:
     def name(self) -> str:
         """What `mode=` selects it by."""
         return self.schema.name
+
+
+def always(config: RunConfig) -> bool:
+    """Of a mode that cannot run without its models."""
+    return True

@@ -19,3 +19,14 @@ def locate_model(config: RunConfig) -> ModelSpec:
     from ..models import locate
 
     return locate(config.model, config.backend, config.models_dir, placement=config.placed)
+
+
+def require_model(config: RunConfig) -> None:
+    """Refuse a configured model that cannot be there, before anything is made or measured.
+
+    Raises:
+        LqmfError: see `models.locate.require`.
+    """
+    from ..models.locate import require
+
+    require(config.model, config.backend, config.models_dir)

@@ -41,6 +41,34 @@ def test_what_is_refused_before_it_runs_leaves_no_folder(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "there", "gone.gguf"],
+        ["compare", "there", "other", "--reference", "gone.gguf"],
+        ["benchmark", "there", "judge.model=gone.gguf"],
+        ["benchmark", "gone.gguf"],
+        ["batch", "gone.gguf", "quantized-models/there.gguf"],
+        ["chat", "gone.gguf", "Hi"],
+        ["serve", "there", "gone.gguf"],
+        ["quantize", "gone.gguf", "bnb"],
+    ],
+    ids=" ".join,
+)
+def test_a_model_that_is_not_there_is_refused_before_another_is_run(
+    words: list[str], run_program: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "quantized-models").mkdir()
+    for name in ("there", "other"):
+        make_gguf(tmp_path / "quantized-models" / f"{name}.gguf")
+    result = run_program(*words, "tracking=none")
+    assert result.returncode == 2
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: the weights of gone are missing: no gone.gguf in the models folder")
+    assert hint.startswith("hint: correct the path")
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_the_reference_keeps_its_own_backend(compose_config: Compose) -> None:
     """Settings of the models' formats would make no sense to it; those that every backend knows are shared."""
     task = [

@@ -15,6 +15,13 @@ from omegaconf import OmegaConf
 from ..conftest import Run
 
 
+def make_damaged(folder: Path, *names: str) -> None:
+    """Models that are there, and turn out to be none when a run reads them."""
+    (folder / "quantized-models").mkdir()
+    for name in names:
+        (folder / "quantized-models" / f"{name}.gguf").write_bytes(b"no model")
+
+
 def test_the_composed_configuration_can_be_looked_at(run_program: Run, tmp_path: Path) -> None:
     result = run_program("mode=benchmark", "model=smollm2_bnb4", "--cfg", "job")
     assert yaml.safe_load(result.stdout)["backend"]["format"] == "bnb"
@@ -43,23 +50,35 @@ def test_own_yaml_is_found_and_checked(run_program: Run, tmp_path: Path) -> None
 
 
 def test_a_failing_run_says_why_in_one_line_and_keeps_its_folder(run_program: Run, tmp_path: Path) -> None:
-    args = ("mode=quantize", "model=local", "model.name=absent")
+    make_damaged(tmp_path, "damaged")
+    args = ("mode=quantize", "model=local", "model.name=damaged")
     results = [run_program(*args) for _ in range(2)]
     for result in results:
         assert result.returncode == 2
-        assert result.stderr.startswith("error: there is no model absent in quantized-models")
+        assert result.stderr.startswith("error: damaged.gguf: not a GGUF file")
         assert "Traceback" not in result.stderr
     folders = list((tmp_path / "outputs").glob("*/*-quantize*"))
     assert len(folders) == 2
     for folder in folders:
         config = OmegaConf.load(folder / ".hydra" / "config.yaml")
-        assert config.model.name == "absent"
+        assert config.model.name == "damaged"
         assert (folder / "lqmf.log").is_file()
 
 
+def test_a_run_that_is_refused_says_why_in_one_line_and_leaves_no_folder(
+    run_program: Run, tmp_path: Path
+) -> None:
+    result = run_program("mode=quantize", "model=local", "model.name=absent")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: there is no model absent in quantized-models")
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_refused_job_of_a_sweep_leaves_the_others(run_program: Run, tmp_path: Path) -> None:
+    make_damaged(tmp_path, "damaged")
     result = run_program(
-        "-m", "mode=quantize", "model=local", "model.name=absent", "mode.method=gguf", "mode.type=Q9,Q4_0"
+        "-m", "mode=quantize", "model=local", "model.name=damaged", "mode.method=gguf", "mode.type=Q9,Q4_0"
     )
     assert result.returncode == 1
     (job,) = (tmp_path / "outputs").glob("*/*-quantize/*/")
@@ -67,8 +86,9 @@ def test_a_refused_job_of_a_sweep_leaves_the_others(run_program: Run, tmp_path: 
 
 
 def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    make_damaged(tmp_path, "damaged")
     command = [
-        *(sys.executable, "-m", "lqmf_runner", "mode=quantize", "model=local", "model.name=absent"),
+        *(sys.executable, "-m", "lqmf_runner", "mode=quantize", "model=local", "model.name=damaged"),
         "hydra.job.name=lqmf",
         "output_dir=outputs/fixed",
     ]
@@ -79,8 +99,9 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path: P
 
 
 def test_a_disk_that_is_full_from_the_start_is_one_line(tmp_path: Path) -> None:
+    make_damaged(tmp_path, "damaged")
     done = subprocess.run(
-        [sys.executable, "-m", "lqmf_runner", "mode=quantize", "model=local", "model.name=absent"],
+        [sys.executable, "-m", "lqmf_runner", "mode=quantize", "model=local", "model.name=damaged"],
         cwd=tmp_path, capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
     )  # fmt: skip
@@ -91,8 +112,9 @@ def test_a_disk_that_is_full_from_the_start_is_one_line(tmp_path: Path) -> None:
 
 
 def test_one_failing_job_of_a_sweep_does_not_stop_the_others(run_program: Run, tmp_path: Path) -> None:
+    make_damaged(tmp_path, "damaged", "torn")
     result = run_program(
-        "mode=quantize", "-m", "model=local", "model.name=absent,missing", "mode.method=bnb,gguf"
+        "mode=quantize", "-m", "model=local", "model.name=damaged,torn", "mode.method=bnb,gguf"
     )
     assert result.returncode == 1
     for job in range(4):
@@ -112,7 +134,7 @@ WAITING_MODE = """
 import dataclasses, sys, time
 import lqmf_runner.app.cli, lqmf_runner.modes as modes
 run = lambda context: print("running", flush=True) or time.sleep(60) or 0
-modes.MODES["quantize"] = dataclasses.replace(modes.MODES["quantize"], run=run)
+modes.MODES["quantize"] = dataclasses.replace(modes.MODES["quantize"], run=run, runs_models=None)
 sys.exit(lqmf_runner.app.cli.main(["mode=quantize"]))
 """
 
@@ -136,11 +158,12 @@ def test_a_signal_ends_a_run_cleanly(number: signal.Signals, ignored: bool, tmp_
 
 
 def test_secrets_do_not_reach_the_run_folder(run_program: Run, tmp_path: Path) -> None:
+    make_damaged(tmp_path, "damaged")
     run_program(
-        *("mode=quantize", "model=local", "model.name=absent"),
+        *("mode=quantize", "model=local", "model.name=damaged"),
         "tracking.uri=http://someone:pa55word@127.0.0.1:9/",
     )
-    saved = [path for path in tmp_path.rglob("*") if path.is_file()]
+    saved = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
     assert saved
     for path in saved:
         assert "pa55word" not in path.read_text("utf-8"), path.name

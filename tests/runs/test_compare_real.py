@@ -58,10 +58,11 @@ def test_a_damaged_model_comes_last_and_a_failing_one_does_not_stop_the_others(
     }
     for name, how in variants.items():
         make_gguf(root / "models" / f"{name}.gguf", **how)
-    for name in (*variants, "absent"):
+    (root / "models" / "torn.gguf").write_bytes(b"no model")
+    for name in (*variants, "torn"):
         configure(root, name, f"{name}.gguf", "gguf")
     result = run_program(
-        "mode=compare", "models=[damaged,absent,swapped,near]", "reference=whole", "verdict.max_kld=0.01", *SETTINGS
+        "mode=compare", "models=[damaged,torn,swapped,near]", "reference=whole", "verdict.max_kld=0.01", *SETTINGS
     )  # fmt: skip
     assert result.returncode == 1, result.stderr
     folder = the_run(root)
@@ -69,12 +70,12 @@ def test_a_damaged_model_comes_last_and_a_failing_one_does_not_stop_the_others(
     verdict = results.verdict
     assert verdict is not None
     assert (verdict.winner, verdict.reference) == ("near", "whole")
-    assert [m.name for m in verdict.models] == ["near", "swapped", "damaged", "absent"]
+    assert [m.name for m in verdict.models] == ["near", "swapped", "damaged", "torn"]
     for broken in verdict.models[1:3]:
         assert [miss.constraint for miss in broken.misses] == ["max_kld"]
     assert verdict.models[2].score is not None
     assert verdict.models[2].score < 0.5
-    assert "ModelNotFoundError" in str(verdict.models[3].error)
+    assert "ModelUnusableError" in str(verdict.models[3].error)
     assert "Verdict: near." in result.stdout
     assert "It alone meets KLD at most 0.01." in result.stdout
     assert "damaged does not qualify: KLD" in result.stdout

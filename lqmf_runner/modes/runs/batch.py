@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...config import BatchMode, RunConfig
 from ...errors import UserInputError
 from ...runs.context import RunContext
-from ..base import Mode
+from ..base import Mode, always
 
 
 def check(config: RunConfig) -> None:
@@ -29,4 +29,5 @@ MODE = Mode(
     "batch smollm2_gguf questions.csv",
     run,
     check=check,
+    runs_models=always,
 )

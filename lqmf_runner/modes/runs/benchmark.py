@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...config import BenchmarkMode, RunConfig
 from ...runs.context import RunContext
-from ..base import Mode
+from ..base import Mode, always
 
 
 def check(config: RunConfig) -> None:
@@ -34,6 +34,7 @@ MODE = Mode(
     "benchmark smollm2_gguf prompts=general",
     run,
     check=check,
+    runs_models=always,
     plan=plan,
     several=True,
 )

@@ -19,8 +19,13 @@ def plan(config: RunConfig) -> object:
     """The loads of one model; none where nothing is measured."""
     from ...load.plan import BenchmarkPlan
 
+    return BenchmarkPlan.of(config) if runs_models(config) else None
+
+
+def runs_models(config: RunConfig) -> bool:
+    """Whether something is measured."""
     assert isinstance(config.mode, CompareMode)
-    return None if config.runs or config.mode.served else BenchmarkPlan.of(config)
+    return not (config.runs or config.mode.served)
 
 
 def run(context: RunContext) -> int:
@@ -59,5 +64,6 @@ MODE = Mode(
     run,
     check=check,
     plan=plan,
+    runs_models=runs_models,
     several=True,
 )

@@ -7,7 +7,7 @@ import sys
 from ...config import RunConfig, ServeMode
 from ...errors import UserInputError
 from ...runs.context import RunContext
-from ..base import Mode
+from ..base import Mode, always
 
 
 def check(config: RunConfig) -> None:
@@ -60,6 +60,7 @@ MODE = Mode(
     "serve smollm2_gguf --port 8000",
     run,
     check=check,
+    runs_models=always,
     needs_model=False,
     several=True,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...config import QuantizeMode, RunConfig
 from ...runs.context import RunContext
-from ..base import Mode
+from ..base import Mode, always
 
 
 def check(config: RunConfig) -> None:
@@ -48,4 +48,5 @@ MODE = Mode(
     "quantize smollm2_bf16 gguf Q4_K_M",
     run,
     check=check,
+    runs_models=always,
 )
