@@ -30,7 +30,7 @@ from ..errors import INTERRUPTED, UserInputError
 from ..modes import MODES
 from ..redaction import redact, redact_files, secrets_in
 from ..runs.context import RunContext
-from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_sweep
+from ..runs.folder import make_run_folder, remove_refused_job, remove_refused_run, remove_refused_sweep
 from . import PROGRAM, yaml_texts
 from .arguments import typed_arguments, typed_items
 from .choices.model import choose_model, default_models_dir
@@ -143,10 +143,21 @@ def run_job(composed: DictConfig) -> None:
         exit_code = 0
     except Exception as error:
         exit_code = report(error, job=_job_name(settings) if sweep else "")
+        if isinstance(error, UserInputError):
+            _leave_nothing(settings, sweep)
     if exit_code == INTERRUPTED and sweep:
         raise KeyboardInterrupt  # Hydra would go on with the next job
     if exit_code:
         raise JobError(exit_code) if sweep else SystemExit(exit_code)
+
+
+def _leave_nothing(settings: HydraConf, sweep: bool) -> None:
+    """Remove the folder that was made for what is refused. One that was there before, or has results, is kept."""
+    run_dir = Path(settings.runtime.output_dir)
+    if sweep:
+        remove_refused_job(run_dir)
+    elif BeforeRun.made is not None and run_dir == BeforeRun.made.absolute():
+        remove_refused_run(run_dir)
 
 
 def _job_name(settings: HydraConf) -> str:
@@ -172,6 +183,7 @@ class BeforeRun(Callback):
 
     Attributes:
         prepared: the single run that is about to begin.
+        made: the folder that was made for it, or for the sweep.
         sweep: the configuration of the sweep that has begun.
         typed: the arguments as the user has typed them; None in a process that a launcher has started.
         options: Hydra's options among them.
@@ -182,6 +194,7 @@ class BeforeRun(Callback):
     """
 
     prepared: ClassVar[Prepared | None] = None
+    made: ClassVar[Path | None] = None
     sweep: ClassVar[DictConfig | None] = None
     typed: ClassVar[Sequence[str] | None] = None
     options: ClassVar[Sequence[str]] = ()
@@ -314,7 +327,7 @@ def _claim_folder(config: DictConfig, kind: str) -> None:
     wanted = str(node.dir)
     if wanted == "." or any(f"hydra.{kind}.dir" in override for override in config.hydra.overrides.hydra):
         return
-    folder = make_run_folder(wanted)
+    folder = BeforeRun.made = make_run_folder(wanted)
     with read_write(config), open_dict(config):
         node.dir = str(folder)
 

@@ -59,11 +59,7 @@ def remove_refused_sweep(folder: Path) -> bool:
         return False
     for name in ("multirun.yaml", MARK_NAME):
         (folder / name).unlink(missing_ok=True)
-    for empty in (folder, *folder.parents[:2]):
-        try:
-            empty.rmdir()
-        except OSError:
-            break
+    _remove_empty(folder, parents=2)
     return True
 
 
@@ -71,3 +67,18 @@ def remove_refused_job(folder: Path) -> None:
     """Remove the folder of a job that was refused before it ran. A folder in which a job has run before is kept."""
     if {path.name for path in folder.glob("*")} <= {".hydra", "lqmf.log"}:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_refused_run(folder: Path) -> None:
+    """The same for a single run, and its parents if that leaves them empty."""
+    remove_refused_job(folder)
+    if not folder.exists():
+        _remove_empty(folder.parent, parents=1)
+
+
+def _remove_empty(folder: Path, *, parents: int) -> None:
+    for empty in (folder, *folder.parents[:parents]):
+        try:
+            empty.rmdir()
+        except OSError:
+            break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -167,3 +168,18 @@ def test_secrets_do_not_reach_the_run_folder(run_program: Run, tmp_path: Path) -
     assert saved
     for path in saved:
         assert "pa55word" not in path.read_text("utf-8"), path.name
+
+
+def test_a_run_that_is_refused_when_it_begins_leaves_no_folder_of_its_own(
+    run_program: Run, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        serve = ("serve", "openai", f"server.port={taken.getsockname()[1]}", "tracking=none")
+        for more in ((), (f"hydra.run.dir={kept}",)):
+            result = run_program(*serve, *more)
+            assert result.returncode == 2, result.stderr
+            assert "port" in result.stderr.splitlines()[0]
+    assert not (tmp_path / "outputs").exists()
+    assert kept.exists()  # it was not made for the run
