@@ -21,7 +21,8 @@ from ..finished_runs import Run, find_run, list_runs, trust
 from ..parts import command_line, first_cell, text_table
 from ..text import as_markdown, command, run_setting
 
-_COLUMNS = ["run", "mode", "models", "prompts", "loads", "best", "trust"]
+# A window shows the first columns: how far the figures can be trusted is among them.
+_COLUMNS = ["run", "trust", "mode", "models", "prompts", "loads", "best"]
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ def _row(run: Run) -> list[str]:
     names = ", ".join(model.name for model in models)
     return [
         run.id,
+        trust(run) or "✓",
         run.results.run.mode,
         names,
         run.prompts,
         " ".join(loads),
         winner or "",
-        trust(run) or "✓",
     ]
 
 

@@ -47,6 +47,18 @@ async def test_runs_are_listed_and_put_side_by_side_and_the_report_opens(tmp_pat
         await seen.says("tok/s", "#runs-about")
 
 
+async def test_the_trust_of_a_run_is_seen_without_scrolling(tmp_path: Path):
+    names = ("smollm2_q4_k_m", "smollm2_bnb4", "smollm2_bnb8", "smollm2_gptq4", "smollm2_bf16")
+    leave_run(tmp_path, "10-00-00-compare", sample_results(*map(sample_model, names)))
+    async with visit(tmp_path, width=1280) as seen:
+        await seen.open_tab("Runs")
+        mark = seen.tab.locator("#runs-table").get_by_text("only 4 requests").locator("visible=true").first
+        await mark.wait_for()
+        box = await mark.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 1280
+
+
 def test_batches_and_other_loads_are_lines_of_their_own(tmp_path: Path):
     loads = {"benchmark": (1, 4), "batch": (1,), "compare": (4,)}
     for hour, (mode, users) in enumerate(loads.items(), 10):
