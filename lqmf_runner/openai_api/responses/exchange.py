@@ -28,6 +28,7 @@ from .schemas import (
     ResponseText,
     ResponseUsage,
 )
+from .tools import finds_nothing, offered_functions
 
 Keep = Callable[[Response], None]
 
@@ -53,17 +54,19 @@ class ResponseExchange:
         self.stream = bool(data.stream)
         self.keep_alive_s = keep_alive_seconds(data.keep_alive)
         self.given = read_items(data.input, find)
-        self.request = generation_request(data, [*earlier, *self.given], len(earlier))
+        functions = offered_functions(data)
+        self.request = generation_request(data, functions, [*earlier, *self.given], len(earlier))
         self._keep = keep
         self._response = _begun(data, self.request.sampling.temperature, self.request.sampling.top_p)
         self._names = {tool["function"]["name"] for tool in self.request.tools}
+        self._functions = {function.shown: function for function in functions}
         self._parallel = data.parallel_tool_calls is not False
         self._logprobs = wants_logprobs(data)
 
     def output(self) -> Output:
         """What takes the chunks of the answer."""
         reader = ToolCallReader(self._names, parallel=self._parallel) if self._names else None
-        return Output(reader, logprobs=self._logprobs)
+        return Output(reader, self._functions, logprobs=self._logprobs)
 
     def answer(self, completion: Completion) -> Response:
         """The whole response."""
@@ -173,14 +176,19 @@ def _begun(data: ResponseRequest, temperature: float, top_p: float) -> Response:
         temperature=temperature,
         text=ResponseText({"type": "text"} if given is None else _without_nulls(given)),
         tool_choice=data.tool_choice or "auto",
-        tools=[
-            {"description": None, "parameters": None, "strict": False, **tool} for tool in data.tools or ()
-        ],
+        tools=[_whole_tool(tool) for tool in data.tools or () if not finds_nothing(tool)],
         top_logprobs=data.top_logprobs or 0,
         top_p=top_p,
         user=data.user,
         metadata=data.metadata or {},
     )
+
+
+def _whole_tool(tool: Item) -> Item:
+    """A tool with all fields that clients expect in one; it has been read before."""
+    if tool["type"] == "namespace":
+        return {**tool, "tools": [_whole_tool(one) for one in tool["tools"]]}
+    return {"description": None, "parameters": None, "strict": False, **tool}
 
 
 def _without_nulls(given: msgspec.Struct) -> dict[str, object]:

@@ -9,11 +9,16 @@ from typing import Any
 from ...errors import FieldError
 from ..answers import new_id
 from ..schemas import ChatMessage, StoredCall, StoredFunction
+from .tools import shown_name
 
 Item = dict[str, Any]
 FindItem = Callable[[str], Item | None]
 _TEXT_PARTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 _ROLES = ("user", "assistant", "system", "developer")
+_UNREADABLE = {
+    "input_image": "[an image: this model can read only text]",
+    "input_file": "[a file: this model can read only text]",
+}
 _KINDS = "message, function_call, function_call_output, reasoning and item_reference"
 
 
@@ -85,7 +90,7 @@ def _is_closed(turn: ChatMessage, kind: str) -> bool:
 def _add(turn: ChatMessage, item: Item) -> None:
     match item["type"]:
         case "function_call":
-            function = StoredFunction(item["name"], item["arguments"])
+            function = StoredFunction(shown_name(item.get("namespace"), item["name"]), item["arguments"])
             turn.tool_calls = [*(turn.tool_calls or []), StoredCall(function, item["call_id"])]
         case "reasoning":
             thoughts = _joined(item.get("content") or item.get("summary") or [], "\n")
@@ -111,10 +116,12 @@ def _item(given: Item, where: str, find: FindItem) -> Item:
             call_id = given.get("call_id") or given.get("id")
             if not isinstance(call_id, str):
                 raise FieldError(f"'{where}.call_id' is required", param=f"{where}.call_id")
-            return {**_head(given, "fc", kind), "call_id": call_id, "name": name, "arguments": arguments}
+            call = {**_head(given, "fc", kind), "call_id": call_id, "name": name, "arguments": arguments}
+            namespace = _text(given, "namespace", where) if given.get("namespace") else ""
+            return {**call, "namespace": namespace} if namespace else call
         case "function_call_output":
             output = given.get("output")
-            text = [] if output is None else _parts(output, f"{where}.output", "input_text")
+            text = [] if output is None else _parts(_readable(output), f"{where}.output", "input_text")
             return {**_head(given, "fco", kind), "call_id": _text(given, "call_id", where), "output": text}
         case "reasoning":
             thoughts = {
@@ -162,6 +169,22 @@ def _head(given: Item, prefix: str, kind: str) -> Item:
         "type": kind,
         "status": "completed",
     }
+
+
+def _readable(output: Any) -> Any:
+    """A tool's output with a text in the place of each image or file, which tells the model that it cannot read it.
+
+    The user did not send it but a tool that the model has called, and it stays in the conversation: refused, the
+    conversation could not go on.
+    """
+    if not isinstance(output, list):
+        return output
+    return [
+        _part("input_text", _UNREADABLE[part["type"]])
+        if isinstance(part, dict) and part.get("type") in _UNREADABLE
+        else part
+        for part in output
+    ]
 
 
 def _parts(content: Any, where: str, kind: str) -> list[Item]:

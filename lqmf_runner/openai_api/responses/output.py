@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ from .schemas import (
     ReasoningItem,
     ReasoningText,
 )
+from .tools import Function
 
 Event = dict[str, Any]
 """What an event says, by field; `type` is its name."""
@@ -29,13 +31,17 @@ class Output:
 
     Args:
         reader: reads calls out of the text; None if no tools were offered.
+        functions: those that were offered, by the name that the model sees.
         logprobs: whether texts have log-probabilities.
     """
 
-    def __init__(self, reader: ToolCallReader | None, *, logprobs: bool) -> None:
+    def __init__(
+        self, reader: ToolCallReader | None, functions: Mapping[str, Function], *, logprobs: bool
+    ) -> None:
         self.items: list[OutputItem] = []
         self.finish_reason: str | None = None
         self._reader = reader
+        self._functions = functions
         self._wants_logprobs = logprobs
         self._open: OutputMessage | ReasoningItem | None = None
         self._texts: list[str] = []  # of the open item
@@ -144,6 +150,9 @@ class Output:
     def _call(self, call: ToolCall) -> list[Event]:
         arguments = call.function.arguments
         item = FunctionCallItem(new_id("fc", "_"), call.id, call.function.name, arguments, "completed")
+        function = self._functions.get(item.name)
+        if function and function.namespace:
+            item.name, item.namespace = function.name, function.namespace
         self.items.append(item)
         begun = msgspec.structs.replace(item, arguments="", status="in_progress")
         where = {"output_index": len(self.items) - 1, "item_id": item.id}

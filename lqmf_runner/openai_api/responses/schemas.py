@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ..schemas import MAX_MESSAGES, ContentLogprob, MaxTokens, ReasoningEffort, Sampled, TopLogprobs
 
@@ -59,15 +59,17 @@ Item = Annotated[
 ResponseTool = Annotated[
     dict[str, Any],
     Meta(
-        description="A function that the model may call; `parameters` is a JSON schema.",
+        description="A function that the model may call (`parameters` is a JSON schema), or a namespace with `tools`. "
+        "A web_search is accepted if its `external_web_access` is false, and finds nothing.",
         extra_json_schema={
-            "required": ["type", "name"],
+            "required": ["type"],
             "properties": {
-                "type": {"const": "function"},
+                "type": {"enum": ["function", "namespace", "web_search"]},
                 "name": {"type": "string", "pattern": "^[a-zA-Z0-9_.-]{1,64}$"},
                 "description": {"type": ["string", "null"]},
                 "parameters": {"type": ["object", "null"]},
                 "strict": {"type": ["boolean", "null"]},
+                "tools": {"type": "array", "items": {"type": "object"}},
             },
         },
     ),
@@ -116,13 +118,17 @@ class OutputMessage(msgspec.Struct, tag_field="type", tag="message"):
 
 
 class FunctionCallItem(msgspec.Struct, tag_field="type", tag="function_call"):
-    """A call that the model makes; `call_id` stands in the function_call_output that answers it."""
+    """A call that the model makes; `call_id` stands in the function_call_output that answers it.
+
+    `namespace` is that of the function, if it has one.
+    """
 
     id: str
     call_id: str
     name: str
     arguments: str
     status: Status
+    namespace: str | UnsetType = UNSET
 
 
 class ReasoningText(msgspec.Struct, tag_field="type", tag="reasoning_text"):
