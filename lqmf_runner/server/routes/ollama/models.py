@@ -38,8 +38,10 @@ from ...route import MODEL, OLLAMA, Body, route
 from ...state import ServerState, state_of
 from .chat import LINES
 
-OLLAMA_VERSION = "0.12.11"
-"""The version of Ollama whose API the routes follow. Clients refuse those that are too old for what they use."""
+OLLAMA_VERSION = "0.13.4"
+"""The version of Ollama whose API the routes follow. Clients refuse those that are too old for what they use, as Codex
+does those without /v1/responses.
+"""
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 _DEFAULT_CONTEXT = 4096  # of the worker, where `n_ctx` is not set
 _NAMED = {"A model": {"model": MODEL}}

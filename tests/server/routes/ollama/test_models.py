@@ -66,7 +66,9 @@ async def test_the_version_is_new_enough_for_clients():
         assert (await server.client.get("/api/version")).json() == {"version": OLLAMA_VERSION}
         for path in ("/", "/api/tags"):  # whether a server is there
             assert (await server.client.head(path)).status_code == 200
-    assert tuple(map(int, OLLAMA_VERSION.split("."))) >= (0, 6, 4)  # what Copilot in VS Code wants
+    version = tuple(map(int, OLLAMA_VERSION.split(".")))
+    assert version >= (0, 6, 4)  # what Copilot in VS Code wants
+    assert version >= (0, 13, 4)  # what `codex --oss` wants
 
 
 @pytest.mark.parametrize(
