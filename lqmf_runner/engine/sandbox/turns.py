@@ -25,11 +25,14 @@ def shapes(messages: Sequence[Message]) -> Iterator[list[Turn]]:
 
     Turns without text have no content, then null, then an empty text. The arguments of calls are as they were given,
     then all objects (a text that is none becomes an empty one), then all JSON text. Then results without a name get
-    that of the call they answer. Then all ids have nine letters and digits, as Mistral's templates insist. Last, all
-    system messages are one at the beginning: agents send more of them later, and many templates take none there.
+    that of the call they answer. Then all ids have nine letters and digits, as Mistral's templates insist. Then all
+    system messages are one at the beginning: agents send more of them later, and many templates take none there. Last,
+    user turns that follow each other are one, as some templates want a user and an assistant by turns: Codex sends what
+    it knows of the surroundings in a turn of its own.
     """
     seen: list[list[Turn]] = []
-    for ordered in (messages, _system_first(messages)):
+    with_one_system = _system_first(messages)
+    for ordered in (messages, with_one_system, _users_joined(with_one_system)):
         named = _named(ordered)
         for given, absent, arguments in itertools.product(
             (ordered, named, _with_short_ids(named)), _CONTENTS, _ARGUMENTS
@@ -77,6 +80,18 @@ def _system_first(messages: Sequence[Message]) -> Sequence[Message]:
     texts = [message.content or "" for message in messages if message.role == "system"]
     others = [message for message in messages if message.role != "system"]
     return [Message("system", "\n\n".join(texts)), *others]
+
+
+def _users_joined(messages: Sequence[Message]) -> Sequence[Message]:
+    joined: list[Message] = []
+    for message in messages:
+        last = joined[-1] if joined else None
+        if last and last.role == message.role == "user" and last.name == message.name:
+            text = "\n\n".join(filter(None, (last.content, message.content)))
+            joined[-1] = msgspec.structs.replace(last, content=text)
+        else:
+            joined.append(message)
+    return joined
 
 
 def _with_short_ids(messages: Sequence[Message]) -> list[Message]:

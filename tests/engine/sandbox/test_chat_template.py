@@ -251,7 +251,7 @@ def test_a_template_that_would_fill_the_memory_is_ended(source: str) -> None:
 
 def test_a_refusal_of_the_template_reaches_the_user_in_its_own_words() -> None:
     with pytest.raises(InvalidRequestError, match="roles must alternate"):
-        render(MISTRAL, TALK[1:2] * 2)
+        render(MISTRAL, [*TALK[1:3], TALK[2]])
     with pytest.raises(InvalidRequestError, match="System role not supported"):
         render(GEMMA)
 

@@ -123,3 +123,24 @@ def test_system_messages_are_one_at_the_beginning_for_templates_that_insist() ->
     assert render("{{ m.role }};", later) == "system;user;system;user;"
     with pytest.raises(InvalidRequestError, match="no system"):
         render("{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}", later)
+
+
+def test_user_turns_in_a_row_are_one_for_templates_that_insist() -> None:
+    """Codex begins every conversation with two."""
+    strict = (
+        "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('must alternate') }}{% endif %}"
+        "{{ m.role }}:{{ m.content }};"
+    )
+    two = (Message("user", "cwd: /"), Message("user", "hi"))
+    later = (*two, Message("assistant", "yes"), *two, Message("user", ""))
+    assert render(strict, later) == "user:cwd: /\n\nhi;assistant:yes;user:cwd: /\n\nhi;"
+    assert render("{{ m.role }};", two) == "user;user;"
+    for turns in (
+        (*two, Message("assistant", "a"), Message("assistant", "b")),
+        (Message("assistant", "a"), *two),
+    ):
+        with pytest.raises(InvalidRequestError, match="must alternate"):
+            render(strict, turns)
+    named = tuple(Message("user", "hi", name=name) for name in ("Ann", "Ben"))
+    with pytest.raises(InvalidRequestError, match="must alternate"):
+        render(strict, named)
