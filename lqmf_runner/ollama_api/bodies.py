@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..errors import FieldError
-from ..openai_api.bodies.answer_constraint import format_constraint, offered_tools
+from ..openai_api.bodies.answer_constraint import format_constraint, offered_tools, or_calls
 from ..openai_api.bodies.body import given_fields
 from ..openai_api.bodies.messages import to_message
 from ..openai_api.bodies.sampling import stop_strings
@@ -56,10 +56,11 @@ def chat_request(data: OllamaChatRequest) -> GenerationRequest:
     messages = tuple(_message(turn, index) for index, turn in enumerate(turns))
     last = messages[-1]
     goes_on = last.role == "assistant" and bool(last.content) and not last.tool_calls
+    tools, sampling = offered_tools(data.tools or []), _sampling(data)
     return GenerationRequest(
         messages=messages,
-        sampling=_sampling(data),
-        tools=offered_tools(data.tools or []),
+        sampling=msgspec.structs.replace(sampling, constraint=or_calls(sampling.constraint, tools)),
+        tools=tools,
         template_options=_template_options(data),
         add_generation_prompt=not goes_on,
         continue_final_message=goes_on,

@@ -12,7 +12,7 @@ import msgspec
 from ..errors import FieldError
 from ..types import Chunk, Completion, GenerationRequest, SamplingParams, Usage
 from .answers import choice_logprobs, new_id, usage_counts
-from .bodies.answer_constraint import answer_constraint, chosen_tools
+from .bodies.answer_constraint import answer_constraint, chosen_tools, or_calls
 from .bodies.messages import to_message
 from .bodies.sampling import OPENAI_DEFAULTS, most_tokens, sampling_params
 from .exchange import Exchange, Scorer, choices
@@ -163,7 +163,7 @@ def _generation_request(data: ChatCompletionRequest, defaults: SamplingParams) -
             defaults,
             max_tokens=most_tokens(limit, getattr(data, limit), defaults.max_tokens),
             logprobs=(data.top_logprobs or 0) if data.logprobs else None,
-            constraint=call or constraint,
+            constraint=call or or_calls(constraint, tools),
         ),
         tools=tools,
         template_options=effort | (data.chat_template_kwargs or {}),

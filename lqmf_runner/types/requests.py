@@ -32,11 +32,13 @@ class Constraint(msgspec.Struct, frozen=True):
     """What the answer's text must match; tokens that would break it are never chosen.
 
     `kind` is "json_object" (any JSON object; `value` is empty), "json_schema" (`value` is the schema as JSON),
-    "regex", "lark" (a grammar in Lark's syntax), or "choice" (a JSON list of strings).
+    "regex", "lark" (a grammar in Lark's syntax), or "choice" (a JSON list of strings). The answer may instead be calls
+    of the tools with the names in `calls`.
     """
 
     kind: str
     value: str = ""
+    calls: tuple[str, ...] = ()
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):

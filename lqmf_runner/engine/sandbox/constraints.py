@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,14 @@ _CHECK_WALL_S = 15.0
 # Without an end, small models like to go on with white space for ever.
 _JSON_SPACE = r"[ \n\r\t]{1,64}"
 _REGEX_SYNTAX = re.compile(r"[\\.+*?()|\[\]{}^$#&~/-]")
+# The forms of a call that are read out of an answer; see `openai_api/tool_calls.py`.
+_WITH_CALLS = """start: answer | call | tagged{{1,{most}}}
+answer: {answer}
+call: {call}
+tagged: "<tool_call>" GAP call GAP "</tool_call>" GAP
+GAP: /[ \\n]{{0,4}}/
+"""
+_MOST_CALLS = 8
 
 
 class Matcher:
@@ -135,7 +144,7 @@ def grammar_of(constraint: Constraint) -> str:
         MissingDependencyError: llguidance is not installed.
     """
     try:
-        from llguidance import LLMatcher, regex_to_lark
+        from llguidance import LLMatcher
     except ImportError:
         raise MissingDependencyError(
             "constrained answers need the package llguidance", hint=pip_line("llguidance==1.9.1")
@@ -148,23 +157,76 @@ def grammar_of(constraint: Constraint) -> str:
         raise InvalidRequestError(
             f"the constraint has {size:,} bytes, at most {MAX_BYTES:,} are allowed", hint="make it smaller"
         )
+    if constraint.calls:
+        call = {"anyOf": [_call_schema(constraint.calls, name) for name in ("arguments", "parameters")]}
+        return LLMatcher.grammar_from_lark(
+            _WITH_CALLS.format(most=_MOST_CALLS, answer=_rule(kind, value), call=_json_rule(call))
+        )
     match kind:
-        case "regex":
-            # \d is 0 to 9 as in JSON Schema, not every script's digits.
-            return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(value, 'd')}/")
         case "lark":
             return LLMatcher.grammar_from_lark(value)
+        case "regex":
+            return LLMatcher.grammar_from_lark(f"start: {_rule(kind, value)}")
         case "choice":
-            return LLMatcher.grammar_from_regex("|".join(_escape(choice) for choice in _choices(value)))
+            return LLMatcher.grammar_from_regex(_choice_regex(value))
+    try:
+        return LLMatcher.grammar_from_json_schema(
+            _schema(kind, value), overrides={"whitespace_pattern": _JSON_SPACE}
+        )
+    except (ValueError, RecursionError) as error:
+        raise _no_schema(error) from None
+
+
+def _rule(kind: str, value: str) -> str:
+    """A constraint as the right side of a rule in Lark's syntax."""
+    from llguidance import regex_to_lark
+
+    match kind:
+        case "regex":  # \d is 0 to 9 as in JSON Schema, not every script's digits
+            return f"/{regex_to_lark(value, 'd')}/"
+        case "choice":
+            return f"/{regex_to_lark(_choice_regex(value))}/"
+        case "lark":
+            raise InvalidRequestError("calls of tools cannot be added to a grammar")
+    return _json_rule(_schema(kind, value))
+
+
+def _json_rule(schema: dict[str, Any]) -> str:
+    given = schema.get("x-guidance")
+    guidance = {**(given if isinstance(given, dict) else {}), "whitespace_pattern": _JSON_SPACE}
+    try:
+        return f"%json {json.dumps(schema | {'x-guidance': guidance})}"
+    except RecursionError as error:
+        raise _no_schema(error) from None
+
+
+def _schema(kind: str, value: str) -> dict[str, Any]:
     try:
         schema = {"type": "object"} if kind == "json_object" else json.loads(value)
         if schema is True:
             schema = {}
         if not isinstance(schema, dict):
             raise ValueError("it is not an object")
-        return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _JSON_SPACE})
     except (ValueError, RecursionError) as error:
-        raise _refusal("is not a JSON schema", str(error)) from None
+        raise _no_schema(error) from None
+    return schema
+
+
+def _no_schema(error: Exception) -> LqmfError:
+    return _refusal("is not a JSON schema", str(error))
+
+
+def _call_schema(names: Sequence[str], arguments: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"name": {"enum": list(names)}, arguments: {"type": "object"}},
+        "required": ["name", arguments],
+        "additionalProperties": False,
+    }
+
+
+def _choice_regex(value: str) -> str:
+    return "|".join(_escape(choice) for choice in _choices(value))
 
 
 def _choices(value: str) -> list[str]:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ...errors import FieldError
 from ...types import Constraint
 from ..schemas import (
@@ -48,6 +50,28 @@ def answer_constraint(data: Constrained) -> Constraint | None:
         first, second = list(found)[:2]
         raise FieldError(f"{first} and {second} exclude each other", param=second)
     return next(iter(found.values()), None)
+
+
+def or_calls(
+    constraint: Constraint | None, tools: Sequence[Mapping[str, Any]], param: str = "tools"
+) -> Constraint | None:
+    """The constraint on an answer beside which tools are offered: a model that may call them may do so, too.
+
+    Args:
+        param: what names the tools in a refusal.
+
+    Raises:
+        FieldError: the constraint is a grammar, which calls cannot be added to.
+    """
+    if constraint is None or not tools:
+        return constraint
+    if constraint.kind == "lark":
+        raise FieldError(
+            "a grammar and tools exclude each other",
+            param=param,
+            hint='leave tools out, or tool_choice "none"',
+        )
+    return msgspec.structs.replace(constraint, calls=tuple(tool["function"]["name"] for tool in tools))
 
 
 def format_constraint(wanted: Mapping[str, Any] | str | None) -> Constraint | None:

@@ -8,7 +8,7 @@ import msgspec
 
 from ...errors import FieldError
 from ...types import GenerationRequest
-from ..bodies.answer_constraint import answer_constraint
+from ..bodies.answer_constraint import answer_constraint, or_calls
 from ..bodies.messages import to_message
 from ..bodies.sampling import OPENAI_DEFAULTS, most_tokens, sampling_params
 from ..schemas import JSONSchemaFormat, ResponseFormat
@@ -59,7 +59,7 @@ def generation_request(
             OPENAI_DEFAULTS,
             max_tokens=most_tokens("max_output_tokens", data.max_output_tokens, OPENAI_DEFAULTS.max_tokens),
             logprobs=(data.top_logprobs or 0) if wants_logprobs(data) else None,
-            constraint=call or constraint,
+            constraint=call or or_calls(constraint, tools),
         ),
         tools=tools,
         template_options=template_options | (data.chat_template_kwargs or {}),
