@@ -184,7 +184,7 @@ class ReplicaSet(EngineClient):
                 await replica.engine.shrink_prompt_cache(replica.engine.prompt_cache.mb * share)
 
     async def close(self) -> None:
-        await self._fleet.close()
+        await asyncio.shield(self._fleet.close())  # all of them end, also if the wait for it is cancelled
 
     async def _at_one(self, tokens: int, call: Callable[[EngineClient], Awaitable[T]]) -> T:
         return await self._ask(Prompt((), tokens, 0), call)

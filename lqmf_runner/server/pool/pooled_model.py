@@ -168,6 +168,7 @@ class PooledModel:
         """Take the number of replicas that is asked for now. A load for another number is given up."""
         if self.replacing is not None and count != self.wish:
             self.replacing.cancel()
+            self.replacing = None  # once: it is ending its workers now
         self.wish = count
 
     async def measure(self, engine: EngineClient) -> None:

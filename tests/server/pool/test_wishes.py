@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from lqmf_runner.engine import EngineClient
+from lqmf_runner.engine.replicas.sources import Progress
 from lqmf_runner.errors import ConflictError
 from lqmf_runner.types import Placement
 
@@ -91,6 +93,34 @@ class SlowToEnd(PacedEngine):
     async def close(self) -> None:
         await asyncio.sleep(1)
         await super().close()
+
+
+class OneSoon(Starts):
+    """All but the first engine of a set take long to load."""
+
+    async def start(self, number: int, on_progress: Progress) -> EngineClient:
+        await asyncio.sleep(100.0 * (number > 0))
+        return await super().start(number, on_progress)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_all_workers_of_replicas_end_however_often_they_are_given_up(gone):
+    async def test(world: World) -> None:
+        world.starts = OneSoon(SlowToEnd)
+        await world.pool.load("m")
+        scales = []
+        for count in (4, 3):
+            scales.append(asyncio.create_task(world.pool.scale("m", count)))
+            await asyncio.sleep(0.5)
+        if gone:
+            scales[0].cancel()
+        await world.pool.scale("m", 2)
+        await asyncio.gather(*scales, return_exceptions=True)
+        await asyncio.sleep(5)
+        assert world.states == ["ready"] * 2
+        assert sum(not engine.closed for _, engine in world.starts.engines) == 2
+
+    run(test, Placement())
 
 
 def test_an_unload_that_nobody_waits_for_any_more_ends_the_worker():
