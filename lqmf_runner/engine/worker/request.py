@@ -106,6 +106,9 @@ class Running:
         return self.n_computed >= self.request.n_prompt
 
 
+Work = tuple[Running, Span]
+
+
 def next_span(running: Running, n: int) -> Span:
     """The next `n` tokens of a request, with the rows of logits that it needs of them."""
     request, start = running.request, running.n_computed
@@ -115,6 +118,17 @@ def next_span(running: Running, n: int) -> Span:
     else:
         n_rows = int(end == len(request.tokens))
     return Span(running.slot.index, request.tokens[start:end], start, n_rows)
+
+
+def chunk_size(left: int, most: int, least: int = 2) -> int:
+    """How many of the `left` tokens of a prompt to compute now: at most `most`, and none if that is too few.
+
+    Never fewer than `least` of more, and never so many that fewer than `least` remain: see `ModelRunner`.
+    """
+    n = min(left, most)
+    if 0 < left - n < least:
+        n = left - least
+    return n if n >= min(least, left) else 0
 
 
 def decode_span(running: Running, draft: Sequence[int]) -> Span:
@@ -148,3 +162,22 @@ def can_share(request: Request) -> bool:
 def may_go_on(request: Request) -> bool:
     """Whether its answer may have more than one token."""
     return isinstance(request, Generating) and request.max_tokens > 1
+
+
+def parts_of(plan: list[Work], *, mixes_prompts: bool) -> list[list[Work]]:
+    """What runs in one call of the runner: the whole plan, or first the decode tokens and then the prompts.
+
+    Decode tokens are then sent before the prompts are computed. First tokens are sent together, since the second
+    token of each comes only after all prompts of the step. An answer of one token is computed and sent by itself.
+
+    Args:
+        plan: of a step, decode tokens first.
+        mixes_prompts: of the runner.
+    """
+    if mixes_prompts:
+        return [plan] if plan else []
+    decoding = [work for work in plan if work[0].decoding]
+    prompts = plan[len(decoding) :]
+    together = [work for work in prompts if may_go_on(work[0].request)]
+    alone = [[work] for work in prompts if work not in together]
+    return [part for part in (decoding, *alone, together) if part]

@@ -13,6 +13,7 @@ depend on drafts, except for the rounding of kernels that compute several rows.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,11 +29,24 @@ from .cache.prompts import PromptCache, limit_bytes
 from .cache.slots import MIN_SHARED, Placement, common_prefix, most_reusable
 from .counts import count_drafts, count_step
 from .drafting import Drafting
-from .request import Generating, Request, Running, Scoring, can_share, may_go_on, next_span, usage_of
+from .request import (
+    Generating,
+    Request,
+    Running,
+    Scoring,
+    Work,
+    can_share,
+    chunk_size,
+    next_span,
+    parts_of,
+    usage_of,
+)
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, token_logprob
 from .speculation.draft_model import DraftModel
 from .speculation.step_costs import StepCosts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +72,6 @@ class SchedulerLimits:
     batch_invariant: bool = False
     prompt_cache_mb: float | None = None
     sharing: int = 1
-
-
-Work = tuple[Running, Span]
 
 
 class Scheduler:
@@ -144,7 +155,7 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         self._report_prompts()
-        for part in self._parts(self._plan()):
+        for part in parts_of(self._plan(), mixes_prompts=self._runner.mixes_prompts):
             running, decoding = len(self._running), part[0][0].decoding
             self._run(part)
             if decoding or len(self._running) < running:
@@ -160,20 +171,6 @@ class Scheduler:
         if use := self._prefixes.prompts.changed_use():
             self._events.append(PromptCacheChanged(use))
 
-    def _parts(self, plan: list[Work]) -> list[list[Work]]:
-        """What runs in one call of the runner: the whole plan, or first the decode tokens and then the prompts.
-
-        Decode tokens are then sent before the prompts are computed. First tokens are sent together, since the second
-        token of each comes only after all prompts of the step. An answer of one token is computed and sent by itself.
-        """
-        if self._runner.mixes_prompts:
-            return [plan] if plan else []
-        decoding = [work for work in plan if work[0].decoding]
-        prompts = plan[len(decoding) :]
-        together = [work for work in prompts if may_go_on(work[0].request)]
-        alone = [[work] for work in prompts if work not in together]
-        return [part for part in (decoding, *alone, together) if part]
-
     def _run(self, plan: Sequence[Work]) -> None:
         plan = self._with_room(plan)
         if not plan:
@@ -182,7 +179,7 @@ class Scheduler:
         try:
             logits = self._runner.step([span for _, span in plan])
         except Exception as error:
-            self._fail(plan, error)
+            self._run_apart(plan, error)
         else:
             seconds, decoding = time.perf_counter() - began, [r.decoding for r, _ in plan]
             accepted = self._stats.accepted_tokens
@@ -190,6 +187,21 @@ class Scheduler:
             spans, accepted = [span for _, span in plan], self._stats.accepted_tokens - accepted
             if count_step(self._stats, spans, decoding, accepted, seconds):
                 self._drafting.note(sum(len(span.tokens) for span in spans), seconds)
+
+    def _run_apart(self, plan: Sequence[Work], error: Exception) -> None:
+        """A step failed. Compute its requests one by one, from what their slots held before it, to find which fails."""
+        if len(plan) == 1:
+            self._fail(plan, error)
+            return
+        log.warning("a step of %d requests failed, and each is computed alone: %s", len(plan), error)
+        for work in plan:
+            try:
+                self._runner.truncate(work[0].slot.index, work[1].start)
+            except Exception:  # a slot of a recurrent model cannot be cut back
+                self._fail([work], error)
+        for work in plan:
+            if work[0] in self._running:
+                self._run([work])
 
     def _with_room(self, plan: Sequence[Work]) -> Sequence[Work]:
         """The work for which the KV cache has room. A request for which it cannot grow fails, the others go on."""
@@ -384,14 +396,3 @@ class Scheduler:
             self._events.append(failure(running.request.id, error))
             self._leave(running)
             self._prefixes.forget(running.slot)
-
-
-def chunk_size(left: int, most: int, least: int = 2) -> int:
-    """How many of the `left` tokens of a prompt to compute now: at most `most`, and none if that is too few.
-
-    Never fewer than `least` of more, and never so many that fewer than `least` remain: see `ModelRunner`.
-    """
-    n = min(left, most)
-    if 0 < left - n < least:
-        n = left - least
-    return n if n >= min(least, left) else 0

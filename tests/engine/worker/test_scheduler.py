@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from lqmf_runner.engine.worker.request import chunk_size
 from lqmf_runner.engine.worker.runners.base import Span
-from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits, chunk_size
+from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits
 from lqmf_runner.errors import DoesNotFitError, EngineError, QueueFullError
 from tests.support.engine.scheduling import EOS, Bench, EightAtOnce
 
@@ -211,7 +212,9 @@ def test_a_failing_step_fails_its_requests_and_the_next_works() -> None:
     for i in range(3):
         bench.add(i, [10 * i, 10 * i + 1])
     bench.run(1)
-    bench.runner.fail_next = RuntimeError("boom")
+    bench.runner.fails = lambda batch: True
+    bench.run(1)
+    bench.runner.fails = lambda batch: False
     bench.run()
     assert sorted(bench.failed) == [0, 1]
     assert bench.failed[0].kind == "EngineError"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lqmf_runner.engine.protocol import Delta, Failed, Reply
+from lqmf_runner.engine.protocol import Delta, Failed, PromptCacheChanged, Reply
 from lqmf_runner.engine.worker.request import Generating, Scoring
 from lqmf_runner.engine.worker.runners.base import ModelRunner, Span, Tokenizer
 from lqmf_runner.engine.worker.sampling import Sampler
@@ -51,6 +51,7 @@ class ScriptedRunner(ModelRunner):
         self.cache: list[list[int]] = [[] for _ in range(max_slots)]
         self.steps: list[list[tuple[int, int, int]]] = []
         self.fail_next: Exception | None = None
+        self.fails: Callable[[Sequence[Span]], bool] = lambda batch: False
         self.has_room: Callable[[Span], bool] = lambda span: True
         self.no_room: Exception = DoesNotFitError("no room")
 
@@ -68,6 +69,10 @@ class ScriptedRunner(ModelRunner):
         if self.fail_next is not None:
             error, self.fail_next = self.fail_next, None
             raise error
+        if self.fails(batch):
+            for span in batch:  # some of it was computed
+                self.cache[span.slot][span.start :] = [EOS]
+            raise RuntimeError("boom")
         rows = []
         for span in batch:
             assert len(self.cache[span.slot]) >= span.start, "everything before a span is in the cache"
@@ -108,8 +113,8 @@ class Only:
 class Bench:
     """A scheduler, its runner, and all that it said."""
 
-    def __init__(self, max_slots: int = 4, **limits: Any) -> None:
-        self.runner = ScriptedRunner(max_slots)
+    def __init__(self, max_slots: int = 4, *, runner: ModelRunner | None = None, **limits: Any) -> None:
+        self.runner: Any = runner or ScriptedRunner(max_slots)
         self.chunks: dict[int, list[Chunk]] = {}
         self.failed: dict[int, Failed] = {}
         self.replies: dict[int, Any] = {}
@@ -117,7 +122,7 @@ class Bench:
         self.scheduler = Scheduler(self.runner, SchedulerLimits(**limits), self._take)
 
     def _take(self, events: list[Any]) -> None:
-        self.frames.append([event.id for event in events])
+        self.frames.append([event.id for event in events if not isinstance(event, PromptCacheChanged)])
         for event in events:
             match event:
                 case Delta(id=request_id, chunk=chunk):
@@ -137,7 +142,7 @@ class Bench:
         **sampling: Any,
     ) -> None:
         params = SamplingParams(temperature=0, **sampling)
-        sampler = Sampler(params, tokens, N_VOCAB)
+        sampler = Sampler(params, tokens, self.runner.info.n_vocab)
         if constraint is not None:
             sampler.constrain(constraint)  # type: ignore[arg-type]
         answer = AnswerText(self.runner.tokenizer.detokenizer(), params.stop)

@@ -300,6 +300,8 @@ class LlamaCppRunner(ModelRunner):
         rows = self._batch.fill(spans)
         code = llama_cpp.llama_decode(self._context, self._batch.struct)
         if code != 0:
+            for span in spans:
+                self._undo(span)
             why = {1: "no room in the KV cache", 2: "aborted"}.get(code, f"llama_decode returned {code}")
             raise EngineError(
                 f"llama.cpp could not run this step: {why}", hint="fewer slots or a shorter context may help"
@@ -309,6 +311,11 @@ class LlamaCppRunner(ModelRunner):
         if rows == 0:
             return np.empty((0, self.info.n_vocab), np.float32)
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), (rows, self.info.n_vocab))
+
+    def _undo(self, span: Span) -> None:
+        """Drop what a failed batch has left of a span: llama.cpp keeps the parts of the batch that it had computed."""
+        if not llama_cpp.llama_memory_seq_rm(self._memory, span.slot, span.start, -1):
+            self._held[span.slot] = span.end  # a recurrent model can only drop all of it
 
     def _grow(self, stream_size: int) -> None:
         """Make sure a slot can hold so many tokens; what the slots hold moves along."""
