@@ -179,6 +179,7 @@ class LlamaCppRunner(ModelRunner):
         self._batch = Batch(self._n_batch)
         self._held = [0] * info.max_slots
         self._shortest = [0] * info.max_slots
+        self._copied: int | None = None
         self._context: Any = None
         self._stream_size = 0
         self.info = info
@@ -264,7 +265,7 @@ class LlamaCppRunner(ModelRunner):
         if n:
             # Between streams llama.cpp copies all or nothing; what is too much is cut off afterwards.
             llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
-            self._held[dst], self._shortest[dst] = self._held[src], self._shortest[src]
+            self._held[dst], self._shortest[dst], self._copied = self._held[src], self._shortest[src], dst
             self.truncate(dst, n)
 
     def truncate(self, slot: int, n: int) -> None:
@@ -283,12 +284,14 @@ class LlamaCppRunner(ModelRunner):
         return int(llama_cpp.llama_state_seq_get_size(self._context, slot))
 
     def save(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
+        self._finish_copies()
         pointer = _pointer(memory, ctypes.c_uint8)
         if llama_cpp.llama_state_seq_get_data(self._context, pointer, memory.nbytes, slot) != memory.nbytes:
             raise EngineError("llama.cpp could not save a sequence")
 
     def restore(self, slot: int, n: int, memory: NDArray[np.uint8]) -> None:
         self._grow(n)
+        self._finish_copies()
         self.truncate(slot, 0)
         pointer = _pointer(memory, ctypes.c_uint8)
         if llama_cpp.llama_state_seq_set_data(self._context, pointer, memory.nbytes, slot) != memory.nbytes:
@@ -299,6 +302,8 @@ class LlamaCppRunner(ModelRunner):
     def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         rows = self._batch.fill(spans)
         code = llama_cpp.llama_decode(self._context, self._batch.struct)
+        if code != -1:  # of a batch that it does not begin with
+            self._copied = None
         if code != 0:
             for span in spans:
                 self._undo(span)
@@ -317,6 +322,20 @@ class LlamaCppRunner(ModelRunner):
         if not llama_cpp.llama_memory_seq_rm(self._memory, span.slot, span.start, -1):
             self._held[span.slot] = span.end  # a recurrent model can only drop all of it
 
+    def _finish_copies(self) -> None:
+        """Let llama.cpp copy between streams now.
+
+        It only notes a copy, and makes it with the next batch, from what the source holds then. A state that is read or
+        written before would be the wrong one. So a token is computed behind what was copied, and dropped.
+        """
+        if (slot := self._copied) is not None:
+            self._batch.fill([Span(slot, [0], self._held[slot], 0)])
+            llama_cpp.llama_decode(
+                self._context, self._batch.struct
+            )  # without room for the token it copies too
+            llama_cpp.llama_memory_seq_rm(self._memory, slot, self._held[slot], -1)
+            self._copied = None
+
     def _grow(self, stream_size: int) -> None:
         """Make sure a slot can hold so many tokens; what the slots hold moves along."""
         if stream_size <= self._stream_size:
@@ -324,6 +343,7 @@ class LlamaCppRunner(ModelRunner):
         stream_size = max(1 << (stream_size - 1).bit_length(), _FIRST_STREAM)
         context = self._make_context(stream_size)
         if self._context is not None:
+            self._finish_copies()
             moved = [slot for slot, held in enumerate(self._held) if held]
             try:
                 for slot in moved:

@@ -102,6 +102,44 @@ def test_a_cache_that_cannot_grow_goes_on_as_it_was_and_leaves_no_larger_one(
     np.testing.assert_array_equal(rows, expected)
 
 
+@pytest.mark.parametrize(
+    "then", ["grow", "restore into the source", "save", "drop and restore", "fill and grow"]
+)
+def test_a_copied_prefix_is_right_whatever_is_done_before_the_next_step(tmp_path: Path, then: str) -> None:
+    """llama.cpp makes a copy between streams only with the next batch."""
+    path = make_gguf(tmp_path / "model.gguf", q8_0=True)
+    options = {"n_ctx": 512, "max_slots": 4, "n_threads": 1, "batch_invariant": True}
+    spec = ModelSpec(name="t", format="gguf", path=str(path), options=options)
+    runner, fresh = (LlamaCppRunner.load(spec, lambda _: None) for _ in range(2))
+    length = 256 if then == "fill and grow" else 60  # 256 fill a stream
+    prompt, other = ([3 + (a * i) % 200 for i in range(length)] for a in (7, 11))
+    for slot, tokens in enumerate((prompt, other)):
+        runner.step([Span(slot, tokens, 0, 1)])
+    fresh.step([Span(0, prompt, 0, 1)])
+    expected = fresh.step([Span(0, [9, 10], length, 1)])
+    kept, others = (np.zeros(runner.saved_bytes(slot, length), np.uint8) for slot in (0, 1))
+    runner.save(0, length, kept)
+    runner.save(1, length, others)
+    runner.truncate(1, 0)
+    runner.truncate(2, 0)
+    copy = 2
+    if then == "drop and restore":
+        runner.restore(1, length, others)
+        runner.copy_prefix(1, 2, length)
+        runner.truncate(2, 0)
+        runner.restore(2, length, kept)
+    else:
+        runner.copy_prefix(0, 2, length)
+        if then in ("grow", "fill and grow"):
+            runner.reserve([Span(2, [1], 511, 1)])
+        elif then == "save":
+            runner.save(2, length, kept)
+            runner.restore(copy := 3, length, kept)
+        else:
+            runner.restore(0, length, others)
+    np.testing.assert_array_equal(runner.step([Span(copy, [9, 10], length, 1)]), expected)
+
+
 def test_prompts_of_several_requests_run_in_one_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
