@@ -12,6 +12,7 @@ import uvloop
 
 from ..config import RunConfig, ServerConfig
 from ..config.texts import quoted
+from ..install import install_line
 from ..models import locate
 from ..runs.context import RunContext
 from ..ui.config import PageConfig, is_installed
@@ -80,7 +81,10 @@ def launch(context: RunContext, keys: KeyRing) -> int:
         record = new_record(config.host, port, url, run_dir, preload, config.certfile)
         record.enter(STARTING)
         page = _page(context, url, keys)
-        on_ready = partial(announce, url, preload, with_key=keys.required, with_page=page is not None)
+        missing = install_line("ui") if config.ui and page is None else ""
+        on_ready = partial(
+            announce, url, preload, with_key=keys.required, with_page=page is not None, install_page=missing
+        )
         with (
             open_access_log(config, run_dir) as log,
             shown_loads(config.verbose),

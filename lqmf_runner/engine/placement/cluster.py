@@ -26,6 +26,7 @@ from ...errors import (
     MissingDependencyError,
     NoRoomOnNodesError,
 )
+from ...install import install_line
 from ...types import Cluster, ModelSpec
 from .host import Host
 from .joining import LOOPBACK, own_address, prepare_joining, rays_warnings_in_log, refusal
@@ -231,7 +232,7 @@ def _import_ray() -> ModuleType:
         import ray.util
     except ImportError:
         raise MissingDependencyError(
-            "placement=ray needs Ray, which is not installed", hint="pip install 'lqmf-runner[ray]'"
+            "placement=ray needs Ray, which is not installed", hint=install_line("ray")
         ) from None
     return ray
 

@@ -86,7 +86,7 @@ def test_a_missing_ray_is_said_with_the_command(tiny: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert done.returncode == 2
     assert "placement=ray needs Ray, which is not installed" in done.stderr
-    assert "pip install 'lqmf-runner[ray]'" in done.stderr
+    assert "pip install -e '.[ray]'" in done.stderr
 
 
 def test_a_wrong_token_is_said(cluster: RayNodes, tiny: Path, tmp_path: Path) -> None:

@@ -279,3 +279,15 @@ def test_in_front_of_another_server_it_is_like_with_a_model_of_its_own(program: 
             assert gone.status_code == 502
             assert back.url.split(":")[-1] not in gone.text
             assert front.client.get("/health").status_code == 200
+
+
+def test_a_server_whose_page_is_not_installed_says_how_to_install_it(
+    program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['gradio'] = None")
+    path = f"{tmp_path}{os.pathsep}{program.env['PYTHONPATH']}"
+    with program.serve(model=["model=null"], PYTHONPATH=path) as server:
+        assert "no page without the package gradio: " in server.announcement
+        assert "pip install -e '.[ui]'" in server.announcement
+    with program.serve("server.ui=false", model=["model=null"], PYTHONPATH=path) as server:
+        assert "page" not in server.announcement
