@@ -257,6 +257,7 @@ class StopMode(ModeConfig):
     format: str = "text"
 
     def __post_init__(self) -> None:
+        within("mode.timeout_s", self.timeout_s, 0)
         one_of("mode.format", self.format, ("text", "json"))
 
 

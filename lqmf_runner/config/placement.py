@@ -52,6 +52,11 @@ class PlacementConfig:
         low = self.replicas if self.min_replicas is None else self.min_replicas
         high = self.replicas if self.max_replicas is None else self.max_replicas
         at_least("placement.min_replicas", low, 1)
+        if None not in (self.min_replicas, self.max_replicas) and low > high:
+            raise UserInputError(
+                f"placement.min_replicas={low} is more than max_replicas={high}",
+                hint="the lower bound is min_replicas, the upper one max_replicas",
+            )
         if not low <= self.replicas <= high:
             raise UserInputError(
                 f"placement.replicas={self.replicas} is not between min_replicas={low} and max_replicas={high}",

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ..errors import UserInputError
 from ..results.metrics import ANY, bounds
-from .checks import within
+from .checks import positive, within
 
 Config = TypeVar("Config")
 
@@ -58,6 +58,8 @@ class VerdictConfig:
         for name, bound in self.bounds.items():
             low, high = metrics[name].limits or ANY
             within(f"verdict.{name}", bound, low, high)
+            if not metrics[name].zero:  # nothing is below such a bound, or all is above it
+                positive(f"verdict.{name}", bound)
 
     @property
     def bounds(self) -> dict[str, float]:

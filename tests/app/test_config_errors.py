@@ -27,6 +27,7 @@ MISTAKES = {
     "not a boolean": (["mode=benchmark", "tracking.enabled=perhaps"], "tracking.enabled=perhaps", "true or false"),
     "not a list": (["mode=benchmark", "mode.concurrency=five"], "mode.concurrency=five is not valid", "a list"),
     "out of range": (["mode=benchmark", "backend.max_slots=0"], "backend.max_slots=0", "at least 1"),
+    "a negative time": (["mode=stop", "mode.timeout_s=-1"], "mode.timeout_s=-1", "at least 0"),
     "not a choice": (["mode=benchmark", "backend.device=tpu"], "backend.device=tpu", "auto, cpu, cuda"),
     "missing value": (["mode=benchmark", "model=local"], "model.name is not given", "model.name="),
     "several values": (["mode=benchmark", "model=a,b"], "model=a,b has several values", "add -m"),

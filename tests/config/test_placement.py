@@ -47,6 +47,7 @@ def test_placement_and_cluster_reach_the_specification(compose_config: Compose) 
         ({"replicas": 0}, "placement.replicas=0"),
         ({"replicas": 4, "max_replicas": 3}, "placement.replicas=4"),
         ({"replicas": 1, "min_replicas": 2, "max_replicas": 3}, "placement.replicas=1"),
+        ({"replicas": 2, "min_replicas": 3, "max_replicas": 1}, "min_replicas=3 is more than max_replicas=1"),
         ({"num_cpus": 0.0}, "placement.num_cpus=0"),
         ({"num_gpus": -1.0}, "placement.num_gpus=-1"),
         ({"num_gpus": 1.5}, "placement.num_gpus=1.5"),
