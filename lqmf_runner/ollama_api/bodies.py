@@ -10,28 +10,13 @@ import msgspec
 from ..errors import FieldError
 from ..openai_api.bodies.answer_constraint import format_constraint, offered_tools, or_calls
 from ..openai_api.bodies.body import given_fields
+from ..openai_api.bodies.fields import OF_THE_LOAD
 from ..openai_api.bodies.messages import to_message
 from ..openai_api.bodies.sampling import stop_strings
 from ..types import GenerationRequest, Message, SamplingParams
 from .schemas import Asking, GenerateRequest, OllamaChatRequest, Options, Turn
 
 LATEST = ":latest"
-# Options of the load and the computation, which are set at the start of the server and change no answer. This includes
-# `num_ctx`: a prompt that does not fit in the context is refused, and an answer that does not ends with "length".
-_OF_THE_LOAD = {
-    "draft_num_predict",
-    "f16_kv",
-    "low_vram",
-    "main_gpu",
-    "num_batch",
-    "num_ctx",
-    "num_gpu",
-    "num_keep",
-    "num_thread",
-    "numa",
-    "use_mlock",
-    "use_mmap",
-}
 
 
 def plain_name(name: str) -> str:
@@ -124,7 +109,7 @@ def options_of(given: dict[str, Any] | None) -> Options:
     Raises:
         FieldError: one is out of range, or would change the answer and is not supported.
     """
-    options = {name: value for name, value in (given or {}).items() if name not in _OF_THE_LOAD}
+    options = {name: value for name, value in (given or {}).items() if name not in OF_THE_LOAD}
     if options.get("repeat_last_n") == 0:  # looks back at nothing
         off = ("repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty")
         options = {name: value for name, value in options.items() if name not in off}

@@ -24,6 +24,13 @@ _LABELS = {
     "service_tier", "slot_id", "source", "store", "stream_interval", "stream_options", "timestamp",
     "timings_per_token", "title", "usage", "user", "verbose", "version",
 }  # fmt: skip
+# Ollama's options of the load and the computation, which are set at the start of the server and change no answer. This
+# includes `num_ctx`: a prompt that does not fit in the context is refused, and an answer that does not ends with
+# "length". Where a body has `options`, they belong there.
+OF_THE_LOAD = {
+    "draft_num_predict", "f16_kv", "low_vram", "main_gpu", "num_batch", "num_ctx", "num_gpu", "num_keep", "num_thread",
+    "numa", "use_mlock", "use_mmap",
+}  # fmt: skip
 # Names that only label a request, whoever made them up.
 _LABEL_SHAPE = re.compile(
     r"x[-_].+|(litellm|langfuse|langsmith|helicone)_.+|trace(parent|state)"
@@ -163,7 +170,8 @@ def refuse_unknown(body: Mapping[str, Any], known: Collection[str]) -> None:
     Raises:
         FieldError: names the first of them.
     """
-    for name in sorted(body.keys() - known):
+    passed_over = set() if "options" in known else OF_THE_LOAD
+    for name in sorted(body.keys() - known - passed_over):
         if not (_is_label(name) or _asks_nothing(name, body[name]) or _is_idle(name, body)):
             shown = name[:_LONGEST_NAME]
             hint = _option(name, known) or _INSTEAD.get(name) or _similar(name, known)

@@ -54,6 +54,7 @@ REFUSED: list[tuple[str, Any]] = [
 TAKEN: list[tuple[str, Any]] = [
     ("user", "u"), ("metadata", {"a": "b"}), ("store", True), ("service_tier", "auto"), ("safety_identifier", "x"),
     ("prompt_cache_key", "x"), ("session_id", "x"), ("chat_id", "x"), ("requestId", "x"), ("x_anything", [1]),
+    ("num_ctx", 4096), ("num_thread", 2), ("use_mmap", True),  # Open WebUI sends its settings to every connection
     ("tags", ["a"]), ("cache_prompt", True), ("mirostat", 0), ("mirostat_tau", 5.0), ("typical_p", 1),
     ("functions", []), ("use_beam_search", False), ("stop", ""), ("stop", ["", "x"]),
     ("stop", [f"<{n}>" for n in range(64)]),
