@@ -40,8 +40,7 @@ from .protocol import (
 
 
 class ProcessEngine(EngineClient):
-    """Talks to one worker over one connection. The worker ends when its connection closes, so it never outlives this
-    process.
+    """Talks to one worker over one connection.
 
     The worker ends when its connection closes, so it cannot outlive this process however that ends.
 
