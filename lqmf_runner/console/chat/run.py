@@ -17,7 +17,7 @@ from ...output import OutputConsole
 from ...runs.context import RunContext
 from .plain import PlainChat, constraint_of, play, script_turns
 from .screen.keys import hidden_keys
-from .targets import LocalModels, ServerModels, Target
+from .targets import LocalModels, ServerModels, Target, serving
 
 
 def run_chat(context: RunContext) -> int:
@@ -35,6 +35,9 @@ def run_chat(context: RunContext) -> int:
     target = _target(context)
     talks = mode.message is None and not turns and not mode.json and constraint is None and _is_terminal()
     notices = OutputConsole(stderr=True, highlight=False)
+    if isinstance(target, LocalModels) and (url := serving(context.config.model.name)):
+        text = f"note: {url} has this model loaded; server.url={url} asks it, and loads no second copy"
+        notices.print(text, style="yellow", markup=False, soft_wrap=True)
     with asyncio.Runner() as runner:
         hidden = hidden_keys() if talks else contextlib.nullcontext()
         with hidden, notices.status(f"loading {context.config.model.name}"):

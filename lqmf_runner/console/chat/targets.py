@@ -9,16 +9,26 @@ import httpx
 import msgspec
 
 from ...engine import EngineClient, load_engine
-from ...errors import RemoteEngineError
+from ...errors import RemoteEngineError, UserInputError
 from ...formats.openai import endpoint
 from ...models import discover, locate
 from ...runs.context import RunContext
-from ...server.process.registry import running_servers
+from ...server.process.registry import READY, running_servers
+from ...server.process.status import examine
 from ...tls import trust
 from ...types import ModelSpec
 
 KEY_VARIABLE = "LQMF_API_KEY"
 _TIMEOUT_S = 600.0  # a server may load a large model first
+
+
+def serving(model: str) -> str | None:
+    """The address of a server of this machine that has the model loaded."""
+    try:
+        there = [server for server in running_servers() if server.state == READY]
+    except (OSError, UserInputError):  # the folder of records is not ours
+        return None
+    return next((server.url for server in there if model in examine(server)["models"]), None)
 
 
 class Target(ABC):
