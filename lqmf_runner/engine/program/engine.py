@@ -47,7 +47,7 @@ class ProgramEngine(RemoteEngine):
             LqmfError: it cannot be placed.
         """
         began = time.perf_counter()
-        key = secrets.token_hex(16)
+        key = f"lqmf-{secrets.token_hex(16)}"  # in YAML, digits alone would be a number
         template = await asyncio.to_thread(chat_template, Path(spec.path))
         program = await _start(spec, key, on_progress)
         try:
