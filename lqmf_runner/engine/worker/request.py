@@ -137,6 +137,11 @@ def decode_span(running: Running, draft: Sequence[int]) -> Span:
     return Span(running.slot.index, [*running.request.tokens[start:], *draft], start, 1 + len(draft))
 
 
+def without_drafts(plan: Sequence[Work]) -> list[Work]:
+    """The same work, of which decode tokens have no drafts."""
+    return [(r, next_span(r, 1) if r.decoding else span) for r, span in plan]
+
+
 def usage_of(running: Running, request: Generating) -> Usage:
     """Counts and times of a request whose last token was just chosen."""
     drafters = [d for d in (running.ngrams, running.model_drafter) if d is not None]

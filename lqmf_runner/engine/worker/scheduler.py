@@ -40,6 +40,7 @@ from .request import (
     next_span,
     parts_of,
     usage_of,
+    without_drafts,
 )
 from .runners.base import ModelRunner, Span
 from .sampling import Logits, token_logprob
@@ -96,11 +97,8 @@ class Scheduler:
             costs=costs,
         )
         self._least = runner.least_chunk
-        kept = (
-            limit_bytes(limits.prompt_cache_mb, limits.sharing)
-            if self._reuse and runner.keeps_prefixes
-            else 0
-        )
+        keeps = self._reuse and runner.keeps_prefixes
+        kept = limit_bytes(limits.prompt_cache_mb, limits.sharing) if keeps else 0
         self._prefixes = Prefixes(runner, PromptCache(kept), reuse=self._reuse)
         self._waiting: deque[Request] = deque()
         self._running: list[Running] = []
@@ -206,11 +204,10 @@ class Scheduler:
     def _with_room(self, plan: Sequence[Work]) -> Sequence[Work]:
         """The work for which the KV cache has room. A request for which it cannot grow fails, the others go on."""
         try:
-            self._reserve([span for _, span in plan])
-            return plan
+            return self._reserve(plan)
         except Exception:  # each is reserved alone and gets its own error
             fitting = []
-        for work in plan:
+        for work in without_drafts(plan):
             try:
                 self._runner.reserve([work[1]])
                 fitting.append(work)
@@ -218,15 +215,18 @@ class Scheduler:
                 self._fail([work], error)
         return fitting
 
-    def _reserve(self, spans: Sequence[Span]) -> None:
-        """Grow the KV cache. If memory does not hold a larger one, drop prompts in main memory for it."""
+    def _reserve(self, plan: Sequence[Work]) -> Sequence[Work]:
+        """Grow the KV cache. If memory does not hold a larger one, leave out drafts or else prompts in main memory."""
         try:
-            self._runner.reserve(spans)
+            self._runner.reserve([span for _, span in plan])
         except DoesNotFitError:
+            if (plain := without_drafts(plan)) != plan:
+                return self._reserve(plain)
             if not self._prefixes.prompts.n_bytes:
                 raise
             self._prefixes.prompts.shrink(0)
-            self._runner.reserve(spans)
+            self._runner.reserve([span for _, span in plan])
+        return plan
 
     def _drop_cancelled(self) -> None:
         if not self._cancelled:

@@ -11,6 +11,7 @@ import pytest
 
 from lqmf_runner.engine.protocol import PromptCacheChanged
 from lqmf_runner.engine.worker.cache import prompts
+from lqmf_runner.engine.worker.drafting import Drafting
 from lqmf_runner.engine.worker.runners.base import Span
 from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits
 from lqmf_runner.errors import EngineError
@@ -238,3 +239,19 @@ def test_the_kv_cache_gets_the_memory_if_it_needs_more() -> None:
     bench.add(4, story(4))
     bench.run()
     assert bench.failed[4].kind == "DoesNotFitError"
+
+
+def test_prompts_stay_in_main_memory_if_the_kv_cache_lacks_room_for_a_draft_only() -> None:
+    bench, prompt = KeepingBench(), [0, *[*range(20)] * 4]
+    prompt[0] = -follower(prompt) % (N_VOCAB - 1)  # the answer begins with 0, as if it went on
+    for i in (1, 2):
+        bench.ask(i, story(i))
+    bench.scheduler._drafting = Drafting(512)  # costs of steps as they are guessed, whatever the clock says
+    asked, room = list[int](), len(prompt) + 3
+    bench.runner.has_room = lambda span: not asked.append(span.end) and span.end <= room
+    said = "".join(map(bench.runner.tokenizer.token_text, answer(prompt, 3)))
+    bench.add(3, prompt, max_tokens=100, stop=(said,))
+    bench.run()
+    assert max(asked) > room, "there was a draft"
+    assert (bench.failed, bench.tokens(3)) == ({}, answer(prompt, 3))
+    assert bench.use.prompts == 2

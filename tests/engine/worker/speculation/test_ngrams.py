@@ -17,7 +17,7 @@ from lqmf_runner.engine.worker.scheduler import Scheduler, SchedulerLimits
 from lqmf_runner.engine.worker.speculation.ngrams import NgramDrafter, Outcomes
 from lqmf_runner.engine.worker.speculation.step_costs import StepCosts
 from lqmf_runner.engine.worker.text import AnswerText
-from lqmf_runner.errors import EngineError
+from lqmf_runner.errors import DoesNotFitError, EngineError
 from lqmf_runner.types import SamplingParams
 from tests.support.engine.scheduling import EOS, N_VOCAB, Bench, Only, ScriptedRunner
 
@@ -292,6 +292,19 @@ def test_an_error_inside_a_draft_ends_only_its_request() -> None:
     bench.run()
     assert list(bench.failed) == [1]
     assert bench.tokens(2) == [100 + i % 20 for i in range(30)]
+
+
+@pytest.mark.parametrize("error", [DoesNotFitError("no room"), EngineError("it cannot be moved")])
+def test_a_draft_for_which_the_cache_has_no_room_is_left_out(error: Exception) -> None:
+    bench = bench_of(LoopingRunner(2))
+    bench.runner.has_room, bench.runner.no_room = lambda span: span.end <= 56, error
+    bench.add(1, LOOP, max_tokens=500, stop=("jk",))  # tokens 113 and 114
+    bench.add(2, range(200, 210))
+    bench.run()
+    assert not bench.failed
+    assert bench.tokens(1) == [*range(100, 115)]
+    assert bench.chunks[1][-1].finish_reason == "stop"
+    assert bench.tokens(2) == list(range(210, 214))
 
 
 def test_nothing_is_drafted_where_the_step_is_full_or_answers_must_not_depend_on_it() -> None:
