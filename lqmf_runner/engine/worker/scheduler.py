@@ -295,10 +295,10 @@ class Scheduler:
         return plan
 
     def _take_in(self, plan: Sequence[Work], logits: Logits) -> None:
-        now = time.perf_counter()
-        row = 0
+        now, row = time.perf_counter(), 0
         for running, span in plan:
-            running.slot.tokens.extend(span.tokens)
+            if not (self._limits.batch_invariant and running.decoding):  # one row has other kernels
+                running.slot.tokens.extend(span.tokens)
             running.n_computed += len(span.tokens)
             rows, row = logits[row : row + span.n_rows], row + span.n_rows
             request = running.request
@@ -385,9 +385,11 @@ class Scheduler:
             self._leave(running)
 
     def _leave(self, running: Running) -> None:
-        """End a request. Its slot keeps the computed tokens."""
+        """End a request. Its slot keeps the computed tokens that another may reuse."""
         self._running.remove(running)
         self._drafting.leave(running)
+        if self._limits.batch_invariant and self._reuse:
+            self._runner.truncate(running.slot.index, len(running.slot.tokens))
         self._prefixes.table.release(running.slot)
 
     def _fail(self, plan: Sequence[Work], error: Exception) -> None:

@@ -112,3 +112,28 @@ def test_a_mix_of_requests_gets_the_numbers_of_each_alone(
     assert cancelled
     assert bench.scheduler.stats().cached_tokens > 0
     assert max(batches) == 1 if exact else max(batches) > 3
+
+
+def test_an_answer_is_not_reused_where_one_row_has_other_kernels_than_a_prompt(tmp_path: Path) -> None:
+    options = {"n_ctx": 512, "max_slots": 2, "n_threads": 1, "n_batch": N_BATCH, "batch_invariant": True}
+    path = make_gguf(tmp_path / "model.gguf", q8_0=True)
+    spec = ModelSpec(name="tiny", format="gguf", path=str(path), options=options)
+    runner = LlamaCppRunner.load(spec, lambda _: None)
+    rng, differences = random.Random(7), 0
+    for _ in range(60):
+        prompt = [rng.randrange(3, len(vocabulary())) for _ in range(40)]
+        limits = {"n_batch": N_BATCH, "batch_invariant": True}
+        bench, fresh = Bench(runner=runner, **limits), Bench(runner=runner, **limits)
+        bench.add(0, prompt, max_tokens=60, ignore_eos=True)
+        bench.run()
+        longer = [*prompt, *bench.tokens(0), 5, 6]
+        found = []
+        for each in (bench, fresh):
+            each.add(1, longer, max_tokens=2, ignore_eos=True, logprobs=5)
+            each.run()
+            found.append(joined(each.chunks[1]))
+            for slot in range(2):
+                runner.truncate(slot, 0)
+        differences += found[0].logprobs != found[1].logprobs
+        assert found[0].usage.cached_tokens == len(prompt)  # type: ignore[union-attr]
+    assert differences == 0
