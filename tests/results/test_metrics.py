@@ -59,7 +59,12 @@ def test_every_bound_of_the_verdict_is_tied_to_a_metric_and_its_direction() -> N
 def test_a_bound_is_held_to_its_limits(name: str, metric: Metric) -> None:
     assert metric.limits is not None
     low, high = metric.limits
-    assert VerdictConfig(**{name: low}).bounds == {name: low}
+    never_zero = low == 0 and not metric.zero
+    least = 0.1 if never_zero else low
+    assert VerdictConfig(**{name: least}).bounds == {name: least}
+    if never_zero:
+        with pytest.raises(UserInputError, match=rf"verdict\.{name}=0 is too small"):
+            VerdictConfig(**{name: low})
     for wrong in (low - 0.1, math.nan, *([] if high is None else [high + 0.1])):
         with pytest.raises(UserInputError, match=rf"verdict\.{name}=.* is out of range"):
             VerdictConfig(**{name: wrong})

@@ -65,6 +65,8 @@ def test_a_model_without_a_name_has_that_of_its_place(place: dict[str, str], nam
 
 
 def test_the_name_is_that_of_the_run(run_program: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.gguf").write_bytes(b"no model")
     run_program("mode=quantize", "model.path=a/b.gguf", "mode.method=gguf", "mode.type=Q4_0")
     (config,) = (tmp_path / "outputs").glob("*/*/.hydra/config.yaml")
     model = yaml.safe_load(config.read_text())["model"]
