@@ -22,6 +22,10 @@ class _Record(msgspec.Struct):
     origins: list[Origin] = []
 
 
+# Made here, not where it is used: see `results/files.py`.
+_origins, _record = msgspec.json.Decoder(list[Origin]), msgspec.json.Decoder(_Record)
+
+
 def read_origins(path: str | Path) -> list[Origin]:
     """The models that the one at `path` was made from, its source first; empty if they are unknown."""
     place = Path(path)
@@ -30,7 +34,7 @@ def read_origins(path: str | Path) -> list[Origin]:
             return _recorded(place / METADATA_FILE, None)
         inside = read_header(place).metadata.get(GGUF_KEY)
         if isinstance(inside, str):
-            return msgspec.json.decode(inside, type=list[Origin])
+            return _origins.decode(inside)
         return _recorded(place.with_name(METADATA_FILE), content_version(place))
     except (OSError, msgspec.MsgspecError, LqmfError):
         return []
@@ -40,7 +44,7 @@ def _recorded(file: Path, version: str | None) -> list[Origin]:
     """The origins in a record; none if it is about another version than the given one."""
     if not file.is_file():
         return []
-    record = msgspec.json.decode(file.read_bytes(), type=_Record)
+    record = _record.decode(file.read_bytes())
     if version not in (None, record.version):
         return []
     if record.origins or not record.source_version:

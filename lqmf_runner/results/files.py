@@ -17,6 +17,9 @@ Line = TypeVar("Line")
 
 RESULTS, REQUESTS = "results.json", "requests.jsonl"
 JUDGEMENTS, SYSTEM = "judgements.jsonl", "system.jsonl"
+# Made here, as msgspec learns a type when it first decodes it, and crashes if two threads do so at the same time.
+_results = msgspec.json.Decoder(Results)
+_lines = (msgspec.json.Decoder(RequestRecord), msgspec.json.Decoder(Judgement))
 
 
 def write_results(results: Results, folder: Path) -> Path:
@@ -56,7 +59,7 @@ def read_results(folder: Path) -> Results:
     """
     path = folder / RESULTS
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Results)
+        return _results.decode(path.read_bytes())
     except OSError:
         raise UserInputError(
             f"{folder} holds no results.json",

@@ -27,6 +27,8 @@ from ..results.history import PastRun
 TIMEOUT_S = 60
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
+# Made here, not where it is used: see `results/files.py`.
+_past_runs = msgspec.json.Decoder(list[PastRun])
 
 
 Say = Callable[[str], None]
@@ -94,7 +96,7 @@ def read_history(config: TrackingConfig, *, most: int = 2000, timeout_s: int = T
     path = config.uri.removeprefix("sqlite:///")
     if path != config.uri and not Path(path).exists():
         return []  # MLflow would make an empty store
-    return msgspec.json.decode(run_child(config, timeout_s, "--runs", str(most)), type=list[PastRun])
+    return _past_runs.decode(run_child(config, timeout_s, "--runs", str(most)))
 
 
 def run_child(

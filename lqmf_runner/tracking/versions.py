@@ -42,6 +42,10 @@ class AliasState(msgspec.Struct, frozen=True):
     changed: bool = True
 
 
+# Made here, not where it is used: see `results/files.py`.
+_versions, _state = msgspec.json.Decoder(list[WeightsVersion]), msgspec.json.Decoder(AliasState)
+
+
 def check_tracking(config: TrackingConfig) -> None:
     """Refuse to look up versions if tracking is off.
 
@@ -66,7 +70,7 @@ def read_versions(config: TrackingConfig, *, timeout_s: int = TIMEOUT_S) -> list
     path = config.uri.removeprefix("sqlite:///")
     if path != config.uri and not Path(path).exists():
         return []  # MLflow would make an empty store
-    return msgspec.json.decode(run_child(config, timeout_s, "--versions"), type=list[WeightsVersion])
+    return _versions.decode(run_child(config, timeout_s, "--versions"))
 
 
 def local_names(config: TrackingConfig) -> list[str]:
@@ -99,7 +103,7 @@ def change_alias(config: TrackingConfig, change: AliasChange, *, timeout_s: int 
     """
     check_tracking(config)
     words = ("--alias", msgspec.json.encode(change).decode())
-    state = msgspec.json.decode(run_child(config, timeout_s, *words), type=AliasState)
+    state = _state.decode(run_child(config, timeout_s, *words))
     if not state.changed:
         now = "removed" if state.number is None else f"moved to {change.name}@{state.number}"
         raise ConflictError(

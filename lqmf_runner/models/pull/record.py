@@ -18,10 +18,14 @@ class PullRecord(msgspec.Struct, frozen=True, kw_only=True):
     digests: dict[str, str]
 
 
+# Made here, not where it is used: see `results/files.py`.
+_record = msgspec.json.Decoder(PullRecord)
+
+
 def read_record(folder: Path) -> PullRecord | None:
     """The record of a folder; None where it was not fetched, or nobody can read it."""
     try:
-        return msgspec.json.decode((folder / RECORD).read_bytes(), type=PullRecord)
+        return _record.decode((folder / RECORD).read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
 

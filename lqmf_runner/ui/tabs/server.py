@@ -28,6 +28,10 @@ class KeyEntry(msgspec.Struct):
     roles: list[str]
 
 
+# Made here, not where it is used: see `results/files.py`.
+_key_entries = msgspec.json.Decoder(list[KeyEntry])
+
+
 def add(api: Api, config: PageConfig, blocks: gr.Blocks) -> None:
     """Add the tab."""
     before = gr.State(None)
@@ -98,7 +102,7 @@ def _keys(config: PageConfig, visitor: gr.Request) -> str:
         return f"This is the key `{getattr(own, 'name', '?')}`, which may use models but not load or unload them."
     entries = []
     if config.keys_file is not None:
-        entries = msgspec.json.decode(config.keys_file.read_bytes(), type=list[KeyEntry])
+        entries = _key_entries.decode(config.keys_file.read_bytes())
     lines = [f"- `{entry.name}`: {', '.join(entry.roles)}" for entry in entries]
     return "\n".join(
         [f"This is the key `{own.name}`.", "", *lines, "", "`lqmf keys mode.add=<name>` makes one."]
