@@ -9,7 +9,7 @@ from pathlib import Path
 from lqmf_runner.types import GenerationRequest
 from lqmf_runner.ui.votes import count_votes
 
-from ...support.screens.browser import visit, words
+from ...support.screens.browser import Visit, visit, words
 from .test_chat import EVIL
 
 
@@ -53,15 +53,20 @@ async def test_markup_of_an_answer_is_text_and_a_visitor_who_leaves_ends_all(tmp
                 await seen.server.engines[name].idle.wait()
 
 
+async def _count_to_two(seen: Visit) -> None:
+    """Ask both models, and wait until each has said two words and goes on."""
+    await seen.open_tab("Arena")
+    await seen.says("other", "#arena-models")
+    await seen.field("arena-question").fill("Count")
+    await seen.click("Ask all")
+    for column in ("#arena-0", "#arena-1"):
+        await seen.says("one two", column)
+
+
 async def test_a_vote_waits_for_all_answers_or_for_stop(tmp_path: Path):
     never = asyncio.Event()
     async with visit(tmp_path, words("one ", "two", never)) as seen:
-        await seen.open_tab("Arena")
-        await seen.says("other", "#arena-models")
-        await seen.field("arena-question").fill("Count")
-        await seen.click("Ask all")
-        for column in ("#arena-0", "#arena-1"):
-            await seen.says("one two", column)
+        await _count_to_two(seen)
         await seen.click("A is better")
         await seen.says("the answers are still coming")
         assert await seen.tab.locator("#arena-0 h4").inner_text() == "A"
@@ -74,12 +79,7 @@ async def test_a_vote_waits_for_all_answers_or_for_stop(tmp_path: Path):
 async def test_stop_ends_all_answers_and_the_next_question_is_answered(tmp_path: Path):
     never = asyncio.Event()
     async with visit(tmp_path, words("one ", "two", never)) as seen:
-        await seen.open_tab("Arena")
-        await seen.says("other", "#arena-models")
-        await seen.field("arena-question").fill("Count")
-        await seen.click("Ask all")
-        for column in ("#arena-0", "#arena-1"):
-            await seen.says("one two", column)
+        await _count_to_two(seen)
         await seen.click("Stop all")
         for column in ("#arena-0", "#arena-1"):
             await seen.says("stopped by you", column)
